@@ -1,0 +1,54 @@
+"""What a checkpoint or a SavedModel is, without building the network."""
+
+import pathlib
+
+import numpy as np
+from hubkeras.converters.matching import match
+from hubkeras.converters.sources import open_checkpoint
+from hubkeras.converters.weights import SHADOW, kind_of
+
+from hubkeras.metadata import METADATA_FILE, read_metadata
+
+
+def inspect(source):
+    """The facts about a checkpoint or a SavedModel.
+
+    Args:
+        source: a checkpoint in any form, or a SavedModel folder.
+
+    Returns:
+        A dict of JSON-ready values: `kind` (`checkpoint` or `saved_model`), `architecture`, the settings, provenance,
+        and `variables`, a list of dicts with `name`, `shape`, `dtype` and `use`.
+
+    Raises:
+        hubkeras.Error: it is neither, or of no network that hubkeras knows.
+    """
+    with open_checkpoint(source) as checkpoint:
+        found = match(checkpoint)
+        inner = {tensor: name for name, tensor in found.tensors.items()}
+        names = sorted(checkpoint.shapes)
+        variables = [
+            {
+                "name": name,
+                "shape": list(checkpoint.shapes[name]),
+                "dtype": checkpoint.dtypes[name],
+                "use": kind_of(name, inner.get(name), found) or "network",
+            }
+            for name in names
+        ]
+        own = [v for v in variables if v["use"] in ("network", "raw values with a moving average", "Logits")]
+        facts = {
+            "kind": "checkpoint",
+            "source": str(source),
+            "architecture": found.network.architecture,
+            **found.settings,
+            "image_size": found.image_size,
+            "parameters": int(sum(np.prod(v["shape"]) for v in own if "/moving_" not in v["name"])),
+            "moving_averages_of_weights": sum(name.endswith(SHADOW) for name in names),
+            "auxiliary_head": found.has_auxiliary_head,
+            "leading_scope": found.prefix,
+            "sha256": checkpoint.provenance()["sha256"],
+        }
+    if (pathlib.Path(source) / "assets" / METADATA_FILE).is_file():
+        facts = {**read_metadata(source), **facts, "kind": "saved_model"}
+    return {**facts, "variables": variables}

@@ -1,0 +1,29 @@
+"""TF-Slim's ImageNet networks in today's Keras.
+
+Importing this package is quick: TensorFlow is imported with the first name that needs it.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InceptionV2": "hubkeras.architectures",
+    "InceptionResNetV2": "hubkeras.architectures",
+    "MobileNetV2": "hubkeras.architectures",
+    "Error": "hubkeras.errors",
+    "export": "hubkeras.saving",
+    "get_expected_image_size": "hubkeras.metadata",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hubkeras' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return __all__

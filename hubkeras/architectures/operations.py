@@ -1,0 +1,70 @@
+"""Tensor operations with a TensorFlow kernel that `keras.ops` does not reach, and their generic form.
+
+The TensorFlow kernels are what TF-Slim itself runs; the generic forms serve Keras' other backends and the
+dtypes that the kernels lack.
+"""
+
+import keras
+from keras import ops
+
+
+def _tensorflow():
+    """The tensorflow module where Keras runs on it, else None."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow
+
+    return tensorflow
+
+
+def bias_add(inputs, bias):
+    """`inputs + bias` along the last axis, as the BiasAdd op that TensorFlow fuses into a convolution before it."""
+    tf = _tensorflow()
+    return tf.nn.bias_add(inputs, bias) if tf else ops.add(inputs, bias)
+
+
+def normalize(inputs, gamma, beta, mean, variance, epsilon):
+    """`(inputs - mean) * rsqrt(variance + epsilon) * gamma + beta`; the last four float32 `[channels]`."""
+    tf = _tensorflow()
+    if tf and inputs.dtype != "float64":  # the kernel has no float64 form
+        parameters = {"mean": mean, "variance": variance, "epsilon": epsilon, "is_training": False}
+        return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, **parameters)[0]
+    outputs = (ops.cast(inputs, gamma.dtype) - mean) * (gamma * ops.rsqrt(variance + epsilon)) + beta
+    return ops.cast(outputs, inputs.dtype)
+
+
+def batch_normalize(inputs, gamma, beta, epsilon):
+    """Normalizes by the statistics of the batch.
+
+    Args:
+        inputs: float `[batch, height, width, channels]`.
+        gamma: float32 `[channels]`, the scale.
+        beta: float32 `[channels]`, the offset.
+        epsilon: added to the variance.
+
+    Returns:
+        The normalized inputs, the batch mean and the unbiased batch variance (`n / (n - 1)` times the mean squared
+        deviation), the latter two `[channels]`. Normalization itself uses the biased variance. This is
+        `FusedBatchNormV3`, which `tf_slim.layers.batch_norm(fused=True)` calls.
+    """
+    tf = _tensorflow()
+    if tf and inputs.dtype != "float64":
+        return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=epsilon, is_training=True)[:3]
+    mean, variance = ops.moments(ops.cast(inputs, gamma.dtype), axes=(0, 1, 2))
+    count = ops.cast(ops.size(inputs[..., 0]), gamma.dtype)
+    unbiased = variance * (count / ops.maximum(count - 1, 1))
+    return normalize(inputs, gamma, beta, mean, variance, epsilon), mean, unbiased
+
+
+def dropout(inputs, rate, seed_generator):
+    """Sets a fraction `rate` of the inputs to zero and scales the others by `1 / (1 - rate)`.
+
+    On TensorFlow the op keeps its own random state: a SavedModel needs no variable for it.
+    """
+    tf = _tensorflow()
+    return tf.nn.dropout(inputs, rate) if tf else keras.random.dropout(inputs, rate, seed=seed_generator)
+
+
+def random_state():
+    """What `dropout` needs of its caller: None on TensorFlow, a `keras.random.SeedGenerator` elsewhere."""
+    return None if _tensorflow() else keras.random.SeedGenerator()

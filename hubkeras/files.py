@@ -1,0 +1,79 @@
+"""Writing files and folders so that they appear whole or not at all."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+from hubkeras.errors import Error
+
+_PARTIAL = ".partial-"
+
+
+def sha256(path):
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file):  # Python 3.10
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_whole(path, overwrite=False):
+    """Context manager for writing `path`, a file or a folder, in one step.
+
+    Yields a path beside `path` to write to. When the block ends without an exception it takes the place of `path`;
+    otherwise it is removed, and `path` is as it was before.
+
+    Args:
+        path: what to write.
+        overwrite: whether `path` may exist.
+
+    Raises:
+        hubkeras.Error: `path` exists and `overwrite` is false, or it cannot be written.
+    """
+    path = pathlib.Path(os.path.abspath(path))
+    if path.exists() and not overwrite:
+        raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{_PARTIAL}", dir=path.parent))
+    except OSError as error:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise Error(f"Cannot write to {path.parent}: {error.strerror}.") from error
+    try:
+        partial = scratch / path.name
+        yield partial
+        if path.exists():
+            os.replace(path, scratch / "replaced")
+        os.replace(partial, path)
+    except BaseException as error:
+        replaced = scratch / "replaced"
+        if replaced.exists() and not path.exists():
+            os.replace(replaced, path)
+        shutil.rmtree(scratch, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise Error(f"Cannot write {path}: {error.strerror}; it is as it was before.") from error
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""A network as a Reusable SavedModel: plain TensorFlow variables and functions, ready for `tf.saved_model.save`.
+
+The interface is that of https://www.tensorflow.org/hub/reusable_saved_models, with the extra arguments and signatures
+of Google's image modules.
+"""
+
+import keras
+import tensorflow as tf
+
+from hubkeras.architectures.layers import BATCH_NORM_MOMENTUM
+from hubkeras.errors import Error
+
+TASKS = ("classification", "feature_vector")
+
+
+def is_statistic(name):
+    """Whether a variable of this Slim name is a moving average of batch norm, which has no gradient."""
+    return name.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
+
+
+def _plain(network):
+    """`network`, or where its layers are frozen or of reduced precision, one that is not, of the same weights."""
+    layers = network._flatten_layers()
+    if all(layer.trainable and layer.compute_dtype == "float32" for layer in layers):
+        return network
+    plain = type(network)(**network.settings(), dtype="float32")
+    for name, variable in plain.slim_variables().items():
+        variable.assign(network.slim_variables()[name])
+    return plain
+
+
+def _checked(images, minimum):
+    """`images`, or an error where they are smaller than `minimum`, without control flow."""
+    size = tf.shape(images)[1:3]
+    message = f"This network expects images of at least {minimum} x {minimum} pixels; got height and width:"
+    check = tf.raw_ops.Assert(condition=tf.reduce_min(size) >= minimum, data=[message, size])
+    with tf.control_dependencies([check]):
+        images = tf.identity(images)
+    # hides the shape that a caller knows, else shape inference fails on small images before the check is run
+    return tf.raw_ops.PlaceholderWithDefault(input=images, shape=[None, None, None, 3])
+
+
+class ReusableModule(tf.__internal__.tracking.AutoTrackable):
+    """The root object of a SavedModel; `reusable_module` gives it its attributes."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.__call__ = call  # SavedModel looks for functions among the attributes of the instance
+
+    def __call__(self, *args, **kwargs):
+        return self.__dict__["__call__"](*args, **kwargs)
+
+
+def reusable_module(network, task, image_size=None, assets=None):
+    """Builds the root object and the signatures of a SavedModel.
+
+    Args:
+        network: a `SlimNetwork`; it is not changed, and later changes of it do not matter.
+        task: `classification` (logits) or `feature_vector` (pooled features).
+        image_size: height and width in pixels that inputs are fixed to; None leaves them free.
+        assets: files to travel with the SavedModel, `{"labels": path}`; each becomes an attribute, a
+            `tf.saved_model.Asset`.
+
+    Returns:
+        A trackable object with `__call__(inputs, training=False, batch_norm_momentum=0.99, return_endpoints=False)`,
+        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name.
+
+    Raises:
+        hubkeras.Error: the task is unknown or the network has no head for it, or Keras runs on another backend.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise Error(
+            f"Exporting needs Keras on TensorFlow, not on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
+        )
+    if task not in TASKS:
+        raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
+    if task == "classification" and network.num_classes is None:
+        raise Error("The network has no classification head (num_classes is None); export it as a feature_vector.")
+    network = _plain(network)
+    include_head = task == "classification"
+    head = f"{network.scope}/Logits/"
+    sources = {n: v for n, v in network.slim_variables().items() if include_head or not n.startswith(head)}
+    variables = {}
+    for name, source in sources.items():
+        # as tf_keras has its moving averages: each replica keeps its own, reading gives their mean
+        options = {
+            "trainable": False,
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.MEAN,
+        }
+        variables[name] = tf.Variable(source.numpy(), name=name, **(options if is_statistic(name) else {}))
+
+    def network_outputs(images, **options):
+        """Pooled features, and what the network returns, with the SavedModel's variables in place of its own."""
+        images = _checked(images, network.minimum_image_size) if image_size is None else images
+        with keras.StatelessScope([(sources[name], variables[name]) for name in variables]) as scope:
+            features, outputs = network.outputs(images, include_head=include_head, **options)
+        if options["training"]:
+            for name in filter(is_statistic, variables):
+                variables[name].assign(scope.get_current_value(sources[name]))
+        return {"features": features, **outputs}
+
+    # Three graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
+    @tf.function
+    def inference(images):
+        outputs = network_outputs(images, training=False, fold=True)
+        return {name: outputs[name] for name in ("features", "default")}
+
+    @tf.function
+    def inference_endpoints(images):
+        # in Slim's order of operations, so that end points agree most closely with Slim's
+        return network_outputs(images, training=False, fold=False)
+
+    @tf.function
+    def train(images, batch_norm_momentum):
+        return network_outputs(images, training=True, batch_norm_momentum=batch_norm_momentum, fold=False)
+
+    def outputs(images, training, batch_norm_momentum, return_endpoints):
+        if training:
+            return train(images, tf.convert_to_tensor(batch_norm_momentum))
+        return inference_endpoints(images) if return_endpoints else inference(images)
+
+    @tf.function
+    def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
+        result = outputs(inputs, training, batch_norm_momentum, return_endpoints)
+        if not return_endpoints:
+            return result["default"]
+        return {name: value for name, value in result.items() if name != "features"}
+
+    @tf.function(input_signature=[])
+    def regularization_loss():
+        terms = [sources[n].regularizer(variables[n]) for n in variables if sources[n].regularizer is not None]
+        return tf.add_n(terms)
+
+    images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="inputs")
+    momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
+    for training in (False, True):
+        for return_endpoints in (False, True):
+            call.get_concrete_function(images, training, momentum, return_endpoints)
+
+    root = ReusableModule(call)
+    root.variables = list(variables.values())
+    root.trainable_variables = [v for n, v in variables.items() if not is_statistic(n)]
+    root.regularization_losses = [regularization_loss]
+    for name, path in (assets or {}).items():
+        setattr(root, name, tf.saved_model.Asset(str(path)))
+    outputs_of_signatures = {"image_feature_vector": "features"}
+    if include_head:
+        outputs_of_signatures["image_classification"] = "default"
+    return root, _signatures(outputs, outputs_of_signatures, images, "logits" if include_head else "features")
+
+
+def _signatures(outputs, names, spec, serving_output):
+    """`serving_default`, and for each of `names` a signature of that name and one for training.
+
+    Args:
+        outputs: function of images, training, momentum, return_endpoints.
+        names: which of its outputs a signature returns, by the signature's name.
+        spec: of the images.
+        serving_output: name of the output of `serving_default`.
+    """
+    images = tf.TensorSpec(spec.shape, spec.dtype, name="images")
+    momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
+
+    @tf.function
+    def serving(inputs):
+        return {serving_output: outputs(inputs, False, None, False)["default"]}
+
+    signatures = {"serving_default": serving.get_concrete_function(spec)}
+    for name, output in names.items():
+
+        @tf.function
+        def inference(images, output=output):
+            return {"default": outputs(images, False, None, False)[output]}
+
+        @tf.function
+        def training(images, batch_norm_momentum, output=output):
+            return {"default": outputs(images, True, batch_norm_momentum, False)[output]}
+
+        signatures[name] = inference.get_concrete_function(images)
+        signatures[f"{name}_with_bn_hparams"] = training.get_concrete_function(images, momentum)
+    return signatures

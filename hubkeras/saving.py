@@ -1,0 +1,82 @@
+"""From a network to a SavedModel on disk."""
+
+import json
+import os
+import tempfile
+
+from hubkeras import labels as label_files
+from hubkeras.errors import Error
+from hubkeras.files import written_whole
+from hubkeras.metadata import LABELS_FILE, METADATA_FILE, metadata
+
+
+def export(
+    model,
+    directory,
+    task=None,
+    *,
+    labels=None,
+    image_size=None,
+    fixed_size=False,
+    overwrite=False,
+    source=None,
+    weights=None,
+):
+    """Writes a network as a SavedModel for `hub.KerasLayer`, `hubkeras.KerasLayer` and TensorFlow Serving.
+
+    Args:
+        model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`. It is not changed.
+        directory: the folder to write; it appears whole or not at all.
+        task: `classification` or `feature_vector`; by default the former where the model has a head.
+        labels: class names: a list, or the path of a file with one a line. By default the ILSVRC-2012 names for 1000
+            classes, with `background` before them for 1001, and `0, 1, 2, ...` for other numbers.
+        image_size: height and width in pixels that the model was trained with; the network's default by default.
+        fixed_size: whether the SavedModel shall accept this size only.
+        overwrite: whether to replace a folder that exists.
+        source: provenance for the metadata, `{"checkpoint": name, "sha256": {file name: digest}}`.
+        weights: `ema` or `raw`, for the metadata.
+
+    Returns:
+        The module that was saved, see `hubkeras.reusable.reusable_module`.
+
+    Raises:
+        hubkeras.Error: an argument does not fit the model, or the folder exists or cannot be written.
+    """
+    import tensorflow as tf
+
+    from hubkeras.architectures.network import SlimNetwork
+    from hubkeras.reusable import reusable_module
+
+    if not isinstance(model, SlimNetwork):
+        raise Error(f"export takes a hubkeras network (hubkeras.MobileNetV2(...), ...); got a {type(model).__name__}.")
+    task = task or ("feature_vector" if model.num_classes is None else "classification")
+    if image_size is not None and image_size < model.minimum_image_size:
+        raise Error(f"image_size must be at least {model.minimum_image_size} for {model.name}; got {image_size}.")
+    size = image_size or model.default_image_size
+    texts = {
+        "metadata": (METADATA_FILE, json.dumps(metadata(model, task, size, fixed_size, source, weights), indent=2))
+    }
+    if task == "classification" and model.num_classes is not None:
+        if labels is None:
+            labels = label_files.default_labels(model.num_classes)
+        elif isinstance(labels, str | os.PathLike):
+            labels = label_files.read_labels(labels, model.num_classes)
+        else:
+            label_files.check_labels(labels, model.num_classes)
+        texts["labels"] = (LABELS_FILE, "\n".join(labels))
+    elif labels is not None:
+        raise Error("labels are for a classification head; leave them out when exporting a feature_vector.")
+    with written_whole(directory, overwrite) as partial, tempfile.TemporaryDirectory() as scratch:
+        assets = {}
+        for name, (file, text) in texts.items():
+            assets[name] = os.path.join(scratch, file)
+            with open(assets[name], "w", encoding="utf-8", newline="\n") as asset:
+                asset.write(text + "\n")
+        module, signatures = reusable_module(model, task, size if fixed_size else None, assets)
+        try:
+            tf.saved_model.save(module, str(partial), signatures)
+        except tf.errors.OpError as error:
+            raise Error(
+                f"Cannot write {directory}: {error.message.splitlines()[0]}; it is as it was before."
+            ) from error
+    return module
