@@ -43,11 +43,11 @@ class Parity:
 
 
 def relative_error(value, reference):
-    """`max |value - reference| / max |reference|`; infinity where a value is not finite."""
+    """`max |value - reference| / max |reference|` (over 1 where that is 0); infinity where a value is not finite."""
     value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
     if not np.isfinite(value).all():
         return float("inf")
-    return float(np.abs(value - reference).max() / np.abs(reference).max())
+    return float(np.abs(value - reference).max() / (np.abs(reference).max() or 1.0))
 
 
 def sample_images(size, batch=_BATCH):

@@ -1,0 +1,139 @@
+"""TF-Slim's side of the tests: golden figures, and checkpoints written by TF1's Saver from the golden weight recipe.
+
+The figures come from `slim_reference.py`, which ran TF-Slim's own graphs; each file tells its settings in `config`.
+"""
+
+import json
+import pathlib
+import zlib
+
+import numpy as np
+import tensorflow as tf
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz") if "config" in np.load(path).files)
+
+
+def recipe(name, shape, salt=""):
+    """The weights of the variable `name`, as `slim_reference.py` draws them."""
+    random = np.random.RandomState(zlib.crc32((salt + name).encode()))
+    leaf = name.rsplit("/", 1)[-1]
+    if leaf in ("moving_variance", "gamma"):
+        value = random.uniform(0.5, 1.5, shape)
+    elif leaf in ("moving_mean", "beta", "biases"):
+        value = random.normal(0.0, 0.1, shape)
+    elif leaf == "depthwise_weights":
+        value = random.normal(0.0, np.sqrt(2 / (shape[0] * shape[1])), shape)
+    else:
+        value = random.normal(0.0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+    return value.astype(np.float32)
+
+
+def is_statistic(name):
+    return name.endswith(("/moving_mean", "/moving_variance"))
+
+
+class Golden:
+    """The figures of one file: `golden["logits"]`, and its settings: `golden.config["num_classes"]`."""
+
+    def __init__(self, name):
+        with np.load(GOLDEN / f"{name}.npz") as file:
+            self.figures = dict(file)
+        self.name = name
+        self.config = json.loads(str(self.figures["config"]))
+
+    def __getitem__(self, key):
+        return self.figures[key]
+
+    def of(self, start):
+        """The figures whose keys start with `start/`, without that."""
+        return {key.removeprefix(f"{start}/"): value for key, value in self.figures.items() if key.startswith(f"{start}/")}
+
+    @property
+    def images(self):
+        shape = (self.config["batch"], self.config["image_size"], self.config["image_size"], 3)
+        return np.random.RandomState(7).uniform(0, 1, shape).astype(np.float32)
+
+    @property
+    def shapes(self):
+        """`{variable name: shape}` of Slim's graph, in its order."""
+        return {str(name): json.loads(str(shape)) for name, shape in zip(self["names"], self["shapes"], strict=True)}
+
+    def weights(self):
+        """`{variable name: value}` that the figures were computed with, AuxLogits too."""
+        shadow = "ema/" if self.config["ema"] else ""
+        return {n: recipe(n, s, "" if is_statistic(n) else shadow) for n, s in self.shapes.items()}
+
+    def tensors(self):
+        """`{tensor name: value}` of the whole checkpoint, with what training leaves where the settings have `extras`."""
+        tensors = {name: recipe(name, shape) for name, shape in self.shapes.items()}
+        if self.config["extras"]:
+            for name, shape in self.shapes.items():
+                if not is_statistic(name):
+                    tensors[f"{name}/ExponentialMovingAverage"] = recipe(name, shape, "ema/")
+                    tensors[f"{name}/RMSProp"] = np.ones(shape, np.float32)
+                    tensors[f"{name}/RMSProp_1"] = np.zeros(shape, np.float32)
+            tensors["global_step"] = np.int64(123456)
+        return tensors
+
+    def save(self, path, version="v2"):
+        """Writes the checkpoint; see `save_checkpoint`."""
+        return save_checkpoint(self.tensors(), path, version)
+
+
+def save_checkpoint(tensors, path, version="v2", state_file=False):
+    """Writes tensors by name as TF1's Saver does, in format `v1` (one file) or `v2`; returns the path."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variables, feed = {}, {}
+        for number, (name, value) in enumerate(tensors.items()):
+            value = np.asarray(value)
+            start = tf.compat.v1.placeholder(value.dtype, value.shape)
+            variables[name] = tf.compat.v1.get_variable(f"v{number}", initializer=start, use_resource=True)
+            feed[start] = value
+        session.run([variable.initializer for variable in variables.values()], feed)
+        formats = {"v1": tf.compat.v1.train.SaverDef.V1, "v2": tf.compat.v1.train.SaverDef.V2}
+        saver = tf.compat.v1.train.Saver(variables, write_version=formats[version])
+        saver.save(session, str(path), write_meta_graph=False, write_state=state_file)
+    return path
+
+
+def relative_error(value, reference):
+    """Largest absolute difference over the largest absolute value of the reference, where that is not all zero."""
+    value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+    assert value.shape == reference.shape
+    assert np.isfinite(value).all()
+    return np.abs(value - reference).max() / (np.abs(reference).max() or 1.0)
+
+
+def sample(tensor):
+    """64 values of a tensor at the flat positions of the golden end points."""
+    flat = np.asarray(tensor).reshape(-1)
+    return flat[np.linspace(0, flat.size - 1, 64).astype(np.int64)]
+
+
+def train_features(golden, features):
+    """Training-mode features as the golden file has them.
+
+    Slim's figures for Inception-ResNet V2 were read behind its dropout, which keeps 0.8 of the values; where they are
+    zero the value was dropped.
+    """
+    if golden.config["arch"] != "inception_resnet_v2":
+        return features
+    return features * tf.constant(golden["train_features"] != 0, tf.float32) / 0.8
+
+
+def assert_gradient_norms(golden, gradients):
+    """Checks the norm of every variable's gradient to 1e-2 of Slim's.
+
+    The betas before a batch norm without activation between have no gradient in exact arithmetic: what float32 leaves
+    (under 1e-6 of the largest norm) is rounding, on both sides, and is only checked to be that small.
+    """
+    norms = np.array([np.linalg.norm(np.asarray(gradient)) for gradient in gradients])
+    expected = golden["grad_norm"]
+    rounding = 1e-6 * expected.max()
+    real = expected > rounding
+    assert real.mean() > 0.85
+    assert (np.abs(norms - expected)[real] / expected[real]).max() < 1e-2
+    assert (norms[~real] < 2 * rounding).all()
