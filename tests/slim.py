@@ -3,6 +3,7 @@
 The figures come from `slim_reference.py`, which ran TF-Slim's own graphs; each file tells its settings in `config`.
 """
 
+import functools
 import json
 import pathlib
 import zlib
@@ -47,9 +48,11 @@ class Golden:
 
     def of(self, start):
         """The figures whose keys start with `start/`, without that."""
-        return {key.removeprefix(f"{start}/"): value for key, value in self.figures.items() if key.startswith(f"{start}/")}
+        return {
+            key.removeprefix(f"{start}/"): value for key, value in self.figures.items() if key.startswith(f"{start}/")
+        }
 
-    @property
+    @functools.cached_property
     def images(self):
         shape = (self.config["batch"], self.config["image_size"], self.config["image_size"], 3)
         return np.random.RandomState(7).uniform(0, 1, shape).astype(np.float32)
@@ -65,7 +68,7 @@ class Golden:
         return {n: recipe(n, s, "" if is_statistic(n) else shadow) for n, s in self.shapes.items()}
 
     def tensors(self):
-        """`{tensor name: value}` of the whole checkpoint, with what training leaves where the settings have `extras`."""
+        """`{tensor name: value}` of the whole checkpoint; with `extras` in the settings also what training leaves."""
         tensors = {name: recipe(name, shape) for name, shape in self.shapes.items()}
         if self.config["extras"]:
             for name, shape in self.shapes.items():

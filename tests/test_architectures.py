@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hubkeras.converters.verifying import BOUNDS
 
 import hubkeras
 from hubkeras.architectures import NETWORKS
-from hubkeras.converters.verifying import BOUNDS
 from tests import slim
 from tests.slim import relative_error
 
@@ -177,8 +177,6 @@ def test_frozen_layer_infers_in_training(golden, checkpoint):
     golden = golden("mobilenet_v2_0.35_96")
     network = fresh(golden, checkpoint)
     network.trainable = False
-    before = network(golden.images)
-    np.testing.assert_allclose(network.outputs(golden.images, training=True)[0].shape, before.shape[:1] + (1280,))
     assert not network.trainable_variables
     features = network.outputs(golden.images, training=True)[0]
     assert relative_error(features, golden["features64"]) < 5e-5

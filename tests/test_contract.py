@@ -1,0 +1,27 @@
+"""Runs `consumers/contract_suite.py` where hubkeras cannot be imported, over every network and task."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, SMALL, TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("architecture", SMALL)
+def test_contract(architecture, task, exported, tmp_path):
+    exports = json.dumps([[str(exported(architecture, task)), SMALL[architecture], task]])
+    options = ["-q", "--noconftest", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/pytest", "--rootdir", str(ROOT)]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "tests/consumers/contract_suite.py"],
+        cwd=ROOT,
+        env={**os.environ, "CONTRACT_EXPORTS": exports},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-6000:]
+    assert " passed" in run.stdout
+    assert "skipped" not in run.stdout
