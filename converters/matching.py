@@ -105,18 +105,22 @@ def _scaling(network, kernels):
     Several multipliers give the same network, since filters are rounded: published ones are preferred, then those
     with the fewest digits. Where none fits every convolution, the one that fits most is taken.
     """
-    unscaled = {scope: count for scope, count in network.filters(depth_multiplier=1.0).items() if scope in kernels}
+    # an expansion is six times its block's input, and not the multiple of a width
+    known = [scope for scope in kernels if not scope.endswith("/expand")]
+    unscaled = {scope: count for scope, count in network.filters(depth_multiplier=1.0).items() if scope in known}
     if not unscaled:
         return {"depth_multiplier": 1.0}
 
     def agreement(multiplier):
         return sum(network.scale(count, multiplier) == kernels[scope] for scope, count in unscaled.items())
 
-    ratio = statistics.median(kernels[scope] / count for scope, count in unscaled.items())
+    # rounding matters least in the widest convolutions
+    widest = sorted(unscaled, key=unscaled.get, reverse=True)[:5]
+    ratio = statistics.median(kernels[scope] / unscaled[scope] for scope in widest)
     decimals = (
         number / 10**digits
         for digits in range(1, 6)
-        for number in range(int((ratio - 0.02) * 10**digits), int((ratio + 0.02) * 10**digits) + 2)
+        for number in range(int((ratio - 0.05) * 10**digits), int((ratio + 0.05) * 10**digits) + 2)
         if number > 0
     )
     ranked = sorted(dict.fromkeys((*PUBLISHED_MULTIPLIERS, *decimals)), key=agreement, reverse=True)

@@ -25,7 +25,8 @@ OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 H5_ATTRIBUTE = "hubkeras"
 _V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
 _V1_NAME = re.compile(r"\.ckpt(-\d+)?$")
-_READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, OSError)
+# what the checkpoint reader raises; IndexError where a file is cut short
+_READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError)
 _MOST_BYTES = 16 << 30  # no Slim checkpoint, with slots, comes near
 
 

@@ -13,7 +13,6 @@ from hubkeras.metadata import read_metadata
 # Largest relative error of the outputs against float64; Slim's own float32 has 2.1e-5 and 1.1e-6
 # with the weights of `oracle/slim_reference.py`.
 BOUNDS = {"mobilenet_v2": 5e-5, "inception_v2": 5e-6, "inception_resnet_v2": 5e-6}
-INPUT_RANGES = ("-1..1", "0..1")
 _BATCH = 2
 
 
@@ -145,14 +144,14 @@ def verify_source(directory, source, weights=None, progress=None):
     return Parity(str(source), len(expected), different, _output(task), error, BOUNDS[network.architecture])
 
 
-def verify_frozen_graph(directory, graph_file, input_range=None, output=None):
+def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):
     """Compares the outputs of a SavedModel with those of a frozen TF1 graph, such as the `.pb` of Slim's archives.
 
     Args:
         directory: the SavedModel.
         graph_file: a serialized GraphDef without variables.
-        input_range: range of the graph's images, one of `INPUT_RANGES`; by default `-1..1` for an input called
-            `input`, as in Slim's archives, and `0..1` for others.
+        input_minimum: -1 or 0, where the graph's images run from this to 1; by default -1 for an input called
+            `input`, as in Slim's archives, and 0 for others.
         output: name of the tensor to compare; by default the graph's only output. Probabilities are compared with
             the softmax of the SavedModel's logits.
 
@@ -172,7 +171,8 @@ def verify_frozen_graph(directory, graph_file, input_range=None, output=None):
     if len(inputs) != 1:
         names = ", ".join(node.name for node in inputs) or "none"
         raise Error(f"{graph_file}: expected one input (a Placeholder), found {names}.")
-    input_range = input_range or ("-1..1" if inputs[0].name == "input" else "0..1")
+    if input_minimum is None:
+        input_minimum = -1 if inputs[0].name == "input" else 0
     output = output or _found_output(graph_file, definition)
     with tf.Graph().as_default() as graph:
         try:
@@ -184,7 +184,7 @@ def verify_frozen_graph(directory, graph_file, input_range=None, output=None):
         shape = feed.shape.as_list() if feed.shape.rank == 4 else [None] * 4
         images = sample_images(shape[1] or metadata["default_image_size"], shape[0] or _BATCH)
         with tf.compat.v1.Session() as session:
-            expected = session.run(fetch, {feed: images * 2 - 1 if input_range == "-1..1" else images})
+            expected = session.run(fetch, {feed: images * (1 - input_minimum) + input_minimum})
     actual = np.asarray(module(images))
     expected = expected.reshape(len(images), -1)
     if actual.shape != expected.shape:

@@ -53,7 +53,8 @@ def parser():
     against.add_argument("--source", metavar="SOURCE", help="recompute from this checkpoint")
     against.add_argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim")
     sub.add_argument("--weights", choices=["ema", "raw"], help="with --source; by default as the SavedModel was made")
-    sub.add_argument("--input-range", choices=["-1..1", "0..1"], help="of the frozen graph's images")
+    minimum_help = "the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0"
+    sub.add_argument("--input-minimum", type=int, choices=[-1, 0], help=minimum_help)
     sub.add_argument("--output", metavar="NAME", help="tensor of the frozen graph to compare")
     return main
 
@@ -226,7 +227,7 @@ def run_verify(options):
             parity = verifying.verify_source(options.directory, options.source, options.weights, progress)
     else:
         parity = verifying.verify_frozen_graph(
-            options.directory, options.frozen_graph, options.input_range, options.output
+            options.directory, options.frozen_graph, options.input_minimum, options.output
         )
     _print_table([("compared", f"{options.directory} with {parity.reference}"), *_parity_rows(parity)])
     return 0 if parity.passed else 1

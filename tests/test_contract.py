@@ -15,6 +15,8 @@ from tests.conftest import ROOT, SMALL, TASKS
 def test_contract(architecture, task, exported, tmp_path):
     exports = json.dumps([[str(exported(architecture, task)), SMALL[architecture], task]])
     options = ["-q", "--noconftest", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/pytest", "--rootdir", str(ROOT)]
+    if task == "feature_vector" and architecture != "mobilenet_v2":
+        options += ["-k", "not round_trips"]  # the classification of each network covers these
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "tests/consumers/contract_suite.py"],
         cwd=ROOT,
