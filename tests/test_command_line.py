@@ -281,3 +281,16 @@ def test_help_is_quick_and_needs_no_tensorflow():
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0
     assert "export" in process.stdout
+
+
+@pytest.mark.slow
+def test_memory_of_the_largest_network(checkpoint, tmp_path):
+    """Inception-ResNet V2 with 1001 classes, 56 million weights, under 3 GiB."""
+    arguments = [*COMMAND, "export", str(checkpoint("inception_resnet_v2_299")), str(tmp_path / "out")]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (tmp_path / "log").read_text()
+    assert usage.ru_maxrss < 3 << 20  # KiB
+    assert "898 of 898 bit-identical" in (tmp_path / "log").read_text()
