@@ -10,6 +10,7 @@ import tempfile
 
 from hubkeras import __version__
 from hubkeras.errors import Error
+from hubkeras.files import refuse_existing
 
 
 def parser():
@@ -167,7 +168,7 @@ def run_export(options):
 
     head = {} if options.task == "classification" else {"num_classes": None}
     with _progress() as progress:
-        _refuse_existing(options.directory, options.overwrite)
+        refuse_existing(options.directory, options.overwrite)
         network, found, report = read_network(options.source, weights=options.weights, progress=progress, **head)
         if options.task == "classification" and network.num_classes is None:
             raise Error(f"{options.source} has no Logits; export it with --task feature_vector.")
@@ -191,16 +192,10 @@ def run_export(options):
     return 0 if parity.passed else 1
 
 
-def _refuse_existing(path, overwrite):
-    """Says at once what writing would say at the end."""
-    if os.path.lexists(path) and not overwrite:
-        raise Error(f"{path} exists already; name another place or pass --overwrite to replace it.")
-
-
 def run_convert(options):
     from hubkeras.converters.weights import convert
 
-    _refuse_existing(options.path, options.overwrite)
+    refuse_existing(options.path, options.overwrite)
     with _progress() as progress:
         network, _, report = convert(options.source, options.path, options.weights, options.overwrite, progress)
     _print_table([*_report_rows(network, report), ("written", options.path)])

@@ -26,11 +26,10 @@ def _sha256(file):  # Python 3.10
     return digest.hexdigest()
 
 
-def _remove(path):
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def refuse_existing(path, overwrite=False):
+    """Raises hubkeras.Error where `path` exists and must not be replaced."""
+    if os.path.lexists(path) and not overwrite:
+        raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
 
 
 @contextlib.contextmanager
@@ -48,8 +47,7 @@ def written_whole(path, overwrite=False):
         hubkeras.Error: `path` exists and `overwrite` is false, or it cannot be written.
     """
     path = pathlib.Path(os.path.abspath(path))
-    if path.exists() and not overwrite:
-        raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
+    refuse_existing(path, overwrite)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +60,12 @@ def written_whole(path, overwrite=False):
     try:
         partial = scratch / path.name
         yield partial
-        if path.exists():
+        if os.path.lexists(path):
             os.replace(path, scratch / "replaced")
         os.replace(partial, path)
     except BaseException as error:
         replaced = scratch / "replaced"
-        if replaced.exists() and not path.exists():
+        if os.path.lexists(replaced) and not os.path.lexists(path):
             os.replace(replaced, path)
         shutil.rmtree(scratch, ignore_errors=True)
         for parent in made:
