@@ -4,11 +4,16 @@ The interface is that of https://www.tensorflow.org/hub/reusable_saved_models, w
 of Google's image modules.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
 from hubkeras.architectures.layers import BATCH_NORM_MOMENTUM
 from hubkeras.errors import Error
+
+# the functions hold no Python control flow over tensors, which autograph would look for
+function = functools.partial(tf.function, autograph=False)
 
 TASKS = ("classification", "feature_vector")
 
@@ -23,7 +28,7 @@ def _plain(network):
     layers = network._flatten_layers()
     if all(layer.trainable and layer.compute_dtype == "float32" for layer in layers):
         return network
-    plain = type(network)(**network.settings(), dtype="float32")
+    plain = type(network)(**network.settings(), dtype="float32", initialize=False)
     for name, variable in plain.slim_variables().items():
         variable.assign(network.slim_variables()[name])
     return plain
@@ -41,14 +46,26 @@ def _checked(images, minimum):
 
 
 class ReusableModule(tf.__internal__.tracking.AutoTrackable):
-    """The root object of a SavedModel; `reusable_module` gives it its attributes."""
+    """The root object of a SavedModel; `reusable_module` gives it its attributes.
 
-    def __init__(self, call):
+    Args:
+        call: the `tf.function` that becomes the SavedModel's `__call__`.
+        trace: traces it for everything that the SavedModel offers. TensorFlow traces again what was traced before
+            saving began, and keeps both, so this is called while it saves.
+    """
+
+    def __init__(self, call, trace):
         super().__init__()
         self.__call__ = call  # SavedModel looks for functions among the attributes of the instance
+        self._trace = trace
 
     def __call__(self, *args, **kwargs):
         return self.__dict__["__call__"](*args, **kwargs)
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        if save_type == "savedmodel":
+            self._trace()
+        return super()._trackable_children(save_type, **kwargs)
 
 
 def reusable_module(network, task, image_size=None, assets=None):
@@ -63,7 +80,8 @@ def reusable_module(network, task, image_size=None, assets=None):
 
     Returns:
         A trackable object with `__call__(inputs, training=False, batch_norm_momentum=0.99, return_endpoints=False)`,
-        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name.
+        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name. After
+        saving, `saved_inference(images)` runs the graph that was saved: `features` and `default`.
 
     Raises:
         hubkeras.Error: the task is unknown or the network has no head for it, or Keras runs on another backend.
@@ -101,17 +119,17 @@ def reusable_module(network, task, image_size=None, assets=None):
         return {"features": features, **outputs}
 
     # Three graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
-    @tf.function
+    @function
     def inference(images):
         outputs = network_outputs(images, training=False, fold=True)
         return {name: outputs[name] for name in ("features", "default")}
 
-    @tf.function
+    @function
     def inference_endpoints(images):
         # in Slim's order of operations, so that end points agree most closely with Slim's
         return network_outputs(images, training=False, fold=False)
 
-    @tf.function
+    @function
     def train(images, batch_norm_momentum):
         return network_outputs(images, training=True, batch_norm_momentum=batch_norm_momentum, fold=False)
 
@@ -120,25 +138,30 @@ def reusable_module(network, task, image_size=None, assets=None):
             return train(images, tf.convert_to_tensor(batch_norm_momentum))
         return inference_endpoints(images) if return_endpoints else inference(images)
 
-    @tf.function
+    @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
         result = outputs(inputs, training, batch_norm_momentum, return_endpoints)
         if not return_endpoints:
             return result["default"]
         return {name: value for name, value in result.items() if name != "features"}
 
-    @tf.function(input_signature=[])
+    @function(input_signature=[])
     def regularization_loss():
         terms = [sources[n].regularizer(variables[n]) for n in variables if sources[n].regularizer is not None]
         return tf.add_n(terms)
 
     images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="inputs")
     momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
-    for training in (False, True):
-        for return_endpoints in (False, True):
-            call.get_concrete_function(images, training, momentum, return_endpoints)
+    traced = {}
 
-    root = ReusableModule(call)
+    def trace():
+        for training in (False, True):
+            for return_endpoints in (False, True):
+                call.get_concrete_function(images, training, momentum, return_endpoints)
+        traced["inference"] = inference.get_concrete_function(images)
+
+    root = ReusableModule(call, trace)
+    root.saved_inference = lambda images: traced["inference"](images)
     root.variables = list(variables.values())
     root.trainable_variables = [v for n, v in variables.items() if not is_statistic(n)]
     root.regularization_losses = [regularization_loss]
@@ -162,21 +185,21 @@ def _signatures(outputs, names, spec, serving_output):
     images = tf.TensorSpec(spec.shape, spec.dtype, name="images")
     momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
 
-    @tf.function
+    @function(input_signature=[spec])
     def serving(inputs):
         return {serving_output: outputs(inputs, False, None, False)["default"]}
 
-    signatures = {"serving_default": serving.get_concrete_function(spec)}
+    signatures = {"serving_default": serving}
     for name, output in names.items():
 
-        @tf.function
+        @function(input_signature=[images])
         def inference(images, output=output):
             return {"default": outputs(images, False, None, False)[output]}
 
-        @tf.function
+        @function(input_signature=[images, momentum])
         def training(images, batch_norm_momentum, output=output):
             return {"default": outputs(images, True, batch_norm_momentum, False)[output]}
 
-        signatures[name] = inference.get_concrete_function(images)
-        signatures[f"{name}_with_bn_hparams"] = training.get_concrete_function(images, momentum)
+        signatures[name] = inference
+        signatures[f"{name}_with_bn_hparams"] = training
     return signatures

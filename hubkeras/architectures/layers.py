@@ -242,12 +242,13 @@ class Dense(SlimLayer):
     def __init__(self, name, units, regularizer=None, bias_regularizer=None, **kwargs):
         super().__init__(name, **kwargs)
         self.units = units
+        self.kernel_initializer = "glorot_uniform"
         self.regularizer = regularizer
         self.bias_regularizer = bias_regularizer
 
     def build(self, input_shape):
         shape = (input_shape[-1], self.units)
-        self.kernel = self.add_weight(shape, "glorot_uniform", name="weights", regularizer=self.regularizer)
+        self.kernel = self.add_weight(shape, self.kernel_initializer, name="weights", regularizer=self.regularizer)
         self.biases = self.add_weight((self.units,), "zeros", name="biases", regularizer=self.bias_regularizer)
         self.output_channels = self.units
 
