@@ -18,7 +18,7 @@ def inspect(source):
 
     Returns:
         A dict of JSON-ready values: `kind` (`checkpoint` or `saved_model`), `architecture`, the settings, provenance,
-        and `variables`, a list of dicts with `name`, `shape`, `dtype` and `use`, which is empty for a frozen SavedModel.
+        and `variables`, a list of dicts with `name`, `shape`, `dtype` and `use`, empty for a frozen SavedModel.
 
     Raises:
         hubkeras.Error: it is neither, or of no network that hubkeras knows.
