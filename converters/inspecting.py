@@ -18,11 +18,14 @@ def inspect(source):
 
     Returns:
         A dict of JSON-ready values: `kind` (`checkpoint` or `saved_model`), `architecture`, the settings, provenance,
-        and `variables`, a list of dicts with `name`, `shape`, `dtype` and `use`.
+        and `variables`, a list of dicts with `name`, `shape`, `dtype` and `use`, empty for a frozen SavedModel.
 
     Raises:
         hubkeras.Error: it is neither, or of no network that hubkeras knows.
     """
+    is_ours = (pathlib.Path(source) / "assets" / METADATA_FILE).is_file()
+    if is_ours and read_metadata(source).get("frozen"):
+        return {"kind": "saved_model", **read_metadata(source), "variables": []}
     with open_checkpoint(source) as checkpoint:
         found = match(checkpoint)
         inner = {tensor: name for name, tensor in found.tensors.items()}
@@ -49,6 +52,6 @@ def inspect(source):
             "leading_scope": found.prefix,
             "sha256": checkpoint.provenance()["sha256"],
         }
-    if (pathlib.Path(source) / "assets" / METADATA_FILE).is_file():
+    if is_ours:
         facts = {**read_metadata(source), **facts, "kind": "saved_model"}
     return {**facts, "variables": variables}

@@ -62,7 +62,7 @@ def reference_outputs(network, images, task):
         images: float `[batch, height, width, 3]` in [0, 1].
         task: `classification` or `feature_vector`.
     """
-    double = type(network)(**network.settings(), dtype="float64")
+    double = type(network)(**network.settings(), dtype="float64", initialize=False)
     for name, variable in double.slim_variables().items():
         variable.assign(network.slim_variables()[name])
     features, outputs = double.outputs(tf.constant(images, tf.float64), fold=False)
@@ -84,15 +84,18 @@ def check_export(directory, module, network, task, size):
     Returns:
         A `Parity`.
     """
-    reader = tf.train.load_checkpoint(str(pathlib.Path(directory) / "variables" / "variables"))
-    variables = network.slim_variables()
-    names = [variable.name.removesuffix(":0") for variable in module.variables]
-    different = 0
+    different, names = 0, [variable.name.removesuffix(":0") for variable in getattr(module, "variables", [])]
+    if names:  # a frozen SavedModel has none
+        reader = tf.train.load_checkpoint(str(pathlib.Path(directory) / "variables" / "variables"))
+        variables = network.slim_variables()
     for number, name in enumerate(names):
         written = reader.get_tensor(f"variables/{number}/.ATTRIBUTES/VARIABLE_VALUE")
         different += not np.array_equal(written, variables[name].numpy())
     images = sample_images(size)
-    error = relative_error(module(tf.constant(images)), reference_outputs(network, images, task))
+    outputs = module.saved_inference(tf.constant(images))
+    error = relative_error(
+        outputs["default" if task == "classification" else "features"], reference_outputs(network, images, task)
+    )
     return Parity("the checkpoint", len(names), different, _output(task), error, BOUNDS[network.architecture])
 
 
@@ -132,16 +135,20 @@ def verify_source(directory, source, weights=None, progress=None):
         **({} if head else {"num_classes": None}),
     )
     expected = network.slim_variables()
-    written = {variable.name.removesuffix(":0"): variable.numpy() for variable in module.variables}
+    written = {variable.name.removesuffix(":0"): variable.numpy() for variable in getattr(module, "variables", [])}
     shapes = {name: tuple(variable.shape) for name, variable in expected.items()}
-    if shapes != {name: value.shape for name, value in written.items()}:
+    if metadata.get("frozen"):
+        differ = metadata["settings"] != network.settings()
+    else:
+        differ = shapes != {name: value.shape for name, value in written.items()}
+    if differ:
         raise Error(f"{directory} and {source} are of different networks: their variables' names or shapes differ.")
-    different = sum(not np.array_equal(written[name], expected[name].numpy()) for name in expected)
+    different = sum(not np.array_equal(value, expected[name].numpy()) for name, value in written.items())
     images = sample_images(metadata["default_image_size"])
     if progress:
         progress(0, 1, "computing outputs")
     error = relative_error(module(images), reference_outputs(network, images, task))
-    return Parity(str(source), len(expected), different, _output(task), error, BOUNDS[network.architecture])
+    return Parity(str(source), len(written), different, _output(task), error, BOUNDS[network.architecture])
 
 
 def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):

@@ -179,7 +179,7 @@ def read_network(source, num_classes="as in the checkpoint", weights="ema", prog
         settings = {**found.settings, **({"num_classes": None} if num_classes is None else {})}
         if progress:
             progress(0, 1, "building the network")
-        network = found.network(**settings)
+        network = found.network(**settings, initialize=False)
         return network, found, _assign(network, checkpoint, found, weights, progress)
 
 

@@ -36,6 +36,7 @@ def parser():
     sub.add_argument("--labels", metavar="FILE", help="class names, one a line")
     sub.add_argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with")
     sub.add_argument("--fixed-size", action="store_true", help="accept images of this size only")
+    sub.add_argument("--frozen", action="store_true", help="constants instead of variables: faster, for inference only")
     sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it exists")
 
     sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file.")
@@ -182,6 +183,7 @@ def run_export(options):
             image_size=size,
             fixed_size=options.fixed_size,
             overwrite=options.overwrite,
+            frozen=options.frozen,
             source=report.provenance,
             weights=report.weights,
         )

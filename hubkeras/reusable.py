@@ -4,11 +4,16 @@ The interface is that of https://www.tensorflow.org/hub/reusable_saved_models, w
 of Google's image modules.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
 from hubkeras.architectures.layers import BATCH_NORM_MOMENTUM
 from hubkeras.errors import Error
+
+# the functions hold no Python control flow over tensors, which autograph would look for
+function = functools.partial(tf.function, autograph=False)
 
 TASKS = ("classification", "feature_vector")
 
@@ -23,13 +28,25 @@ def _plain(network):
     layers = network._flatten_layers()
     if all(layer.trainable and layer.compute_dtype == "float32" for layer in layers):
         return network
-    plain = type(network)(**network.settings(), dtype="float32")
+    plain = type(network)(**network.settings(), dtype="float32", initialize=False)
     for name, variable in plain.slim_variables().items():
         variable.assign(network.slim_variables()[name])
     return plain
 
 
-def _checked(images, minimum):
+def check_task(network, task):
+    """Raises hubkeras.Error unless a SavedModel for `task` can be made of `network` here."""
+    if keras.backend.backend() != "tensorflow":
+        raise Error(
+            f"Exporting needs Keras on TensorFlow, not on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
+        )
+    if task not in TASKS:
+        raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
+    if task == "classification" and network.num_classes is None:
+        raise Error("The network has no classification head (num_classes is None); export it as a feature_vector.")
+
+
+def checked(images, minimum):
     """`images`, or an error where they are smaller than `minimum`, without control flow."""
     size = tf.shape(images)[1:3]
     message = f"This network expects images of at least {minimum} x {minimum} pixels; got height and width:"
@@ -41,14 +58,26 @@ def _checked(images, minimum):
 
 
 class ReusableModule(tf.__internal__.tracking.AutoTrackable):
-    """The root object of a SavedModel; `reusable_module` gives it its attributes."""
+    """The root object of a SavedModel; `reusable_module` gives it its attributes.
 
-    def __init__(self, call):
+    Args:
+        call: the `tf.function` that becomes the SavedModel's `__call__`.
+        trace: traces it for everything that the SavedModel offers. TensorFlow traces again what was traced before
+            saving began, and keeps both, so this is called while it saves.
+    """
+
+    def __init__(self, call, trace):
         super().__init__()
         self.__call__ = call  # SavedModel looks for functions among the attributes of the instance
+        self._trace = trace
 
     def __call__(self, *args, **kwargs):
         return self.__dict__["__call__"](*args, **kwargs)
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        if save_type == "savedmodel":
+            self._trace()
+        return super()._trackable_children(save_type, **kwargs)
 
 
 def reusable_module(network, task, image_size=None, assets=None):
@@ -63,19 +92,13 @@ def reusable_module(network, task, image_size=None, assets=None):
 
     Returns:
         A trackable object with `__call__(inputs, training=False, batch_norm_momentum=0.99, return_endpoints=False)`,
-        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name.
+        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name. After
+        saving, `saved_inference(images)` runs the graph that was saved: `features` and `default`.
 
     Raises:
         hubkeras.Error: the task is unknown or the network has no head for it, or Keras runs on another backend.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise Error(
-            f"Exporting needs Keras on TensorFlow, not on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
-        )
-    if task not in TASKS:
-        raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
-    if task == "classification" and network.num_classes is None:
-        raise Error("The network has no classification head (num_classes is None); export it as a feature_vector.")
+    check_task(network, task)
     network = _plain(network)
     include_head = task == "classification"
     head = f"{network.scope}/Logits/"
@@ -91,92 +114,112 @@ def reusable_module(network, task, image_size=None, assets=None):
         variables[name] = tf.Variable(source.numpy(), name=name, **(options if is_statistic(name) else {}))
 
     def network_outputs(images, **options):
-        """Pooled features, and what the network returns, with the SavedModel's variables in place of its own."""
-        images = _checked(images, network.minimum_image_size) if image_size is None else images
+        """What the network returns with the SavedModel's variables in place of its own, and the batch's statistics."""
+        images = checked(images, network.minimum_image_size) if image_size is None else images
         with keras.StatelessScope([(sources[name], variables[name]) for name in variables]) as scope:
             features, outputs = network.outputs(images, include_head=include_head, **options)
-        if options["training"]:
-            for name in filter(is_statistic, variables):
-                variables[name].assign(scope.get_current_value(sources[name]))
-        return {"features": features, **outputs}
+        batch_statistics = {name: scope.get_current_value(sources[name]) for name in filter(is_statistic, variables)}
+        return {"features": features, **outputs}, batch_statistics
 
-    # Three graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
-    @tf.function
-    def inference(images):
-        outputs = network_outputs(images, training=False, fold=True)
-        return {name: outputs[name] for name in ("features", "default")}
+    def update_statistics(batch_statistics, momentum):
+        """Updates the moving averages, all in a few large operations, which cost less than many small ones."""
+        moving = [variables[name] for name in batch_statistics]
+        batch = tf.concat(list(batch_statistics.values()), 0)
+        values = tf.concat(moving, 0) * momentum + batch * (1 - momentum)
+        for variable, value in zip(moving, tf.split(values, [v.shape[0] for v in moving]), strict=True):
+            variable.assign(value)
 
-    @tf.function
+    # Two or three graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
+    @function
     def inference_endpoints(images):
         # in Slim's order of operations, so that end points agree most closely with Slim's
-        return network_outputs(images, training=False, fold=False)
+        return network_outputs(images, fold=False)[0]
 
-    @tf.function
+    @function
+    def inference_folded(images):
+        outputs, _ = network_outputs(images, fold=True)
+        return {name: outputs[name] for name in ("features", "default")}
+
+    inference = inference_folded if network.folds_for_inference else inference_endpoints
+
+    @function
     def train(images, batch_norm_momentum):
-        return network_outputs(images, training=True, batch_norm_momentum=batch_norm_momentum, fold=False)
+        outputs, batch_statistics = network_outputs(images, training=True, batch_norm_momentum=0)
+        update_statistics(batch_statistics, batch_norm_momentum)
+        return outputs
 
     def outputs(images, training, batch_norm_momentum, return_endpoints):
         if training:
             return train(images, tf.convert_to_tensor(batch_norm_momentum))
         return inference_endpoints(images) if return_endpoints else inference(images)
 
-    @tf.function
+    @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
         result = outputs(inputs, training, batch_norm_momentum, return_endpoints)
         if not return_endpoints:
             return result["default"]
         return {name: value for name, value in result.items() if name != "features"}
 
-    @tf.function(input_signature=[])
+    @function(input_signature=[])
     def regularization_loss():
-        terms = [sources[n].regularizer(variables[n]) for n in variables if sources[n].regularizer is not None]
-        return tf.add_n(terms)
+        halves = {}  # l2_loss halves the sum of squares
+        for name, variable in variables.items():
+            if sources[name].regularizer is not None:
+                halves.setdefault(float(sources[name].regularizer.l2), []).append(tf.nn.l2_loss(variable))
+        return tf.add_n([2 * l2 * tf.add_n(terms) for l2, terms in halves.items()])
 
     images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="inputs")
     momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
-    for training in (False, True):
-        for return_endpoints in (False, True):
-            call.get_concrete_function(images, training, momentum, return_endpoints)
+    traced = {}
 
-    root = ReusableModule(call)
+    def trace():
+        for training in (False, True):
+            for return_endpoints in (False, True):
+                call.get_concrete_function(images, training, momentum, return_endpoints)
+        traced["inference"] = inference.get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+
+    root = ReusableModule(call, trace)
+    root.saved_inference = lambda images: traced["inference"](images)
     root.variables = list(variables.values())
     root.trainable_variables = [v for n, v in variables.items() if not is_statistic(n)]
     root.regularization_losses = [regularization_loss]
     for name, path in (assets or {}).items():
         setattr(root, name, tf.saved_model.Asset(str(path)))
-    outputs_of_signatures = {"image_feature_vector": "features"}
-    if include_head:
-        outputs_of_signatures["image_classification"] = "default"
-    return root, _signatures(outputs, outputs_of_signatures, images, "logits" if include_head else "features")
+    return root, signatures_of(outputs, task, images)
 
 
-def _signatures(outputs, names, spec, serving_output):
-    """`serving_default`, and for each of `names` a signature of that name and one for training.
+def signatures_of(outputs, task, spec, trains=True):
+    """`serving_default`, `image_feature_vector`, with a head `image_classification`, and for training their likes.
 
     Args:
-        outputs: function of images, training, momentum, return_endpoints.
-        names: which of its outputs a signature returns, by the signature's name.
+        outputs: function of images, training, momentum, return_endpoints; returns `features` and `default`.
+        task: `classification` or `feature_vector`.
         spec: of the images.
-        serving_output: name of the output of `serving_default`.
+        trains: whether to make the signatures for training.
     """
     images = tf.TensorSpec(spec.shape, spec.dtype, name="images")
     momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
+    serving_output = "logits" if task == "classification" else "features"
 
-    @tf.function
+    @function(input_signature=[spec])
     def serving(inputs):
         return {serving_output: outputs(inputs, False, None, False)["default"]}
 
-    signatures = {"serving_default": serving.get_concrete_function(spec)}
+    signatures = {"serving_default": serving}
+    names = {"image_feature_vector": "features"}
+    if task == "classification":
+        names["image_classification"] = "default"
     for name, output in names.items():
 
-        @tf.function
+        @function(input_signature=[images])
         def inference(images, output=output):
             return {"default": outputs(images, False, None, False)[output]}
 
-        @tf.function
+        @function(input_signature=[images, momentum])
         def training(images, batch_norm_momentum, output=output):
             return {"default": outputs(images, True, batch_norm_momentum, False)[output]}
 
-        signatures[name] = inference.get_concrete_function(images)
-        signatures[f"{name}_with_bn_hparams"] = training.get_concrete_function(images, momentum)
+        signatures[name] = inference
+        if trains:
+            signatures[f"{name}_with_bn_hparams"] = training
     return signatures

@@ -19,6 +19,7 @@ def export(
     image_size=None,
     fixed_size=False,
     overwrite=False,
+    frozen=False,
     source=None,
     weights=None,
 ):
@@ -33,11 +34,13 @@ def export(
         image_size: height and width in pixels that the model was trained with; the network's default by default.
         fixed_size: whether the SavedModel shall accept this size only.
         overwrite: whether to replace a folder that exists.
+        frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
+            fastest form, for inference alone.
         source: provenance for the metadata, `{"checkpoint": name, "sha256": {file name: digest}}`.
         weights: `ema` or `raw`, for the metadata.
 
     Returns:
-        The module that was saved, see `hubkeras.reusable.reusable_module`.
+        The module that was saved, see `hubkeras.reusable.reusable_module` and `hubkeras.frozen.frozen_module`.
 
     Raises:
         hubkeras.Error: an argument does not fit the model, or the folder exists or cannot be written.
@@ -45,6 +48,7 @@ def export(
     import tensorflow as tf
 
     from hubkeras.architectures.network import SlimNetwork
+    from hubkeras.frozen import frozen_module
     from hubkeras.reusable import reusable_module
 
     if not isinstance(model, SlimNetwork):
@@ -54,7 +58,10 @@ def export(
         raise Error(f"image_size must be at least {model.minimum_image_size} for {model.name}; got {image_size}.")
     size = image_size or model.default_image_size
     texts = {
-        "metadata": (METADATA_FILE, json.dumps(metadata(model, task, size, fixed_size, source, weights), indent=2))
+        "metadata": (
+            METADATA_FILE,
+            json.dumps(metadata(model, task, size, fixed_size, source, weights, frozen), indent=2),
+        )
     }
     if task == "classification" and model.num_classes is not None:
         if labels is None:
@@ -72,7 +79,8 @@ def export(
             assets[name] = os.path.join(scratch, file)
             with open(assets[name], "w", encoding="utf-8", newline="\n") as asset:
                 asset.write(text + "\n")
-        module, signatures = reusable_module(model, task, size if fixed_size else None, assets)
+        build = frozen_module if frozen else reusable_module
+        module, signatures = build(model, task, size if fixed_size else None, assets)
         try:
             tf.saved_model.save(module, str(partial), signatures)
         except tf.errors.OpError as error:

@@ -3,6 +3,7 @@
 from functools import partial
 
 import keras
+import numpy as np
 from keras import ops
 
 from hubkeras.architectures.layers import (
@@ -82,7 +83,14 @@ class ResidualBlock(Scope):
         *branches, up = self.children()
         options = {"training": training, "batch_norm_momentum": batch_norm_momentum, "fold": fold}
         mixed = ops.concatenate([branch(inputs, **options) for branch in branches], axis=-1)
-        return ACTIVATIONS[self.activation](inputs + up(mixed, **options) * self.scale)
+        residual = up(mixed, **options)
+        return ACTIVATIONS[self.activation](inputs + (residual if self.scale == 1 else residual * self.scale))
+
+    def freeze(self):
+        super().freeze()
+        up = self.children()[-1]
+        up.kernel, up.biases = up.kernel * np.float32(self.scale), up.biases * np.float32(self.scale)
+        self.scale = 1
 
 
 @keras.saving.register_keras_serializable("hubkeras")

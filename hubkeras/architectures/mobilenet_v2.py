@@ -91,6 +91,7 @@ class MobileNetV2(SlimNetwork):
     scope = "MobilenetV2"
     default_image_size = 224
     minimum_image_size = 32
+    folds_for_inference = True
 
     def __init__(
         self,

@@ -16,19 +16,24 @@ class SlimNetwork(keras.Model):
         minimum_image_size: smallest height and width that the network accepts, in pixels.
         num_features: channels of the pooled features.
         num_classes: number of logits, or None where there is no head.
+        folds_for_inference: whether folding batch norm into the convolutions at each call makes inference faster. Only
+            in MobileNet V2, which does little else; the Inceptions have many weights for that.
     """
 
     architecture = None
     scope = None
     default_image_size = None
     minimum_image_size = None
+    folds_for_inference = False
 
     def __init__(self, *, batch_norm_momentum, weights, dtype, name=None, **kwargs):
         """Builds the network; see the subclasses for the public arguments.
 
         Args:
-            kwargs: the subclass' settings, which go to `create_layers`, and `trainable`.
+            kwargs: the subclass' settings, which go to `create_layers`, `trainable`, and `initialize`: False spares the
+                time of random weights where others follow, and leaves zeros.
         """
+        initialize = kwargs.pop("initialize", weights is None)
         super().__init__(name=name or self.scope, autocast=False, dtype=dtype, trainable=kwargs.pop("trainable", True))
         for setting, value in kwargs.items():
             setattr(self, setting, value)
@@ -39,6 +44,10 @@ class SlimNetwork(keras.Model):
             setattr(self, layer.name, layer)
         self.stage_names = [layer.name for layer in stages]
         self.head = head
+        if not initialize:
+            for layer in self._flatten_layers(include_self=False):
+                if hasattr(layer, "kernel_initializer"):
+                    layer.kernel_initializer = "zeros"
         self.build((None, None, None, 3))
         if weights is not None:
             from hubkeras.converters import load_weights
@@ -95,15 +104,15 @@ class SlimNetwork(keras.Model):
                 f"{self.name} expects images of at least {minimum} x {minimum} pixels; got {shape[1]} x {shape[2]}."
             )
 
-    def outputs(self, images, training=False, batch_norm_momentum=None, fold=True, include_head=True):
+    def outputs(self, images, training=False, batch_norm_momentum=None, fold=None, include_head=True):
         """All that the network computes.
 
         Args:
             images: float `[batch, height, width, 3]`, RGB in [0, 1].
             training: whether batch norm uses the batch's statistics and updates its moving averages.
             batch_norm_momentum: float or scalar tensor; the constructor's by default.
-            fold: whether inference folds batch norm into the convolutions: faster, while `False` computes in
-                Slim's own order, operation by operation.
+            fold: whether inference folds batch norm into the convolutions, `folds_for_inference` by default; `False`
+                computes in Slim's own order, operation by operation.
             include_head: whether to apply the head, where there is one.
 
         Returns:
@@ -111,6 +120,8 @@ class SlimNetwork(keras.Model):
             without a head the features, and Slim's end points, `<Scope>/<end point>`.
         """
         self.check_images(images)
+        if fold is None:
+            fold = self.folds_for_inference
         if batch_norm_momentum is None:
             batch_norm_momentum = self.batch_norm_momentum
         net = ops.cast(images, self.compute_dtype) * 2 - 1  # the networks' own range is [-1, 1]
@@ -136,8 +147,18 @@ class SlimNetwork(keras.Model):
 
     def call(self, inputs, training=False, batch_norm_momentum=None, return_endpoints=False):
         # end points are for looking inside: in Slim's order of operations they agree with Slim's most closely
-        _, outputs = self.outputs(inputs, training, batch_norm_momentum, fold=not return_endpoints)
+        _, outputs = self.outputs(inputs, training, batch_norm_momentum, fold=False if return_endpoints else None)
         return outputs if return_endpoints else outputs["default"]
+
+    def frozen(self):
+        """A copy for inference alone: constants in place of variables, batch norm folded into the convolutions."""
+        copy = type(self)(**self.settings(), dtype="float32", initialize=False)
+        variables = self.slim_variables()
+        for name, variable in copy.slim_variables().items():
+            variable.assign(variables[name])
+        for layer in [*copy.stages(), *([] if copy.head is None else [copy.head])]:
+            layer.freeze()
+        return copy
 
     def settings(self):
         """The arguments that give another network of the same variables: `{"num_classes": 1001, ...}`."""

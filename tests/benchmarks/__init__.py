@@ -1,0 +1,1 @@
+"""Speed of hubkeras beside its peers: `python -m tests.benchmarks --help`."""

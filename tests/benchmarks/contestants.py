@@ -1,0 +1,186 @@
+"""What is compared: hubkeras in its forms, and those peers that are installed."""
+
+import os
+import pathlib
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+import hubkeras
+
+NETWORKS = {"mobilenet_v2": "MobileNetV2", "inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResNetV2"}
+OURS = ("hubkeras", "hubkeras frozen", "hubkeras native")
+
+
+def optional(module):
+    """An installed module, or None."""
+    try:
+        return __import__(module)
+    except ImportError:
+        print(f"{module} is not installed: left out")
+        return None
+
+
+def application(library, network):
+    """The constructor of the same network in `keras.applications` or `tf_keras.applications`, or None."""
+    return None if library is None else getattr(library.applications, NETWORKS[network], None)
+
+
+class Files:
+    """A network with random weights on disk, in the forms that the benchmarks read. Made when first asked for.
+
+    Args:
+        network: a key of `NETWORKS`.
+        directory: where to write.
+    """
+
+    def __init__(self, network, directory):
+        self.network = network
+        self.directory = pathlib.Path(directory)
+        self.model = getattr(hubkeras, NETWORKS[network])()
+
+    def checkpoint(self):
+        """Path prefix of a Slim checkpoint."""
+        prefix = str(self.directory / "model.ckpt")
+        if not os.path.exists(prefix + ".index"):
+            variables = self.model.slim_variables()
+            tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=list(variables),
+                shape_and_slices=[""] * len(variables),
+                tensors=[v.value for v in variables.values()],
+            )
+        return prefix
+
+    def saved_model(self, frozen=False):
+        """Folder of a SavedModel for classification."""
+        path = self.directory / ("frozen" if frozen else "saved_model")
+        if not path.exists():
+            hubkeras.export(self.model, path, frozen=frozen)
+        return str(path)
+
+    def onnx(self, size):
+        """Serialized ONNX model of the frozen network at a fixed image size, or None without tf2onnx."""
+        if optional("tf2onnx") is None:
+            return None
+        from tf2onnx import convert
+
+        constant = self.model.frozen()
+        function = tf.function(lambda images: constant.outputs(images)[1]["default"], autograph=False)
+        spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
+        return convert.from_function(function, [spec], opset=17)[0].SerializeToString()
+
+
+def inference(files, size, slim_frozen=None):
+    """Functions from images, float32 `[batch, size, size, 3]`, to logits.
+
+    Args:
+        files: a `Files`.
+        size: height and width, fixed for ONNX alone.
+        slim_frozen: path of a frozen graph of TF-Slim, input `images`, output `logits`, or None.
+    """
+    hub = optional("tensorflow_hub")
+    load = hub.KerasLayer if hub else tf.saved_model.load
+    contestants = {
+        "hubkeras": compiled(load(files.saved_model())),
+        "hubkeras frozen": compiled(load(files.saved_model(frozen=True))),
+        "hubkeras native": compiled(files.model),
+    }
+    for name in ("keras", "tf_keras"):
+        constructor = application(optional(name), files.network)
+        if constructor:
+            model = constructor(weights=None, input_shape=(size, size, 3), classes=1001)
+            contestants[f"{name}.applications"] = compiled(partial(model, training=False))
+    if slim_frozen:
+        run = frozen_graph(slim_frozen, size)
+        if run:
+            contestants["Slim frozen"] = run
+    model = files.onnx(size)
+    if model and optional("onnxruntime"):
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        contestants["ONNX Runtime"] = lambda images: session.run(None, {session.get_inputs()[0].name: images})
+    if model and optional("openvino"):
+        import openvino
+
+        core = openvino.Core()
+        network = core.compile_model(core.read_model(model), "CPU")
+        contestants["OpenVINO"] = lambda images: network(images)[0]
+    return contestants
+
+
+def compiled(function):
+    """`function` as a `tf.function` that takes and returns arrays."""
+    graph = tf.function(lambda images: function(images), autograph=False)
+    return lambda images: np.asarray(graph(tf.constant(images)))
+
+
+def frozen_graph(path, size):
+    """A session over a frozen graph, or None where the graph has another image size."""
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(pathlib.Path(path).read_bytes())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    if graph.get_tensor_by_name("images:0").shape[1] not in (None, size):
+        return None
+    session = tf.compat.v1.Session(graph=graph)
+    return lambda images: session.run("logits:0", {"images:0": images})
+
+
+def training(files, size, batch, classes=10):
+    """Functions without arguments: one SGD step of all layers on images `[batch, size, size, 3]`."""
+    import keras
+
+    random = np.random.RandomState(0)
+    images = random.uniform(0, 1, (batch, size, size, 3)).astype(np.float32)
+    labels = random.randint(0, classes, batch)
+
+    def step(library, layers, **options):
+        model = library.Sequential([*layers, library.layers.Dense(classes)])
+        loss = library.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(library.optimizers.SGD(1e-4), loss, **options)
+        return partial(model.train_on_batch, images, labels)
+
+    native = type(files.model)(num_classes=None)
+    contestants = {"hubkeras native": step(keras, [native])}
+    tf_keras, hub = optional("tf_keras"), optional("tensorflow_hub")
+    if tf_keras and hub:
+        contestants["hubkeras"] = step(tf_keras, [hub.KerasLayer(files.saved_model(), trainable=True)])
+    # XLA has no fast depthwise convolution on CPU
+    for library, options in ((keras, {"jit_compile": False}), (tf_keras, {})):
+        constructor = application(library, files.network)
+        if constructor:
+            network = constructor(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
+            contestants[f"{library.__name__}.applications"] = step(library, [network], **options)
+    return contestants
+
+
+def loading(files):
+    """Functions without arguments that load a model from disk."""
+    import keras
+
+    path = files.saved_model()
+    contestants = {"hubkeras": lambda: tf.saved_model.load(path)}
+    constructor = application(keras, files.network)
+    if constructor:
+        saved = str(files.directory / "application.keras")
+        constructor(weights=None).save(saved)
+        contestants["keras.applications"] = lambda: keras.models.load_model(saved)
+    return contestants
+
+
+def exporting(files):
+    """Functions without arguments that build a network and write it as a SavedModel."""
+    import keras
+
+    from hubkeras.command_line import main
+
+    checkpoint, target = files.checkpoint(), str(files.directory / "exported")
+    contestants = {"hubkeras": lambda: main(["export", checkpoint, target, "--overwrite"])}
+    constructor = application(keras, files.network)
+    if constructor:
+        path = str(files.directory / "exported_application")
+        contestants["keras.applications"] = lambda: constructor(weights=None).export(path, verbose=False)
+    return contestants
