@@ -45,6 +45,7 @@ def export(
     import tensorflow as tf
 
     from hubkeras.architectures.network import SlimNetwork
+    from hubkeras.reproducible import make_reproducible
     from hubkeras.reusable import reusable_module
 
     if not isinstance(model, SlimNetwork):
@@ -75,6 +76,7 @@ def export(
         module, signatures = reusable_module(model, task, size if fixed_size else None, assets)
         try:
             tf.saved_model.save(module, str(partial), signatures)
+            make_reproducible(partial)
         except tf.errors.OpError as error:
             raise Error(
                 f"Cannot write {directory}: {error.message.splitlines()[0]}; it is as it was before."
