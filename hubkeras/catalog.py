@@ -5,6 +5,7 @@ TF-Slim's `README.md` and `nets/mobilenet/README.md` for accuracies and MobileNe
 parameters and multiply-adds are properties of the networks, and tests recompute them.
 """
 
+import difflib
 import fnmatch
 import re
 from dataclasses import asdict, dataclass
@@ -247,10 +248,31 @@ def get(handle):
     """
     module, _ = find(handle)
     if module is None:
-        close = search(f"*{handle.rstrip('/').split('/')[-2] if '/' in handle else handle}*")
-        hint = f"; there is {close[0].handle}" if close else ""
-        raise Error(f"{handle} is not a module of the catalogue{hint} (hubkeras catalog lists them).")
+        close = difflib.get_close_matches(handle.removeprefix(TFHUB), MODULES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise Error(f"{handle} is not a module of the catalogue, which `hubkeras catalog` lists{hint or '.'}")
     return module
+
+
+def publication(handle):
+    """The catalogued module that a new SavedModel replaces.
+
+    Args:
+        handle: what it is published under: a catalogued handle or one of another publisher than Google; or None.
+
+    Returns:
+        The `Module`, or None for one's own handle and for None.
+
+    Raises:
+        hubkeras.Error: it is neither.
+    """
+    if handle is None:
+        return None
+    if re.search(r"(^|[/.])(google|tfhub\.dev|kaggle\.com)/", handle):
+        return get(handle)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+", handle):
+        raise Error(f"{handle!r} is not a handle; expected <publisher>/<name>/<version> or one of `hubkeras catalog`.")
+    return None
 
 
 def search(pattern="*"):
@@ -280,8 +302,8 @@ def check_metadata(handle, metadata):
     for name, value in expected.items():
         if metadata[name] != value:
             raise Error(
-                f"{handle} stands for {module.architecture} with {name.replace('_', ' ')} {value}; this is "
-                f"{metadata['architecture']} with {metadata[name]}. Use the handle of that network, or one of your own."
+                f"{handle} stands for a SavedModel with {name} {value}; this one has {metadata[name]}. "
+                "Give the handle of its network, or a name of your own."
             )
     if metadata["fixed_image_size"] and not module.fixed_size:
         raise Error(f"{handle} accepts images of any size; this SavedModel has a fixed size. Export without it.")

@@ -9,7 +9,7 @@ METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
 
 
-def metadata(network, task, image_size=None, fixed_size=False, source=None, weights=None):
+def metadata(network, task, image_size=None, fixed_size=False, source=None, weights=None, handle=None):
     """The metadata of a SavedModel of `network`, as JSON-ready values.
 
     Args:
@@ -19,6 +19,7 @@ def metadata(network, task, image_size=None, fixed_size=False, source=None, weig
         fixed_size: whether the SavedModel accepts this size only.
         source: where the weights came from, `{"checkpoint": name, "sha256": {file name: digest}}`, or None.
         weights: `ema` or `raw`, or None where there was no choice.
+        handle: the name that it is published under, or None.
     """
     import keras
     import tensorflow as tf
@@ -37,6 +38,7 @@ def metadata(network, task, image_size=None, fixed_size=False, source=None, weig
         "settings": {**network.settings(), **({} if task == "classification" else {"num_classes": None})},
         "source": source,
         "weights": weights,
+        "handle": handle,
         "versions": {"hubkeras": hubkeras.__version__, "keras": keras.__version__, "tensorflow": tf.__version__},
     }
 

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 
+from hubkeras import catalog
 from hubkeras import labels as label_files
 from hubkeras.errors import Error
 from hubkeras.files import written_whole
@@ -21,6 +22,7 @@ def export(
     overwrite=False,
     source=None,
     weights=None,
+    handle=None,
 ):
     """Writes a network as a SavedModel for `hub.KerasLayer`, `hubkeras.KerasLayer` and TensorFlow Serving.
 
@@ -35,6 +37,8 @@ def export(
         overwrite: whether to replace a folder that exists.
         source: provenance for the metadata, `{"checkpoint": name, "sha256": {file name: digest}}`.
         weights: `ema` or `raw`, for the metadata.
+        handle: the name that it is published under, for the metadata. One of the catalogue (`hubkeras.catalog`) gives
+            the task and the image size, and is refused for another network.
 
     Returns:
         The module that was saved, see `hubkeras.reusable.reusable_module`.
@@ -50,13 +54,18 @@ def export(
 
     if not isinstance(model, SlimNetwork):
         raise Error(f"export takes a hubkeras network (hubkeras.MobileNetV2(...), ...); got a {type(model).__name__}.")
+    published = catalog.publication(handle)
+    if published is not None:
+        task, image_size = task or published.task, image_size or published.image_size
+        fixed_size = fixed_size or published.fixed_size
     task = task or ("feature_vector" if model.num_classes is None else "classification")
     if image_size is not None and image_size < model.minimum_image_size:
         raise Error(f"image_size must be at least {model.minimum_image_size} for {model.name}; got {image_size}.")
     size = image_size or model.default_image_size
-    texts = {
-        "metadata": (METADATA_FILE, json.dumps(metadata(model, task, size, fixed_size, source, weights), indent=2))
-    }
+    facts = metadata(model, task, size, fixed_size, source, weights, handle)
+    if published is not None:
+        catalog.check_metadata(handle, facts)
+    texts = {"metadata": (METADATA_FILE, json.dumps(facts, indent=2))}
     if task == "classification" and model.num_classes is not None:
         if labels is None:
             labels = label_files.default_labels(model.num_classes)
