@@ -3,10 +3,11 @@
 import pathlib
 
 import numpy as np
+
+from hubkeras.archives import content_hash, hashes
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.weights import SHADOW, kind_of
-
 from hubkeras.metadata import METADATA_FILE, read_metadata
 
 
@@ -50,5 +51,7 @@ def inspect(source):
             "sha256": checkpoint.provenance()["sha256"],
         }
     if (pathlib.Path(source) / "assets" / METADATA_FILE).is_file():
-        facts = {**read_metadata(source), **facts, "kind": "saved_model"}
+        metadata = read_metadata(source)
+        own = {"kind": "saved_model", "made_from": metadata.pop("source"), "content_hash": content_hash(hashes(source))}
+        facts = {**metadata, **facts, **own}
     return {**facts, "variables": variables}
