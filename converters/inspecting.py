@@ -52,6 +52,10 @@ def inspect(source):
         }
     if (pathlib.Path(source) / "assets" / METADATA_FILE).is_file():
         metadata = read_metadata(source)
-        own = {"kind": "saved_model", "made_from": metadata.pop("source"), "content_hash": content_hash(hashes(source))}
-        facts = {**metadata, **facts, **own}
+        own = {
+            "kind": "saved_model",
+            "image_size": metadata["default_image_size"],
+            "provenance": metadata.pop("source"),
+        }
+        facts = {**metadata, **facts, **own, "content_hash": content_hash(hashes(source))}
     return {**facts, "variables": variables}

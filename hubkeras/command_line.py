@@ -2,13 +2,14 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import sys
 import tempfile
 
-from hubkeras import __version__, catalog, publishing_commands
+from hubkeras import __version__, catalog, documentation, publishing_commands
 from hubkeras.errors import Error
 
 
@@ -193,6 +194,7 @@ def run_export(options):
         )
         progress(0, 1, "checking")
         parity = check_export(options.directory, module, network, options.task, size)
+        documentation.write(options.directory, dataclasses.asdict(parity))
     written = [("written", f"{options.directory}, {options.task}, {size} x {size} pixels")]
     print_table(_report_rows(network, report) + written + _parity_rows(parity))
     return 0 if parity.passed else 1

@@ -2,7 +2,7 @@
 
 import json
 
-from hubkeras import archives, catalog, hub_cache
+from hubkeras import archives, catalog, documentation, hub_cache
 
 
 def add(command):
@@ -20,6 +20,10 @@ def add(command):
     sub.add_argument("directory", metavar="SAVED_MODEL")
     sub.add_argument("archive", metavar="OUT.tar.gz", help="the archive to write")
     sub.add_argument("--overwrite", action="store_true", help="replace the archive if it exists")
+
+    sub = command("document", run_document, "Write the page and the model card of a SavedModel anew.", False)
+    sub.add_argument("directory", metavar="SAVED_MODEL")
+    sub.add_argument("--asset-path", metavar="URL", default="internal", help="where the archive can be had")
 
     cache = {"metavar": "DIR", "help": "the cache folder; TFHUB_CACHE_DIR by default"}
     sub = command("install", run_install, "Put a SavedModel into tensorflow_hub's cache under handles.", False)
@@ -70,6 +74,11 @@ def run_pack(options):
     digest = archives.pack(options.directory, options.archive, options.overwrite)
     content = archives.content_hash(archives.hashes(options.directory))
     _print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
+
+
+def run_document(options):
+    for path in documentation.write(options.directory, asset_path=options.asset_path):
+        _print_table([("written", path)])
 
 
 def run_install(options):

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 
-from hubkeras import catalog
+from hubkeras import catalog, documentation
 from hubkeras import labels as label_files
 from hubkeras.errors import Error
 from hubkeras.files import written_whole
@@ -86,6 +86,7 @@ def export(
         try:
             tf.saved_model.save(module, str(partial), signatures)
             make_reproducible(partial)
+            documentation.write(partial, name=os.path.basename(os.path.abspath(directory)))
         except tf.errors.OpError as error:
             raise Error(
                 f"Cannot write {directory}: {error.message.splitlines()[0]}; it is as it was before."
