@@ -42,7 +42,7 @@ def load_image(path, size, central_fraction=CENTRAL_FRACTION):
     except tf.errors.InvalidArgumentError as error:
         raise Error(f"{path} is not a JPEG, PNG, GIF or BMP image that can be read.") from error
     image = tf.image.central_crop(image, central_fraction)
-    image = tf.compat.v1.image.resize_bilinear(image[tf.newaxis], [height, width])
+    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=[height, width], half_pixel_centers=False)
     return np.clip(image[0].numpy(), 0.0, 1.0)
 
 
