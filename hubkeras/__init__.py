@@ -14,6 +14,8 @@ _HOMES = {
     "Error": "hubkeras.errors",
     "export": "hubkeras.saving",
     "get_expected_image_size": "hubkeras.metadata",
+    "decode_predictions": "hubkeras.images",
+    "load_image": "hubkeras.images",
 }
 
 __all__ = ["__version__", *_HOMES]
