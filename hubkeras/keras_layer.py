@@ -70,7 +70,7 @@ class KerasLayer(keras.layers.Layer):
         output_key: name of the one output to return, where the SavedModel returns a dict.
         output_shape: shape of the output without the batch, or a nest of them, where the SavedModel does not tell.
         load_options: `tf.saved_model.LoadOptions`; not part of the layer's config.
-        **kwargs: of every Keras layer: `name`, `dtype`, `input_shape`. Under a half-precision policy inputs are cast
+        **kwargs: of every Keras layer: `name`, `dtype`. Under a half-precision policy inputs are cast
             to what the SavedModel takes and outputs to the compute dtype; the SavedModel computes as it was saved.
 
     Attributes:
@@ -140,7 +140,9 @@ class KerasLayer(keras.layers.Layer):
 
     def _load_folder(self, folder):
         if os.path.isfile(os.path.join(folder, "tfhub_module.pb")):
-            raise Error(f"{folder} is a TF1 Hub module; KerasLayer needs a TF2 SavedModel: `hubkeras export` makes one.")
+            raise Error(
+                f"{folder} is a TF1 Hub module; KerasLayer needs a TF2 SavedModel: `hubkeras export` makes one."
+            )
         if not tf.saved_model.contains_saved_model(folder):
             raise Error(f"{folder} is not a SavedModel: it holds no saved_model.pb.")
         try:
@@ -186,8 +188,8 @@ class KerasLayer(keras.layers.Layer):
             return signatures[signature]
         if not callable(loaded):
             raise Error(
-                f"{given} is not a Reusable SavedModel (it has no __call__), such as TF1 modules and models for serving "
-                f"only are; name one of its signatures ({names}) for inference, signature='serving_default'."
+                f"{given} is not a Reusable SavedModel (it has no __call__), like TF1 modules and models for serving "
+                f"only; name one of its signatures ({names}) for inference, signature='serving_default'."
             )
         return loaded
 
@@ -254,7 +256,9 @@ class KerasLayer(keras.layers.Layer):
         if key is None:
             return outputs
         if not isinstance(outputs, dict):
-            raise Error(f"output_key={key!r} needs a SavedModel that returns a dict; it returns a {type(outputs).__name__}.")
+            raise Error(
+                f"output_key={key!r} needs a SavedModel that returns a dict; it returns a {type(outputs).__name__}."
+            )
         if key not in outputs:
             raise Error(f"The SavedModel has no output {key!r}; its outputs: {', '.join(sorted(outputs))}.")
         return outputs[key]
