@@ -40,7 +40,9 @@ def write_slim_checkpoint(network, path, overwrite=False):
     variables = network.slim_variables()
     for name, variable in variables.items():
         if variable.dtype != "float32":
-            raise Error(f"A Slim checkpoint holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune.")
+            raise Error(
+                f"A Slim checkpoint holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune."
+            )
     existing = [file for file in files_of(path) if file.exists()]
     if existing and not overwrite:
         raise Error(f"{existing[0]} exists already; name another place or pass --overwrite to replace it.")

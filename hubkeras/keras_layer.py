@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,8 @@ from hubkeras.errors import Error
 from hubkeras.handles import is_local, resolve
 
 _ARCHIVED = "saved_model"  # folder of the SavedModel below the layer's own in a `.keras` file
+
+_SCALES_LOSSES = (3, 8)  # the Keras version from which `fit` divides losses by the number of replicas
 
 
 class SavedVariable(keras.Variable):
@@ -55,6 +58,9 @@ class KerasLayer(keras.layers.Layer):
     (compile again); the SavedModel is called with `training=True` where the layer is trainable and called for
     training, and its regularization losses are in `losses` while the layer is trainable. A `.keras` file carries the
     SavedModel, so that it opens where the handle does not exist.
+
+    Under `MirroredStrategy` make the layer within the strategy's scope; Keras must be 3.8 or newer. Keras 3 has no
+    `fit` under `MultiWorkerMirroredStrategy`, only loops of one's own with `strategy.run`.
 
     A SavedModel is a program: load only those that you trust, and `.keras` files with them.
 
@@ -105,6 +111,7 @@ class KerasLayer(keras.layers.Layer):
             raise Error("With a signature, give either output_key or signature_outputs_as_dict=True.")
         if signature_outputs_as_dict and not signature:
             raise Error("signature_outputs_as_dict is for a signature; name the signature, or leave it out.")
+        _check_strategy()
         deferred = kwargs.pop("_deferred", False)
         # inputs are cast to what the SavedModel takes, not to what Keras computes with
         super().__init__(trainable=trainable, **{"autocast": False, **kwargs})
@@ -356,6 +363,23 @@ class KerasLayer(keras.layers.Layer):
             self._load()
         super().load_own_variables(store)
         self._values_given = True
+
+
+def _check_strategy():
+    """Refuses or warns of what this Keras does wrong under a `tf.distribute` strategy."""
+    strategy = tf.distribute.get_strategy()
+    version = tuple(map(int, keras.__version__.split(".")[:2]))
+    if strategy.num_replicas_in_sync > 1 and version < _SCALES_LOSSES:
+        raise Error(
+            f"Keras {keras.__version__} adds the gradients of {strategy.num_replicas_in_sync} replicas where it should "
+            "average them, so that training under this strategy goes wrong; upgrade to Keras 3.8 or newer."
+        )
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        warnings.warn(
+            "Keras 3 cannot fit, evaluate or predict under MultiWorkerMirroredStrategy (it fails with an error about "
+            "PerReplica); write the loop with strategy.run, or use tensorflow_hub.KerasLayer with tf_keras.",
+            stacklevel=3,
+        )
 
 
 def _variable_specs(trainable, others):
