@@ -12,6 +12,7 @@ _HOMES = {
     "InceptionResNetV2": "hubkeras.architectures",
     "MobileNetV2": "hubkeras.architectures",
     "Error": "hubkeras.errors",
+    "KerasLayer": "hubkeras.keras_layer",
     "export": "hubkeras.saving",
     "get_expected_image_size": "hubkeras.metadata",
     "decode_predictions": "hubkeras.images",

@@ -43,9 +43,13 @@ def parser():
 
     publishing_commands.add(command)
 
-    sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file.")
-    sub.add_argument("source", metavar="SOURCE", help="a Slim checkpoint in any form")
-    sub.add_argument("path", metavar="OUT.weights.h5", help="the file to write")
+    sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file, or back.")
+    sub.add_argument(
+        "source", metavar="SOURCE", help="a Slim checkpoint in any form, or a SavedModel, fine-tuned or not"
+    )
+    output = sub.add_mutually_exclusive_group(required=True)
+    output.add_argument("path", nargs="?", metavar="OUT.weights.h5", help="the Keras weights file to write")
+    output.add_argument("--to-slim", metavar="OUT.ckpt", help="write a TF-Slim checkpoint (V2) of this prefix instead")
     sub.add_argument("--weights", **weights, help=weights_help)
     sub.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
@@ -205,12 +209,16 @@ def run_export(options):
 
 
 def run_convert(options):
+    from hubkeras.converters.slim_writer import convert_to_slim, files_of
     from hubkeras.converters.weights import convert
 
-    refuse_existing(options.path, options.overwrite)
+    path, write = (options.to_slim, convert_to_slim) if options.to_slim else (options.path, convert)
+    written = files_of(path) if options.to_slim else [path]
+    for file in written:
+        refuse_existing(file, options.overwrite)
     with _progress() as progress:
-        network, _, report = convert(options.source, options.path, options.weights, options.overwrite, progress)
-    print_table([*_report_rows(network, report), ("written", options.path)])
+        network, _, report = write(options.source, path, options.weights, options.overwrite, progress)
+    print_table([*_report_rows(network, report), *(("written", file) for file in written)])
 
 
 def run_inspect(options):
