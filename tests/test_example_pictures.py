@@ -30,11 +30,11 @@ def photos(digits, tmp_path_factory):  # noqa: F811
 def test_classify_image_names_digits(digits, examples, photos):  # noqa: F811
     directory = digits[0]
     classify_image = examples("classify_image")
-    paths = sorted(photos.iterdir())
+    paths = sorted(photos.iterdir())[:: COUNT // 5]  # the model is loaded for each
     names = [classify_image.classify(directory, path)[1][0][0] for path in paths]
     # the names of eleven classes are their numbers, the first is the background
     right = sum(int(name) - 1 == int(path.name[0]) for name, path in zip(names, paths, strict=True))
-    assert right >= 0.9 * COUNT
+    assert right >= len(paths) - 1
     classify_image.main(directory, paths[0])
     assert pathlib.Path(f"{directory}.photo.png").read_bytes().startswith(b"\x89PNG")
     assert classify_image.FLOWER.is_file()
