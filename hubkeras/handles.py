@@ -4,17 +4,16 @@ import os
 import pathlib
 import re
 import shutil
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-import zlib
 
+from hubkeras import archives, hub_cache
 from hubkeras.errors import Error
 
 _URL = re.compile(r"^https?://")
+_PUBLISHED = re.compile(r"^google/")  # a handle of tfhub.dev without its host
 _HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
-_UNPACK_ERRORS = (tarfile.TarError, EOFError, zlib.error)
 
 
 def is_local(handle):
@@ -27,7 +26,8 @@ def resolve(handle):
 
     Args:
         handle: a folder, a `.tar.gz` or `.tgz` of one, the http(s) URL of such an archive, or a tfhub.dev or Kaggle
-            handle, which tensorflow_hub resolves and caches.
+            handle. What `hubkeras install` or tensorflow_hub has put into the cache is found there; else tensorflow_hub
+            fetches it.
 
     Returns:
         The path of a folder that holds the SavedModel. Archives are unpacked into a temporary folder.
@@ -38,13 +38,15 @@ def resolve(handle):
     handle = os.fspath(handle)
     if os.path.isdir(handle):
         return handle
+    if os.path.isfile(handle):
+        return _unpack(handle, handle)
+    if (_URL.match(handle) or _HUB.match(handle) or _PUBLISHED.match(handle)) and (found := hub_cache.lookup(handle)):
+        return str(found)
     if _HUB.match(handle):
         return _resolve_hub(handle)
     if _URL.match(handle):
         with tempfile.TemporaryDirectory(prefix="hubkeras-") as scratch:
             return _unpack(_fetch(handle, os.path.join(scratch, "model.tar.gz")), handle)
-    if os.path.isfile(handle):
-        return _unpack(handle, handle)
     raise Error(
         f"{handle} does not exist; expected a SavedModel folder, a .tar.gz of one, an http(s) URL, or a tfhub.dev or "
         "Kaggle handle."
@@ -78,11 +80,10 @@ def _unpack(archive, handle):
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hubkeras-"))
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except _UNPACK_ERRORS as error:
+        archives.unpack(archive, folder)
+    except Error as error:
         shutil.rmtree(folder)
-        raise Error(f"{handle} is not a whole .tar.gz of a SavedModel ({error}).") from error
+        raise Error(f"{handle} cannot be opened: {error}") from error
     models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
     if not models:
         shutil.rmtree(folder)

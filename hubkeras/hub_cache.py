@@ -63,7 +63,7 @@ def normalized(handle):
     """
     if "://" not in handle:
         handle = ("https://" if handle.startswith(("www.", "kaggle.com/", "tfhub.dev/")) else catalog.TFHUB) + handle
-    if not re.fullmatch(r"https?://[^/\s]+/\S*[^/\s]", handle):
+    if not re.fullmatch(r"https?://[^/\s]+/\S*[^/\s]/?", handle):
         raise Error(f"{handle!r} is not a handle; expected https://tfhub.dev/<publisher>/<name>/<version>.")
     return handle
 

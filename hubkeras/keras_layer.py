@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from hubkeras.errors import Error
 from hubkeras.handles import is_local, resolve
+from hubkeras.images import warn_of_range
 
 _ARCHIVED = "saved_model"  # folder of the SavedModel below the layer's own in a `.keras` file
 
@@ -129,6 +130,7 @@ class KerasLayer(keras.layers.Layer):
         self._output_specs = None
         self._values_given = False  # whether variables hold values that loading the SavedModel must not replace
         self._object = self._callable = self._folder = None
+        self._range_unseen = True
         if not deferred:
             self._load()
 
@@ -230,6 +232,7 @@ class KerasLayer(keras.layers.Layer):
         arguments = dict(self._config["arguments"])
         if self._takes_training:
             arguments["training"] = bool(training) and self.trainable
+        self._check_range(inputs)
         inputs = self._cast_inputs(inputs)
         if self._config["signature"] and isinstance(inputs, dict):
             outputs = self._callable(**inputs, **arguments)
@@ -238,6 +241,11 @@ class KerasLayer(keras.layers.Layer):
         else:
             outputs = self._callable(inputs, **arguments)
         return self._finish(inputs, self._select(outputs))
+
+    def _check_range(self, inputs):
+        """Looks once whether eager images for a SavedModel of hubkeras are in [0, 1]."""
+        if self._range_unseen and len(getattr(inputs, "shape", ())) == 4 and hasattr(self._object, "metadata"):
+            self._range_unseen = not warn_of_range(inputs)
 
     def _check_trainability(self):
         if self.trainable and self._config["signature"]:

@@ -1,6 +1,7 @@
 """The cache: unmodified tensorflow_hub finds what hubkeras installs, without a network."""
 
 import hashlib
+import http.server
 import json
 import os
 import pathlib
@@ -8,7 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -247,3 +250,71 @@ def test_without_a_setting_the_cache_is_tensorflow_hubs(monkeypatch):
     from tensorflow_hub import resolver
 
     assert hub_cache.cache_dir() == pathlib.Path(resolver.tfhub_cache_dir(use_temp=True))
+
+
+def test_keras_3_finds_an_installed_handle_without_tensorflow_hub(model, cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_hub", None)
+    with pytest.raises(hubkeras.Error, match="pip install"):
+        hubkeras.KerasLayer(HANDLE)
+    hub_cache.install(model, [HANDLE])
+    images = np.random.default_rng(0).uniform(0, 1, (2, 96, 96, 3)).astype("float32")
+    for handle in (HANDLE, HANDLE.removeprefix("https://tfhub.dev/")):
+        network = keras.Sequential([keras.Input((96, 96, 3)), hubkeras.KerasLayer(handle, trainable=True)])
+        np.testing.assert_array_equal(network(images), tf.saved_model.load(str(model))(images))
+        assert len(network.trainable_weights) == 156
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """An archive, and what the web has in its place."""
+
+    archive = b""
+
+    def do_GET(self):
+        status, content = {
+            "/model.tar.gz": (200, self.archive),
+            "/half.tar.gz": (200, self.archive[:1000]),
+            "/page.tar.gz": (200, b"<html>sign in first</html>"),
+        }.get(self.path.split("?")[0], (403, b"forbidden"))
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(model, tmp_path):
+    archives.pack(model, tmp_path / "model.tar.gz")
+    Answers.archive = (tmp_path / "model.tar.gz").read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_both_layers_open_an_archive_by_url(model, server, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).uniform(0, 1, (2, 96, 96, 3)).astype("float32")
+    expected = tf.saved_model.load(str(model))(images)
+    for address in (f"{server}/model.tar.gz", f"{server}/model.tar.gz?tf-hub-format=compressed"):
+        np.testing.assert_array_equal(hubkeras.KerasLayer(address)(images), expected)
+        np.testing.assert_array_equal(hub.load(address)(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("page", "not a whole tar archive"), ("half", "not a whole tar archive"), ("none", "403")]
+)
+def test_a_url_that_answers_something_else_is_an_error(path, message, server, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(hubkeras.Error, match=message) as error:
+        hubkeras.KerasLayer(f"{server}/{path}.tar.gz")
+    assert f"/{path}.tar.gz" in str(error.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_layer_warns_of_images_in_another_range(model, monkeypatch):
+    monkeypatch.setattr("hubkeras.images._warned", False)
+    layer = hubkeras.KerasLayer(str(model))
+    with pytest.warns(UserWarning, match=r"\[0, 255\]"):
+        layer(np.full((1, 96, 96, 3), 255.0, "float32"))
