@@ -3,11 +3,11 @@
 import pathlib
 
 import numpy as np
-
-from hubkeras.archives import content_hash, hashes
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.weights import SHADOW, kind_of
+
+from hubkeras.archives import content_hash, hashes
 from hubkeras.metadata import METADATA_FILE, read_metadata
 
 

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-
 from hubkeras.converters.weights import read_network
+
 from hubkeras.errors import Error
 from hubkeras.files import written_whole
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-
 from hubkeras.converters.weights import read_network
+
 from hubkeras.errors import Error
 from hubkeras.metadata import read_metadata
 

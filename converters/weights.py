@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import h5py
 import keras
 import numpy as np
-
-import hubkeras
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import H5_ATTRIBUTE, open_checkpoint
+
+import hubkeras
 from hubkeras.errors import Error
 from hubkeras.files import written_whole
 

@@ -7,9 +7,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pathlib
 
 import pytest
+from hubkeras.converters import read_network
 
 import hubkeras
-from hubkeras.converters import read_network
 from tests import slim
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hubkeras.converters.verifying import BOUNDS
 
 import hubkeras
 from hubkeras.architectures import NETWORKS
-from hubkeras.converters.verifying import BOUNDS
 from tests import slim
 from tests.slim import relative_error
 

@@ -9,11 +9,11 @@ import sys
 import tarfile
 
 import pytest
+from hubkeras.converters import read_network
 
 import hubkeras
 from hubkeras import archives
 from hubkeras.command_line import main
-from hubkeras.converters import read_network
 from tests.conftest import DIGITS, ROOT
 
 EXPORT = """

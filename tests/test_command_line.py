@@ -179,9 +179,8 @@ def frozen_graph(path, input_name, wide, probabilities):
     Args:
         wide: whether the graph's images are in [-1, 1].
     """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     from hubkeras.converters import read_network
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     network = read_network(DIGITS)[0]
 

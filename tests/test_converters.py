@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import hubkeras
 from hubkeras.converters import Checkpoint, convert, load_weights, match, open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
+
+import hubkeras
 from tests import slim
 from tests.conftest import DIGITS
 

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hubkeras.converters import open_checkpoint, read_network, write_slim_checkpoint
 
 import hubkeras
 from hubkeras import Error
 from hubkeras.command_line import main
-from hubkeras.converters import open_checkpoint, read_network, write_slim_checkpoint
 from tests import slim
 from tests.conftest import DIGITS
 

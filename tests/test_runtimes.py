@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from hubkeras.converters import read_network
+
 from hubkeras.saving import export
 from tests.conftest import DIGITS, ROOT
 
