@@ -27,7 +27,8 @@ def make_reproducible(directory):
     path.write_bytes(model.SerializeToString(deterministic=True))
     fingerprint = fingerprint_pb2.FingerprintDef()
     fingerprint.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
-    fingerprint.uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, str(fingerprint.saved_model_checksum)).int)
+    if "uuid" in fingerprint.DESCRIPTOR.fields_by_name:  # not in TensorFlow 2.16
+        fingerprint.uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, str(fingerprint.saved_model_checksum)).int)
     pathlib.Path(directory, "fingerprint.pb").write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
