@@ -1,20 +1,19 @@
 """From a handle, which is how users name a SavedModel, to a folder on this machine."""
 
+import atexit
 import os
 import pathlib
 import re
 import shutil
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-import zlib
 
+from hubkeras.archives import unpack
 from hubkeras.errors import Error
 
 _URL = re.compile(r"^https?://")
 _HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
-_UNPACK_ERRORS = (tarfile.TarError, EOFError, zlib.error)
 
 
 def is_local(handle):
@@ -77,14 +76,9 @@ def _fetch(url, path):
 def _unpack(archive, handle):
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hubkeras-"))
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except _UNPACK_ERRORS as error:
-        shutil.rmtree(folder)
-        raise Error(f"{handle} is not a whole .tar.gz of a SavedModel ({error}).") from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    unpack(archive, folder)
     models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
     if not models:
-        shutil.rmtree(folder)
         raise Error(f"{handle} holds no SavedModel (no saved_model.pb among its files).")
     return str(models[0].parent)
