@@ -34,7 +34,9 @@ def check_loading_and_training(path, expected):
     assert_close(served, expected["outputs"], 1e-4, "serving_default")
     before = [variable.numpy() for variable in loaded.variables]
     loaded(images)
-    assert all(np.array_equal(a, b.numpy()) for a, b in zip(before, loaded.variables)), "inference changed a variable"
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(before, loaded.variables, strict=True)), (
+        "inference changed a variable"
+    )
     with tf.GradientTape(persistent=True) as tape:
         loss = tf.reduce_mean(loaded(images, training=True, batch_norm_momentum=0.9) ** 2)
     gradients = tape.gradient(loss, loaded.trainable_variables)
@@ -43,7 +45,8 @@ def check_loading_and_training(path, expected):
         key = "moving/" + variable.name.split(":")[0]
         if key in expected:
             assert_close(variable, expected[key], 1e-4, key)
-    assert len(loaded.regularization_losses) == 1 and loaded.regularization_losses[0]() > 0
+    [regularization] = loaded.regularization_losses
+    assert regularization() > 0
 
 
 def check_keras_layer(path, expected):
@@ -61,7 +64,7 @@ def check_keras_layer(path, expected):
     model = build()
     before = [variable.numpy() for variable in model.variables]
     model.fit(images, np.arange(len(images)) % 3, batch_size=len(images), verbose=0)
-    same = [np.array_equal(a, b.numpy()) for a, b in zip(before, model.variables)]
+    same = [np.array_equal(a, b.numpy()) for a, b in zip(before, model.variables, strict=True)]
     assert not any(same), f"{sum(same)} of {len(same)} variables did not move in fit"
     print(f"  fit: all {len(same)} variables moved")
     outputs = model.predict(images, verbose=0)
