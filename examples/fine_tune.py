@@ -88,12 +88,10 @@ def plot(unadapted, accuracies, images, path):
         right.plot(range(1, len(values) + 1), values, marker="o", label=name)
     right.axhline(unadapted, color="gray", linestyle="--", label="unadapted classifier")
     right.axvspan(0.5, HEAD_EPOCHS + 0.5, alpha=0.1, color="gray")
-    right.text(0.7, 0.02, "head only")
-    right.text(HEAD_EPOCHS + 0.7, 0.02, "all layers")
+    right.text(0.7, 0.02, f"head only for {HEAD_EPOCHS} epochs, then all layers")
     right.set(xlabel="epoch", ylabel="accuracy on held-out digits", ylim=(0, 1.02), xlim=(0.5, len(values) + 0.5))
     right.legend(loc="center left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, bbox_inches="tight")
     print(f"plot in {path}")
 
 
