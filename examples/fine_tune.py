@@ -31,7 +31,7 @@ def shifted_digits():
     train, test = train_test_split(np.arange(1797), test_size=360, random_state=0, stratify=data.target)
     digits = np.concatenate([train, train, test])
     images = (1 - digit_images(data.data[digits])) * random.uniform(0.5, 1, (len(digits), 1, 1, 3))
-    images = np.clip(images + random.normal(0, 0.06, images.shape), 0, 1).astype(np.float32)
+    images = np.clip(images + random.normal(0, 0.04, images.shape), 0, 1).astype(np.float32)
     labels = data.target[digits]
     return (images[:-360], labels[:-360]), (images[-360:], labels[-360:])
 
@@ -43,6 +43,7 @@ def fine_tune(keras, layer, train, test):
     for trainable, rate, epochs in ((False, 1e-2, HEAD_EPOCHS), (True, 1e-3, ALL_EPOCHS)):
         layer.trainable = trainable
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        rate = keras.optimizers.schedules.CosineDecay(rate, epochs * len(train[1]) // BATCH)
         model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
         history = model.fit(*train, BATCH, epochs, validation_data=test, verbose=2)
         yield from history.history["val_accuracy"]
@@ -82,8 +83,7 @@ def plot(unadapted, accuracies, images, path):
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), width_ratios=(1, 2))
     left.imshow(np.concatenate([np.concatenate(images[row : row + 4], 1) for row in (0, 4, 8, 12)]))
-    left.set_title("the new domain")
-    left.axis("off")
+    left.set(title="the new domain", xticks=[], yticks=[])
     for name, values in accuracies.items():
         right.plot(range(1, len(values) + 1), values, marker="o", label=name)
     right.axhline(unadapted, color="gray", linestyle="--", label="unadapted classifier")
