@@ -1,5 +1,6 @@
 """From a handle, which is how users name a SavedModel, to a folder on this machine."""
 
+import atexit
 import os
 import pathlib
 import re
@@ -79,13 +80,12 @@ def _fetch(url, path):
 def _unpack(archive, handle):
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hubkeras-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         archives.unpack(archive, folder)
     except Error as error:
-        shutil.rmtree(folder)
         raise Error(f"{handle} cannot be opened: {error}") from error
     models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
     if not models:
-        shutil.rmtree(folder)
         raise Error(f"{handle} holds no SavedModel (no saved_model.pb among its files).")
     return str(models[0].parent)
