@@ -1,7 +1,19 @@
 """From TF-Slim's checkpoints to the networks of `hubkeras.architectures`."""
 
 from hubkeras.converters.matching import Match, match
+from hubkeras.converters.slim_writer import convert_to_slim, write_slim_checkpoint
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.weights import Report, convert, load_weights, read_network
 
-__all__ = ["Checkpoint", "Match", "Report", "convert", "load_weights", "match", "open_checkpoint", "read_network"]
+__all__ = [
+    "Checkpoint",
+    "Match",
+    "Report",
+    "convert",
+    "convert_to_slim",
+    "load_weights",
+    "match",
+    "open_checkpoint",
+    "read_network",
+    "write_slim_checkpoint",
+]

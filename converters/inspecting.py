@@ -7,6 +7,7 @@ from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.weights import SHADOW, kind_of
 
+from hubkeras.archives import content_hash, hashes
 from hubkeras.metadata import METADATA_FILE, read_metadata
 
 
@@ -23,9 +24,9 @@ def inspect(source):
     Raises:
         hubkeras.Error: it is neither, or of no network that hubkeras knows.
     """
-    is_ours = (pathlib.Path(source) / "assets" / METADATA_FILE).is_file()
-    if is_ours and read_metadata(source).get("frozen"):
-        return {"kind": "saved_model", **read_metadata(source), "variables": []}
+    own_facts = _saved_model_facts(source) if (pathlib.Path(source) / "assets" / METADATA_FILE).is_file() else {}
+    if own_facts.get("frozen"):
+        return {**own_facts, "variables": []}
     with open_checkpoint(source) as checkpoint:
         found = match(checkpoint)
         inner = {tensor: name for name, tensor in found.tensors.items()}
@@ -52,6 +53,11 @@ def inspect(source):
             "leading_scope": found.prefix,
             "sha256": checkpoint.provenance()["sha256"],
         }
-    if is_ours:
-        facts = {**read_metadata(source), **facts, "kind": "saved_model"}
-    return {**facts, "variables": variables}
+    return {**facts, **own_facts, "variables": variables}
+
+
+def _saved_model_facts(directory):
+    """What a hubkeras SavedModel says of itself, and the hash of its content."""
+    facts = read_metadata(directory)
+    provenance = {"image_size": facts["default_image_size"], "provenance": facts.pop("source")}
+    return {"kind": "saved_model", **facts, **provenance, "content_hash": content_hash(hashes(directory))}

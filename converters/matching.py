@@ -29,6 +29,7 @@ class Match:
         prefix: leading scope of the checkpoint's names, without the slash, mostly empty.
         tensors: tensor name for each name of a variable below the root scope.
         has_auxiliary_head: whether there are variables below `AuxLogits`.
+        names_image_size: whether `image_size` is from the checkpoint's name, else it is the network's default.
     """
 
     network: type
@@ -37,6 +38,7 @@ class Match:
     prefix: str
     tensors: dict = field(repr=False)
     has_auxiliary_head: bool
+    names_image_size: bool = False
 
 
 def match(checkpoint):
@@ -54,12 +56,13 @@ def match(checkpoint):
     if checkpoint.attributes:
         settings = dict(checkpoint.attributes["settings"])
         image_size = checkpoint.attributes["default_image_size"]
+        sizes = [image_size] if image_size != network.default_image_size else []
     else:
         settings = _settings(network, {name: checkpoint.shapes[tensor] for name, tensor in tensors.items()})
         sizes = [size for name in checkpoint.names for size in _IMAGE_SIZE.findall(name)]
         image_size = int(sizes[-1]) if sizes else network.default_image_size
     auxiliary = any(name.startswith(_AUXILIARY) for name in tensors)
-    return Match(network, settings, image_size, prefix, tensors, auxiliary)
+    return Match(network, settings, image_size, prefix, tensors, auxiliary, bool(sizes))
 
 
 def _root(checkpoint):

@@ -1,7 +1,6 @@
 """Finding and reading the tensors of a checkpoint, in every form in which people have one."""
 
 import contextlib
-import gzip
 import json
 import lzma
 import pathlib
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from hubkeras import archives
 from hubkeras.errors import Error
 from hubkeras.files import sha256
 
@@ -27,7 +27,6 @@ _V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
 _V1_NAME = re.compile(r"\.ckpt(-\d+)?$")
 # what the checkpoint reader raises; IndexError where a file is cut short
 _READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError)
-_MOST_BYTES = 16 << 30  # no Slim checkpoint, with slots, comes near
 
 
 def _first_line(error):
@@ -157,37 +156,15 @@ def _only(files, where):
 
 
 def _unpack(archive, folder):
-    """Extracts the archive's one checkpoint into `folder` and returns its prefix.
+    """Extracts the archive's one checkpoint into `folder` and returns its prefix."""
+    prefix = None
 
-    Members are never written where their names say but under `folder`, and only regular files are accepted.
-    """
-    try:
-        with tarfile.open(archive) as tar:
-            members = {}
-            for member in tar:
-                name = pathlib.PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise Error(
-                        f"{archive}: the member {member.name!r} points outside the archive; nothing was unpacked."
-                    )
-                if not (member.isfile() or member.isdir()):
-                    raise Error(
-                        f"{archive}: the member {member.name!r} is a link or a device; only files are expected."
-                    )
-                if member.isfile():
-                    members[str(name)] = member
-            prefix = str(_only(list(members), archive))
-            wanted = [n for n in members if n == prefix or ((m := _V2_FILE.match(n)) and m["prefix"] == prefix)]
-            if sum(members[name].size for name in wanted) > _MOST_BYTES:
-                raise Error(f"{archive}: the checkpoint would unpack to more than {_MOST_BYTES >> 30} GiB.")
-            for name in wanted:
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(members[name]) as data, open(target, "wb") as file:
-                    while block := data.read(1 << 20):
-                        file.write(block)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise Error(f"{archive} is not a whole tar archive ({_first_line(error)}); fetch or copy it again.") from error
+    def select(names):
+        nonlocal prefix
+        prefix = str(_only(names, archive))
+        return [n for n in names if n == prefix or ((m := _V2_FILE.match(n)) and m["prefix"] == prefix)]
+
+    archives.unpack(archive, folder, select)
     return folder / prefix
 
 

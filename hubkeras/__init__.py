@@ -12,8 +12,11 @@ _HOMES = {
     "InceptionResNetV2": "hubkeras.architectures",
     "MobileNetV2": "hubkeras.architectures",
     "Error": "hubkeras.errors",
+    "KerasLayer": "hubkeras.keras_layer",
     "export": "hubkeras.saving",
     "get_expected_image_size": "hubkeras.metadata",
+    "decode_predictions": "hubkeras.images",
+    "load_image": "hubkeras.images",
 }
 
 __all__ = ["__version__", *_HOMES]

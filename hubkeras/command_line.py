@@ -2,13 +2,14 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import sys
 import tempfile
 
-from hubkeras import __version__
+from hubkeras import __version__, catalog, documentation, publishing_commands
 from hubkeras.errors import Error
 from hubkeras.files import refuse_existing
 
@@ -19,10 +20,10 @@ def parser():
     main.add_argument("--version", action="version", version=__version__)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name, run, help_text):
+    def command(name, run, help_text, tensorflow=True):
         sub = commands.add_parser(name, help=help_text, description=help_text)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, tensorflow=tensorflow)
         return sub
 
     weights = {"choices": ["ema", "raw"], "default": "ema"}
@@ -31,7 +32,8 @@ def parser():
     sub = command("export", run_export, "Convert a Slim checkpoint to a SavedModel, and check it.")
     sub.add_argument("source", metavar="SOURCE", help="a Slim checkpoint in any form")
     sub.add_argument("directory", metavar="OUT_DIR", help="the SavedModel to write")
-    sub.add_argument("--task", choices=["classification", "feature_vector"], default="classification")
+    sub.add_argument("--task", choices=["classification", "feature_vector"])
+    sub.add_argument("--handle", help="published name; one of `hubkeras catalog` gives task and image size")
     sub.add_argument("--weights", **weights, help=weights_help)
     sub.add_argument("--labels", metavar="FILE", help="class names, one a line")
     sub.add_argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with")
@@ -39,9 +41,15 @@ def parser():
     sub.add_argument("--frozen", action="store_true", help="constants instead of variables: faster, for inference only")
     sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it exists")
 
-    sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file.")
-    sub.add_argument("source", metavar="SOURCE", help="a Slim checkpoint in any form")
-    sub.add_argument("path", metavar="OUT.weights.h5", help="the file to write")
+    publishing_commands.add(command)
+
+    sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file, or back.")
+    sub.add_argument(
+        "source", metavar="SOURCE", help="a Slim checkpoint in any form, or a SavedModel, fine-tuned or not"
+    )
+    output = sub.add_mutually_exclusive_group(required=True)
+    output.add_argument("path", nargs="?", metavar="OUT.weights.h5", help="the Keras weights file to write")
+    output.add_argument("--to-slim", metavar="OUT.ckpt", help="write a TF-Slim checkpoint (V2) of this prefix instead")
     sub.add_argument("--weights", **weights, help=weights_help)
     sub.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
@@ -67,7 +75,8 @@ def main(arguments=None):
     # a terminated run cleans up like an interrupted one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        _import_quietly()
+        if options.tensorflow:
+            _import_quietly()
         return options.run(options) or 0
     except Error as error:
         if options.debug:
@@ -125,7 +134,7 @@ def _progress():
             bars.update(task, completed=bars.tasks[task].total)
 
 
-def _print_table(rows, title=None, columns=None):
+def print_table(rows, title=None, columns=None):
     """Prints rows of text as a table; (name, value) rows without a header by default."""
     from rich.console import Console
     from rich.table import Table
@@ -167,13 +176,16 @@ def run_export(options):
     from hubkeras.converters.weights import read_network
     from hubkeras.saving import export
 
+    published = catalog.publication(options.handle)
+    options.task = options.task or (published.task if published else "classification")
     head = {} if options.task == "classification" else {"num_classes": None}
     with _progress() as progress:
         refuse_existing(options.directory, options.overwrite)
         network, found, report = read_network(options.source, weights=options.weights, progress=progress, **head)
         if options.task == "classification" and network.num_classes is None:
             raise Error(f"{options.source} has no Logits; export it with --task feature_vector.")
-        size = options.image_size or found.image_size
+        unknown_size = published.image_size if published else found.image_size
+        size = options.image_size or (found.image_size if found.names_image_size else unknown_size)
         progress(0, 1, "writing the SavedModel")
         module = export(
             network,
@@ -186,21 +198,27 @@ def run_export(options):
             frozen=options.frozen,
             source=report.provenance,
             weights=report.weights,
+            handle=options.handle,
         )
         progress(0, 1, "checking")
         parity = check_export(options.directory, module, network, options.task, size)
+        documentation.write(options.directory, dataclasses.asdict(parity))
     written = [("written", f"{options.directory}, {options.task}, {size} x {size} pixels")]
-    _print_table(_report_rows(network, report) + written + _parity_rows(parity))
+    print_table(_report_rows(network, report) + written + _parity_rows(parity))
     return 0 if parity.passed else 1
 
 
 def run_convert(options):
+    from hubkeras.converters.slim_writer import convert_to_slim, files_of
     from hubkeras.converters.weights import convert
 
-    refuse_existing(options.path, options.overwrite)
+    path, write = (options.to_slim, convert_to_slim) if options.to_slim else (options.path, convert)
+    written = files_of(path) if options.to_slim else [path]
+    for file in written:
+        refuse_existing(file, options.overwrite)
     with _progress() as progress:
-        network, _, report = convert(options.source, options.path, options.weights, options.overwrite, progress)
-    _print_table([*_report_rows(network, report), ("written", options.path)])
+        network, _, report = write(options.source, path, options.weights, options.overwrite, progress)
+    print_table([*_report_rows(network, report), *(("written", file) for file in written)])
 
 
 def run_inspect(options):
@@ -211,9 +229,9 @@ def run_inspect(options):
         print(json.dumps(facts, indent=2))
         return
     variables = facts.pop("variables")
-    _print_table([(name, value) for name, value in facts.items()])
+    print_table([(name, value) for name, value in facts.items()])
     columns = ("variable", "shape", "dtype", "use")
-    _print_table([(v["name"], v["shape"], v["dtype"], v["use"]) for v in variables], columns=columns)
+    print_table([(v["name"], v["shape"], v["dtype"], v["use"]) for v in variables], columns=columns)
 
 
 def run_verify(options):
@@ -226,5 +244,5 @@ def run_verify(options):
         parity = verifying.verify_frozen_graph(
             options.directory, options.frozen_graph, options.input_minimum, options.output
         )
-    _print_table([("compared", f"{options.directory} with {parity.reference}"), *_parity_rows(parity)])
+    print_table([("compared", f"{options.directory} with {parity.reference}"), *_parity_rows(parity)])
     return 0 if parity.passed else 1

@@ -9,7 +9,7 @@ METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
 
 
-def metadata(network, task, image_size=None, fixed_size=False, source=None, weights=None, frozen=False):
+def metadata(network, task, image_size=None, fixed_size=False, source=None, weights=None, frozen=False, handle=None):
     """The metadata of a SavedModel of `network`, as JSON-ready values.
 
     Args:
@@ -20,6 +20,7 @@ def metadata(network, task, image_size=None, fixed_size=False, source=None, weig
         source: where the weights came from, `{"checkpoint": name, "sha256": {file name: digest}}`, or None.
         weights: `ema` or `raw`, or None where there was no choice.
         frozen: whether it has constants in place of variables.
+        handle: the name that it is published under, or None.
     """
     import keras
     import tensorflow as tf
@@ -39,6 +40,7 @@ def metadata(network, task, image_size=None, fixed_size=False, source=None, weig
         "source": source,
         "weights": weights,
         "frozen": frozen,
+        "handle": handle,
         "versions": {"hubkeras": hubkeras.__version__, "keras": keras.__version__, "tensorflow": tf.__version__},
     }
 

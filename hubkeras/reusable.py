@@ -52,8 +52,12 @@ def checked(images, minimum):
     message = f"This network expects images of at least {minimum} x {minimum} pixels; got height and width:"
     check = tf.raw_ops.Assert(condition=tf.reduce_min(size) >= minimum, data=[message, size])
     with tf.control_dependencies([check]):
-        images = tf.identity(images)
-    # hides the shape that a caller knows, else shape inference fails on small images before the check is run
+        return tf.identity(images)
+
+
+def _of_unknown_size(images):
+    """`images` without the shape that a caller knows, else shape inference fails on small images before the check is
+    run. Not for signatures: converters to other runtimes do not know the op."""
     return tf.raw_ops.PlaceholderWithDefault(input=images, shape=[None, None, None, 3])
 
 
@@ -165,7 +169,8 @@ def reusable_module(network, task, image_size=None, assets=None):
 
     @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
-        result = outputs(inputs, training, batch_norm_momentum, return_endpoints)
+        images = _of_unknown_size(inputs) if image_size is None else inputs
+        result = outputs(images, training, batch_norm_momentum, return_endpoints)
         if not return_endpoints:
             return result["default"]
         return {name: value for name, value in result.items() if name != "features"}

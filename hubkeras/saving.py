@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 
+from hubkeras import catalog, documentation
 from hubkeras import labels as label_files
 from hubkeras.errors import Error
 from hubkeras.files import written_whole
@@ -22,6 +23,7 @@ def export(
     frozen=False,
     source=None,
     weights=None,
+    handle=None,
 ):
     """Writes a network as a SavedModel for `hub.KerasLayer`, `hubkeras.KerasLayer` and TensorFlow Serving.
 
@@ -38,6 +40,8 @@ def export(
             fastest form, for inference alone.
         source: provenance for the metadata, `{"checkpoint": name, "sha256": {file name: digest}}`.
         weights: `ema` or `raw`, for the metadata.
+        handle: the name that it is published under, for the metadata. One of the catalogue (`hubkeras.catalog`) gives
+            the task and the image size, and is refused for another network.
 
     Returns:
         The module that was saved, see `hubkeras.reusable.reusable_module` and `hubkeras.frozen.frozen_module`.
@@ -49,20 +53,23 @@ def export(
 
     from hubkeras.architectures.network import SlimNetwork
     from hubkeras.frozen import frozen_module
+    from hubkeras.reproducible import make_reproducible
     from hubkeras.reusable import reusable_module
 
     if not isinstance(model, SlimNetwork):
         raise Error(f"export takes a hubkeras network (hubkeras.MobileNetV2(...), ...); got a {type(model).__name__}.")
+    published = catalog.publication(handle)
+    if published is not None:
+        task, image_size = task or published.task, image_size or published.image_size
+        fixed_size = fixed_size or published.fixed_size
     task = task or ("feature_vector" if model.num_classes is None else "classification")
     if image_size is not None and image_size < model.minimum_image_size:
         raise Error(f"image_size must be at least {model.minimum_image_size} for {model.name}; got {image_size}.")
     size = image_size or model.default_image_size
-    texts = {
-        "metadata": (
-            METADATA_FILE,
-            json.dumps(metadata(model, task, size, fixed_size, source, weights, frozen), indent=2),
-        )
-    }
+    facts = metadata(model, task, size, fixed_size, source, weights, frozen, handle)
+    if published is not None:
+        catalog.check_metadata(handle, facts)
+    texts = {"metadata": (METADATA_FILE, json.dumps(facts, indent=2))}
     if task == "classification" and model.num_classes is not None:
         if labels is None:
             labels = label_files.default_labels(model.num_classes)
@@ -83,6 +90,8 @@ def export(
         module, signatures = build(model, task, size if fixed_size else None, assets)
         try:
             tf.saved_model.save(module, str(partial), signatures)
+            make_reproducible(partial)
+            documentation.write(partial, name=os.path.basename(os.path.abspath(directory)))
         except tf.errors.OpError as error:
             raise Error(
                 f"Cannot write {directory}: {error.message.splitlines()[0]}; it is as it was before."

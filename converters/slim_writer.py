@@ -1,0 +1,81 @@
+"""From a network back to a TF-Slim checkpoint: the inverse of `hubkeras.converters.weights`."""
+
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from hubkeras.converters.weights import read_network
+
+from hubkeras.errors import Error
+from hubkeras.files import written_whole
+
+_SUFFIXES = (".index", ".data-00000-of-00001")
+
+
+def files_of(path):
+    """The files of a V2 checkpoint with the prefix `path`, in one shard."""
+    return [pathlib.Path(f"{path}{suffix}") for suffix in _SUFFIXES]
+
+
+def write_slim_checkpoint(network, path, overwrite=False):
+    """Writes the weights of a network as a TF-Slim checkpoint in V2 format.
+
+    The tensors carry Slim's names and the network's values to the bit, so that a `tf.compat.v1.train.Saver` of Slim's
+    own graph restores them. There are neither optimizer slots nor `global_step` nor `AuxLogits`.
+
+    Args:
+        network: a `SlimNetwork`, frozen or not, of any dtype policy with float32 variables.
+        path: the checkpoint's prefix, such as `fine_tuned.ckpt`; writes `<path>.index` and
+            `<path>.data-00000-of-00001`.
+        overwrite: whether to replace these files if they exist.
+
+    Returns:
+        The names written.
+
+    Raises:
+        hubkeras.Error: the files exist or cannot be written, or a variable is not float32.
+    """
+    path = pathlib.Path(os.path.abspath(path))
+    variables = network.slim_variables()
+    for name, variable in variables.items():
+        if variable.dtype != "float32":
+            raise Error(
+                f"A Slim checkpoint holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune."
+            )
+    existing = [file for file in files_of(path) if file.exists()]
+    if existing and not overwrite:
+        raise Error(f"{existing[0]} exists already; name another place or pass --overwrite to replace it.")
+    names = sorted(variables)
+    tensors = [tf.constant(np.asarray(variables[name])) for name in names]
+    index, data = files_of(path)
+    # the data first: an index without its data would be a broken checkpoint
+    with written_whole(index, overwrite=True) as partial_index, written_whole(data, overwrite=True) as partial_data:
+        # SaveV2 names its two files after the prefix, so write beside and move to the names that are asked for
+        prefix = partial_data.parent / path.name
+        try:
+            tf.raw_ops.SaveV2(
+                prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
+            )
+        except tf.errors.OpError as error:
+            raise Error(f"Cannot write {path}: {error.message.splitlines()[0]}; it is as it was before.") from error
+        os.replace(files_of(prefix)[0], partial_index)
+    return names
+
+
+def convert_to_slim(source, path, weights="ema", overwrite=False, progress=None):
+    """Writes the weights of anything that `read_network` reads as a TF-Slim checkpoint.
+
+    Args:
+        source, weights, progress: as for `read_network`; a SavedModel that was fine-tuned and saved again will do.
+        path, overwrite: as for `write_slim_checkpoint`.
+
+    Returns:
+        The network, the `Match` and the `Report`.
+
+    Raises:
+        hubkeras.Error: see `read_network` and `write_slim_checkpoint`.
+    """
+    network, found, report = read_network(source, weights=weights, progress=progress)
+    write_slim_checkpoint(network, path, overwrite)
+    return network, found, report

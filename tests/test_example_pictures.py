@@ -1,0 +1,65 @@
+"""The examples that draw: what they find in photos of digits, and that the pictures are there."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import DIGITS, ROOT
+from tests.test_runtimes import digits, examples  # noqa: F401
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def photos(digits, tmp_path_factory):  # noqa: F811
+    """Photos of held-out digits, with a margin that the central crop takes away; the name starts with the digit."""
+    _, images, labels, _ = digits
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(COUNT):
+        photo = np.pad(images[number], ((7, 7), (7, 7), (0, 0)), constant_values=1.0)
+        png = tf.io.encode_png(tf.cast(photo * 255, tf.uint8)).numpy()
+        (folder / f"{labels[number] - 1}_{number}.png").write_bytes(png)
+    return folder
+
+
+def test_classify_image_names_digits(digits, examples, photos):  # noqa: F811
+    directory = digits[0]
+    classify_image = examples("classify_image")
+    paths = sorted(photos.iterdir())
+    names = [classify_image.classify(directory, path)[1][0][0] for path in paths]
+    # the names of eleven classes are their numbers, the first is the background
+    right = sum(int(name) - 1 == int(path.name[0]) for name, path in zip(names, paths, strict=True))
+    assert right >= 0.9 * COUNT
+    classify_image.main(directory, paths[0])
+    assert pathlib.Path(f"{directory}.photo.png").read_bytes().startswith(b"\x89PNG")
+    assert classify_image.FLOWER.is_file()
+
+
+def test_search_images_finds_the_same_digit(digits, examples, photos):  # noqa: F811
+    directory = digits[0]
+    paths, order = examples("search_images").main(directory, photos)
+    kinds = np.array([int(path.name[0]) for path in paths])
+    assert order.shape == (COUNT, COUNT - 1)
+    assert all(query not in row for query, row in enumerate(order))
+    assert (kinds[order[:, 0]] == kinds).mean() >= 0.8
+    assert pathlib.Path(f"{directory}.neighbours.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_serve_offline_runs(tmp_path):
+    script, checkpoint = ROOT / "examples" / "serve_offline.py", shutil.copy(DIGITS, tmp_path)
+    result = subprocess.run(
+        [sys.executable, str(script), str(checkpoint)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": ":".join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "without a network: (2, 10)" in result.stdout
+    assert result.stdout.count("loaded") == 3
