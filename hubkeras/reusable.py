@@ -55,7 +55,7 @@ def checked(images, minimum):
         return tf.identity(images)
 
 
-def _of_unknown_size(images):
+def of_unknown_size(images):
     """`images` without the shape that a caller knows, else shape inference fails on small images before the check is
     run. Not for signatures: converters to other runtimes do not know the op."""
     return tf.raw_ops.PlaceholderWithDefault(input=images, shape=[None, None, None, 3])
@@ -169,7 +169,7 @@ def reusable_module(network, task, image_size=None, assets=None):
 
     @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
-        images = _of_unknown_size(inputs) if image_size is None else inputs
+        images = of_unknown_size(inputs) if image_size is None else inputs
         result = outputs(images, training, batch_norm_momentum, return_endpoints)
         if not return_endpoints:
             return result["default"]
