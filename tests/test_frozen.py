@@ -108,7 +108,12 @@ def test_a_saved_model_holds_each_graph_once(exported, architecture, graphs, lim
     saved = saved_model_pb2.SavedModel()
     saved.ParseFromString(path.read_bytes())
     functions = saved.meta_graphs[0].graph_def.library.function
-    assert sum(any(node.op == "Conv2D" for node in function.node_def) for function in functions) == graphs
+    networks = {f.signature.name for f in functions if any(node.op == "Conv2D" for node in f.node_def)}
+    assert len(networks) == graphs
+    wrappers = [f for f in functions if "signature_wrapper" in f.signature.name]
+    assert len(wrappers) == 5
+    for wrapper in wrappers:
+        assert {node.attr["f"].func.name for node in wrapper.node_def if "f" in node.attr} <= networks
 
 
 def test_calls_with_new_shapes_do_not_trace_again(exported):
