@@ -55,7 +55,7 @@ def checked(images, minimum):
         return tf.identity(images)
 
 
-def _of_unknown_size(images):
+def of_unknown_size(images):
     """`images` without the shape that a caller knows, else shape inference fails on small images before the check is
     run. Not for signatures: converters to other runtimes do not know the op."""
     return tf.raw_ops.PlaceholderWithDefault(input=images, shape=[None, None, None, 3])
@@ -133,7 +133,10 @@ def reusable_module(network, task, image_size=None, assets=None):
         for variable, value in zip(moving, tf.split(values, [v.shape[0] for v in moving]), strict=True):
             variable.assign(value)
 
-    # Two or three graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
+    def plain(outputs):
+        return {name: outputs[name] for name in ("features", "default")}
+
+    # Two to four graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
     @function
     def inference_endpoints(images):
         # in Slim's order of operations, so that end points agree most closely with Slim's
@@ -141,25 +144,32 @@ def reusable_module(network, task, image_size=None, assets=None):
 
     @function
     def inference_folded(images):
-        outputs, _ = network_outputs(images, fold=True)
-        return {name: outputs[name] for name in ("features", "default")}
+        return plain(network_outputs(images, fold=True)[0])
 
     inference = inference_folded if network.folds_for_inference else inference_endpoints
 
     @function
-    def train(images, batch_norm_momentum):
+    def train_endpoints(images, batch_norm_momentum):
         outputs, batch_statistics = network_outputs(images, training=True, batch_norm_momentum=0)
         update_statistics(batch_statistics, batch_norm_momentum)
         return outputs
 
+    @function
+    def train_plain(images, batch_norm_momentum):
+        return plain(train_endpoints.python_function(images, batch_norm_momentum))
+
+    # TensorFlow computes with a gradient of zeros for each end point that is not used
+    train = train_plain if network.every_layer_is_end_point else train_endpoints
+
     def outputs(images, training, batch_norm_momentum, return_endpoints):
         if training:
-            return train(images, tf.convert_to_tensor(batch_norm_momentum))
+            run = train_endpoints if return_endpoints else train
+            return run(images, tf.convert_to_tensor(batch_norm_momentum))
         return inference_endpoints(images) if return_endpoints else inference(images)
 
     @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
-        images = _of_unknown_size(inputs) if image_size is None else inputs
+        images = of_unknown_size(inputs) if image_size is None else inputs
         result = outputs(images, training, batch_norm_momentum, return_endpoints)
         if not return_endpoints:
             return result["default"]

@@ -92,6 +92,7 @@ class MobileNetV2(SlimNetwork):
     default_image_size = 224
     minimum_image_size = 32
     folds_for_inference = True
+    every_layer_is_end_point = True
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class SlimNetwork(keras.Model):
         num_classes: number of logits, or None where there is no head.
         folds_for_inference: whether folding batch norm into the convolutions at each call makes inference faster. Only
             in MobileNet V2, which does little else; the Inceptions have many weights for that.
+        every_layer_is_end_point: whether the outputs of nearly all layers are end points.
     """
 
     architecture = None
@@ -25,6 +26,7 @@ class SlimNetwork(keras.Model):
     default_image_size = None
     minimum_image_size = None
     folds_for_inference = False
+    every_layer_is_end_point = False
 
     def __init__(self, *, batch_norm_momentum, weights, dtype, name=None, **kwargs):
         """Builds the network; see the subclasses for the public arguments.

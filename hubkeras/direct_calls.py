@@ -1,0 +1,71 @@
+"""Shortens the chains of calls in a SavedModel, which makes it smaller and quicker to load."""
+
+import pathlib
+
+from tensorflow.core.protobuf import saved_model_pb2
+
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def make_calls_direct(directory):
+    """Where a signature calls a function that only calls another, lets it call the other.
+
+    TensorFlow wraps every signature in one more function. Each function takes all variables as arguments, and loading
+    takes time for each argument.
+
+    Args:
+        directory: a SavedModel that `tf.saved_model.save` has just written.
+    """
+    path = pathlib.Path(directory, "saved_model.pb")
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString(path.read_bytes())
+    for graph in model.meta_graphs:
+        library = graph.graph_def.library.function
+        functions = {function.signature.name: function for function in library}
+        for function in library:
+            if function.signature.name.startswith("__inference_signature_wrapper"):
+                _skip_middle(function, functions)
+        used = set(graph.object_graph_def.concrete_functions)
+        for node in (*graph.graph_def.node, *(node for function in library for node in function.node_def)):
+            used.update(value.func.name for value in node.attr.values() if value.HasField("func"))
+        kept = [function for function in library if function.signature.name in used]
+        del library[:]
+        library.extend(kept)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _only_call(function):
+    """The call in a function that does nothing else, or None."""
+    calls = [node for node in function.node_def if node.op in CALLS]
+    others = [node for node in function.node_def if node.op not in (*CALLS, "Identity", "NoOp")]
+    return calls[0] if len(calls) == 1 and not others else None
+
+
+def _skip_middle(outer, functions):
+    """Changes `outer`, which only calls a function that only calls an inner one, to call the inner one."""
+    call = _only_call(outer)
+    middle = functions[call.attr["f"].func.name] if call is not None else None
+    inner_call = _only_call(middle) if middle is not None else None
+    if inner_call is None:
+        return
+    arguments = dict(zip((arg.name for arg in middle.signature.input_arg), call.input, strict=False))
+    given = [name for name in inner_call.input if not name.startswith("^")]
+    if any(name not in arguments for name in given):
+        return
+    identities = {f"{node.name}:output:0": node.input[0] for node in middle.node_def if node.op == "Identity"}
+    results = {}
+    for number, result in enumerate(middle.signature.output_arg):
+        source = identities.get(middle.ret[result.name], middle.ret[result.name])
+        if not source.startswith(f"{inner_call.name}:"):
+            return
+        results[f"{call.name}:output:{number}"] = source.replace(inner_call.name, call.name, 1)
+    name, inputs = call.name, [arguments[name] for name in given]
+    controls = [name for name in call.input if name.startswith("^")]
+    call.CopyFrom(inner_call)
+    call.name = name
+    call.input[:] = inputs + controls
+    for node in outer.node_def:
+        if node is not call:
+            node.input[:] = [results.get(name, name) for name in node.input]
+    for key, source in outer.ret.items():
+        outer.ret[key] = results.get(source, source)
