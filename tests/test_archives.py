@@ -133,7 +133,11 @@ def test_checkpoint_archives_are_unpacked_as_carefully(tmp_path):
         read_network(archive)
 
 
-@pytest.mark.parametrize("content", [b"<html>403 Forbidden</html>", b"", gzip.compress(b"not a tar"), b"\x1f\x8b\x08"])
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>403 Forbidden</html>", b"", gzip.compress(b"not a tar", mtime=0), b"\x1f\x8b\x08"],
+    ids=["page", "empty", "no tar", "cut short"],
+)
 def test_what_is_no_archive_is_an_error(content, tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(content)
     with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
