@@ -220,7 +220,11 @@ def test_killed_while_writing(number, digits, tmp_path):
     shutil.copytree(digits[0], out)
     before = tree(out)
     process = subprocess.Popen(
-        [*COMMAND, "export", str(DIGITS), str(out), "--overwrite"], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        [*COMMAND, "export", str(DIGITS), str(out), "--overwrite"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # a shell that runs the tests in the background has its children ignore interrupts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not any(path.name.startswith(".out") for path in tmp_path.iterdir()):
         assert process.poll() is None, process.stderr.read()
