@@ -4,6 +4,7 @@ Importing this package is quick: TensorFlow is imported with the first name that
 """
 
 import importlib
+import pathlib
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,11 @@ _HOMES = {
 }
 
 __all__ = ["__version__", *_HOMES]
+
+# In a checkout, converters/ lies beside this folder; python started there finds this folder before what is installed.
+_CHECKOUT = pathlib.Path(__file__).parent.parent
+if (_CHECKOUT / "converters").is_dir() and (_CHECKOUT / "pyproject.toml").is_file():
+    __path__.append(str(_CHECKOUT))
 
 
 def __getattr__(name):

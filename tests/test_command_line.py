@@ -298,3 +298,11 @@ def test_memory_of_the_largest_network(checkpoint, tmp_path):
     assert process.returncode == 0, (tmp_path / "log").read_text()
     assert usage.ru_maxrss < 3 << 20  # KiB
     assert "898 of 898 bit-identical" in (tmp_path / "log").read_text()
+
+
+def test_a_checkout_finds_its_converters_without_being_installed():
+    code = "import hubkeras.converters; print(hubkeras.converters.__file__)"
+    process = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    # without site-packages the import ends at the first dependency of the converters, not before
+    assert "No module named 'hubkeras.converters'" not in process.stderr
+    assert str(ROOT / "converters") in process.stderr
