@@ -62,10 +62,7 @@ def reference_outputs(network, images, task):
         images: float `[batch, height, width, 3]` in [0, 1].
         task: `classification` or `feature_vector`.
     """
-    double = type(network)(**network.settings(), dtype="float64", initialize=False)
-    for name, variable in double.slim_variables().items():
-        variable.assign(network.slim_variables()[name])
-    features, outputs = double.outputs(tf.constant(images, tf.float64), fold=False)
+    features, outputs = network.copy("float64").outputs(tf.constant(images, tf.float64), fold=False)
     return np.asarray(outputs["default"] if task == "classification" else features)
 
 

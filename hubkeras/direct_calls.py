@@ -1,37 +1,28 @@
 """Shortens the chains of calls in a SavedModel, which makes it smaller and quicker to load."""
 
-import pathlib
-
-from tensorflow.core.protobuf import saved_model_pb2
-
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def make_calls_direct(directory):
+def make_calls_direct(graph):
     """Where a signature calls a function that only calls another, lets it call the other.
 
     TensorFlow wraps every signature in one more function. Each function takes all variables as arguments, and loading
     takes time for each argument.
 
     Args:
-        directory: a SavedModel that `tf.saved_model.save` has just written.
+        graph: the MetaGraphDef of a SavedModel, changed in place.
     """
-    path = pathlib.Path(directory, "saved_model.pb")
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString(path.read_bytes())
-    for graph in model.meta_graphs:
-        library = graph.graph_def.library.function
-        functions = {function.signature.name: function for function in library}
-        for function in library:
-            if function.signature.name.startswith("__inference_signature_wrapper"):
-                _skip_middle(function, functions)
-        used = set(graph.object_graph_def.concrete_functions)
-        for node in (*graph.graph_def.node, *(node for function in library for node in function.node_def)):
-            used.update(value.func.name for value in node.attr.values() if value.HasField("func"))
-        kept = [function for function in library if function.signature.name in used]
-        del library[:]
-        library.extend(kept)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    library = graph.graph_def.library.function
+    functions = {function.signature.name: function for function in library}
+    for function in library:
+        if function.signature.name.startswith("__inference_signature_wrapper"):
+            _skip_middle(function, functions)
+    used = set(graph.object_graph_def.concrete_functions)
+    for node in (*graph.graph_def.node, *(node for function in library for node in function.node_def)):
+        used.update(value.func.name for value in node.attr.values() if value.HasField("func"))
+    kept = [function for function in library if function.signature.name in used]
+    del library[:]
+    library.extend(kept)
 
 
 def _only_call(function):

@@ -7,11 +7,15 @@ import uuid
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
+from hubkeras.direct_calls import make_calls_direct
+
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 
 
-def make_reproducible(directory):
-    """Names the functions of a SavedModel by the order in which they were traced, and makes its fingerprint anew.
+def finish(directory):
+    """Makes the calls of a SavedModel direct, and its bytes the same in every process.
+
+    Functions are named by the order in which they were traced, and the fingerprint is made anew.
 
     TensorFlow names functions, and the variables that they capture, after counters of the whole process, sorts
     functions by hashes of these names, notes the devices of the machine, and draws a random identifier.
@@ -23,6 +27,7 @@ def make_reproducible(directory):
     model = saved_model_pb2.SavedModel()
     model.ParseFromString(path.read_bytes())
     for graph in model.meta_graphs:
+        make_calls_direct(graph)
         _rename(graph)
     path.write_bytes(model.SerializeToString(deterministic=True))
     fingerprint = fingerprint_pb2.FingerprintDef()

@@ -28,10 +28,7 @@ def _plain(network):
     layers = network._flatten_layers()
     if all(layer.trainable and layer.compute_dtype == "float32" for layer in layers):
         return network
-    plain = type(network)(**network.settings(), dtype="float32", initialize=False)
-    for name, variable in plain.slim_variables().items():
-        variable.assign(network.slim_variables()[name])
-    return plain
+    return network.copy("float32")
 
 
 def check_task(network, task):

@@ -52,9 +52,8 @@ def export(
     import tensorflow as tf
 
     from hubkeras.architectures.network import SlimNetwork
-    from hubkeras.direct_calls import make_calls_direct
     from hubkeras.frozen import frozen_module
-    from hubkeras.reproducible import make_reproducible
+    from hubkeras.reproducible import finish
     from hubkeras.reusable import reusable_module
 
     if not isinstance(model, SlimNetwork):
@@ -91,8 +90,7 @@ def export(
         module, signatures = build(model, task, size if fixed_size else None, assets)
         try:
             tf.saved_model.save(module, str(partial), signatures)
-            make_calls_direct(partial)
-            make_reproducible(partial)
+            finish(partial)
             documentation.write(partial, name=os.path.basename(os.path.abspath(directory)))
         except tf.errors.OpError as error:
             raise Error(

@@ -152,12 +152,17 @@ class SlimNetwork(keras.Model):
         _, outputs = self.outputs(inputs, training, batch_norm_momentum, fold=False if return_endpoints else None)
         return outputs if return_endpoints else outputs["default"]
 
-    def frozen(self):
-        """A copy for inference alone: constants in place of variables, batch norm folded into the convolutions."""
-        copy = type(self)(**self.settings(), dtype="float32", initialize=False)
+    def copy(self, dtype):
+        """A network of the same settings and weights, all of it trainable, that computes in `dtype`."""
+        copy = type(self)(**self.settings(), dtype=dtype, initialize=False)
         variables = self.slim_variables()
         for name, variable in copy.slim_variables().items():
             variable.assign(variables[name])
+        return copy
+
+    def frozen(self):
+        """A copy for inference alone: constants in place of variables, batch norm folded into the convolutions."""
+        copy = self.copy("float32")
         for layer in [*copy.stages(), *([] if copy.head is None else [copy.head])]:
             layer.freeze()
         return copy
