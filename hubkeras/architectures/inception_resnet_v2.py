@@ -3,9 +3,9 @@
 from functools import partial
 
 import keras
-import numpy as np
 from keras import ops
 
+from hubkeras.architectures import operations
 from hubkeras.architectures.layers import (
     ACTIVATIONS,
     BATCH_NORM_MOMENTUM,
@@ -61,9 +61,13 @@ REPEATS = {
 class ResidualBlock(Scope):
     """`activation(inputs + scale * up)`: `up` is a convolution with biases over the concatenated branches.
 
+    A positive factor commutes with the branches' ReLU, so the scale is that of the batch norms which end the branches,
+    and here only the biases are left to scale: a multiplication of the residual would be one more pass over it.
+
     Args:
-        layers: the branches, then the convolution `up`, which has as many filters as the input has channels.
-        scale: of the residual.
+        layers: the branches, whose outputs have the scale in them already, then the convolution `up`, which has as many
+            filters as the input has channels.
+        scale: of the residual, positive.
         activation: a key of `ACTIVATIONS`.
     """
 
@@ -83,14 +87,8 @@ class ResidualBlock(Scope):
         *branches, up = self.children()
         options = {"training": training, "batch_norm_momentum": batch_norm_momentum, "fold": fold}
         mixed = ops.concatenate([branch(inputs, **options) for branch in branches], axis=-1)
-        residual = up(mixed, **options)
-        return ACTIVATIONS[self.activation](inputs + (residual if self.scale == 1 else residual * self.scale))
-
-    def freeze(self):
-        super().freeze()
-        up = self.children()[-1]
-        up.kernel, up.biases = up.kernel * np.float32(self.scale), up.biases * np.float32(self.scale)
-        self.scale = 1
+        biases = ops.cast(up.biases * self.scale, up.compute_dtype)
+        return ACTIVATIONS[self.activation](inputs + operations.bias_add(up.convolve(mixed), biases))
 
 
 @keras.saving.register_keras_serializable("hubkeras")
@@ -136,7 +134,7 @@ class InceptionResNetV2(SlimNetwork):
             return [Scope(f"Branch_{i}", layers) for i, layers in enumerate(rows)]
 
         def block(name, table, scale, channels, activation="relu"):
-            layers = [*branches(table), residual("Conv2d_1x1", channels, 1)]
+            layers = [*branches(table, batch_norm={"multiplier": scale}), residual("Conv2d_1x1", channels, 1)]
             return ResidualBlock(name, layers, scale, activation)
 
         def repeat(scope):
@@ -151,7 +149,7 @@ class InceptionResNetV2(SlimNetwork):
 
         pool_branch = [Pooling2D("AvgPool_0a_3x3", ops.average_pool), conv("Conv2d_0b_1x1", 64, 1)]
         stages = [
-            conv("Conv2d_1a_3x3", 32, 3, strides=2, padding="valid"),
+            conv("Conv2d_1a_3x3", 32, 3, strides=2, padding="valid", multiplier=2),
             conv("Conv2d_2a_3x3", 32, 3, padding="valid"),
             conv("Conv2d_2b_3x3", 64, 3),
             Pooling2D("MaxPool_3a_3x3", ops.max_pool, strides=2, padding="valid"),

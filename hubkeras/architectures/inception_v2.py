@@ -10,6 +10,7 @@ from hubkeras.architectures.layers import (
     BATCH_NORM_MOMENTUM,
     Branches,
     Conv2D,
+    Dense,
     Dropout,
     Pooling2D,
     Scope,
@@ -108,8 +109,8 @@ class InceptionV2(SlimNetwork):
         validate_settings(depth_multiplier, num_classes)
 
         filters = partial(cls.scale, depth_multiplier=depth_multiplier)
-        plain = partial(Conv2D, kernel_initializer=VARIANCE_SCALING(), regularizer=l2_regularizer(), dtype=dtype)
-        conv = partial(plain, batch_norm={}, activation="relu")
+        common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer(), "dtype": dtype}
+        conv = partial(Conv2D, batch_norm={}, activation="relu", **common)
 
         stem_filters = filters(64)
         stages = [
@@ -120,6 +121,7 @@ class InceptionV2(SlimNetwork):
                 7,
                 depthwise_multiplier=min(stem_filters // 3, 8),
                 strides=2,
+                multiplier=2,
                 use_bias=True,
                 activation="relu",
                 kernel_initializer=TRUNCATED_NORMAL(stddev=1.0),
@@ -133,14 +135,14 @@ class InceptionV2(SlimNetwork):
         ]
         head = None
         if num_classes is not None:
-            logits = plain("Conv2d_1c_1x1", num_classes, 1, use_bias=True)
+            logits = Dense("Conv2d_1c_1x1", num_classes, kernel_size=(1, 1), **common)
             head = Scope("Logits", [Dropout("Dropout_1b"), logits])
         return stages, head
 
     def classify(self, end_points, training=False):
         pre_logits = self.head.Dropout_1b(end_points["global_pool"], training=training)
-        logits = self.head.Conv2d_1c_1x1(pre_logits)
-        return ops.squeeze(logits, (1, 2)), {"PreLogits": pre_logits}
+        logits = self.head.Conv2d_1c_1x1(ops.squeeze(pre_logits, (1, 2)))
+        return logits, {"PreLogits": pre_logits}
 
 
 def mixed(module, filters, conv):

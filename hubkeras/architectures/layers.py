@@ -18,7 +18,7 @@ BATCH_NORM_MOMENTUM = 0.99  # the default of Google's modules for `batch_norm_mo
 
 # Kernels with fewer inputs per output than this are folded at each call; scaling the few and deep outputs of the others
 # takes less time than scaling their kernels. Measured on MobileNet V2 on CPU, batch 1 and 32.
-FOLDED_FAN_IN = 320
+FOLDED_FAN_IN = 160
 
 KERNELS_AND_BIASES = ("kernel", "depthwise_kernel", "pointwise_kernel", "biases")
 
@@ -91,11 +91,13 @@ class BatchNorm(SlimLayer):
 
     Args:
         scale: whether there is a `gamma`.
+        multiplier: constant factor on the output, which takes no operation of its own.
     """
 
-    def __init__(self, scale=False, name="BatchNorm", **kwargs):
+    def __init__(self, scale=False, multiplier=1, name="BatchNorm", **kwargs):
         super().__init__(name, **kwargs)
         self.scale = scale
+        self.multiplier = multiplier
         # XLA would replace the fused kernel by slow generic code on CPU
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
@@ -108,16 +110,20 @@ class BatchNorm(SlimLayer):
         self.moving_variance = self.add_weight(shape, "ones", name="moving_variance", **statistic)
         self.output_channels = input_shape[-1]
 
-    def inference_scale_and_offset(self):
-        """Inference as one multiplication and one addition per channel, in the variables' dtype."""
-        scale = ops.rsqrt(self.moving_variance + EPSILON)
-        if self.gamma is not None:
-            scale = scale * self.gamma
-        return scale, self.beta - self.moving_mean * scale
-
-    def call(self, inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, fold=True):
+    def gamma_and_beta(self):
+        """Scale and offset of what is normalized, with the multiplier in them, in the variables' dtype."""
         beta = ops.convert_to_tensor(self.beta)
         gamma = ops.ones_like(beta) if self.gamma is None else ops.convert_to_tensor(self.gamma)
+        return (gamma, beta) if self.multiplier == 1 else (gamma * self.multiplier, beta * self.multiplier)
+
+    def inference_scale_and_offset(self):
+        """Inference as one multiplication and one addition per channel, in the variables' dtype."""
+        gamma, beta = self.gamma_and_beta()
+        scale = ops.rsqrt(self.moving_variance + EPSILON) * gamma
+        return scale, beta - self.moving_mean * scale
+
+    def call(self, inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, fold=True):
+        gamma, beta = self.gamma_and_beta()
         if not (training and self.trainable):
             mean, variance = map(ops.convert_to_tensor, (self.moving_mean, self.moving_variance))
             return operations.normalize(inputs, gamma, beta, mean, variance, EPSILON)
@@ -141,6 +147,7 @@ class Convolution(SlimLayer):
         batch_norm: arguments of the `BatchNorm` that follows, or None for no batch norm.
         use_bias: whether to add `biases`; Slim does where there is no batch norm.
         activation: a key of `ACTIVATIONS`.
+        multiplier: constant factor on the inputs, which the kernel takes over; a power of two changes no rounding.
         regularizer: for the kernels that Slim regularizes in this layer, or None.
         bias_regularizer: for the biases, or None.
     """
@@ -152,6 +159,7 @@ class Convolution(SlimLayer):
         *,
         strides=1,
         padding="same",
+        multiplier=1,
         batch_norm=None,
         use_bias=False,
         activation=None,
@@ -165,6 +173,7 @@ class Convolution(SlimLayer):
         self.strides = strides
         self.padding = padding
         self.activation = activation
+        self.multiplier = multiplier
         self.kernel_initializer = kernel_initializer
         self.regularizer = regularizer
         self.use_bias = use_bias
@@ -214,15 +223,17 @@ class Convolution(SlimLayer):
         if self.BatchNorm is not None:
             scale, self.biases = (np.asarray(x) for x in self.BatchNorm.inference_scale_and_offset())
             self.kernel = np.asarray(self.scaled(self.kernel, self.kernel_scale(scale)))
-            self.BatchNorm, self.use_bias = None, True
+            self.BatchNorm, self.use_bias, self.multiplier = None, True, 1
 
     def kernel_scale(self, scale):
         """`scale` of the output channels, in a shape to multiply the kernels with."""
         return scale
 
     def scaled(self, kernel, scale):
-        """`kernel`, times `scale` where that is given, in the dtype of the computation."""
-        return ops.cast(kernel if scale is None else kernel * scale, self.compute_dtype)
+        """`kernel` times the multiplier, and times `scale` where that is given, in the dtype of the computation."""
+        if scale is not None:
+            kernel = kernel * scale
+        return ops.cast(kernel if self.multiplier == 1 else kernel * self.multiplier, self.compute_dtype)
 
 
 class Conv2D(Convolution):
@@ -281,23 +292,42 @@ class SeparableConv2D(Convolution):
 
 
 class Dense(SlimLayer):
-    """`slim.fully_connected` without activation: `weights` `[input channels, units]` and `biases`."""
+    """`slim.fully_connected` without activation: `weights` `[input channels, units]` and `biases`.
 
-    def __init__(self, name, units, regularizer=None, bias_regularizer=None, **kwargs):
+    Or a 1x1 `slim.conv2d` over pooled features, which is the same but for the shape of its `weights`; as a convolution,
+    TensorFlow would rearrange them at each call.
+
+    Args:
+        kernel_size: `(1, 1)` for the `weights` of that convolution, `[1, 1, input channels, units]`.
+    """
+
+    def __init__(
+        self,
+        name,
+        units,
+        *,
+        kernel_size=(),
+        kernel_initializer="glorot_uniform",
+        regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
         super().__init__(name, **kwargs)
         self.units = units
-        self.kernel_initializer = "glorot_uniform"
+        self.kernel_size = kernel_size
+        self.kernel_initializer = kernel_initializer
         self.regularizer = regularizer
         self.bias_regularizer = bias_regularizer
 
     def build(self, input_shape):
-        shape = (input_shape[-1], self.units)
+        shape = (*self.kernel_size, input_shape[-1], self.units)
         self.kernel = self.add_weight(shape, self.kernel_initializer, name="weights", regularizer=self.regularizer)
         self.biases = self.add_weight((self.units,), "zeros", name="biases", regularizer=self.bias_regularizer)
         self.output_channels = self.units
 
     def call(self, inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, fold=True):
-        outputs = ops.matmul(inputs, ops.cast(self.kernel, self.compute_dtype))
+        kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (-1, self.units))
+        outputs = ops.matmul(inputs, kernel)
         return operations.bias_add(outputs, ops.cast(self.biases, self.compute_dtype))
 
 

@@ -8,6 +8,7 @@ from keras import ops
 from hubkeras.architectures.layers import (
     BATCH_NORM_MOMENTUM,
     Conv2D,
+    Dense,
     DepthwiseConv2D,
     Dropout,
     Scope,
@@ -124,13 +125,12 @@ class MobileNetV2(SlimNetwork):
         validate_settings(depth_multiplier, num_classes)
         common = {"dtype": dtype, "kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.09)}
         normalized = {"batch_norm": {"scale": True}, **common}
-        plain = partial(Conv2D, regularizer=l2_regularizer(), **common)
-        linear = partial(plain, **normalized)
+        linear = partial(Conv2D, regularizer=l2_regularizer(), **normalized)
         conv = partial(linear, activation="relu6")
         depthwise = partial(DepthwiseConv2D, "depthwise", 3, activation="relu6", **normalized)
 
         channels = cls.scale(FIRST_FILTERS, depth_multiplier)
-        stages = [conv("Conv", channels, 3, strides=2)]
+        stages = [conv("Conv", channels, 3, strides=2, multiplier=2)]
         for expansion, width, repetitions, first_strides in BOTTLENECKS:
             filters = cls.scale(width, depth_multiplier)
             for strides in (first_strides, *[1] * (repetitions - 1)):
@@ -145,7 +145,8 @@ class MobileNetV2(SlimNetwork):
 
         head = None
         if num_classes is not None:
-            head = Scope("Logits", [Dropout("Dropout"), plain("Conv2d_1c_1x1", num_classes, 1, use_bias=True)])
+            logits = Dense("Conv2d_1c_1x1", num_classes, kernel_size=(1, 1), regularizer=l2_regularizer(), **common)
+            head = Scope("Logits", [Dropout("Dropout"), logits])
         return stages, head
 
     def name_end_points(self, stage, results):
@@ -156,5 +157,5 @@ class MobileNetV2(SlimNetwork):
         return results["output"], {name: results["output"], **inner}
 
     def classify(self, end_points, training=False):
-        dropped = self.head.Dropout(end_points["global_pool"], training=training)
-        return ops.squeeze(self.head.Conv2d_1c_1x1(dropped), (1, 2)), {}
+        dropped = self.head.Dropout(ops.squeeze(end_points["global_pool"], (1, 2)), training=training)
+        return self.head.Conv2d_1c_1x1(dropped), {}

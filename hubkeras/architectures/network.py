@@ -61,8 +61,8 @@ class SlimNetwork(keras.Model):
         """The layers of a network of these settings, not built yet.
 
         Returns:
-            The stages, applied one after the other, and the head: a `Scope` from pooled features
-            `[batch, 1, 1, num_features]` to logits, or None. Each is named by its Slim scope.
+            The stages, applied one after the other, of which the first takes images in [-0.5, 0.5]; and the head, a
+            `Scope` of the layers that `classify` applies, or None. Each is named by its Slim scope.
         """
         raise NotImplementedError
 
@@ -126,7 +126,8 @@ class SlimNetwork(keras.Model):
             fold = self.folds_for_inference
         if batch_norm_momentum is None:
             batch_norm_momentum = self.batch_norm_momentum
-        net = ops.cast(images, self.compute_dtype) * 2 - 1  # the networks' own range is [-1, 1]
+        # the networks' own range is [-1, 1]; the first convolution doubles this
+        net = ops.cast(images, self.compute_dtype) - 0.5
         end_points = {}
         for stage in self.stages():
             results = stage(net, training=training, batch_norm_momentum=batch_norm_momentum, fold=fold)
