@@ -39,6 +39,11 @@ class Files:
         self.network = network
         self.directory = pathlib.Path(directory)
         self.model = getattr(hubkeras, NETWORKS[network])()
+        random = np.random.RandomState(0)
+        for name, variable in self.model.slim_variables().items():
+            # TensorFlow would leave out the addition of constant zeros, and with it miss the fusion with what follows
+            if name.rsplit("/", 1)[-1] in ("beta", "biases", "moving_mean"):
+                variable.assign(random.normal(0, 0.1, variable.shape))
 
     def checkpoint(self):
         """Path prefix of a Slim checkpoint."""
