@@ -7,13 +7,13 @@ import uuid
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
-from hubkeras.direct_calls import make_calls_direct
+from hubkeras.shortening import drop_identities, make_calls_direct
 
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 
 
 def finish(directory):
-    """Makes the calls of a SavedModel direct, and its bytes the same in every process.
+    """Takes out of a SavedModel what does nothing, and makes its bytes the same in every process.
 
     Functions are named by the order in which they were traced, and the fingerprint is made anew.
 
@@ -28,6 +28,7 @@ def finish(directory):
     model.ParseFromString(path.read_bytes())
     for graph in model.meta_graphs:
         make_calls_direct(graph)
+        drop_identities(graph)
         _rename(graph)
     path.write_bytes(model.SerializeToString(deterministic=True))
     fingerprint = fingerprint_pb2.FingerprintDef()

@@ -1,4 +1,4 @@
-"""Shortens the chains of calls in a SavedModel, which makes it smaller and quicker to load."""
+"""Takes out of a SavedModel what does nothing, which makes it smaller and quicker to load."""
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
@@ -23,6 +23,38 @@ def make_calls_direct(graph):
     kept = [function for function in library if function.signature.name in used]
     del library[:]
     library.extend(kept)
+
+
+def drop_identities(graph):
+    """Takes out of all functions the operations that only pass a tensor on.
+
+    TensorFlow puts one or two for each variable into the functions that save and restore them.
+
+    Args:
+        graph: the MetaGraphDef of a SavedModel, changed in place.
+    """
+    for function in graph.graph_def.library.function:
+        awaited = {name[1:] for node in function.node_def for name in node.input if name.startswith("^")}
+        awaited.update(function.control_ret.values())
+        kept, sources = [], {}
+        for node in function.node_def:
+            # one with a second input, a control, waits for something
+            if node.op == "Identity" and len(node.input) == 1 and node.name not in awaited:
+                sources[f"{node.name}:output:0"] = node.input[0]
+            else:
+                kept.append(node)
+
+        def source(name, sources=sources):
+            while name in sources:
+                name = sources[name]
+            return name
+
+        for node in kept:
+            node.input[:] = [source(name) for name in node.input]
+        for result, name in function.ret.items():
+            function.ret[result] = source(name)
+        del function.node_def[:]
+        function.node_def.extend(kept)
 
 
 def _only_call(function):
