@@ -98,9 +98,7 @@ def inference(files, size, slim_frozen=None):
             model = constructor(weights=None, input_shape=(size, size, 3), classes=1001)
             contestants[f"{name}.applications"] = compiled(partial(model, training=False))
     if slim_frozen:
-        run = frozen_graph(slim_frozen, size)
-        if run:
-            contestants["Slim frozen"] = run
+        contestants.update(slim_graphs(slim_frozen, size))
     model = files.onnx(size)
     if model and optional("onnxruntime"):
         import onnxruntime
@@ -122,16 +120,46 @@ def compiled(function):
     return lambda images: np.asarray(graph(tf.constant(images)))
 
 
-def frozen_graph(path, size):
-    """A session over a frozen graph, or None where the graph has another image size."""
+def frozen_session(path):
+    """A session over a frozen graph of TF-Slim."""
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString(pathlib.Path(path).read_bytes())
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(definition, name="")
-    if graph.get_tensor_by_name("images:0").shape[1] not in (None, size):
-        return None
-    session = tf.compat.v1.Session(graph=graph)
-    return lambda images: session.run("logits:0", {"images:0": images})
+    return tf.compat.v1.Session(graph=graph)
+
+
+def slim_graphs(path, size):
+    """Calls of a frozen graph of TF-Slim, and of the same graph with variables for its constants.
+
+    Returns:
+        `{"Slim frozen": function, "Slim variables": function}`, or nothing where the graph has another image size.
+    """
+    frozen = frozen_session(path)
+    if frozen.graph.get_tensor_by_name("images:0").shape[1] not in (None, size):
+        return {}
+    sessions = {"Slim frozen": frozen, "Slim variables": with_variables(frozen.graph.as_graph_def())}
+    return {
+        name: lambda images, session=session: session.run("logits:0", {"images:0": images})
+        for name, session in sessions.items()
+    }
+
+
+def with_variables(definition):
+    """A session over a graph whose float constants of one dimension or more have become variables."""
+    weights = {
+        node.name: tf.make_ndarray(node.attr["value"].tensor)
+        for node in definition.node
+        if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum
+    }
+    weights = {name: value for name, value in weights.items() if value.ndim}
+    with tf.Graph().as_default() as graph:
+        variables = {name: tf.compat.v1.Variable(value, use_resource=True) for name, value in weights.items()}
+        replaced = {f"{name}:0": variable.read_value() for name, variable in variables.items()}
+        tf.import_graph_def(definition, input_map=replaced, name="")
+        session = tf.compat.v1.Session(graph=graph)
+        session.run(tf.compat.v1.global_variables_initializer())
+    return session
 
 
 def training(files, size, batch, classes=10):
