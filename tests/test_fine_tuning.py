@@ -91,6 +91,20 @@ def test_mixed_precision(policy, images):
         assert slim.relative_error(mixed, single) < {"mixed_float16": 0.02, "mixed_bfloat16": 0.15}[policy]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_variables_of_half_precision(dtype, images):
+    exact = read_network(DIGITS)[0]
+    network = hubkeras.MobileNetV2(**exact.settings(), dtype=dtype)
+    network.set_weights(exact.get_weights())
+    for training in (False, True):
+        outputs, expected = (each(images, training=training) for each in (network, exact))
+        assert outputs.dtype.name == dtype
+        if not training:  # dropout draws anew
+            error = slim.relative_error(tf.cast(outputs, tf.float32), expected)
+            assert 0 < error < {"float16": 0.02, "bfloat16": 0.15}[dtype]
+    assert np.all(np.isfinite([np.sum(v.numpy().astype(np.float32)) for v in network.variables]))
+
+
 @pytest.mark.slow
 def test_native_network_in_a_keras_file(images, tmp_path):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=3)

@@ -112,9 +112,11 @@ class BatchNorm(SlimLayer):
 
     def gamma_and_beta(self):
         """Scale and offset of what is normalized, with the multiplier in them, in the variables' dtype."""
-        beta = ops.convert_to_tensor(self.beta)
-        gamma = ops.ones_like(beta) if self.gamma is None else ops.convert_to_tensor(self.gamma)
-        return (gamma, beta) if self.multiplier == 1 else (gamma * self.multiplier, beta * self.multiplier)
+        gamma = np.ones(self.output_channels, self.variable_dtype) if self.gamma is None else self.gamma
+        return tuple(
+            ops.convert_to_tensor(value if self.multiplier == 1 else value * self.multiplier)
+            for value in (gamma, self.beta)
+        )
 
     def inference_scale_and_offset(self):
         """Inference as one multiplication and one addition per channel, in the variables' dtype."""

@@ -24,9 +24,9 @@ def bias_add(inputs, bias):
 
 
 def normalize(inputs, gamma, beta, mean, variance, epsilon):
-    """`(inputs - mean) * rsqrt(variance + epsilon) * gamma + beta`; the last four float32 `[channels]`."""
+    """`(inputs - mean) * rsqrt(variance + epsilon) * gamma + beta`; the last four `[channels]`, of the same dtype."""
     tf = _tensorflow()
-    if tf and inputs.dtype != "float64":  # the kernel has no float64 form
+    if tf and gamma.dtype == "float32":  # the kernel takes no others
         parameters = {"mean": mean, "variance": variance, "epsilon": epsilon, "is_training": False}
         return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, **parameters)[0]
     outputs = (ops.cast(inputs, gamma.dtype) - mean) * (gamma * ops.rsqrt(variance + epsilon)) + beta
@@ -38,8 +38,8 @@ def batch_normalize(inputs, gamma, beta, epsilon):
 
     Args:
         inputs: float `[batch, height, width, channels]`.
-        gamma: float32 `[channels]`, the scale.
-        beta: float32 `[channels]`, the offset.
+        gamma: `[channels]`, the scale; its dtype is that of the statistics.
+        beta: `[channels]`, the offset.
         epsilon: added to the variance.
 
     Returns:
@@ -48,7 +48,7 @@ def batch_normalize(inputs, gamma, beta, epsilon):
         `FusedBatchNormV3`, which `tf_slim.layers.batch_norm(fused=True)` calls.
     """
     tf = _tensorflow()
-    if tf and inputs.dtype != "float64":
+    if tf and gamma.dtype == "float32":
         return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=epsilon, is_training=True)[:3]
     mean, variance = ops.moments(ops.cast(inputs, gamma.dtype), axes=(0, 1, 2))
     count = ops.cast(ops.size(inputs[..., 0]), gamma.dtype)
