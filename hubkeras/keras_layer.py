@@ -186,6 +186,8 @@ class KerasLayer(keras.layers.Layer):
             self._own_variables()[0].regularizer = SavedRegularization(losses)
         self._object, self._callable = loaded, function
         self._input_dtypes, self._takes_training = _inputs_of(function)
+        of_saved_model = not callable(self._config["handle"]) and not self._config["signature"]
+        self._eager_callable = _for_any_shape(function) if of_saved_model else function
 
     def _find_callable(self, loaded):
         signature, signatures = self._config["signature"], getattr(loaded, "signatures", {})
@@ -234,12 +236,13 @@ class KerasLayer(keras.layers.Layer):
             arguments["training"] = bool(training) and self.trainable
         self._check_range(inputs)
         inputs = self._cast_inputs(inputs)
+        function = self._eager_callable if tf.executing_eagerly() else self._callable
         if self._config["signature"] and isinstance(inputs, dict):
-            outputs = self._callable(**inputs, **arguments)
+            outputs = function(**inputs, **arguments)
         elif self._config["signature"] and not arguments:
-            outputs = self._callable(inputs)
+            outputs = function(inputs)
         else:
-            outputs = self._callable(inputs, **arguments)
+            outputs = function(inputs, **arguments)
         return self._finish(inputs, self._select(outputs))
 
     def _check_range(self, inputs):
@@ -401,6 +404,13 @@ def _variable_specs(trainable, others):
         }
         for number, variable in enumerate([*trainable, *others])
     ]
+
+
+def _for_any_shape(function):
+    """The function of a loaded SavedModel for eager calls: TensorFlow itself wraps it anew for each shape of the
+    inputs, which takes a second in a large network."""
+    general = tf.function(lambda *args, **kwargs: function(*args, **kwargs), autograph=False, reduce_retracing=True)
+    return lambda *args, **kwargs: general(*args, **kwargs)  # Keras would save an attribute that is a tf.function
 
 
 def _inputs_of(function):

@@ -487,6 +487,18 @@ def test_feature_vector(mobilenet, images):
 
 
 @pytest.mark.slow
+def test_new_shapes_are_not_traced_for_ever(mobilenet):
+    layer = KerasLayer(mobilenet)
+    traces = layer.resolved_object.__call__.experimental_get_tracing_count
+    for batch, size in ((1, 40), (2, 41), (3, 42)):
+        layer(np.zeros((batch, size, size, 3), np.float32))
+    before = traces()
+    for batch, size in ((4, 43), (5, 44), (1, 45)):
+        assert layer(np.zeros((batch, size, size, 3), np.float32)).shape[0] == batch
+    assert before > 0
+    assert traces() == before
+
+
 def test_end_points(mobilenet, images):
     layer = KerasLayer(mobilenet, arguments={"return_endpoints": True})
     inputs = keras.Input((SIZE, SIZE, 3))
