@@ -24,10 +24,10 @@ TASKS = ("classification", "feature_vector")
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of one file run in one process and share its exports; the longest tests are groups of their own."""
+    """Tests of one file run in one process and share its exports; the longest tests are a group of their own."""
     for item in items:
-        alone = item.path.name == "test_contract.py" and "inception_resnet_v2" in item.name
-        item.add_marker(pytest.mark.xdist_group(item.name if alone else item.path.name))
+        longest = item.path.name == "test_contract.py" and "inception_resnet_v2" in item.name
+        item.add_marker(pytest.mark.xdist_group("longest" if longest else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from tests.conftest import ROOT, SMALL, TASKS
 @pytest.mark.parametrize("architecture", SMALL)
 def test_contract(architecture, task, exported, tmp_path):
     exports = json.dumps([[str(exported(architecture, task)), SMALL[architecture], task]])
-    options = ["-q", "--noconftest", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/pytest", "--rootdir", str(ROOT)]
+    options = ["-q", "-n0", "--noconftest", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    options += [f"--basetemp={tmp_path}/pytest"]
     if task == "feature_vector" and architecture != "mobilenet_v2":
         options += ["-k", "not round_trips"]  # the classification of each network covers these
     run = subprocess.run(
