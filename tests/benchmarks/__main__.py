@@ -34,8 +34,6 @@ def parser():
 
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
-    import numpy as np
-
     from tests.benchmarks import contestants
     from tests.benchmarks.measuring import measure, measure_once
 
@@ -43,13 +41,12 @@ def comparisons(options, directory):
         (directory / network).mkdir()
         files = contestants.Files(network, directory / network)
         if "inference" in options.measures:
-            graph = options.slim_frozen and options.slim_frozen / f"{network}.pb"
-            graph = graph if graph and graph.is_file() else None
+            graph = contestants.slim_graph(options.slim_frozen, network)
             for factor in options.sizes:
                 size = files.model.default_image_size * factor
                 functions = contestants.inference(files, size, graph)
                 for batch in options.batches:
-                    images = np.random.RandomState(7).uniform(0, 1, (batch, size, size, 3)).astype(np.float32)
+                    images = contestants.random_images(batch, size)
                     calls = {name: partial(function, images) for name, function in functions.items()}
                     summaries = measure(calls, options.seconds, 3 if batch == 1 else 1, options.rounds)
                     yield f"{network}, inference, {size} pixels, batch {batch}", summaries

@@ -87,8 +87,6 @@ def main():
     parser.add_argument("--slim-frozen", metavar="DIR", type=pathlib.Path, help="folder of frozen graphs, NETWORK.pb")
     options = parser.parse_args()
 
-    import numpy as np
-
     from tests.benchmarks import contestants
 
     with tempfile.TemporaryDirectory() as directory:
@@ -97,13 +95,13 @@ def main():
             folder.mkdir()
             files = contestants.Files(network, folder)
             size = files.model.default_image_size
-            images = np.random.RandomState(7).uniform(0, 1, (options.batch, size, size, 3)).astype(np.float32)
+            images = contestants.random_images(options.batch, size)
             for frozen in (False, True):
                 session, placeholder, output = saved_model_session(files.saved_model(frozen))
                 title = f"{network}{', frozen' if frozen else ''}, batch {options.batch}"
                 show(title, operations(session, output, {placeholder: images}))
-            graph = options.slim_frozen and options.slim_frozen / f"{network}.pb"
-            if graph and graph.is_file():
+            graph = contestants.slim_graph(options.slim_frozen, network)
+            if graph:
                 session = contestants.frozen_session(graph)
                 show(f"{network}, Slim frozen", operations(session, "logits:0", {"images:0": images}))
 
