@@ -112,7 +112,8 @@ def reusable_module(network, task, image_size=None, assets=None):
             "synchronization": tf.VariableSynchronization.ON_READ,
             "aggregation": tf.VariableAggregation.MEAN,
         }
-        variables[name] = tf.Variable(source.numpy(), name=name, **(options if is_statistic(name) else {}))
+        # both have one buffer until either is changed
+        variables[name] = tf.Variable(source.value, name=name, **(options if is_statistic(name) else {}))
 
     def network_outputs(images, **options):
         """What the network returns with the SavedModel's variables in place of its own, and the batch's statistics."""

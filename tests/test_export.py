@@ -67,11 +67,18 @@ def test_frozen_or_half_precision_networks_export_like_any_other(small, tmp_path
 
 
 def test_export_leaves_the_model_alone(small, tmp_path):
-    before = [variable.numpy() for variable in small.variables]
-    hubkeras.export(small, tmp_path / "out")
+    before = {name: variable.numpy().copy() for name, variable in small.slim_variables().items()}
+    module = hubkeras.export(small, tmp_path / "out")
     small.slim_variables()["MobilenetV2/Conv/weights"].assign_add(np.ones((3, 3, 3, 16), np.float32))
-    loaded = tf.saved_model.load(tmp_path / "out")
-    np.testing.assert_array_equal(loaded.variables[0], before[0])
+    module.variables[1].assign_add(tf.ones_like(module.variables[1]))
+    changed = {"MobilenetV2/Conv/weights": small, module.variables[1].name.removesuffix(":0"): module}
+    assert len(changed) == 2
+    saved = {v.name.removesuffix(":0"): v.numpy() for v in tf.saved_model.load(tmp_path / "out").variables}
+    exported = {v.name.removesuffix(":0"): v.numpy() for v in module.variables}
+    for name, variable in small.slim_variables().items():
+        np.testing.assert_array_equal(saved[name], before[name])
+        assert np.array_equal(variable.numpy(), before[name]) == (changed.get(name) is not small)
+        assert np.array_equal(exported[name], before[name]) == (changed.get(name) is not module)
 
 
 def test_bad_arguments(small, tmp_path):
