@@ -25,9 +25,16 @@ KERNELS_AND_BIASES = ("kernel", "depthwise_kernel", "pointwise_kernel", "biases"
 ACTIVATIONS = {None: lambda x: x, "relu": ops.relu, "relu6": ops.relu6}
 
 
+class WeightDecay(keras.regularizers.L2):
+    """Keras' L2 in fewer operations, which matters for the 56 million weights of an Inception-ResNet V2."""
+
+    def __call__(self, x):
+        return self.l2 * operations.sum_of_squares(ops.convert_to_tensor(x))
+
+
 def l2_regularizer():
     """Slim's `l2_regularizer(4e-5)`, which halves the sum of squares where Keras does not."""
-    return keras.regularizers.L2(WEIGHT_DECAY / 2)
+    return WeightDecay(WEIGHT_DECAY / 2)
 
 
 class SlimLayer(keras.layers.Layer):

@@ -56,6 +56,12 @@ def batch_normalize(inputs, gamma, beta, epsilon):
     return normalize(inputs, gamma, beta, mean, variance, epsilon), mean, unbiased
 
 
+def sum_of_squares(inputs):
+    """The sum of the squares of all elements, a scalar, in one pass over them."""
+    tf = _tensorflow()
+    return 2 * tf.nn.l2_loss(inputs) if tf else ops.sum(ops.square(inputs))
+
+
 def dropout(inputs, rate, seed_generator):
     """Sets a fraction `rate` of the inputs to zero and scales the others by `1 / (1 - rate)`.
 
