@@ -7,7 +7,7 @@ import uuid
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
-from hubkeras.shortening import drop_identities, make_calls_direct
+from hubkeras.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
 
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 
@@ -27,8 +27,8 @@ def finish(directory):
     model = saved_model_pb2.SavedModel()
     model.ParseFromString(path.read_bytes())
     for graph in model.meta_graphs:
-        make_calls_direct(graph)
-        drop_identities(graph)
+        for shorten in (make_calls_direct, drop_identities, inline_saver, drop_unused_functions):
+            shorten(graph)
         _rename(graph)
     path.write_bytes(model.SerializeToString(deterministic=True))
     fingerprint = fingerprint_pb2.FingerprintDef()

@@ -134,30 +134,32 @@ def reusable_module(network, task, image_size=None, assets=None):
     def plain(outputs):
         return {name: outputs[name] for name in ("features", "default")}
 
-    # Two to four graphs hold the network; all else calls them, and TensorFlow drops what a call does not use.
-    @function
     def inference_endpoints(images):
         # in Slim's order of operations, so that end points agree most closely with Slim's
         return network_outputs(images, fold=False)[0]
 
-    @function
     def inference_folded(images):
         return plain(network_outputs(images, fold=True)[0])
 
-    inference = inference_folded if network.folds_for_inference else inference_endpoints
-
-    @function
     def train_endpoints(images, batch_norm_momentum):
         outputs, batch_statistics = network_outputs(images, training=True, batch_norm_momentum=0)
         update_statistics(batch_statistics, batch_norm_momentum)
         return outputs
 
-    @function
     def train_plain(images, batch_norm_momentum):
-        return plain(train_endpoints.python_function(images, batch_norm_momentum))
+        return plain(train_endpoints(images, batch_norm_momentum))
 
+    # Two to four graphs hold the network. Those with several callers are functions, and TensorFlow drops what a call
+    # does not use; those of end points that have no other caller are traced in its place.
+    if network.folds_for_inference:
+        inference = function(inference_folded)
+    else:
+        inference = inference_endpoints = function(inference_endpoints)
     # TensorFlow computes with a gradient of zeros for each end point that is not used
-    train = train_plain if network.every_layer_is_end_point else train_endpoints
+    if network.every_layer_is_end_point:
+        train = function(train_plain)
+    else:
+        train = train_endpoints = function(train_endpoints)
 
     def outputs(images, training, batch_norm_momentum, return_endpoints):
         if training:

@@ -1,6 +1,44 @@
 """Takes out of a SavedModel what does nothing, which makes it smaller and quicker to load."""
 
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
+
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def inline_saver(graph):
+    """Puts the operations that save and restore variables into the graph, in place of calls of functions.
+
+    TensorFlow Serving and TF1 run them. TF2 does not, yet builds all functions when it loads a SavedModel; these would
+    be a fifth of the work.
+
+    Args:
+        graph: the MetaGraphDef of a SavedModel, changed in place. The functions are left in its library.
+    """
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    saver = graph.saver_def
+    names = (saver.save_tensor_name.split(":")[0], saver.restore_op_name)
+    for call in [node for node in graph.graph_def.node if node.name in names and node.op in CALLS]:
+        function = functions[call.attr["f"].func.name]
+        body, flat_names = function_def_to_graph_def(function)
+        arguments = dict(zip((arg.name for arg in function.signature.input_arg), call.input, strict=True))
+
+        def source(name, scope=call.name, arguments=arguments):
+            if name.startswith("^"):
+                return f"^{scope}/{name[1:]}"
+            return arguments.get(name.split(":")[0]) or f"{scope}/{name}"
+
+        for node in body.node:
+            if node.name not in arguments:
+                added = graph.graph_def.node.add()
+                added.CopyFrom(node)
+                added.name = f"{call.name}/{node.name}"
+                added.input[:] = [source(name) for name in node.input]
+        (output,) = function.signature.output_arg
+        awaited = [source(f"^{name}") for name in function.control_ret.values()]
+        call.op = "Identity"
+        call.input[:] = [source(flat_names[function.ret[output.name]]), *awaited]
+        call.attr.clear()
+        call.attr["T"].type = output.type
 
 
 def make_calls_direct(graph):
@@ -17,6 +55,11 @@ def make_calls_direct(graph):
     for function in library:
         if function.signature.name.startswith("__inference_signature_wrapper"):
             _skip_middle(function, functions)
+
+
+def drop_unused_functions(graph):
+    """Takes out of a MetaGraphDef, in place, the functions that nothing calls."""
+    library = graph.graph_def.library.function
     used = set(graph.object_graph_def.concrete_functions)
     for node in (*graph.graph_def.node, *(node for function in library for node in function.node_def)):
         used.update(value.func.name for value in node.attr.values() if value.HasField("func"))

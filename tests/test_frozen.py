@@ -98,6 +98,12 @@ def test_frozen_on_the_command_line(tmp_path, capsys):
     assert tf.saved_model.load(str(out)).signatures["serving_default"].inputs[0].shape[1:3] == [96, 96]
 
 
+def _saved_graph(directory):
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((directory / "saved_model.pb").read_bytes())
+    return saved.meta_graphs[0]
+
+
 @pytest.mark.parametrize(
     ("architecture", "graphs", "limit"),
     [("mobilenet_v2", 4, 2.5), ("inception_v2", 2, 2.5), ("inception_resnet_v2", 2, 8)],
@@ -105,15 +111,37 @@ def test_frozen_on_the_command_line(tmp_path, capsys):
 def test_a_saved_model_holds_each_graph_once(exported, architecture, graphs, limit):
     path = exported(architecture, "classification") / "saved_model.pb"
     assert path.stat().st_size < (limit - 0.1) * MEGABYTE  # the rest is for the index of the variables and assets
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString(path.read_bytes())
-    functions = saved.meta_graphs[0].graph_def.library.function
+    functions = _saved_graph(path.parent).graph_def.library.function
     networks = {f.signature.name for f in functions if any(node.op == "Conv2D" for node in f.node_def)}
     assert len(networks) == graphs
     wrappers = [f for f in functions if "signature_wrapper" in f.signature.name]
     assert len(wrappers) == 5
     for wrapper in wrappers:
         assert {node.attr["f"].func.name for node in wrapper.node_def if "f" in node.attr} <= networks
+
+
+def test_tf1_restores_runs_and_saves(exported, network, tmp_path):
+    """As TensorFlow Serving does: by the graph and its `saver_def`, without the objects of TF2."""
+    path, source = exported("mobilenet_v2", "classification"), network(SMALL["mobilenet_v2"])
+    images = sample_images(96)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
+        saver, signature = loaded.saver_def, loaded.signature_def["serving_default"]
+        logits = session.run(signature.outputs["logits"].name, {signature.inputs["inputs"].name: images})
+        prefix = session.run(saver.save_tensor_name, {saver.filename_tensor_name: str(tmp_path / "saved")})
+    assert relative_error(logits, reference_outputs(source, images, "classification")) <= BOUNDS["mobilenet_v2"]
+    written = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    again = tf.train.load_checkpoint(prefix.decode())
+    shapes = again.get_variable_to_shape_map()
+    assert shapes == written.get_variable_to_shape_map()
+    assert len(shapes) == len(source.slim_variables()) + 1  # the last is the object graph
+    for name in shapes.keys() - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
+        np.testing.assert_array_equal(again.get_tensor(name), written.get_tensor(name))
+
+
+def test_loading_builds_no_functions_of_the_saver(exported):
+    functions = _saved_graph(exported("mobilenet_v2", "classification")).graph_def.library.function
+    assert not any(node.op in ("SaveV2", "RestoreV2") for function in functions for node in function.node_def)
 
 
 def test_calls_with_new_shapes_do_not_trace_again(exported):
