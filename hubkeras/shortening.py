@@ -33,6 +33,8 @@ def inline_saver(graph):
                 added.CopyFrom(node)
                 added.name = f"{call.name}/{node.name}"
                 added.input[:] = [source(name) for name in node.input]
+                if node.op == "AssignVariableOp":
+                    added.device = ""  # its CPU would draw the variable there, also from a GPU
         (output,) = function.signature.output_arg
         awaited = [source(f"^{name}") for name in function.control_ret.values()]
         call.op = "Identity"

@@ -124,8 +124,10 @@ def test_tf1_restores_runs_and_saves(exported, network, tmp_path):
     """As TensorFlow Serving does: by the graph and its `saver_def`, without the objects of TF2."""
     path, source = exported("mobilenet_v2", "classification"), network(SMALL["mobilenet_v2"])
     images = sample_images(96)
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
+        on_variables = [o for o in graph.get_operations() if any(i.dtype == tf.resource for i in o.inputs)]
+        assert {operation.device for operation in on_variables} == {""}  # free to be on a GPU
         saver, signature = loaded.saver_def, loaded.signature_def["serving_default"]
         logits = session.run(signature.outputs["logits"].name, {signature.inputs["inputs"].name: images})
         prefix = session.run(saver.save_tensor_name, {saver.filename_tensor_name: str(tmp_path / "saved")})
