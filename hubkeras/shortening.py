@@ -36,7 +36,7 @@ def inline_saver(graph):
                 if node.op == "AssignVariableOp":
                     added.device = ""  # its CPU would draw the variable there, also from a GPU
         (output,) = function.signature.output_arg
-        awaited = [source(f"^{name}") for name in function.control_ret.values()]
+        awaited = [source(f"^{name}") for name in sorted(function.control_ret.values())]
         call.op = "Identity"
         call.input[:] = [source(flat_names[function.ret[output.name]]), *awaited]
         call.attr.clear()
