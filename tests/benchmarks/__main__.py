@@ -34,6 +34,8 @@ def parser():
 
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
+    from hubkeras.converters.verifying import sample_images
+
     from tests.benchmarks import contestants
     from tests.benchmarks.measuring import measure, measure_once
 
@@ -46,7 +48,7 @@ def comparisons(options, directory):
                 size = files.model.default_image_size * factor
                 functions = contestants.inference(files, size, graph)
                 for batch in options.batches:
-                    images = contestants.random_images(batch, size)
+                    images = sample_images(size, batch)
                     calls = {name: partial(function, images) for name, function in functions.items()}
                     summaries = measure(calls, options.seconds, 3 if batch == 1 else 1, options.rounds)
                     yield f"{network}, inference, {size} pixels, batch {batch}", summaries

@@ -27,11 +27,6 @@ def application(library, network):
     return None if library is None else getattr(library.applications, NETWORKS[network], None)
 
 
-def random_images(batch, size):
-    """Float32 `[batch, size, size, 3]` in [0, 1]."""
-    return np.random.RandomState(7).uniform(0, 1, (batch, size, size, 3)).astype(np.float32)
-
-
 def slim_graph(folder, network):
     """Path of the frozen graph of TF-Slim in a folder, or None where there is no folder or no such graph."""
     path = folder and folder / f"{network}.pb"

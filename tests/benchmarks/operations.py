@@ -87,6 +87,8 @@ def main():
     parser.add_argument("--slim-frozen", metavar="DIR", type=pathlib.Path, help="folder of frozen graphs, NETWORK.pb")
     options = parser.parse_args()
 
+    from hubkeras.converters.verifying import sample_images
+
     from tests.benchmarks import contestants
 
     with tempfile.TemporaryDirectory() as directory:
@@ -95,7 +97,7 @@ def main():
             folder.mkdir()
             files = contestants.Files(network, folder)
             size = files.model.default_image_size
-            images = contestants.random_images(options.batch, size)
+            images = sample_images(size, options.batch)
             for frozen in (False, True):
                 session, placeholder, output = saved_model_session(files.saved_model(frozen))
                 title = f"{network}{', frozen' if frozen else ''}, batch {options.batch}"
