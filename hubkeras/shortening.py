@@ -96,7 +96,7 @@ def drop_identities(graph):
 
         for node in kept:
             node.input[:] = [source(name) for name in node.input]
-        for result, name in function.ret.items():
+        for result, name in list(function.ret.items()):  # a map's items may be skipped where it changes under them
             function.ret[result] = source(name)
         del function.node_def[:]
         function.node_def.extend(kept)
@@ -135,5 +135,5 @@ def _skip_middle(outer, functions):
     for node in outer.node_def:
         if node is not call:
             node.input[:] = [results.get(name, name) for name in node.input]
-    for key, source in outer.ret.items():
+    for key, source in list(outer.ret.items()):
         outer.ret[key] = results.get(source, source)
