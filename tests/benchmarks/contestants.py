@@ -64,11 +64,11 @@ class Files:
             )
         return prefix
 
-    def saved_model(self, frozen=False):
-        """Folder of a SavedModel for classification."""
-        path = self.directory / ("frozen" if frozen else "saved_model")
+    def saved_model(self, task="classification", frozen=False):
+        """Folder of a SavedModel."""
+        path = self.directory / f"{task}{'_frozen' if frozen else ''}"
         if not path.exists():
-            hubkeras.export(self.model, path, frozen=frozen)
+            hubkeras.export(self.model, path, task, frozen=frozen)
         return str(path)
 
     def onnx(self, size):
@@ -170,24 +170,30 @@ def with_variables(definition):
 
 
 def training(files, size, batch, classes=10):
-    """Functions without arguments: one SGD step of all layers on images `[batch, size, size, 3]`."""
+    """Functions without arguments: one SGD step of all layers on images `[batch, size, size, 3]`, as `fit` runs it.
+
+    Not `train_on_batch`, in which tf_keras makes a dataset at each call.
+    """
     import keras
 
     random = np.random.RandomState(0)
     images = random.uniform(0, 1, (batch, size, size, 3)).astype(np.float32)
     labels = random.randint(0, classes, batch)
+    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
 
     def step(library, layers, **options):
         model = library.Sequential([*layers, library.layers.Dense(classes)])
         loss = library.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(library.optimizers.SGD(1e-4), loss, **options)
-        return partial(model.train_on_batch, images, labels)
+        model.train_on_batch(images, labels)  # builds it
+        model.make_train_function(force=True)
+        return lambda: tf.nest.map_structure(np.asarray, model.train_function(batches))
 
     native = type(files.model)(num_classes=None)
     contestants = {"hubkeras native": step(keras, [native])}
     tf_keras, hub = optional("tf_keras"), optional("tensorflow_hub")
     if tf_keras and hub:
-        contestants["hubkeras"] = step(tf_keras, [hub.KerasLayer(files.saved_model(), trainable=True)])
+        contestants["hubkeras"] = step(tf_keras, [hub.KerasLayer(files.saved_model("feature_vector"), trainable=True)])
     # XLA has no fast depthwise convolution on CPU
     for library, options in ((keras, {"jit_compile": False}), (tf_keras, {})):
         constructor = application(library, files.network)

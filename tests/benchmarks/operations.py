@@ -99,7 +99,7 @@ def main():
             size = files.model.default_image_size
             images = sample_images(size, options.batch)
             for frozen in (False, True):
-                session, placeholder, output = saved_model_session(files.saved_model(frozen))
+                session, placeholder, output = saved_model_session(files.saved_model(frozen=frozen))
                 title = f"{network}{', frozen' if frozen else ''}, batch {options.batch}"
                 show(title, operations(session, output, {placeholder: images}))
             graph = contestants.slim_graph(options.slim_frozen, network)
