@@ -94,12 +94,17 @@ def drop_identities(graph):
                 name = sources[name]
             return name
 
-        for node in kept:
-            node.input[:] = [source(name) for name in node.input]
-        for result, name in list(function.ret.items()):  # a map's items may be skipped where it changes under them
-            function.ret[result] = source(name)
         del function.node_def[:]
         function.node_def.extend(kept)
+        _reconnect(function, source)
+
+
+def _reconnect(function, source):
+    """Gives the operations and results of a FunctionDef, in place, the tensor `source(name)` for each by its name."""
+    for node in function.node_def:
+        node.input[:] = [source(name) for name in node.input]
+    for result, name in list(function.ret.items()):  # a map's items may be skipped where it changes under them
+        function.ret[result] = source(name)
 
 
 def _only_call(function):
@@ -132,8 +137,4 @@ def _skip_middle(outer, functions):
     call.CopyFrom(inner_call)
     call.name = name
     call.input[:] = inputs + controls
-    for node in outer.node_def:
-        if node is not call:
-            node.input[:] = [results.get(name, name) for name in node.input]
-    for key, source in list(outer.ret.items()):
-        outer.ret[key] = results.get(source, source)
+    _reconnect(outer, lambda name: results.get(name, name))

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import tensorflow as tf
+from hubkeras.converters.verifying import sample_images
 
 import hubkeras
 
@@ -176,17 +177,14 @@ def training(files, size, batch, classes=10):
     """
     import keras
 
-    random = np.random.RandomState(0)
-    images = random.uniform(0, 1, (batch, size, size, 3)).astype(np.float32)
-    labels = random.randint(0, classes, batch)
+    images, labels = sample_images(size, batch), np.random.RandomState(0).randint(0, classes, batch)
     batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
 
     def step(library, layers, **options):
         model = library.Sequential([*layers, library.layers.Dense(classes)])
         loss = library.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(library.optimizers.SGD(1e-4), loss, **options)
-        model.train_on_batch(images, labels)  # builds it
-        model.make_train_function(force=True)
+        model.train_on_batch(images, labels)  # builds it and makes its train function
         return lambda: tf.nest.map_structure(np.asarray, model.train_function(batches))
 
     native = type(files.model)(num_classes=None)
