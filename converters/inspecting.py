@@ -3,12 +3,12 @@
 import pathlib
 
 import numpy as np
+
+from hubkeras.common.archives import content_hash, hashes
+from hubkeras.common.metadata import METADATA_FILE, read_metadata
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.weights import SHADOW, kind_of
-
-from hubkeras.archives import content_hash, hashes
-from hubkeras.metadata import METADATA_FILE, read_metadata
 
 
 def inspect(source):

@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from hubkeras.architectures import NETWORKS, InceptionResNetV2, MobileNetV2
-from hubkeras.errors import Error
+from hubkeras.common.errors import Error
 
 PUBLISHED_MULTIPLIERS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)
 _AUXILIARY = "AuxLogits/"

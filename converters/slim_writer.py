@@ -5,10 +5,10 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-from hubkeras.converters.weights import read_network
 
-from hubkeras.errors import Error
-from hubkeras.files import written_whole
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+from hubkeras.converters.weights import read_network
 
 _SUFFIXES = (".index", ".data-00000-of-00001")
 

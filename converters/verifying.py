@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from hubkeras.converters.weights import read_network
 
-from hubkeras.errors import Error
-from hubkeras.metadata import read_metadata
+from hubkeras.common.errors import Error
+from hubkeras.common.metadata import read_metadata
+from hubkeras.converters.weights import read_network
 
 # Largest relative error of the outputs against float64; Slim's own float32 has 2.1e-5 and 1.1e-6
 # with the weights of `oracle/slim_reference.py`.

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import h5py
 import keras
 import numpy as np
+
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+from hubkeras.common.version import __version__
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import H5_ATTRIBUTE, open_checkpoint
-
-import hubkeras
-from hubkeras.errors import Error
-from hubkeras.files import written_whole
 
 CHOICES = ("ema", "raw")
 SHADOW = "/ExponentialMovingAverage"
@@ -247,7 +247,7 @@ def convert(source, path, weights="ema", overwrite=False, progress=None):
             "default_image_size": found.image_size,
             "source": report.provenance,
             "weights": report.weights,
-            "versions": {"hubkeras": hubkeras.__version__, "keras": keras.__version__},
+            "versions": {"hubkeras": __version__, "keras": keras.__version__},
             "datasets": _datasets(network),
         }
         with h5py.File(partial, "a") as file:

@@ -20,7 +20,8 @@ import tensorflow_hub as hub
 import tf_keras
 
 import hubkeras
-from hubkeras import archives, hub_cache
+from hubkeras.common import archives
+from hubkeras.publishing import installing
 
 BUILD = pathlib.Path("build").absolute()
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
@@ -57,10 +58,10 @@ def main(checkpoint="examples/data/mobilenet_v2_0.35_96_digits.tgz"):
     for address in (url, f"{url}?tf-hub-format=compressed"):
         np.testing.assert_array_equal(hub.load(address)(images), expected)
         print("loaded   ", address)
-        hub_cache.uninstall(address)
+        installing.uninstall(address)
     server.shutdown()
 
-    hub_cache.install(archive, [HANDLE], overwrite=True)
+    installing.install(archive, [HANDLE], overwrite=True)
     socket.socket.connect = socket.getaddrinfo = without_network
     network = tf_keras.Sequential([hub.KerasLayer(HANDLE, input_shape=(96, 96, 3)), tf_keras.layers.Dense(10)])
     np.testing.assert_array_equal(network.layers[0](images), expected)

@@ -6,18 +6,18 @@ Importing this package is quick: TensorFlow is imported with the first name that
 import importlib
 import pathlib
 
-__version__ = "0.1.0"
+from hubkeras.common.version import __version__
 
 _HOMES = {
     "InceptionV2": "hubkeras.architectures",
     "InceptionResNetV2": "hubkeras.architectures",
     "MobileNetV2": "hubkeras.architectures",
-    "Error": "hubkeras.errors",
-    "KerasLayer": "hubkeras.keras_layer",
-    "export": "hubkeras.saving",
-    "get_expected_image_size": "hubkeras.metadata",
-    "decode_predictions": "hubkeras.images",
-    "load_image": "hubkeras.images",
+    "Error": "hubkeras.common.errors",
+    "KerasLayer": "hubkeras.consuming.keras_layer",
+    "export": "hubkeras.exporting",
+    "get_expected_image_size": "hubkeras.common.metadata",
+    "decode_predictions": "hubkeras.consuming.predictions",
+    "load_image": "hubkeras.consuming.images",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -7,9 +7,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pathlib
 
 import pytest
-from hubkeras.converters import read_network
 
 import hubkeras
+from hubkeras.converters import read_network
 from tests import slim
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
     """Tests of one file run in one process and share its exports; the longest tests are a group of their own."""
     for item in items:
         longest = item.path.name == "test_contract.py" and "inception_resnet_v2" in item.name
-        item.add_marker(pytest.mark.xdist_group("longest" if longest else item.path.name))
+        item.add_marker(pytest.mark.xdist_group("longest" if longest else str(item.path.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")

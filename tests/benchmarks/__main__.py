@@ -35,7 +35,6 @@ def parser():
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
     from hubkeras.converters.verifying import sample_images
-
     from tests.benchmarks import contestants
     from tests.benchmarks.measuring import measure, measure_once
 

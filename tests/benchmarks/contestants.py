@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 import tensorflow as tf
-from hubkeras.converters.verifying import sample_images
 
 import hubkeras
+from hubkeras.converters.verifying import sample_images
 
 NETWORKS = {"mobilenet_v2": "MobileNetV2", "inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResNetV2"}
 OURS = ("hubkeras", "hubkeras frozen", "hubkeras native")
@@ -219,7 +219,7 @@ def exporting(files):
     """Functions without arguments that build a network and write it as a SavedModel."""
     import keras
 
-    from hubkeras.command_line import main
+    from hubkeras.commands import main
 
     checkpoint, target = files.checkpoint(), str(files.directory / "exported")
     contestants = {"hubkeras": lambda: main(["export", checkpoint, target, "--overwrite"])}

@@ -88,7 +88,6 @@ def main():
     options = parser.parse_args()
 
     from hubkeras.converters.verifying import sample_images
-
     from tests.benchmarks import contestants
 
     with tempfile.TemporaryDirectory() as directory:

@@ -1,0 +1,1 @@
+"""Foreign names of the networks' variables to Slim's: one pure function a naming."""

@@ -1,0 +1,59 @@
+"""Finding and reading the tensors of a checkpoint, in every form in which people have one."""
+
+import contextlib
+import lzma
+import pathlib
+import tarfile
+import tempfile
+import zlib
+
+import h5py
+
+from hubkeras.common import archives
+from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
+from hubkeras.converters.sources.keras_weights import H5_ATTRIBUTE, open_h5
+from hubkeras.converters.sources.tensorflow_checkpoints import V2_FILE, only_checkpoint, open_tensorflow, prefix_of
+
+__all__ = ["ACCEPTED", "H5_ATTRIBUTE", "Checkpoint", "open_checkpoint"]
+
+
+@contextlib.contextmanager
+def open_checkpoint(source):
+    """Context manager that yields the `Checkpoint` behind `source`.
+
+    Args:
+        source: path of any form of `ACCEPTED`.
+
+    Raises:
+        hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
+    """
+    path = pathlib.Path(source)
+    if path.is_file() and not V2_FILE.match(path.name) and _is_archive(path):
+        with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+            prefix = _unpack(path, pathlib.Path(folder))
+            yield open_tensorflow(prefix, path, files=[path])
+    elif path.is_file() and h5py.is_hdf5(path):
+        with open_h5(path) as checkpoint:
+            yield checkpoint
+    else:
+        yield open_tensorflow(prefix_of(path), path)
+
+
+def _is_archive(path):
+    try:
+        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return False
+
+
+def _unpack(archive, folder):
+    """Extracts the archive's one checkpoint into `folder` and returns its prefix."""
+    prefix = None
+
+    def select(names):
+        nonlocal prefix
+        prefix = str(only_checkpoint(names, archive))
+        return [n for n in names if n == prefix or ((m := V2_FILE.match(n)) and m["prefix"] == prefix)]
+
+    archives.unpack(archive, folder, select)
+    return folder / prefix

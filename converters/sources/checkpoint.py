@@ -1,0 +1,67 @@
+"""The tensors of a checkpoint by name, in whatever form they were stored."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from hubkeras.common.errors import Error
+from hubkeras.common.files import sha256
+
+ACCEPTED = (
+    "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a .tar.gz of a "
+    "checkpoint, a SavedModel or TF1 Hub module folder, or a .weights.h5 of `hubkeras convert`"
+)
+# what readers raise; IndexError where a file is cut short
+READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError)
+
+
+def first_line(error):
+    """The first line of an exception's message."""
+    return str(getattr(error, "message", error)).strip().splitlines()[0]
+
+
+class Checkpoint:
+    """The tensors of a checkpoint by name.
+
+    Attributes:
+        path: what the user gave, for messages.
+        files: the files that hold the tensors.
+        shapes: `{name: tuple of sizes}`.
+        dtypes: `{name: dtype name}`, such as `float32`.
+        names: of the source and of the checkpoint within it, which may tell the image size.
+        attributes: what `hubkeras convert` wrote beside the tensors, or an empty dict.
+    """
+
+    def __init__(self, path, files, shapes, dtypes, read, names=(), attributes=None):
+        self.path = path
+        self.names = names
+        self.files = files
+        self.shapes = shapes
+        self.dtypes = dtypes
+        self.attributes = attributes or {}
+        self._read = read
+
+    def read(self, name):
+        """The tensor as a numpy array.
+
+        Raises:
+            hubkeras.Error: its bytes cannot be read or do not match their checksum.
+        """
+        try:
+            array = np.asarray(self._read(name))
+        except READ_ERRORS as error:
+            raise Error(
+                f"{self.path}: cannot read the variable {name}; the file is truncated or damaged "
+                f"({first_line(error)}). Fetch or copy it again."
+            ) from error
+        if array.shape != self.shapes[name]:
+            raise Error(
+                f"{self.path}: {name} holds {array.shape}, where the index says {self.shapes[name]}; it is damaged."
+            )
+        return array
+
+    def provenance(self):
+        """`{"checkpoint": name, "sha256": {file name: digest}}`, as the metadata of an export has it."""
+        files = {pathlib.Path(file).name: sha256(file) for file in sorted(map(str, self.files))}
+        return {"checkpoint": pathlib.Path(self.path).name, "sha256": files}

@@ -1,0 +1,1 @@
+"""Many images through one model: features and classes as Parquet, accuracy, Apache Beam."""

@@ -1,0 +1,114 @@
+"""The commands of publishing and of the cache: parses, calls, prints."""
+
+import json
+
+from hubkeras.common import archives
+from hubkeras.consuming import cache
+from hubkeras.publishing import catalog, documentation, installing
+
+
+def add(command):
+    """Adds the commands.
+
+    Args:
+        command: function of name, function to run, help text and whether TensorFlow is needed, that returns the
+            parser of a new command.
+    """
+    sub = command("catalog", run_catalog, "List the modules that Google published of the three networks.", False)
+    sub.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="part of the handle; * and ? as usual")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+    sub = command("pack", run_pack, "Write a SavedModel as an archive for any web server and `hub.load`.", False)
+    sub.add_argument("directory", metavar="SAVED_MODEL")
+    sub.add_argument("archive", metavar="OUT.tar.gz", help="the archive to write")
+    sub.add_argument("--overwrite", action="store_true", help="replace the archive if it exists")
+
+    sub = command("document", run_document, "Write the page and the model card of a SavedModel anew.", False)
+    sub.add_argument("directory", metavar="SAVED_MODEL")
+    sub.add_argument("--asset-path", metavar="URL", default="internal", help="where the archive can be had")
+
+    cache = {"metavar": "DIR", "help": "the cache folder; TFHUB_CACHE_DIR by default"}
+    sub = command("install", run_install, "Put a SavedModel into tensorflow_hub's cache under handles.", False)
+    sub.add_argument("source", metavar="SAVED_MODEL", help="a folder, or an archive of `hubkeras pack`")
+    sub.add_argument("--handle", action="append", required=True, help="what code calls it by; may be repeated")
+    sub.add_argument("--overwrite", action="store_true", help="replace another model of this handle")
+    sub.add_argument("--cache-dir", **cache)
+
+    sub = command("installed", run_installed, "List and check what is in tensorflow_hub's cache.", False)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument("--cache-dir", **cache)
+
+    sub = command("uninstall", run_uninstall, "Remove handles from tensorflow_hub's cache.", False)
+    sub.add_argument("handle", metavar="HANDLE", nargs="+")
+    sub.add_argument("--cache-dir", **cache)
+
+
+def _print_table(rows, columns=None):
+    from hubkeras.commands import print_table
+
+    print_table(rows, columns=columns)
+
+
+def run_catalog(options):
+    modules = catalog.search(options.pattern)
+    if options.json:
+        print(json.dumps([module.facts() for module in modules], indent=2))
+        return 0
+    columns = ("handle", "versions", "size", "outputs", "parameters", "multiply-adds", "top-1 %", "top-5 %")
+    rows = [
+        (
+            module.handle,
+            ", ".join(map(str, module.versions)),
+            module.image_size,
+            module.classes or module.features,
+            f"{module.parameters / 1e6:.2f} M",
+            f"{module.multiply_adds / 1e6:.0f} M",
+            module.top_1,
+            module.top_5,
+        )
+        for module in modules
+    ]
+    _print_table(rows, columns)
+    return 0 if modules else 1
+
+
+def run_pack(options):
+    digest = archives.pack(options.directory, options.archive, options.overwrite)
+    content = archives.content_hash(archives.hashes(options.directory))
+    _print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
+
+
+def run_document(options):
+    for path in documentation.write(options.directory, asset_path=options.asset_path):
+        _print_table([("written", path)])
+
+
+def run_install(options):
+    folders = installing.install(options.source, options.handle, options.cache_dir, options.overwrite)
+    handles = map(cache.normalized, options.handle)
+    _print_table(list(zip(handles, folders, strict=True)), ("handle", "folder"))
+
+
+def run_installed(options):
+    entries = installing.installed(options.cache_dir)
+    facts = [
+        {
+            "handle": entry.handle,
+            "folder": str(entry.folder),
+            "state": entry.problem or ("complete" if entry.files else "complete, no hashes recorded"),
+            "content_hash": archives.content_hash(entry.files) if entry.files else None,
+        }
+        for entry in entries
+    ]
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        rows = [(fact["handle"] or "no descriptor", fact["state"], fact["folder"]) for fact in facts]
+        _print_table(rows, ("handle", "state", "folder"))
+    return 1 if any(entry.problem for entry in entries) else 0
+
+
+def run_uninstall(options):
+    for handle in options.handle:
+        installing.uninstall(handle, options.cache_dir)
+        _print_table([("removed", cache.normalized(handle))])

@@ -1,0 +1,6 @@
+"""What every room needs and what needs no room: errors, whole files, archives, labels, metadata, the version.
+
+Imports nothing of ours, and TensorFlow nowhere at the top, so that commands without it start at once.
+"""
+
+__all__ = ["archives", "errors", "files", "labels", "metadata", "version"]

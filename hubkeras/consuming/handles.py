@@ -1,0 +1,92 @@
+"""From a handle, which is how users name a SavedModel, to a folder on this machine."""
+
+import atexit
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+
+from hubkeras.common import archives
+from hubkeras.common.errors import Error
+from hubkeras.consuming import cache
+
+_URL = re.compile(r"^https?://")
+_PUBLISHED = re.compile(r"^google/")  # a handle of tfhub.dev without its host
+_HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
+
+
+def is_local(handle):
+    """Whether `handle` names something on this machine, to which `resolve` needs no network."""
+    return not _URL.match(str(handle)) and os.path.exists(handle)
+
+
+def resolve(handle):
+    """The folder of a SavedModel.
+
+    Args:
+        handle: a folder, a `.tar.gz` or `.tgz` of one, the http(s) URL of such an archive, or a tfhub.dev or Kaggle
+            handle. What `hubkeras install` or tensorflow_hub has put into the cache is found there; else tensorflow_hub
+            fetches it.
+
+    Returns:
+        The path of a folder that holds the SavedModel. Archives are unpacked into a temporary folder.
+
+    Raises:
+        hubkeras.Error: there is nothing there, or it cannot be fetched or unpacked.
+    """
+    handle = os.fspath(handle)
+    if os.path.isdir(handle):
+        return handle
+    if os.path.isfile(handle):
+        return _unpack(handle, handle)
+    if (_URL.match(handle) or _HUB.match(handle) or _PUBLISHED.match(handle)) and (found := cache.lookup(handle)):
+        return str(found)
+    if _HUB.match(handle):
+        return _resolve_hub(handle)
+    if _URL.match(handle):
+        with tempfile.TemporaryDirectory(prefix="hubkeras-") as scratch:
+            return _unpack(_fetch(handle, os.path.join(scratch, "model.tar.gz")), handle)
+    raise Error(
+        f"{handle} does not exist; expected a SavedModel folder, a .tar.gz of one, an http(s) URL, or a tfhub.dev or "
+        "Kaggle handle."
+    )
+
+
+def _resolve_hub(handle):
+    try:
+        import tensorflow_hub
+    except ImportError as error:
+        raise Error(
+            f"{handle} is resolved by tensorflow_hub, which cannot be imported ({error}); "
+            "pip install 'hubkeras[hub]', or give the path of a SavedModel folder."
+        ) from error
+    try:
+        return tensorflow_hub.resolve(handle)
+    except Exception as error:  # urllib's, TensorFlow's or kagglehub's, as the handle may be
+        raise Error(f"{handle} cannot be fetched: {str(error).splitlines()[0]}") from error
+
+
+def _fetch(url, path):
+    try:
+        with urllib.request.urlopen(url) as response, open(path, "wb") as file:
+            shutil.copyfileobj(response, file)
+    except (urllib.error.URLError, OSError) as error:
+        raise Error(f"{url} cannot be fetched: {error}.") from error
+    return path
+
+
+def _unpack(archive, handle):
+    """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="hubkeras-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        archives.unpack(archive, folder)
+    except Error as error:
+        raise Error(f"{handle} cannot be opened: {error}") from error
+    models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
+    if not models:
+        raise Error(f"{handle} holds no SavedModel (no saved_model.pb among its files).")
+    return str(models[0].parent)

@@ -1,0 +1,51 @@
+"""Named classes from the logits of a SavedModel."""
+
+import os
+
+import numpy as np
+
+from hubkeras.common import labels as label_files
+from hubkeras.common.errors import Error
+
+
+def decode_predictions(logits, top=5, labels=None):
+    """The likeliest classes of each image, by name.
+
+    Args:
+        logits: float `[batch, num_classes]` or `[num_classes]`, the output of a classification SavedModel; not
+            probabilities, the softmax is done here.
+        top: how many classes to return.
+        labels: class names: a list, or the path of a file with one a line such as the SavedModel's `labels` asset.
+            For 1001 classes the first is the background, so that 1000 names are those after it. By default the names
+            of ILSVRC-2012 for 1000 and 1001 classes, and `0, 1, 2, ...` for other numbers.
+
+    Returns:
+        For each image a list of `(name, probability)`, the likeliest first; one such list where there is no batch.
+
+    Raises:
+        hubkeras.Error: the shape is another, or the names do not fit it, or `top` is not above 0.
+    """
+    values = np.asarray(logits, np.float64)
+    if values.ndim not in (1, 2) or values.shape[-1] == 0:
+        raise Error(f"logits must have the shape [batch, num_classes]; got {list(values.shape)}.")
+    if top < 1:
+        raise Error(f"top must be at least 1; got {top}.")
+    names = _names(labels, values.shape[-1])
+    batch = np.atleast_2d(values)
+    powers = np.exp(batch - batch.max(axis=-1, keepdims=True))
+    probabilities = powers / powers.sum(axis=-1, keepdims=True)
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    decoded = [[(names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best, strict=True)]
+    return decoded if values.ndim == 2 else decoded[0]
+
+
+def _names(labels, num_classes):
+    if labels is None:
+        return label_files.default_labels(num_classes)
+    if isinstance(labels, str | os.PathLike):
+        return label_files.read_labels(labels, num_classes)
+    labels = list(labels)
+    if num_classes == 1001 and len(labels) == 1000:
+        labels.insert(0, "background")
+    label_files.check_labels(labels, num_classes)
+    return labels

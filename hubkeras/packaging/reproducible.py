@@ -1,0 +1,70 @@
+"""Takes out of a SavedModel what depends on the process that wrote it, so that equal models are equal bytes."""
+
+import pathlib
+import re
+import uuid
+
+from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
+from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+
+from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
+
+_NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
+
+
+def finish(directory):
+    """Takes out of a SavedModel what does nothing, and makes its bytes the same in every process.
+
+    Functions are named by the order in which they were traced, and the fingerprint is made anew.
+
+    TensorFlow names functions, and the variables that they capture, after counters of the whole process, sorts
+    functions by hashes of these names, notes the devices of the machine, and draws a random identifier.
+
+    Args:
+        directory: a SavedModel that `tf.saved_model.save` has just written.
+    """
+    path = pathlib.Path(directory, "saved_model.pb")
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString(path.read_bytes())
+    for graph in model.meta_graphs:
+        for shorten in (make_calls_direct, drop_identities, inline_saver, drop_unused_functions):
+            shorten(graph)
+        _rename(graph)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    fingerprint = fingerprint_pb2.FingerprintDef()
+    fingerprint.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
+    if "uuid" in fingerprint.DESCRIPTOR.fields_by_name:  # not in TensorFlow 2.16
+        fingerprint.uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, str(fingerprint.saved_model_checksum)).int)
+    pathlib.Path(directory, "fingerprint.pb").write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def _rename(graph):
+    """Replaces process-wide numbers in a MetaGraphDef, in place."""
+    library = graph.graph_def.library.function
+    matches = [match for function in library if (match := _NUMBERED.fullmatch(function.signature.name))]
+    matches.sort(key=lambda match: int(match["number"]))
+    names = {match[0]: f"{match['base']}_{number}" for number, match in enumerate(matches)}
+    for node in (*graph.graph_def.node, *(node for function in library for node in function.node_def)):
+        for value in node.attr.values():
+            if value.HasField("func"):
+                value.func.name = names.get(value.func.name, value.func.name)
+        if "config_proto" in node.attr:
+            node.attr["config_proto"].s = b""  # the default: that of the process that loads it
+    for function in library:
+        function.signature.name = names.get(function.signature.name, function.signature.name)
+        for argument in function.arg_attr.values():
+            if argument.attr["_user_specified_name"].s.isdigit():  # a captured variable, which no user has named
+                del argument.attr["_user_specified_name"]
+    library.sort(key=lambda function: function.signature.name)
+    objects = graph.object_graph_def
+    concrete = {name: function.SerializeToString() for name, function in objects.concrete_functions.items()}
+    objects.concrete_functions.clear()
+    for name, function in concrete.items():
+        objects.concrete_functions[names.get(name, name)].ParseFromString(function)
+    for node in objects.nodes:
+        # only what is there: naming a field of another kind would turn the node into that kind
+        if node.HasField("function"):
+            node.function.concrete_functions[:] = [names.get(n, n) for n in node.function.concrete_functions]
+        if node.HasField("bare_concrete_function"):
+            bare = node.bare_concrete_function
+            bare.concrete_function_name = names.get(bare.concrete_function_name, bare.concrete_function_name)

@@ -1,0 +1,1 @@
+"""A network becomes a file for the runtimes that people serve with: ONNX, LiteRT, OpenVINO."""

@@ -1,0 +1,206 @@
+"""The native networks against the figures of TF-Slim's own graphs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.architectures import NETWORKS
+from hubkeras.converters.verifying import BOUNDS
+from tests import slim
+from tests.slim import relative_error
+
+NETWORK = {network.architecture: network for network in NETWORKS}
+
+
+def fresh(golden, checkpoint, **options):
+    """A network of a golden file's settings that a test may change."""
+    settings = {"num_classes": golden.config["num_classes"], **options}
+    if golden.config["arch"] != "inception_resnet_v2":
+        settings["depth_multiplier"] = golden.config["depth_multiplier"]
+    return NETWORK[golden.config["arch"]](weights=checkpoint(golden.name), **settings)
+
+
+@pytest.mark.parametrize("name", slim.NAMES)
+def test_variables_are_those_of_slim_bit_by_bit(name, golden, network):
+    expected = {n: value for n, value in golden(name).weights().items() if "/AuxLogits/" not in n}
+    variables = network(name).slim_variables()
+    assert list(variables) == list(expected)
+    for variable, value in expected.items():
+        np.testing.assert_array_equal(variables[variable].numpy(), value, err_msg=variable)
+
+
+@pytest.mark.parametrize("name", slim.NAMES)
+def test_inference_agrees_with_slim_in_float64(name, golden, network):
+    golden = golden(name)
+    features, outputs = tf.function(network(name).outputs)(golden.images)
+    bound = BOUNDS[golden.config["arch"]]
+    assert relative_error(outputs["default"], golden["logits64"]) < bound
+    assert relative_error(features, golden["features64"]) < bound
+
+
+@pytest.mark.parametrize("name", slim.NAMES)
+def test_endpoints_agree_with_slim(name, golden, network):
+    golden, network = golden(name), network(name)
+    end_points = network(golden.images, return_endpoints=True)
+    expected = golden.of("endpoint")
+    expected.pop("AuxLogits", None)
+    assert set(end_points) == {"default"} | {f"{network.scope}/{key}" for key in expected}
+    for key, value in expected.items():
+        end_point = end_points[f"{network.scope}/{key}"]
+        assert list(end_point.shape) == golden[f"endpoint_shape/{key}"].tolist(), key
+        assert relative_error(slim.sample(end_point), value) < 1e-4, key
+
+
+@pytest.mark.parametrize("name", slim.NAMES)
+def test_training_agrees_with_slim(name, golden, checkpoint):
+    golden = golden(name)
+    network = fresh(golden, checkpoint)
+    variables = network.slim_variables()
+    sources = [variables[n].value for n in golden["grad_names"]]
+
+    @tf.function
+    def step(images):
+        with tf.GradientTape() as tape:
+            features, _ = network.outputs(images, training=True, batch_norm_momentum=golden.config["momentum"])
+            features = slim.train_features(golden, features)
+            loss = tf.reduce_mean(features**2)
+        return features, tape.gradient(loss, sources)
+
+    features, gradients = step(golden.images)
+    assert relative_error(features, golden["train_features"]) < 1e-4
+    slim.assert_gradient_norms(golden, gradients)
+    for statistic in ("moving_mean", "moving_variance"):
+        figures = golden.of(f"train_{statistic}")
+        assert len(figures) == 3
+        for scope, value in figures.items():
+            assert relative_error(variables[f"{scope}/{statistic}"], value) < 1e-4
+
+
+@pytest.mark.parametrize("name", slim.NAMES)
+def test_regularization_is_that_of_slim(name, golden, network):
+    golden = golden(name)
+    expected = golden["reg_values"][["/AuxLogits/" not in n for n in golden["reg_names"]]]
+    losses = network(name).losses
+    assert len(losses) == len(expected)
+    assert float(sum(losses)) == pytest.approx(expected.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("network_class", NETWORKS, ids=lambda network: network.architecture)
+def test_odd_sizes_and_the_minimum(network_class):
+    network = network_class(num_classes=None)
+    minimum = network.minimum_image_size
+    for height, width in ((minimum, minimum), (minimum + 6, minimum + 27)):
+        assert network(np.zeros((1, height, width, 3), np.float32)).shape == (1, network.num_features)
+    for bad in ((1, minimum - 1, minimum, 3), (1, minimum, minimum, 1), (minimum, minimum, 3)):
+        with pytest.raises(ValueError, match="expects images of"):
+            network(np.zeros(bad, np.float32))
+
+
+# standard deviation of Slim's initial weights: truncated normals at two sigma have 0.8796 of their stddev,
+# xavier_initializer is uniform with variance 2 / (fan_in + fan_out)
+INITIAL = [
+    (hubkeras.InceptionV2, "InceptionV2/Conv2d_1a_7x7/depthwise_weights", 0.8796),
+    (hubkeras.InceptionV2, "InceptionV2/Conv2d_2c_3x3/weights", 0.8796 * np.sqrt(1.3 * 2 / (9 * 64))),
+    (hubkeras.InceptionV2, "InceptionV2/Mixed_4b/Branch_1/Conv2d_0a_1x1/weights", 0.8796 * 0.09),
+    (hubkeras.InceptionV2, "InceptionV2/Mixed_4b/Branch_3/Conv2d_0b_1x1/weights", 0.8796 * 0.1),
+    (hubkeras.InceptionV2, "InceptionV2/Logits/Conv2d_1c_1x1/weights", 0.8796 * np.sqrt(1.3 * 2 / 1024)),
+    (hubkeras.InceptionResNetV2, "InceptionResnetV2/Conv2d_4a_3x3/weights", np.sqrt(2 / (9 * (80 + 192)))),
+    (hubkeras.InceptionResNetV2, "InceptionResnetV2/Logits/Logits/weights", np.sqrt(2 / (1536 + 1001))),
+    (hubkeras.MobileNetV2, "MobilenetV2/expanded_conv_16/expand/weights", 0.8796 * 0.09),
+    (hubkeras.MobileNetV2, "MobilenetV2/expanded_conv_16/depthwise/depthwise_weights", 0.8796 * 0.09),
+    (hubkeras.MobileNetV2, "MobilenetV2/Logits/Conv2d_1c_1x1/weights", 0.8796 * 0.09),
+]
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return {network: network().slim_variables() for network in NETWORKS}
+
+
+@pytest.mark.parametrize(("network", "name", "deviation"), INITIAL, ids=[name for _, name, _ in INITIAL])
+def test_initial_weights_are_distributed_as_slims(network, name, deviation, untrained):
+    assert untrained[network][name].numpy().std() == pytest.approx(deviation, rel=0.05)
+
+
+def test_initial_batch_norm_and_biases(untrained):
+    starts = {"beta": 0, "biases": 0, "gamma": 1, "moving_mean": 0, "moving_variance": 1}
+    for variables in untrained.values():
+        for name, variable in variables.items():
+            start = starts.get(name.rsplit("/", 1)[-1])
+            assert start is None or (variable.numpy() == start).all(), name
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
+def test_batch_norm_by_hand(momentum):
+    layer = hubkeras.architectures.layers.BatchNorm(scale=True)
+    images = np.array([1.0, 2.0, 3.0, 6.0], np.float32).reshape(2, 2, 1, 1)
+    outputs = layer(images, training=True, batch_norm_momentum=tf.constant(momentum))
+    # mean 3, biased variance 3.5, unbiased 14 / 3
+    np.testing.assert_allclose(outputs, (images - 3) / np.sqrt(3.5 + 0.001), rtol=1e-5)
+    assert layer.moving_mean.numpy() == pytest.approx(3 * (1 - momentum), abs=1e-6)
+    assert layer.moving_variance.numpy() == pytest.approx(momentum + 14 / 3 * (1 - momentum), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_generic_batch_norm_equals_the_fused_kernel(dtype, monkeypatch):
+    from hubkeras.architectures import operations
+
+    images = np.random.RandomState(0).normal(2, 3, (3, 5, 4, 6)).astype(dtype)
+    parameters = [tf.constant(np.random.RandomState(i).uniform(0.5, 2, 6), dtype) for i in range(4)]
+    fused = tf.compat.v1.nn.fused_batch_norm(
+        tf.cast(images, tf.float32), *[tf.cast(p, tf.float32) for p in parameters[:2]], epsilon=0.001
+    )
+    monkeypatch.setattr(operations, "_tensorflow", lambda: None)
+    generic = operations.batch_normalize(tf.constant(images), *parameters[:2], 0.001)
+    for value, expected in zip(generic, fused[:3], strict=True):
+        assert relative_error(value, expected) < 1e-5
+    generic = operations.normalize(tf.constant(images), *parameters, 0.001)
+    gamma, beta, mean, variance = parameters
+    assert relative_error(generic, (images - mean) / np.sqrt(variance + 0.001) * gamma + beta) < 1e-6
+
+
+def test_training_uses_dropout_before_the_logits_only(network, golden):
+    golden = golden("mobilenet_v2_0.35_96")
+    network = network(golden.name)
+    frozen = {name: variable.numpy() for name, variable in network.slim_variables().items()}
+    end_points = network(golden.images, training=True, batch_norm_momentum=1.0, return_endpoints=True)
+    again = network(golden.images, training=True, batch_norm_momentum=1.0, return_endpoints=True)
+    np.testing.assert_array_equal(end_points["MobilenetV2/global_pool"], again["MobilenetV2/global_pool"])
+    assert relative_error(end_points["default"], again["default"]) > 0.01
+    for name, variable in network.slim_variables().items():
+        np.testing.assert_array_equal(variable.numpy(), frozen[name], err_msg=name)  # momentum 1 keeps every average
+
+
+def test_frozen_layer_infers_in_training(golden, checkpoint):
+    golden = golden("mobilenet_v2_0.35_96")
+    network = fresh(golden, checkpoint)
+    network.trainable = False
+    assert not network.trainable_variables
+    features = network.outputs(golden.images, training=True)[0]
+    assert relative_error(features, golden["features64"]) < 5e-5
+
+
+@pytest.mark.parametrize("network_class", NETWORKS, ids=lambda network: network.architecture)
+def test_bad_arguments(network_class):
+    for classes in (0, -3, 2.5, "ten"):
+        with pytest.raises(ValueError, match="num_classes"):
+            network_class(num_classes=classes)
+    if "depth_multiplier" in network_class(num_classes=1).settings():
+        with pytest.raises(ValueError, match="depth_multiplier must be above 0"):
+            network_class(depth_multiplier=0)
+
+
+def test_native_model_is_an_ordinary_keras_model(tmp_path, golden, checkpoint):
+    golden = golden("mobilenet_v2_0.35_96")
+    network = fresh(golden, checkpoint)
+    logits = network.predict(golden.images, verbose=0)
+    network.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(reloaded.predict(golden.images, verbose=0), logits, rtol=1e-6)
+    inputs = keras.Input((None, None, 3))
+    middle = keras.Model(inputs, network(inputs, return_endpoints=True)["MobilenetV2/layer_7/expansion_output"])
+    assert middle(golden.images).shape == (4, 12, 12, 96)
+    clone = keras.models.clone_model(network)
+    assert clone.settings() == network.settings()

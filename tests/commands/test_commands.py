@@ -1,0 +1,315 @@
+"""The command: what it prints, its exit status, and that nothing is left where something went wrong."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hubkeras.commands import main
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+from tests import slim
+from tests.conftest import DIGITS, ROOT
+
+COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Function from arguments to (exit status, standard output, standard error)."""
+
+    def call(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The SavedModel of the README's first command, and what the command printed."""
+    path = tmp_path_factory.mktemp("digits") / "digits"
+    process = subprocess.run([*COMMAND, "export", str(DIGITS), str(path)], capture_output=True, text=True)
+    return path, process
+
+
+def tree(folder):
+    """All files below a folder with their content, to see that it did not change."""
+    return {str(path): path.read_bytes() for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
+
+
+def error_line(stderr):
+    """The message, which must be the last line and the only one of the command."""
+    lines = [line for line in stderr.splitlines() if line.startswith("hubkeras: ")]
+    assert len(lines) == 1
+    assert stderr.rstrip().endswith(lines[0])
+    assert "Traceback" not in stderr
+    return lines[0]
+
+
+def test_export_shows_progress_and_ends_in_the_parity(digits):
+    path, process = digits
+    assert process.returncode == 0, process.stderr
+    assert "writing the SavedModel" in process.stderr
+    last = process.stdout.strip().splitlines()[-2]
+    assert "parity" in last
+    assert "relative error" in last
+    assert "within the bound of 5e-05" in last
+    for words in ("841 tensors", "262 variables", "316 optimizer slots", "1 global_step", "262 of 262 bit-identical"):
+        assert words in process.stdout
+    assert sorted(file.name for file in (path / "assets").iterdir()) == ["labels.txt", "metadata.json"]
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_digits_logits_are_slims(weights, digits, run, tmp_path):
+    path = digits[0]
+    if weights == "raw":
+        path = tmp_path / "raw"
+        assert run("export", DIGITS, path, "--weights", "raw")[0] == 0
+    sys.path.insert(0, str(ROOT / "examples"))
+    from classify_digits import held_out_digits
+
+    images, labels = held_out_digits()
+    reference = np.load(ROOT / "examples" / "data" / "digits_reference.npz")
+    prefix = "ema_" if weights == "ema" else ""
+    logits = np.asarray(tf.saved_model.load(path)(images))
+    assert slim.relative_error(logits[:32], reference[f"{prefix}logits"]) < 1e-4
+    assert (logits.argmax(-1) == labels).sum() == round(float(reference[f"{prefix}accuracy"]) * 360) == 353
+
+
+def test_export_options(run, golden, tmp_path):
+    source = golden("mobilenet_v2_1.3_128_11classes").save(tmp_path / "model.ckpt")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"class {i}" for i in range(11)))
+    options = ("--labels", labels, "--image-size", 64, "--fixed-size", "--overwrite")
+    assert run("export", source, tmp_path / "out", *options)[0] == 0
+    before = tree(tmp_path / "out")
+    loaded = tf.saved_model.load(tmp_path / "out")
+    metadata = json.loads(pathlib.Path(loaded.metadata.asset_path.numpy().decode()).read_text())
+    assert (metadata["default_image_size"], metadata["fixed_image_size"]) == (64, True)
+    assert pathlib.Path(loaded.labels.asset_path.numpy().decode()).read_text().splitlines()[3] == "class 3"
+    assert loaded(np.zeros((2, 64, 64, 3), np.float32)).shape == (2, 11)
+    with pytest.raises(ValueError, match="Could not find matching concrete function"):
+        loaded(np.zeros((2, 65, 64, 3), np.float32))
+    status, _, err = run("export", source, tmp_path / "out")
+    assert status == 1
+    assert "exists already" in error_line(err)
+    labels.write_text("one\ntwo\n")
+    status, _, err = run("export", source, tmp_path / "out", *options)
+    assert status == 1
+    assert "has 2 names, but the network has 11 classes" in error_line(err)
+    for bad in (("--labels", tmp_path / "none.txt"), ("--image-size", 16)):
+        status, _, err = run("export", source, tmp_path / "out", "--overwrite", *bad)
+        assert status == 1
+        error_line(err)
+    assert tree(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_wrong_usage(run):
+    for arguments in ((), ("export",), ("nonsense",), ("verify", "x"), ("export", "a", "b", "--task", "c")):
+        status, _, err = run(*arguments)
+        assert status == 2
+        assert "usage:" in err
+
+
+def test_errors_are_one_line_and_write_nothing(run, tmp_path):
+    status, _, err = run("export", tmp_path / "none.ckpt", tmp_path / "deep" / "out")
+    assert status == 1
+    assert "does not exist" in error_line(err)
+    assert list(tmp_path.iterdir()) == []
+    status, _, err = run("inspect", tmp_path)
+    assert status == 1
+    error_line(err)
+    status, _, err = run("verify", tmp_path, "--source", DIGITS)
+    assert status == 1
+    error_line(err)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(Error):
+        main(["inspect", str(tmp_path / "none"), "--debug"])
+
+
+def test_inspect(run, digits):
+    status, out, _ = run("inspect", DIGITS, "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert facts["architecture"] == "mobilenet_v2"
+    assert len(facts["variables"]) == 841
+    status, out, _ = run("inspect", digits[0])
+    assert status == 0
+    for words in ("saved_model", "mobilenet_v2", "MobilenetV2/expanded_conv_16/project/BatchNorm/moving_variance"):
+        assert words in out
+
+
+def test_verify_source(run, digits, tmp_path):
+    path = digits[0]
+    status, out, _ = run("verify", path, "--source", DIGITS)
+    assert status == 0
+    assert "262 of 262 bit-identical" in out
+    status, out, _ = run("verify", path, "--source", DIGITS, "--weights", "raw")
+    assert status == 1
+    assert "ABOVE" in out
+    # one weight that is a little off is seen
+    loaded = tf.saved_model.load(path)
+    loaded.variables[7].assign(loaded.variables[7] * 1.001)
+    tf.saved_model.save(loaded, tmp_path / "changed", loaded.signatures)
+    status, out, _ = run("verify", tmp_path / "changed", "--source", DIGITS)
+    assert status == 1
+    assert "261 of 262 bit-identical" in out
+
+
+def frozen_graph(path, input_name, wide, probabilities):
+    """The digits network as a frozen TF1 graph, with Slim's names of input and output.
+
+    Args:
+        wide: whether the graph's images are in [-1, 1].
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from hubkeras.converters import read_network
+
+    network = read_network(DIGITS)[0]
+
+    def call(images):
+        logits = network((images + 1) / 2 if wide else images)
+        return tf.nn.softmax(logits) if probabilities else logits
+
+    spec = tf.TensorSpec([None, 96, 96, 3], tf.float32, name=input_name)
+    graph = convert_variables_to_constants_v2(tf.function(call).get_concrete_function(spec)).graph.as_graph_def()
+    path.write_bytes(graph.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_verify_frozen_graph(probabilities, run, digits, tmp_path):
+    for name, wide in (("input", True), ("images", False)):
+        path = frozen_graph(tmp_path / "frozen.pb", name, wide, probabilities)
+        status, out, err = run("verify", digits[0], "--frozen-graph", path)
+        assert status == 0, out + err
+        assert "within the bound" in out
+        wrong = 0 if wide else -1
+        assert run("verify", digits[0], "--frozen-graph", path, "--input-minimum", wrong)[0] == 1
+        status, _, err = run("verify", digits[0], "--frozen-graph", path, "--output", "nothing")
+        assert status == 1
+        assert "nothing" in error_line(err)
+    for bad in (b"", b"not a graph at all"):
+        (tmp_path / "bad.pb").write_bytes(bad)
+        status, _, err = run("verify", digits[0], "--frozen-graph", tmp_path / "bad.pb")
+        assert status == 1
+        assert "bad.pb" in error_line(err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_killed_while_writing(number, digits, tmp_path):
+    """The old folder stays as it was; only a kill that nothing can catch may leave a hidden folder beside it."""
+    out = tmp_path / "out"
+    shutil.copytree(digits[0], out)
+    before = tree(out)
+    process = subprocess.Popen(
+        [*COMMAND, "export", str(DIGITS), str(out), "--overwrite"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # a shell that runs the tests in the background has its children ignore interrupts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not any(path.name.startswith(".out") for path in tmp_path.iterdir()):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode != 0
+    assert tree(out) == before
+    if number != signal.SIGKILL:
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_full_disk(digits, tmp_path):
+    """A limit on the size of files stands in for a full disk: writing fails in the middle of the weights."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    arguments = [*COMMAND, "export", str(digits[0]), str(tmp_path / "out")]
+    process = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit)
+    assert process.returncode == 1
+    assert str(tmp_path / "out") in error_line(process.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not pathlib.Path("/proc/sys").exists(), reason="needs a read-only place")
+def test_read_only_target(run):
+    place = "/proc/sys/out" if os.geteuid() == 0 else "/out"
+    status, _, err = run("export", DIGITS, place)
+    assert status == 1
+    assert "Cannot write" in error_line(err)
+
+
+def write_and_fail(path, **options):
+    with written_whole(path, **options) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+
+
+def test_written_whole_restores_what_was_there(tmp_path):
+    target = tmp_path / "made" / "target"
+    with pytest.raises(RuntimeError):
+        write_and_fail(target)
+    assert list(tmp_path.iterdir()) == []
+    for content in ("first", "second"):
+        with written_whole(target, overwrite=True) as partial:
+            partial.write_text(content)
+        with pytest.raises(RuntimeError):
+            write_and_fail(target, overwrite=True)
+        assert target.read_text() == content
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_help_is_quick_and_needs_no_tensorflow():
+    code = "import sys; sys.modules['tensorflow'] = None; from hubkeras.commands import main; main(['--help'])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0
+    assert "export" in process.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_memory_of_the_largest_network(checkpoint, tmp_path):
+    """Inception-ResNet V2 with 1001 classes, 56 million weights, under 3 GiB."""
+    # `VmHWM` is the process's own; `ru_maxrss` of a child begins with that of the process that started it
+    code = """if True:
+        import sys
+        from hubkeras.commands import main
+        status = main()
+        print(*(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+        sys.exit(status)"""
+    arguments = ["export", str(checkpoint("inception_resnet_v2_299")), str(tmp_path / "out")]
+    process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    peak_kib = int(process.stdout.split("VmHWM:")[1].split()[0])
+    assert peak_kib < 3 << 20
+    assert "898 of 898 bit-identical" in process.stdout
+
+
+def test_a_checkout_finds_its_converters_without_being_installed():
+    code = "import hubkeras.converters; print(hubkeras.converters.__file__)"
+    process = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    # without site-packages the import ends at the first dependency of the converters, not before
+    assert "No module named 'hubkeras.converters'" not in process.stderr
+    assert str(ROOT / "converters") in process.stderr

@@ -1,0 +1,130 @@
+"""Training on two replicas, in one process and in two, is training on one device with the same images."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras import Error
+from hubkeras.consuming import keras_layer
+from tests import slim
+
+SCRIPT = pathlib.Path(__file__).with_name("distributed_step.py")
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("distribution") / "saved_model"
+    keras.utils.set_random_seed(0)
+    hubkeras.export(hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=None), path, image_size=32)
+    return str(path)
+
+
+def start(package, kind, path, out, **environment):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **environment}
+    arguments = [sys.executable, str(SCRIPT), package, kind, path, str(out)]
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(processes, out):
+    """Figures of each replica, `[{number/name: value}, ...]`, and the losses."""
+    for process in processes:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-4000:]
+    replicas, losses = [], []
+    for path in out:
+        with np.load(path) as file:
+            losses.append(file["losses"])
+            for number in "01":
+                keys = [key for key in file.files if key.startswith(f"{number}/")]
+                replicas += [{key[2:]: file[key] for key in keys}] * bool(keys)
+    return replicas, losses
+
+
+def two_workers(package, path, folder):
+    with socket.socket() as a, socket.socket() as b:
+        for each in (a, b):
+            each.bind(("localhost", 0))
+        workers = [f"localhost:{each.getsockname()[1]}" for each in (a, b)]
+    out = [folder / f"worker_{index}.npz" for index in (0, 1)]
+    processes = []
+    for index, file in enumerate(out):
+        cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(start(package, "workers", path, file, TF_CONFIG=json.dumps(cluster)))
+    try:
+        return finish(processes, out)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def single(saved_model, tmp_path_factory):
+    """Function from a package to the figures of one device."""
+    cache = {}
+
+    def run(package):
+        if package not in cache:
+            out = tmp_path_factory.mktemp("single") / f"{package}.npz"
+            cache[package] = finish([start(package, "single", saved_model, out)], [out])
+        return cache[package]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mirrored", "workers"])
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
+def test_two_replicas_step_like_one_device(package, kind, single, saved_model, tmp_path):
+    if package == "tf_keras":
+        pytest.importorskip("tf_keras")
+        pytest.importorskip("tensorflow_hub")
+    [expected], [losses] = single(package)
+    if kind == "workers":
+        replicas, found_losses = two_workers(package, saved_model, tmp_path)
+    else:
+        out = tmp_path / "mirrored.npz"
+        replicas, found_losses = finish([start(package, kind, saved_model, out)], [out])
+    assert len(replicas) == 2
+    moved = {number.split("/", 1)[0] for number in expected}
+    assert len(moved) == 262
+    for found in found_losses:
+        np.testing.assert_allclose(found, losses, rtol=1e-5)
+    for replica in replicas:
+        assert replica.keys() == expected.keys()
+        for name, value in expected.items():
+            assert slim.relative_error(replica[name], value) < 1e-4, name
+    initial = {variable.name: variable.numpy() for variable in tf.saved_model.load(saved_model).variables}
+    for name, value in expected.items():
+        if slim.is_statistic(name.split(":")[0]):
+            assert np.any(value != initial[name.split("/", 1)[1]]), name
+
+
+def test_keras_that_adds_gradients_is_refused(saved_model, monkeypatch):
+    class TwoReplicas:
+        num_replicas_in_sync = 2
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
+    monkeypatch.setattr(keras_layer.keras, "__version__", "3.7.0")
+    with pytest.raises(Error, match=r"Keras 3\.7\.0 adds the gradients of 2 replicas.*upgrade to Keras 3\.8"):
+        hubkeras.KerasLayer(saved_model)
+
+
+def test_multi_worker_warns_that_fit_will_fail(saved_model, monkeypatch):
+    class Workers(tf.distribute.MultiWorkerMirroredStrategy):
+        num_replicas_in_sync = 2
+
+        def __init__(self):
+            pass
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", Workers)
+    with pytest.warns(UserWarning, match="cannot fit, evaluate or predict under MultiWorkerMirroredStrategy"):
+        keras_layer._check_strategy()

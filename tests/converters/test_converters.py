@@ -1,0 +1,359 @@
+"""Reading checkpoints: every form of SOURCE, what is recognized, and every kind of bad input."""
+
+import gzip
+import io
+import json
+import os
+import shutil
+import tarfile
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.converters import Checkpoint, convert, load_weights, match, open_checkpoint, read_network
+from hubkeras.converters.inspecting import inspect
+from tests import slim
+from tests.conftest import DIGITS
+
+SMALL = "mobilenet_v2_0.35_96"
+WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
+SCOPE = "MobilenetV2"
+LINKS_AND_DEVICES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
+
+
+@pytest.fixture(scope="module")
+def tensors(golden):
+    """`{name: value}` of a small MobileNet V2 with few classes."""
+    values = golden(SMALL).tensors()
+    head = f"{SCOPE}/Logits/Conv2d_1c_1x1"
+    return {**values, f"{head}/weights": values[f"{head}/weights"][..., :3], f"{head}/biases": np.zeros(3, np.float32)}
+
+
+@pytest.fixture(scope="module")
+def files(tensors, tmp_path_factory):
+    """A folder with the small checkpoint in formats V1 and V2, each in a folder with a state file."""
+    folder = tmp_path_factory.mktemp("forms")
+    for version in ("v1", "v2"):
+        slim.save_checkpoint(tensors, folder / version / "model.ckpt", version, state_file=True)
+    return folder
+
+
+def archive(path, members):
+    """Writes a tar archive of (name, content or one of LINKS_AND_DEVICES) members."""
+    with tarfile.open(path, "w:gz" if str(path).endswith("gz") else "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if content in LINKS_AND_DEVICES:
+                info.type, info.linkname = content, "/etc/passwd"
+                tar.addfile(info)
+            else:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def members(folder, prefix=""):
+    return [(prefix + file.name, file.read_bytes()) for file in sorted(folder.iterdir()) if file.name != "checkpoint"]
+
+
+def assert_reads(source, tensors):
+    network, found, report = read_network(source)
+    assert found.settings == {"depth_multiplier": 0.35, "num_classes": 3, "finegrain_classification_mode": True}
+    for name, variable in network.slim_variables().items():
+        np.testing.assert_array_equal(variable.numpy(), tensors[name], err_msg=name)
+    assert report.used == len(tensors)
+    return report
+
+
+FORMS = {
+    "V1 file": lambda folder, files: files / "v1" / "model.ckpt",
+    "V1 folder": lambda folder, files: files / "v1",
+    "V2 prefix": lambda folder, files: files / "v2" / "model.ckpt",
+    "V2 index": lambda folder, files: files / "v2" / "model.ckpt.index",
+    "V2 data": lambda folder, files: files / "v2" / "model.ckpt.data-00000-of-00001",
+    "V2 folder": lambda folder, files: files / "v2",
+    "V2 .tar.gz": lambda folder, files: archive(folder / "a.tar.gz", members(files / "v2", "./")),
+    "V1 .tgz in a folder": lambda folder, files: archive(folder / "a.tgz", members(files / "v1", "inner/")),
+    "V1 .tar": lambda folder, files: archive(folder / "a.tar", members(files / "v1")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_source(form, files, tensors, tmp_path):
+    assert_reads(FORMS[form](tmp_path, files), tensors)
+
+
+def test_moved_folder_without_state_file_and_meta(files, tensors, tmp_path):
+    moved = shutil.copytree(files / "v2", tmp_path / "moved")
+    state = (moved / "checkpoint").read_text().replace("model.ckpt", "/nowhere/model.ckpt")
+    (moved / "checkpoint").write_text(state)
+    assert_reads(moved, tensors)
+    (moved / "model.ckpt.meta").write_bytes(b"")
+    assert_reads(moved / "model.ckpt.meta", tensors)
+    (moved / "checkpoint").unlink()
+    assert_reads(moved, tensors)
+
+
+@pytest.mark.parametrize("scope", ["", "module", "a/b"])
+@pytest.mark.parametrize("model_file", ["saved_model.pb", "tfhub_module.pb"])
+def test_tf1_hub_module(scope, model_file, tensors, tmp_path):
+    prefix = f"{scope}/" if scope else ""
+    slim.save_checkpoint({prefix + n: v for n, v in tensors.items()}, tmp_path / "variables" / "variables")
+    (tmp_path / model_file).write_bytes(b"")
+    report = assert_reads(tmp_path, tensors)
+    assert [scope in note for note in report.notes if "leading scope" in note] == ([True] if scope else [])
+
+
+def test_weights_file(files, tensors, tmp_path):
+    path = tmp_path / "model.weights.h5"
+    network, _, _ = convert(files / "v1" / "model.ckpt", path)
+    assert_reads(path, tensors)
+    assert json.loads(h5py.File(path).attrs["hubkeras"])["source"]["checkpoint"] == "model.ckpt"
+    images = np.random.RandomState(0).uniform(0, 1, (1, 40, 40, 3)).astype(np.float32)
+    keras_way = hubkeras.MobileNetV2(0.35, num_classes=3)
+    keras_way.load_weights(path)
+    ours = hubkeras.MobileNetV2(0.35, num_classes=3, weights=path)
+    np.testing.assert_array_equal(keras_way(images), network(images))
+    np.testing.assert_array_equal(ours(images), network(images))
+    features = hubkeras.MobileNetV2(0.35, num_classes=None, weights=path)
+    np.testing.assert_array_equal(features(images), network.outputs(images)[0])
+
+
+def test_saved_model_is_a_source(exported, golden, tmp_path):
+    """A SavedModel that was loaded, changed and saved again gives its new values."""
+    loaded = tf.saved_model.load(exported("mobilenet_v2", "classification"))
+    loaded.variables[0].assign(loaded.variables[0] + 1)
+    tf.saved_model.save(loaded, tmp_path / "tuned", loaded.signatures)
+    network, found, _ = read_network(tmp_path / "tuned")
+    expected = {variable.name[:-2]: variable.numpy() for variable in loaded.variables}
+    for name, variable in network.slim_variables().items():
+        np.testing.assert_array_equal(variable.numpy(), expected[name])
+    assert found.settings["num_classes"] == 1001
+
+
+def ema_tensors(tensors, of_statistics):
+    """The tensors with shadows, which are the values plus one."""
+    names = [name for name in tensors if of_statistics or not slim.is_statistic(name)]
+    return {**tensors, **{f"{name}/ExponentialMovingAverage": tensors[name] + 1 for name in names}}
+
+
+@pytest.mark.parametrize("of_statistics", [False, True])
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_moving_averages_of_weights(of_statistics, weights, tensors, tmp_path):
+    path = slim.save_checkpoint(ema_tensors(tensors, of_statistics), tmp_path / "model.ckpt")
+    network, _, report = read_network(path, weights=weights)
+    for name, variable in network.slim_variables().items():
+        shadowed = weights == "ema" and (of_statistics or not slim.is_statistic(name))
+        np.testing.assert_array_equal(variable.numpy(), tensors[name] + shadowed, err_msg=name)
+    assert report.weights == weights
+    trainable = sum(not slim.is_statistic(name) for name in tensors)
+    assert report.shadows == (0 if weights == "raw" else len(tensors) if of_statistics else trainable)
+
+
+def test_without_moving_averages_it_says_so(files):
+    report = read_network(files / "v2")[2]
+    assert report.weights == "raw"
+    assert any("no exponential moving averages" in note for note in report.notes)
+
+
+SLOTS = {
+    "RMSProp": ("RMSProp", "RMSProp_1"),
+    "Momentum": ("Momentum",),
+    "Adam": ("Adam", "Adam_1"),
+}
+
+
+@pytest.mark.parametrize("optimizer", SLOTS)
+def test_what_training_leaves_is_ignored_and_counted(optimizer, tensors, tmp_path):
+    name = f"{SCOPE}/Conv/weights"
+    extra = {f"{name}/{slot}": np.zeros_like(tensors[name]) for slot in SLOTS[optimizer]}
+    extra |= {"global_step": np.int64(7), "beta1_power": np.float32(0.9), "decoder/weights": np.zeros(3, np.float32)}
+    path = slim.save_checkpoint({**tensors, **extra}, tmp_path / "model.ckpt")
+    report = assert_reads(path, tensors)
+    assert report.ignored == {
+        "optimizer slots": len(SLOTS[optimizer]),
+        "global_step": 1,
+        "other scope: beta1_power": 1,
+        "other scope: decoder": 1,
+    }
+
+
+def test_auxiliary_head_is_left_out(golden, network):
+    name = "inception_resnet_v2_299"
+    assert any("/AuxLogits/" in variable for variable in golden(name).shapes)
+    assert not any("AuxLogits" in variable for variable in network(name).slim_variables())
+
+
+@pytest.mark.parametrize("network_class", [hubkeras.MobileNetV2, hubkeras.InceptionV2])
+@pytest.mark.parametrize("multiplier", [1.0, 0.35, 1.4, 0.6, 0.37, 1 / 3])
+@pytest.mark.parametrize("finegrain", [True, False])
+def test_depth_multiplier_is_recognized(network_class, multiplier, finegrain):
+    options = {"depth_multiplier": multiplier}
+    if network_class is hubkeras.MobileNetV2:
+        options["finegrain_classification_mode"] = finegrain
+    filters = network_class.filters(**options)
+
+    shapes = {f"{network_class.scope}/{scope}/weights": (1, 1, 1, count) for scope, count in filters.items()}
+    found = match(Checkpoint("model.ckpt", [], shapes, {}, read=None))
+    assert network_class.filters(**{k: v for k, v in found.settings.items() if k != "num_classes"}) == filters
+    if multiplier in (1.0, 0.35, 1.4, 0.6):
+        assert found.settings["depth_multiplier"] == multiplier
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("mobilenet_v2_0.35_96.ckpt", 96), ("mobilenet_v2_1.4_224", 224), ("mobilenet_v2_100_160.ckpt", 160), ("x", 224)],
+)
+def test_image_size_from_the_name(name, size, tensors, tmp_path):
+    path = slim.save_checkpoint(tensors, tmp_path / name)
+    with open_checkpoint(path) as checkpoint:
+        assert match(checkpoint).image_size == size
+
+
+def test_digits_checkpoint():
+    facts = inspect(DIGITS)
+    assert facts["architecture"] == "mobilenet_v2"
+    assert (facts["depth_multiplier"], facts["num_classes"], facts["image_size"]) == (0.35, 11, 96)
+    assert facts["moving_averages_of_weights"] == 262
+    assert len(facts["variables"]) == 841
+
+
+# --- bad input: each gives one sentence that names the file, and where there is one the variable
+
+
+def fails(source, *words, **options):
+    with pytest.raises(hubkeras.Error) as caught:
+        read_network(source, **options)
+    message = str(caught.value)
+    for word in (str(source), *words):
+        assert word in message, message
+    assert "\n" not in message
+
+
+def test_missing_and_wrong_files(tmp_path):
+    fails(tmp_path / "nothing.ckpt", "does not exist")
+    for name, content in (("text.ckpt", b"hello " * 99), ("empty.ckpt", b""), ("x.index", b"not an index")):
+        (tmp_path / name).write_bytes(content)
+        fails(tmp_path / name) if name != "x.index" else fails(tmp_path / "x")
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    fails(folder, "holds no checkpoint")
+    (folder / "checkpoint").write_text('model_checkpoint_path: "gone.ckpt"')
+    fails(folder, "gone.ckpt")
+    (folder / "checkpoint").write_bytes(b"\xff\x00 not text")
+    fails(folder)
+
+
+def damaged(data, how):
+    """Bytes cut short, or with one bit changed at a tenth, half or nine tenths of the length."""
+    if how == "truncated":
+        return data[: len(data) // 2]
+    position = len(data) * how // 100
+    return data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :]
+
+
+@pytest.mark.parametrize("how", ["truncated", 10, 50, 90])
+@pytest.mark.parametrize("file", ["v1/model.ckpt", "v2/model.ckpt.data-00000-of-00001", "v2/model.ckpt.index"])
+def test_damaged_checkpoint(file, how, files, tmp_path):
+    folder = shutil.copytree((files / file).parent, tmp_path / "copy")
+    path = folder / file.split("/")[1]
+    path.write_bytes(damaged(path.read_bytes(), how))
+    fails(folder / "model.ckpt")
+
+
+def test_missing_data_file(files, tmp_path):
+    shutil.copy(files / "v2" / "model.ckpt.index", tmp_path)
+    fails(tmp_path / "model.ckpt")
+    shutil.copy(files / "v2" / "model.ckpt.data-00000-of-00001", tmp_path)
+    (tmp_path / "model.ckpt.index").unlink()
+    with pytest.raises(hubkeras.Error, match="index"):
+        read_network(tmp_path / "model.ckpt.data-00000-of-00001")
+
+
+def test_another_network(tmp_path):
+    names = ("resnet_v2_50/conv1/weights", "resnet_v2_50/conv1/biases")
+    path = slim.save_checkpoint({name: np.zeros(3, np.float32) for name in names}, tmp_path / "resnet.ckpt")
+    fails(path, "resnet_v2_50", "InceptionV2")
+
+
+BAD = f"{SCOPE}/expanded_conv_5/expand/weights"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: None, ["missing"]),
+        (lambda value: value[..., :-1], ["shape", str(48 * 2 - 1)]),
+        (lambda value: value.astype(np.float64), ["dtype float64"]),
+        (lambda value: np.where(value == value.max(), np.nan, value), ["NaN"]),
+        (lambda value: np.where(value == value.max(), np.inf, value), ["infinity"]),
+    ],
+    ids=["missing", "shape", "dtype", "nan", "infinity"],
+)
+def test_bad_variable(change, words, tensors, tmp_path):
+    value = change(tensors[BAD])
+    changed = {**tensors, BAD: value} if value is not None else {n: v for n, v in tensors.items() if n != BAD}
+    fails(slim.save_checkpoint(changed, tmp_path / "model.ckpt"), BAD, *words)
+
+
+def test_unknown_variable(tensors, tmp_path):
+    name = f"{SCOPE}/expanded_conv_5/squeeze/weights"
+    fails(slim.save_checkpoint({**tensors, name: np.zeros(3, np.float32)}, tmp_path / "model.ckpt"), name)
+
+
+def test_bad_archives(files, tmp_path):
+    good = members(files / "v2")
+    renamed = [("b" + name, content) for name, content in good]
+    fails(archive(tmp_path / "none.tgz", [("readme.txt", b"hello")]), "no checkpoint")
+    fails(archive(tmp_path / "two.tgz", good + renamed), "2 checkpoints")
+    fails(archive(tmp_path / "outside.tgz", [*good, ("../outside", b"x")]), "../outside")
+    fails(archive(tmp_path / "absolute.tgz", [*good, ("/absolute", b"x")]), "/absolute")
+    for kind in LINKS_AND_DEVICES:
+        fails(archive(tmp_path / "link.tgz", [*good, ("link", kind)]), "link")
+    assert not (tmp_path.parent / "outside").exists()
+    for name in ("cut.tgz", "cut.tar"):
+        path = archive(tmp_path / name, good)
+        path.write_bytes(path.read_bytes()[:-9000] if name == "cut.tgz" else path.read_bytes()[:100_000])
+        fails(path)
+    (tmp_path / "text.tgz").write_text("not an archive")
+    fails(tmp_path / "text.tgz")
+    (tmp_path / "gz.tgz").write_bytes(gzip.compress(b"not a tar"))
+    fails(tmp_path / "gz.tgz")
+
+
+def test_bad_weights_files(files, tmp_path):
+    path = tmp_path / "model.weights.h5"
+    convert(files / "v1" / "model.ckpt", path)
+    content = path.read_bytes()
+    with pytest.raises(hubkeras.Error, match="exists"):
+        convert(files / "v1" / "model.ckpt", path)
+    with pytest.raises(hubkeras.Error, match=r"\.weights\.h5"):
+        convert(files / "v1" / "model.ckpt", tmp_path / "model.h5")
+    assert path.read_bytes() == content
+    path.write_bytes(content[: len(content) // 2])
+    fails(path)
+    hubkeras.MobileNetV2(0.35, num_classes=3).save_weights(path)
+    fails(path, "hubkeras convert")
+
+
+def test_weights_of_other_settings(files):
+    source = files / "v2"
+    with pytest.raises(hubkeras.Error, match="3 classes, the network 5"):
+        hubkeras.MobileNetV2(0.35, num_classes=5, weights=source)
+    with pytest.raises(hubkeras.Error, match="of MobileNetV2, not of InceptionV2"):
+        hubkeras.InceptionV2(num_classes=3, weights=source)
+    with pytest.raises(hubkeras.Error, match="shape"):
+        hubkeras.MobileNetV2(1.0, num_classes=3, weights=source)
+    with pytest.raises(hubkeras.Error, match="weights must be one of"):
+        load_weights(hubkeras.MobileNetV2(0.35, num_classes=3), source, weights="best")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(files, tmp_path):
+    path = tmp_path / "model.ckpt"
+    shutil.copy(files / "v1" / "model.ckpt", path)
+    path.chmod(0)
+    fails(path)

@@ -1,0 +1,167 @@
+"""Pages and model cards: the published form, true for the model, with code that runs."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.architectures import NETWORKS
+from hubkeras.commands import main
+from hubkeras.common import archives
+from hubkeras.common.metadata import read_metadata
+from hubkeras.publishing import catalog, documentation
+from tests.conftest import DIGITS
+
+SECTIONS = ["Overview", "Training", "Usage", "Fine-tuning", "Changelog"]
+# the identifiers of these networks in https://github.com/tensorflow/tfhub.dev/tree/master/tags
+ALLOWED = {
+    "asset-path": {"internal"},
+    "dataset": {"imagenet-ilsvrc-2012-cls", "other"},
+    "fine-tunable": {"true"},
+    "format": {"saved_model_2"},
+    "task": {"image-classification", "image-feature-vector"},
+    "network-architecture": {"inception-v2", "inception-resnet-v2", "mobilenet-v2"},
+}
+PUBLISHED = "google/imagenet/mobilenet_v2_035_96/feature_vector"
+
+
+def comments(text):
+    return dict(re.findall(r"^<!-- ([\w-]+): (.+) -->$", text, re.MULTILINE))
+
+
+def code_blocks(text):
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """Function from the options of an export of the digits to the SavedModel, made by the command."""
+    cache = {}
+
+    def export(*options):
+        if options not in cache:
+            cache[options] = tmp_path_factory.mktemp("documented") / "digits"
+            assert main(["export", str(DIGITS), str(cache[options]), *options]) == 0
+        return cache[options]
+
+    return export
+
+
+@pytest.mark.parametrize("handle", catalog.MODULES)
+def test_every_catalogued_module_has_a_page_of_the_published_form(handle):
+    module = catalog.get(handle)
+    text = documentation.page(documentation.module_facts(module))
+    lines = text.splitlines()
+    assert lines[0] == f"# Module {module.handle}/{module.versions[-1]}"
+    assert lines[1].endswith("trained on ImageNet (ILSVRC-2012-CLS).")
+    metadata = comments(text)
+    assert list(metadata) == list(ALLOWED)
+    assert all(value in ALLOWED[key] for key, value in metadata.items())
+    assert metadata["task"] == f"image-{module.task.replace('_', '-')}"
+    assert metadata["network-architecture"] == module.architecture.replace("_", "-")
+    assert metadata["dataset"] == "imagenet-ilsvrc-2012-cls"
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    sibling = module.sibling()
+    assert f"[`{sibling.handle}/{sibling.versions[-1]}`]({sibling.url})" in text
+    assert module.paper[3] in text
+    for fact in (f"features: {module.features}", f"{module.parameters:,}", f"{module.top_1} %", module.checkpoint):
+        assert fact in text
+    assert f"{module.image_size} x {module.image_size} pixels" in text
+    assert ("pixels only" in text) == module.fixed_size
+    assert [int(n) for n in re.findall(r"^#### Version (\d)", text, re.MULTILINE)] == list(module.versions)
+    for language, code in code_blocks(text):
+        assert language in ("python", "sh")
+        assert module.url in code
+        if language == "python":
+            compile(code, handle, "exec")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_catalogues_facts_are_the_networks(network):
+    module = next(m for m in catalog.MODULES.values() if m.architecture == network.architecture and m.image_size > 200)
+    facts = documentation.module_facts(module)
+    assert facts["minimum_image_size"] == network.minimum_image_size
+    assert facts["default_image_size"] == network.default_image_size
+
+
+@pytest.mark.parametrize("handle", sorted(catalog.MODULES)[:3])
+def test_cards_have_front_matter(handle):
+    text = documentation.model_card(documentation.module_facts(catalog.get(handle)))
+    front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
+    fields = dict(line.split(": ", 1) for line in front.splitlines())
+    task = "image-classification" if handle.endswith("classification") else "image-feature-extraction"
+    assert (fields["pipeline_tag"], fields["license"], fields["datasets"]) == (task, "apache-2.0", "[imagenet-1k]")
+    assert re.findall(r"^## (.+)$", body, re.MULTILINE) == SECTIONS
+
+
+def test_a_page_claims_googles_training_of_googles_checkpoint_only(documented):
+    text = (documented("--handle", PUBLISHED) / documentation.PAGE_FILE).read_text()
+    assert comments(text)["dataset"] == "other"
+    assert "Google trained" not in text
+    assert "the weights are others" in text
+    assert "license" not in (documented("--handle", PUBLISHED) / documentation.CARD_FILE).read_text()
+
+
+def test_a_page_tells_the_truth_about_its_model(documented):
+    directory = documented("--handle", "me/digits/classification/2")
+    text = (directory / documentation.PAGE_FILE).read_text()
+    parity = json.loads((directory / documentation.VERIFICATION_FILE).read_text())
+    assert text.startswith("# Module me/digits/classification/2\n")
+    assert f"by {parity['error']:.1e} of the largest" in text
+    assert "262 of 262 variables are bit-identical" in text
+    (digest,) = read_metadata(directory)["source"]["sha256"].values()
+    assert digest in text
+    assert "classes: 11" in text
+
+
+def test_document_regenerates_the_files_and_leaves_the_model_alone(documented, tmp_path, capsys):
+    directory = documented("--handle", PUBLISHED)
+    page, card = (directory / name for name in (documentation.PAGE_FILE, documentation.CARD_FILE))
+    before, content = (page.read_text(), card.read_text()), archives.hashes(directory)
+    page.write_text("edited")
+    card.unlink()
+    assert main(["document", str(directory)]) == 0
+    assert (page.read_text(), card.read_text()) == before
+    assert main(["document", str(directory), "--asset-path", "https://example.com/x.tar.gz"]) == 0
+    assert comments(page.read_text())["asset-path"] == "https://example.com/x.tar.gz"
+    assert archives.hashes(directory) == content
+    assert main(["document", str(tmp_path)]) == 1
+    assert "not a hubkeras SavedModel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["published handle", "own handle", "no handle"])
+def test_every_code_block_runs(which, documented, exported, tmp_path, monkeypatch):
+    directory = {
+        "published handle": lambda: documented("--handle", PUBLISHED),
+        "own handle": lambda: documented("--handle", "me/digits/classification/2"),
+        "no handle": lambda: exported("mobilenet_v2", "feature_vector"),
+    }[which]()
+    # the model card has the same
+    blocks = code_blocks((directory / documentation.PAGE_FILE).read_text())
+    assert len(blocks) >= 3
+    assert blocks == code_blocks((directory / documentation.CARD_FILE).read_text())
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 100, 3), np.uint8)
+    (directory.parent / "photo.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
+    for language, code in blocks:
+        if language == "sh":
+            monkeypatch.chdir(directory)
+            for line in code.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "hubkeras"
+                assert main(arguments) == 0
+        else:
+            monkeypatch.chdir(directory.parent)
+            exec(compile(code, which, "exec"), {})
+
+
+def test_the_api_documents_what_it_exports(exported):
+    text = (exported("mobilenet_v2", "feature_vector") / documentation.PAGE_FILE).read_text()
+    assert text.startswith("# Module hubkeras/")
+    assert "does not say where they came from" in text
+    assert "Measured" not in text
+    assert hubkeras.get_expected_image_size(exported("mobilenet_v2", "feature_vector")) == (224, 224)
