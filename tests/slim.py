@@ -116,27 +116,25 @@ def sample(tensor):
     return flat[np.linspace(0, flat.size - 1, 64).astype(np.int64)]
 
 
-def train_features(golden, features):
-    """Training-mode features as the golden file has them.
+def assert_gradients(golden, gradients, each, median):
+    """Checks the norm of every variable's gradient against Slim's in float64.
 
-    Slim's figures for Inception-ResNet V2 were read behind its dropout, which keeps 0.8 of the values; where they are
-    zero the value was dropped.
-    """
-    if golden.config["arch"] != "inception_resnet_v2":
-        return features
-    return features * tf.constant(golden["train_features"] != 0, tf.float32) / 0.8
+    Gradients of float32 depend on the processor, Slim's own by up to 1.9e-2 of a norm: a ReLU6 that switches by
+    rounding. Where the gradient is zero in exact arithmetic (the betas before a batch norm with no activation between)
+    float32 leaves rounding, and is only checked to be that small.
 
-
-def assert_gradient_norms(golden, gradients):
-    """Checks the norm of every variable's gradient to 1e-2 of Slim's.
-
-    The betas before a batch norm without activation between have no gradient in exact arithmetic: what float32 leaves
-    (under 1e-6 of the largest norm) is rounding, on both sides, and is only checked to be that small.
+    Args:
+        golden: a `Golden`.
+        gradients: of `mean(train_features ** 2)`, in the order of `grad_names`.
+        each: the largest relative error of a norm.
+        median: the largest median of these errors.
     """
     norms = np.array([np.linalg.norm(np.asarray(gradient)) for gradient in gradients])
-    expected = golden["grad_norm"]
+    expected = golden["grad_norm64"]
     rounding = 1e-6 * expected.max()
     real = expected > rounding
     assert real.mean() > 0.85
-    assert (np.abs(norms - expected)[real] / expected[real]).max() < 1e-2
+    errors = np.abs(norms - expected)[real] / expected[real]
+    assert errors.max() < each, golden["grad_names"][real][errors.argmax()]
+    assert np.median(errors) < median
     assert (norms[~real] < 2 * rounding).all()
