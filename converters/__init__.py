@@ -1,5 +1,6 @@
 """From TF-Slim's checkpoints to the networks of `hubkeras.architectures`."""
 
+from hubkeras.converters import inspecting, slim_writer, verifying, weights
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.slim_writer import convert_to_slim, write_slim_checkpoint
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
@@ -11,9 +12,13 @@ __all__ = [
     "Report",
     "convert",
     "convert_to_slim",
+    "inspecting",
     "load_weights",
     "match",
     "open_checkpoint",
     "read_network",
+    "slim_writer",
+    "verifying",
+    "weights",
     "write_slim_checkpoint",
 ]

@@ -1,0 +1,87 @@
+"""The house rules that no linter checks: what rooms show to others and what lies where.
+
+Which room may import which is in `[tool.importlinter]` of `pyproject.toml`.
+"""
+
+import ast
+import pathlib
+
+import pytest
+
+from tests.conftest import ROOT
+
+SOURCES = sorted([*ROOT.glob("hubkeras/**/*.py"), *ROOT.glob("converters/**/*.py")])
+MOST_LINES_OF_EXAMPLE = 100
+
+
+def dotted(path):
+    """The name by which a source file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("hubkeras", *parts) if parts[0] == "converters" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def room_of(module):
+    """The room that a module lies in, `hubkeras.packaging`; `hubkeras` and `hubkeras.exporting` are their own."""
+    return ".".join(module.split(".")[:2])
+
+
+MODULES = {dotted(path): path for path in SOURCES}
+
+
+def parse(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
+def imports_of(path):
+    """Yields (module, name) for each name of ours that a file imports from a module, name None for the module."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hubkeras":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (inner, None) if inner in MODULES else (node.module, alias.name)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names if alias.name.split(".")[0] == "hubkeras")
+
+
+def shown_by(room):
+    """What the `__all__` of a room's `__init__.py` has."""
+    for node in parse(MODULES[room]).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_room_shows_what_others_import(path):
+    own_room = room_of(dotted(path))
+    for module, name in imports_of(path):
+        room = room_of(module)
+        if room == own_room or room == "hubkeras":
+            continue
+        assert name is None or not name.startswith("_") or name.endswith("__"), f"{name} of {module} is private"
+        if module != room and MODULES[room].name == "__init__.py":
+            inner = module.removeprefix(f"{room}.").split(".")[0]
+            assert inner in shown_by(room), f"{room} does not show {inner}: name it in its __all__"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=name_of)
+def test_examples_are_short(path):
+    assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES_OF_EXAMPLE
+
+
+def test_the_top_folder_holds_rooms_only():
+    files = {path.name for path in (ROOT / "hubkeras").iterdir() if path.is_file()}
+    assert files == {"__init__.py", "exporting.py", "py.typed"}
+
+
+def test_every_package_is_installed():
+    """`pyproject.toml` names packages one by one, since one of them lies elsewhere."""
+    text = pathlib.Path(ROOT, "pyproject.toml").read_text("utf-8")
+    packages = {dotted(path) for path in SOURCES if path.name == "__init__.py"}
+    for package in packages:
+        assert f'"{package}"' in text, f"{package} is missing from packages in pyproject.toml"
