@@ -1,5 +1,6 @@
 """What a checkpoint or a SavedModel is, without building the network."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -58,6 +59,6 @@ def inspect(source):
 
 def _saved_model_facts(directory):
     """What a hubkeras SavedModel says of itself, and the hash of its content."""
-    facts = read_metadata(directory)
+    facts = dataclasses.asdict(read_metadata(directory))
     provenance = {"image_size": facts["default_image_size"], "provenance": facts.pop("source")}
     return {"kind": "saved_model", **facts, **provenance, "content_hash": content_hash(hashes(directory))}

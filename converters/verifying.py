@@ -123,25 +123,25 @@ def verify_source(directory, source, weights=None, progress=None):
         hubkeras.Error: either cannot be read, or they are of different networks.
     """
     module, metadata = _load(directory)
-    task = metadata["task"]
-    head = metadata["num_classes"]
+    task = metadata.task
+    head = metadata.num_classes
     network, _, _ = read_network(
         source,
-        weights=weights or metadata["weights"] or "ema",
+        weights=weights or metadata.weights or "ema",
         progress=progress,
         **({} if head else {"num_classes": None}),
     )
     expected = network.slim_variables()
     written = {variable.name.removesuffix(":0"): variable.numpy() for variable in getattr(module, "variables", [])}
     shapes = {name: tuple(variable.shape) for name, variable in expected.items()}
-    if metadata.get("frozen"):
-        differ = metadata["settings"] != network.settings()
+    if metadata.frozen:
+        differ = metadata.settings != network.settings()
     else:
         differ = shapes != {name: value.shape for name, value in written.items()}
     if differ:
         raise Error(f"{directory} and {source} are of different networks: their variables' names or shapes differ.")
     different = sum(not np.array_equal(value, expected[name].numpy()) for name, value in written.items())
-    images = sample_images(metadata["default_image_size"])
+    images = sample_images(metadata.default_image_size)
     if progress:
         progress(0, 1, "computing outputs")
     error = relative_error(module(images), reference_outputs(network, images, task))
@@ -186,7 +186,7 @@ def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):
             raise Error(f"{graph_file}: cannot find the output {output} ({str(error).splitlines()[0]}).") from error
         feed = graph.get_tensor_by_name(f"{inputs[0].name}:0")
         shape = feed.shape.as_list() if feed.shape.rank == 4 else [None] * 4
-        images = sample_images(shape[1] or metadata["default_image_size"], shape[0] or _BATCH)
+        images = sample_images(shape[1] or metadata.default_image_size, shape[0] or _BATCH)
         with tf.compat.v1.Session() as session:
             expected = session.run(fetch, {feed: images * (1 - input_minimum) + input_minimum})
     actual = np.asarray(module(images))
@@ -199,7 +199,7 @@ def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):
     if (expected >= 0).all() and np.allclose(expected.sum(-1), 1, atol=1e-4):
         actual = np.asarray(tf.nn.softmax(actual))
     error = relative_error(actual, expected)
-    return Parity(str(graph_file), 0, 0, output, error, 2 * BOUNDS[metadata["architecture"]])
+    return Parity(str(graph_file), 0, 0, output, error, 2 * BOUNDS[metadata.architecture])
 
 
 def _found_output(graph_file, definition):

@@ -1,13 +1,12 @@
 """From a network to a SavedModel on disk."""
 
-import json
 import os
 import tempfile
 
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
-from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, metadata
+from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.publishing import catalog, documentation
 
 
@@ -66,10 +65,19 @@ def export(
     if image_size is not None and image_size < model.minimum_image_size:
         raise Error(f"image_size must be at least {model.minimum_image_size} for {model.name}; got {image_size}.")
     size = image_size or model.default_image_size
-    facts = metadata(model, task, size, fixed_size, source, weights, frozen, handle)
+    facts = Metadata.of_network(
+        model,
+        task,
+        default_image_size=size,
+        fixed_image_size=fixed_size,
+        source=source,
+        weights=weights,
+        frozen=frozen,
+        handle=handle,
+    )
     if published is not None:
         catalog.check_metadata(handle, facts)
-    texts = {"metadata": (METADATA_FILE, json.dumps(facts, indent=2))}
+    texts = {"metadata": (METADATA_FILE, facts.to_json())}
     if task == "classification" and model.num_classes is not None:
         if labels is None:
             labels = label_files.default_labels(model.num_classes)

@@ -1,67 +1,204 @@
 """What a hubkeras SavedModel says of itself, in its assets."""
 
+from __future__ import annotations
+
+import dataclasses
 import json
+import math
+import os
 import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.version import __version__
 
 METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
+TASKS = ("classification", "feature_vector")
+WEIGHTS = ("ema", "raw")
 
 
-def metadata(network, task, image_size=None, fixed_size=False, source=None, weights=None, frozen=False, handle=None):
-    """The metadata of a SavedModel of `network`, as JSON-ready values.
+@dataclass(frozen=True)
+class Metadata:
+    """The metadata of a SavedModel. The JSON in its assets has these attributes as keys, in this order.
 
-    Args:
-        network: a `SlimNetwork`.
-        task: `classification` or `feature_vector`.
-        image_size: height and width in pixels that it was trained with; the network's default by default.
-        fixed_size: whether the SavedModel accepts this size only.
+    Attributes:
+        architecture: Slim's name of the network, such as `mobilenet_v2`.
+        task: one of `TASKS`.
+        depth_multiplier: factor on the number of filters of every convolution.
+        default_image_size: height and width in pixels that the network was trained with.
+        minimum_image_size: smallest height and width in pixels that the network accepts.
+        fixed_image_size: whether the SavedModel accepts `default_image_size` only.
+        num_features: channels of the pooled features.
+        num_classes: number of logits, or None for a feature vector.
+        settings: the arguments that build the network anew, `{"depth_multiplier": 0.35, "num_classes": 11, ...}`.
         source: where the weights came from, `{"checkpoint": name, "sha256": {file name: digest}}`, or None.
         weights: `ema` or `raw`, or None where there was no choice.
+        versions: of `hubkeras`, `keras` and `tensorflow` that wrote the SavedModel.
         frozen: whether it has constants in place of variables.
         handle: the name that it is published under, or None.
     """
-    import keras
-    import tensorflow as tf
 
-    return {
-        "architecture": network.architecture,
-        "task": task,
-        "depth_multiplier": network.settings().get("depth_multiplier", 1.0),
-        "default_image_size": image_size or network.default_image_size,
-        "minimum_image_size": network.minimum_image_size,
-        "fixed_image_size": fixed_size,
-        "num_features": network.num_features,
-        "num_classes": network.num_classes if task == "classification" else None,
-        "settings": {**network.settings(), **({} if task == "classification" else {"num_classes": None})},
-        "source": source,
-        "weights": weights,
-        "frozen": frozen,
-        "handle": handle,
-        "versions": {"hubkeras": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
-    }
+    architecture: str
+    task: str
+    depth_multiplier: float
+    default_image_size: int
+    minimum_image_size: int
+    fixed_image_size: bool
+    num_features: int
+    num_classes: int | None
+    settings: dict[str, Any]
+    source: dict[str, Any] | None
+    weights: str | None
+    frozen: bool
+    handle: str | None
+    versions: dict[str, str]
+
+    @classmethod
+    def of_network(cls, network: Any, task: str, **known: Any) -> Metadata:
+        """The metadata of a SavedModel that is written here and now.
+
+        Args:
+            network: a `SlimNetwork`.
+            task: one of `TASKS`.
+            known: attributes that the network does not tell: `fixed_image_size`, `source`, `weights`, `frozen`,
+                `handle`; or not rightly: `default_image_size`.
+        """
+        import keras
+        import tensorflow as tf
+
+        head = task == "classification"
+        told = {
+            "architecture": network.architecture,
+            "task": task,
+            "depth_multiplier": network.settings().get("depth_multiplier", 1.0),
+            "default_image_size": network.default_image_size,
+            "minimum_image_size": network.minimum_image_size,
+            "fixed_image_size": False,
+            "num_features": network.num_features,
+            "num_classes": network.num_classes if head else None,
+            "settings": {**network.settings(), **({} if head else {"num_classes": None})},
+            "versions": {"hubkeras": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+        }
+        return cls(**{**_DEFAULTS, **told, **known})
+
+    @classmethod
+    def from_json(cls, text: str, where: str | os.PathLike[str] = "The metadata") -> Metadata:
+        """The metadata that `to_json` wrote. Keys that a later version may add are left out.
+
+        Args:
+            text: JSON.
+            where: the text's file, for messages.
+
+        Raises:
+            hubkeras.Error: it is not JSON, a key is missing, or a value is of another kind than `Metadata` says.
+        """
+        try:
+            facts = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise Error(f"{where} is not JSON; it is damaged, export the model again.") from error
+        if not isinstance(facts, dict):
+            raise Error(f"{where} must hold a JSON object; it is damaged, export the model again.")
+        facts = {**_DEFAULTS, **facts}
+        for name, (kind, is_kind) in _KINDS.items():
+            if name not in facts:
+                raise Error(f"{where} has no {name!r}; it is damaged, export the model again.")
+            if not is_kind(facts[name]):
+                given = json.dumps(facts[name])
+                given = given if len(given) <= 60 else f"{given[:60]}..."
+                raise Error(f"{where}: {name!r} must be {kind}; it is {given}. Export the model again.")
+        return cls(**{name: facts[name] for name in _KINDS})
+
+    def to_json(self) -> str:
+        """The metadata as JSON, as it lies in the assets."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
 
 
-def read_metadata(directory):
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and value != ""
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, dict) and all(v is None or isinstance(v, str | int | float) for v in value.values())
+
+
+def _is_source(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("checkpoint")) and _is_texts(value.get("sha256"))
+
+
+def _one_of(choices: tuple[str, ...]) -> tuple[str, Callable[[Any], bool]]:
+    return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+def _or_null(kind: str, is_kind: Callable[[Any], bool]) -> tuple[str, Callable[[Any], bool]]:
+    return f"{kind} or null", lambda value: value is None or is_kind(value)
+
+
+_LINE = ("a line of text", _is_line)
+_COUNT = ("a whole number above 0", _is_count)
+_BOOL = ("true or false", _is_bool)
+# what each key of the JSON must be: in words, and as a test
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "architecture": _LINE,
+    "task": _one_of(TASKS),
+    "depth_multiplier": ("a number above 0", _is_positive),
+    "default_image_size": _COUNT,
+    "minimum_image_size": _COUNT,
+    "fixed_image_size": _BOOL,
+    "num_features": _COUNT,
+    "num_classes": _or_null(*_COUNT),
+    "settings": ("an object of numbers, texts, true, false and null", _is_settings),
+    "source": _or_null('an object of "checkpoint", a text, and "sha256", an object of texts', _is_source),
+    "weights": _or_null(*_one_of(WEIGHTS)),
+    "frozen": _BOOL,
+    "handle": _or_null(*_LINE),
+    "versions": ("an object of texts", _is_texts),
+}
+# of what may be missing, as in SavedModels of before these keys
+_DEFAULTS: dict[str, Any] = {"source": None, "weights": None, "frozen": False, "handle": None}
+
+
+def read_metadata(directory: str | os.PathLike[str]) -> Metadata:
     """The metadata of a hubkeras SavedModel.
 
     Raises:
-        hubkeras.Error: the folder is not a SavedModel that hubkeras wrote.
+        hubkeras.Error: the folder is not a SavedModel that hubkeras wrote, or its metadata are damaged.
     """
     path = pathlib.Path(directory) / "assets" / METADATA_FILE
     try:
-        return json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise Error(f"{directory} is not a hubkeras SavedModel: {path} is missing or not JSON.") from error
+        raise Error(f"{directory} is not a hubkeras SavedModel: {path} is missing or not text.") from error
+    return Metadata.from_json(text, path)
 
 
-def get_expected_image_size(directory):
+def get_expected_image_size(directory: str | os.PathLike[str]) -> tuple[int, int]:
     """Height and width in pixels that a hubkeras SavedModel was trained with, `(224, 224)`.
 
     Raises:
         hubkeras.Error: the folder is not a SavedModel that hubkeras wrote.
     """
-    size = read_metadata(directory)["default_image_size"]
+    size = read_metadata(directory).default_image_size
     return size, size

@@ -286,7 +286,7 @@ def check_metadata(handle, metadata):
 
     Args:
         handle: any handle; one that is not in the catalogue may stand for anything.
-        metadata: of the SavedModel, as `hubkeras.common.metadata.read_metadata` gives it.
+        metadata: of the SavedModel, a `hubkeras.common.metadata.Metadata`.
     """
     module, _ = find(handle)
     if module is None:
@@ -300,10 +300,10 @@ def check_metadata(handle, metadata):
         "num_features": module.features,
     }
     for name, value in expected.items():
-        if metadata[name] != value:
+        if getattr(metadata, name) != value:
             raise Error(
-                f"{handle} stands for a SavedModel with {name} {value}; this one has {metadata[name]}. "
+                f"{handle} stands for a SavedModel with {name} {value}; this one has {getattr(metadata, name)}. "
                 "Give the handle of its network, or a name of your own."
             )
-    if metadata["fixed_image_size"] and not module.fixed_size:
+    if metadata.fixed_image_size and not module.fixed_size:
         raise Error(f"{handle} accepts images of any size; this SavedModel has a fixed size. Export without it.")

@@ -38,28 +38,6 @@ _CHANGES = {
 }
 
 
-def module_facts(module):
-    """Metadata of a SavedModel of a catalogued module, as far as the catalogue knows it.
-
-    Args:
-        module: a `hubkeras.publishing.catalog.Module`.
-    """
-    return {
-        "architecture": module.architecture,
-        "task": module.task,
-        "depth_multiplier": module.depth_multiplier,
-        "default_image_size": module.image_size,
-        "minimum_image_size": 75 if module.architecture == "inception_resnet_v2" else 32,
-        "fixed_image_size": module.fixed_size,
-        "num_features": module.features,
-        "num_classes": module.classes,
-        "source": {"checkpoint": module.checkpoint, "sha256": {}},
-        "weights": "ema" if module.architecture == "mobilenet_v2" else "raw",
-        "handle": module.handle,
-        "versions": {},
-    }
-
-
 def write(directory, parity=None, name=None, asset_path="internal"):
     """Writes the page and the model card into the folder of a SavedModel, in place of those that are there.
 
@@ -78,6 +56,8 @@ def write(directory, parity=None, name=None, asset_path="internal"):
     """
     directory = pathlib.Path(directory)
     metadata = read_metadata(directory)
+    if metadata.architecture not in NAMES:
+        raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NAMES)} only.")
     record = directory / VERIFICATION_FILE
     if parity is not None:
         with written_whole(record, overwrite=True) as partial:
@@ -97,7 +77,7 @@ def write(directory, parity=None, name=None, asset_path="internal"):
 
 def title_of(metadata, name="model"):
     """`<publisher>/<name>/<version>` of a SavedModel; without a handle, `hubkeras/<name>/1`."""
-    handle = metadata.get("handle")
+    handle = metadata.handle
     module = catalog.find(handle)[0] if handle else None
     if module:
         return module.url.removeprefix(TFHUB)
@@ -109,7 +89,7 @@ def page(metadata, parity=None, name="model", asset_path="internal"):
     """The page of a SavedModel, Markdown.
 
     Args:
-        metadata: of the SavedModel, see `hubkeras.common.metadata.metadata`.
+        metadata: of the SavedModel, a `hubkeras.common.metadata.Metadata`.
         parity, name, asset_path: as for `write`.
     """
     facts = {
@@ -117,8 +97,8 @@ def page(metadata, parity=None, name="model", asset_path="internal"):
         "dataset": "imagenet-ilsvrc-2012-cls" if _is_imagenet(metadata) else "other",
         "fine-tunable": "true",
         "format": "saved_model_2",
-        "task": f"image-{metadata['task'].replace('_', '-')}",
-        "network-architecture": metadata["architecture"].replace("_", "-"),
+        "task": f"image-{metadata.task.replace('_', '-')}",
+        "network-architecture": metadata.architecture.replace("_", "-"),
     }
     comments = "\n".join(f"<!-- {key}: {value} -->" for key, value in facts.items())
     heading = f"# Module {title_of(metadata, name)}\n{_summary(metadata)}\n\n{comments}"
@@ -127,44 +107,44 @@ def page(metadata, parity=None, name="model", asset_path="internal"):
 
 def model_card(metadata, parity=None, name="model"):
     """The model card of a SavedModel, Markdown with YAML front matter; arguments as for `page`."""
-    classification = metadata["task"] == "classification"
+    classification = metadata.task == "classification"
     lines = [
         "library_name: tf-keras",
         f"pipeline_tag: {'image-classification' if classification else 'image-feature-extraction'}",
-        f"tags: [{metadata['architecture'].replace('_', '-')}, tensorflow, saved-model, tf-slim, hubkeras]",
+        f"tags: [{metadata.architecture.replace('_', '-')}, tensorflow, saved-model, tf-slim, hubkeras]",
     ]
     if _is_imagenet(metadata):
         lines += ["datasets: [imagenet-1k]", "license: apache-2.0"]
-    heading = f"# {NAMES[metadata['architecture']]}: {title_of(metadata, name)}\n\n{_summary(metadata)}"
+    heading = f"# {NAMES[metadata.architecture]}: {title_of(metadata, name)}\n\n{_summary(metadata)}"
     return "\n\n".join(["---\n" + "\n".join(lines) + "\n---", heading, *_sections(metadata, parity, name)]) + "\n"
 
 
 def _is_imagenet(metadata):
     """Whether handle and checkpoint have the names of one that Google published."""
-    module = catalog.find(metadata["handle"])[0] if metadata.get("handle") else None
-    if module is None or not metadata.get("source"):
+    module = catalog.find(metadata.handle)[0] if metadata.handle else None
+    if module is None or not metadata.source:
         return False
     stem = re.escape(module.checkpoint.removesuffix(".ckpt"))
-    name = metadata["source"]["checkpoint"]
+    name = metadata.source["checkpoint"]
     return name == module.archive.rsplit("/", 1)[-1] or bool(re.fullmatch(rf"{stem}(\.ckpt(\..+)?)?", name))
 
 
 def _network_name(metadata):
-    multiplier = metadata["depth_multiplier"]
-    scaled = f" with depth multiplier {multiplier:g}" if metadata["architecture"] == "mobilenet_v2" else ""
-    if metadata["architecture"] == "inception_v2" and multiplier != 1:
+    multiplier = metadata.depth_multiplier
+    scaled = f" with depth multiplier {multiplier:g}" if metadata.architecture == "mobilenet_v2" else ""
+    if metadata.architecture == "inception_v2" and multiplier != 1:
         scaled = f" with depth multiplier {multiplier:g}"
-    return NAMES[metadata["architecture"]] + scaled
+    return NAMES[metadata.architecture] + scaled
 
 
 def _summary(metadata):
-    what = "Image classification" if metadata["task"] == "classification" else "Feature vectors of images"
+    what = "Image classification" if metadata.task == "classification" else "Feature vectors of images"
     data = " trained on ImageNet (ILSVRC-2012-CLS)" if _is_imagenet(metadata) else ""
     return f"{what} with {_network_name(metadata)}{data}."
 
 
 def _sections(metadata, parity, name):
-    module = catalog.find(metadata["handle"])[0] if metadata.get("handle") else None
+    module = catalog.find(metadata.handle)[0] if metadata.handle else None
     # code in the page names the model by its handle, once it is installed, or by its folder
     location = module.url if module else name
     return [
@@ -177,18 +157,18 @@ def _sections(metadata, parity, name):
 
 
 def _overview(metadata, module):
-    authors, title, year, address = PAPERS[metadata["architecture"]]
-    size, smallest = metadata["default_image_size"], metadata["minimum_image_size"]
+    authors, title, year, address = PAPERS[metadata.architecture]
+    size, smallest = metadata.default_image_size, metadata.minimum_image_size
     sizes = f"{size} x {size} pixels"
-    sizes += " only" if metadata["fixed_image_size"] else f"; other sizes work too, from {smallest} x {smallest}"
-    facts = [f"* images: RGB in [0, 1], {sizes}", f"* features: {metadata['num_features']}"]
-    if metadata["num_classes"]:
-        facts.append(f"* classes: {metadata['num_classes']}, as logits; the names are in `assets/labels.txt`")
+    sizes += " only" if metadata.fixed_image_size else f"; other sizes work too, from {smallest} x {smallest}"
+    facts = [f"* images: RGB in [0, 1], {sizes}", f"* features: {metadata.num_features}"]
+    if metadata.num_classes:
+        facts.append(f"* classes: {metadata.num_classes}, as logits; the names are in `assets/labels.txt`")
     if module:
         facts.append(f"* parameters: {module.parameters:,}")
         facts.append(f"* multiply-adds for one image: {module.multiply_adds / 1e6:,.0f} million")
     text = (
-        f"{NAMES[metadata['architecture']]} was published by {authors} in [{title}]({address}), {year}. "
+        f"{NAMES[metadata.architecture]} was published by {authors} in [{title}]({address}), {year}. "
         f"This is the network as [TF-Slim]({SLIM}) builds it, {_network_name(metadata)}, as a SavedModel of "
         "TensorFlow 2:\n\n" + "\n".join(facts)
     )
@@ -200,7 +180,7 @@ def _overview(metadata, module):
 
 
 def _training(metadata, module, parity):
-    source = metadata.get("source")
+    source = metadata.source
     lines = []
     if source:
         digests = "".join(f"\n* `{file}`, SHA-256 `{digest}`" for file, digest in source["sha256"].items())
@@ -208,9 +188,9 @@ def _training(metadata, module, parity):
         lines.append(f"The weights are those of the checkpoint `{source['checkpoint']}`{end}{digests}")
     else:
         lines.append("The weights were given by a program; the SavedModel does not say where they came from.")
-    if metadata["weights"] == "ema":
+    if metadata.weights == "ema":
         lines.append("They are the exponential moving averages of the weights, as in evaluation by TF-Slim.")
-    elif metadata["weights"] == "raw":
+    elif metadata.weights == "raw":
         lines.append("They are the weights as they were at the end of training.")
     if module and not _is_imagenet(metadata):
         lines.append("The handle is that of a module of Google's, whose place this one takes; the weights are others.")
@@ -234,7 +214,7 @@ def _python(*lines):
 
 
 def _usage(metadata, module, location):
-    size = metadata["default_image_size"]
+    size = metadata.default_image_size
     blocks = []
     if module:
         blocks += [
@@ -243,7 +223,7 @@ def _usage(metadata, module, location):
         ]
     else:
         blocks.append("Run the code where the folder of this SavedModel lies.")
-    if metadata["task"] == "classification":
+    if metadata.task == "classification":
         blocks += [
             "Name what is in a photo:",
             _python(
@@ -289,7 +269,7 @@ def _usage(metadata, module, location):
             f'model = tf.saved_model.load(hub.resolve("{location}"))',
             f"images = tf.zeros([1, {size}, {size}, 3])",
             "outputs = model(images, return_endpoints=True)",
-            f"assert outputs['default'].shape == (1, {metadata['num_classes'] or metadata['num_features']})",
+            f"assert outputs['default'].shape == (1, {metadata.num_classes or metadata.num_features})",
         ),
     ]
     return "\n\n".join(blocks)
@@ -311,7 +291,7 @@ def _fine_tuning(location):
 
 
 def _changelog(metadata, module):
-    made = metadata["versions"].get("hubkeras")
+    made = metadata.versions.get("hubkeras")
     by = f"Written by hubkeras {made}" if made else "Written by hubkeras"
     if module is None:
         number = title_of(metadata).rsplit("/", 1)[-1]
@@ -319,9 +299,9 @@ def _changelog(metadata, module):
     changes = _CHANGES[module.handle.split("/")[1]]
     versions = [f"#### Version {number}\n\n* {changes[number]}" for number in module.versions]
     versions[-1] += f"\n* This SavedModel takes its place. {by}, it accepts images of {_accepts(metadata)} and carries "
-    versions[-1] += "its metadata" + (" and the names of its classes." if metadata["num_classes"] else ".")
+    versions[-1] += "its metadata" + (" and the names of its classes." if metadata.num_classes else ".")
     return "\n\n".join(versions)
 
 
 def _accepts(metadata):
-    return "one size" if metadata["fixed_image_size"] else "any size"
+    return "one size" if metadata.fixed_image_size else "any size"

@@ -159,7 +159,7 @@ def test_export_takes_task_and_size_from_a_handle(tmp_path):
     handle = "google/imagenet/mobilenet_v2_035_96/feature_vector"
     assert main(["export", str(DIGITS), str(tmp_path / "out"), "--handle", handle]) == 0
     metadata = read_metadata(tmp_path / "out")
-    assert (metadata["task"], metadata["default_image_size"], metadata["handle"]) == ("feature_vector", 96, handle)
+    assert (metadata.task, metadata.default_image_size, metadata.handle) == ("feature_vector", 96, handle)
 
 
 @pytest.mark.parametrize(
@@ -190,4 +190,4 @@ def test_api_export_takes_the_fixed_size_from_a_handle(tmp_path):
     hubkeras.export(
         hubkeras.MobileNetV2(1.0, None), tmp_path / "out", handle="google/tf2-preview/mobilenet_v2/feature_vector"
     )
-    assert read_metadata(tmp_path / "out")["fixed_image_size"] is True
+    assert read_metadata(tmp_path / "out").fixed_image_size is True

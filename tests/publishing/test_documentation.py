@@ -12,7 +12,7 @@ import hubkeras
 from hubkeras.architectures import NETWORKS
 from hubkeras.commands import main
 from hubkeras.common import archives
-from hubkeras.common.metadata import read_metadata
+from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.publishing import catalog, documentation
 from tests.conftest import DIGITS
 
@@ -37,6 +37,27 @@ def code_blocks(text):
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def metadata_of(module):
+    """Metadata of a SavedModel of a catalogued module, as an export of its published checkpoint has them."""
+    (network,) = (network for network in NETWORKS if network.architecture == module.architecture)
+    return Metadata(
+        architecture=module.architecture,
+        task=module.task,
+        depth_multiplier=module.depth_multiplier,
+        default_image_size=module.image_size,
+        minimum_image_size=network.minimum_image_size,
+        fixed_image_size=module.fixed_size,
+        num_features=module.features,
+        num_classes=module.classes,
+        settings={},
+        source={"checkpoint": module.checkpoint, "sha256": {}},
+        weights="ema" if module.architecture == "mobilenet_v2" else "raw",
+        frozen=False,
+        handle=module.handle,
+        versions={},
+    )
+
+
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory):
     """Function from the options of an export of the digits to the SavedModel, made by the command."""
@@ -54,7 +75,7 @@ def documented(tmp_path_factory):
 @pytest.mark.parametrize("handle", catalog.MODULES)
 def test_every_catalogued_module_has_a_page_of_the_published_form(handle):
     module = catalog.get(handle)
-    text = documentation.page(documentation.module_facts(module))
+    text = documentation.page(metadata_of(module))
     lines = text.splitlines()
     assert lines[0] == f"# Module {module.handle}/{module.versions[-1]}"
     assert lines[1].endswith("trained on ImageNet (ILSVRC-2012-CLS).")
@@ -83,14 +104,12 @@ def test_every_catalogued_module_has_a_page_of_the_published_form(handle):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_catalogues_facts_are_the_networks(network):
     module = next(m for m in catalog.MODULES.values() if m.architecture == network.architecture and m.image_size > 200)
-    facts = documentation.module_facts(module)
-    assert facts["minimum_image_size"] == network.minimum_image_size
-    assert facts["default_image_size"] == network.default_image_size
+    assert module.image_size == network.default_image_size
 
 
 @pytest.mark.parametrize("handle", sorted(catalog.MODULES)[:3])
 def test_cards_have_front_matter(handle):
-    text = documentation.model_card(documentation.module_facts(catalog.get(handle)))
+    text = documentation.model_card(metadata_of(catalog.get(handle)))
     front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
     fields = dict(line.split(": ", 1) for line in front.splitlines())
     task = "image-classification" if handle.endswith("classification") else "image-feature-extraction"
@@ -113,7 +132,7 @@ def test_a_page_tells_the_truth_about_its_model(documented):
     assert text.startswith("# Module me/digits/classification/2\n")
     assert f"by {parity['error']:.1e} of the largest" in text
     assert "262 of 262 variables are bit-identical" in text
-    (digest,) = read_metadata(directory)["source"]["sha256"].values()
+    (digest,) = read_metadata(directory).source["sha256"].values()
     assert digest in text
     assert "classes: 11" in text
 
