@@ -4,11 +4,12 @@
     python examples/classify_digits.py [build/digits]
 
 Prints the accuracy on the 360 held-out digits of scikit-learn, which TF-Slim's own graph classifies with 0.98 (353 of
-360), and draws some of them with the predictions into build/digits.png.
+360), and draws some of them with the predictions into <SavedModel>.png. Needs tensorflow_hub, tf_keras, scikit-learn
+and matplotlib: pip install 'hubkeras[examples]'.
 """
 
+import argparse
 import os
-import sys
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # tensorflow_hub's layer is one of Keras 2
 
@@ -39,7 +40,11 @@ def held_out_digits():
     return digit_images(data.data[test]), data.target[test] + 1
 
 
-def main(path="build/digits"):
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="build/digits", help="SavedModel; %(default)s by default")
+    path = parser.parse_args(arguments).model
+
     import matplotlib
     import tensorflow as tf
     import tensorflow_hub as hub
@@ -64,9 +69,9 @@ def main(path="build/digits"):
         )
         axis.set_axis_off()
     figure.suptitle("Predicted digits, the mistaken ones first")
-    figure.savefig("build/digits.png", dpi=120, bbox_inches="tight")
-    print("build/digits.png")
+    figure.savefig(f"{path}.png", dpi=120, bbox_inches="tight")
+    print(f"written: {path}.png")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -3,11 +3,12 @@
     hubkeras export inception_v2_2016_08_28.tar.gz build/inception_v2
     python examples/classify_image.py build/inception_v2 [photo.jpg]
 
-By default the photo is the flower that scikit-learn ships. Writes <SavedModel>.photo.png.
+By default the photo is the flower that scikit-learn ships. Writes <SavedModel>.photo.png. Needs scikit-learn and
+matplotlib: pip install 'hubkeras[examples]'.
 """
 
+import argparse
 import pathlib
-import sys
 
 import matplotlib
 import sklearn.datasets
@@ -43,14 +44,18 @@ def draw(image, predictions, path):
     figure.savefig(path, dpi=120)
 
 
-def main(directory, photo=FLOWER):
-    image, predictions = classify(directory, photo)
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="SavedModel of a classification network")
+    parser.add_argument("photo", nargs="?", default=FLOWER, help="JPEG, PNG, GIF or BMP; %(default)s by default")
+    options = parser.parse_args(arguments)
+    image, predictions = classify(options.model, options.photo)
     for name, probability in predictions:
         print(f"{probability:6.1%}  {name}")
-    path = f"{directory.rstrip('/')}.photo.png"
+    path = f"{options.model.rstrip('/')}.photo.png"
     draw(image, predictions, path)
-    print(path)
+    print(f"written: {path}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -6,11 +6,11 @@
 
 Trains a new head first, then all layers: once with batch norm's moving averages kept up to date, once with their
 updates lost, as in the third version of Google's tf2-preview modules. Prints the accuracy on the 360 held-out digits
-and plots it per epoch into build/digits_features.png. Keras 3 with hubkeras.KerasLayer, or with --tf-keras
-tensorflow_hub.KerasLayer: the rest is the same. Takes about three minutes on two cores.
+and plots it per epoch into <features>.png. Keras 3 with hubkeras.KerasLayer, or with --tf-keras tensorflow_hub's: the
+rest is the same. Takes three minutes on two cores. Needs scikit-learn and matplotlib: pip install 'hubkeras[examples]'.
 """
 
-import sys
+import argparse
 
 import numpy as np
 from classify_digits import digit_images
@@ -49,16 +49,19 @@ def fine_tune(keras, layer, train, test):
         yield from history.history["val_accuracy"]
 
 
-def main(arguments):
-    if "--tf-keras" in arguments:
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=["build/digits", "build/digits_features"])
+    parser.add_argument("--tf-keras", action="store_true", help="Keras 2 and tensorflow_hub's layer")
+    options = parser.parse_args(arguments)
+    classifier, features = options.models
+    if options.tf_keras:
         import tf_keras as keras
         from tensorflow_hub import KerasLayer
     else:
         import keras
 
         from hubkeras import KerasLayer
-    paths = [argument for argument in arguments if argument != "--tf-keras"]
-    classifier, features = paths or ("build/digits", "build/digits_features")
 
     train, (images, labels) = shifted_digits()
     logits = keras.Sequential([keras.layers.Input((96, 96, 3)), KerasLayer(classifier)]).predict(images, verbose=0)
@@ -76,13 +79,11 @@ def main(arguments):
 
 
 def plot(unadapted, accuracies, images, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    pyplot.switch_backend("Agg")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), width_ratios=(1, 2))
-    left.imshow(np.concatenate([np.concatenate(images[row : row + 4], 1) for row in (0, 4, 8, 12)]))
+    left.imshow(images[:16].reshape(4, 4, 96, 96, 3).swapaxes(1, 2).reshape(384, 384, 3))
     left.set(title="the new domain", xticks=[], yticks=[])
     for name, values in accuracies.items():
         right.plot(range(1, len(values) + 1), values, marker="o", label=name)
@@ -92,8 +93,8 @@ def plot(unadapted, accuracies, images, path):
     right.set(xlabel="epoch", ylabel="accuracy on held-out digits", ylim=(0, 1.02), xlim=(0.5, len(values) + 0.5))
     right.legend(loc="center left")
     figure.savefig(path, bbox_inches="tight")
-    print(f"plot in {path}")
+    print(f"written: {path}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

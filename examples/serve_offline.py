@@ -3,15 +3,16 @@
     python examples/serve_offline.py [examples/data/mobilenet_v2_0.35_96_digits.tgz]
 
 The checkpoint may be any of MobileNet V2 0.35 for 96 x 96 pixels; its feature vectors take the place of Google's
-module in `build/cache`, a cache folder of tensorflow_hub's of our own.
+module in `build/cache`, a cache folder of tensorflow_hub's of our own. Writes build/features and its archive
+build/features.tar.gz. Needs tensorflow_hub and tf_keras: pip install 'hubkeras[hub]'.
 """
 
+import argparse
 import functools
 import http.server
 import os
 import pathlib
 import socket
-import sys
 import threading
 
 import numpy as np
@@ -24,6 +25,7 @@ from hubkeras.common import archives
 from hubkeras.publishing import installing
 
 BUILD = pathlib.Path("build").absolute()
+CHECKPOINT = "examples/data/mobilenet_v2_0.35_96_digits.tgz"
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
 
 
@@ -44,7 +46,10 @@ def without_network(*_, **__):
     raise OSError("there is no network")
 
 
-def main(checkpoint="examples/data/mobilenet_v2_0.35_96_digits.tgz"):
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", default=CHECKPOINT, help="%(default)s by default")
+    checkpoint = parser.parse_args(arguments).checkpoint
     os.environ["TFHUB_CACHE_DIR"] = str(BUILD / "cache")
     model = hubkeras.MobileNetV2(0.35, num_classes=None, weights=checkpoint)
     directory, archive = BUILD / "features", BUILD / "features.tar.gz"
@@ -69,4 +74,4 @@ def main(checkpoint="examples/data/mobilenet_v2_0.35_96_digits.tgz"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

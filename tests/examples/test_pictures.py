@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import hubkeras
 from tests.conftest import DIGITS, ROOT
-from tests.test_runtimes import digits, examples  # noqa: F401
+from tests.examples.test_runtimes import digits, examples  # noqa: F401
 
 COUNT = 40
 
@@ -35,9 +36,23 @@ def test_classify_image_names_digits(digits, examples, photos):  # noqa: F811
     # the names of eleven classes are their numbers, the first is the background
     right = sum(int(name) - 1 == int(path.name[0]) for name, path in zip(names, paths, strict=True))
     assert right >= len(paths) - 1
-    classify_image.main(directory, paths[0])
+    classify_image.main([str(directory), str(paths[0])])
     assert pathlib.Path(f"{directory}.photo.png").read_bytes().startswith(b"\x89PNG")
     assert classify_image.FLOWER.is_file()
+
+
+def test_grad_cam_finds_the_digit(examples, photos, tmp_path):  # noqa: F811
+    grad_cam = examples("grad_cam")
+    network, found, _ = grad_cam.read_network(DIGITS)
+    label, heat = grad_cam.heat_map(network, hubkeras.load_image(sorted(photos.iterdir())[0], found.image_size))
+    assert label - 1 == int(sorted(photos.iterdir())[0].name[0])
+    assert heat.shape == (found.image_size, found.image_size)
+    assert heat.min() >= 0
+    assert heat.max() == 1
+    picture = tmp_path / "cam.png"
+    end_point = ["--end-point", "MobilenetV2/layer_8"]
+    grad_cam.main([str(DIGITS), str(sorted(photos.iterdir())[0]), *end_point, "--out", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_search_images_finds_the_same_digit(digits, examples, photos):  # noqa: F811
