@@ -1,5 +1,7 @@
-"""What the project says of itself: one version, and a site that builds without a warning."""
+"""What the project says of itself: one version, examples that run, and a site that builds without a warning."""
 
+import doctest
+import importlib
 import os
 import re
 import subprocess
@@ -9,11 +11,21 @@ import pytest
 
 import hubkeras
 from tests.conftest import ROOT
+from tests.test_house import MODULES
+
+WITH_EXAMPLES = [name for name, path in MODULES.items() if ">>> " in path.read_text("utf-8")]
 
 
 def test_one_version():
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == hubkeras.__version__
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_run(module):
+    outcome = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert outcome.attempted
+    assert not outcome.failed
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """Class names for a classification head."""
 
+import os
 import pathlib
+from collections.abc import Sequence
 from importlib import resources
 
 from hubkeras.common.errors import Error
 
 
-def imagenet_labels():
+def imagenet_labels() -> list[str]:
     """The 1000 class names of ILSVRC-2012 in the order of its synset numbers.
 
     Each is the first word of the WordNet synset; three names (crane, maillot, cardigan/Cardigan) stand for two classes.
@@ -14,11 +16,16 @@ def imagenet_labels():
     return resources.files("hubkeras.common").joinpath("imagenet_labels.txt").read_text("utf-8").splitlines()
 
 
-def default_labels(num_classes):
+def default_labels(num_classes: int) -> list[str]:
     """Names of the classes of a network, where nobody says otherwise.
 
     Args:
         num_classes: 1001 gives `background` and the ILSVRC-2012 names, 1000 these alone, others `0, 1, 2, ...`.
+
+    >>> default_labels(1001)[:3]
+    ['background', 'tench', 'goldfish']
+    >>> default_labels(3)
+    ['0', '1', '2']
     """
     if num_classes == 1001:
         return ["background", *imagenet_labels()]
@@ -27,7 +34,7 @@ def default_labels(num_classes):
     return [str(i) for i in range(num_classes)]
 
 
-def read_labels(path, num_classes):
+def read_labels(path: str | os.PathLike[str], num_classes: int) -> list[str]:
     """Class names from a UTF-8 file with one a line.
 
     Raises:
@@ -43,7 +50,7 @@ def read_labels(path, num_classes):
     return labels
 
 
-def check_labels(labels, num_classes, what="labels"):
+def check_labels(labels: Sequence[str], num_classes: int, what: str = "labels") -> None:
     """Raises hubkeras.Error unless there are `num_classes` labels, none of them empty or with a line break."""
     if len(labels) != num_classes:
         raise Error(

@@ -1,6 +1,8 @@
 """Images for a SavedModel, as TF-Slim read them."""
 
+import os
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,9 @@ CENTRAL_FRACTION = 0.875  # `central_fraction` of Slim's `preprocess_for_eval` (
 _warned = False
 
 
-def load_image(path, size, central_fraction=CENTRAL_FRACTION):
+def load_image(
+    path: str | os.PathLike[str], size: int | tuple[int, int], central_fraction: float = CENTRAL_FRACTION
+) -> np.ndarray:
     """Reads an image as TF-Slim did when it evaluated these networks.
 
     The central part is cut out and resized bilinearly, without keeping proportions, as by `tf.image.central_crop` and
@@ -29,7 +33,7 @@ def load_image(path, size, central_fraction=CENTRAL_FRACTION):
     """
     import tensorflow as tf
 
-    height, width = (size, size) if np.ndim(size) == 0 else size
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
     if not (0 < central_fraction <= 1 and height > 0 and width > 0):
         raise Error(f"size must be above 0 and central_fraction in (0, 1]; got {size} and {central_fraction}.")
     try:
@@ -44,7 +48,7 @@ def load_image(path, size, central_fraction=CENTRAL_FRACTION):
     return np.clip(image[0].numpy(), 0.0, 1.0)
 
 
-def warn_of_range(images):
+def warn_of_range(images: Any) -> bool:
     """Warns, once a process, where images clearly are not in [0, 1], which these SavedModels expect.
 
     Values that are known only when a graph runs are not looked at.

@@ -1,14 +1,18 @@
 """Named classes from the logits of a SavedModel."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 
 
-def decode_predictions(logits, top=5, labels=None):
+def decode_predictions(
+    logits: ArrayLike, top: int = 5, labels: Sequence[str] | str | os.PathLike[str] | None = None
+) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
     """The likeliest classes of each image, by name.
 
     Args:
@@ -24,6 +28,11 @@ def decode_predictions(logits, top=5, labels=None):
 
     Raises:
         hubkeras.Error: the shape is another, or the names do not fit it, or `top` is not above 0.
+
+    >>> for name, probability in decode_predictions([0.0, 3.0, 1.0], top=2, labels=["cat", "dog", "bird"]):
+    ...     print(f"{name}: {probability:.1%}")
+    dog: 84.4%
+    bird: 11.4%
     """
     values = np.asarray(logits, np.float64)
     if values.ndim not in (1, 2) or values.shape[-1] == 0:

@@ -9,8 +9,10 @@ import difflib
 import fnmatch
 import re
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from hubkeras.common.errors import Error
+from hubkeras.common.metadata import Metadata
 from hubkeras.consuming.cache import TFHUB
 
 TASKS = ("classification", "feature_vector")
@@ -120,16 +122,16 @@ class Module:
     paper: tuple
 
     @property
-    def url(self):
+    def url(self) -> str:
         """The handle as code writes it, with the last version: `https://tfhub.dev/.../5`."""
         return f"{TFHUB}{self.handle}/{self.versions[-1]}"
 
-    def sibling(self):
+    def sibling(self) -> "Module":
         """The module of the same network for the other task."""
         start, task = self.handle.rsplit("/", 1)
         return MODULES[f"{start}/{TASKS[1 - TASKS.index(task)]}"]
 
-    def facts(self):
+    def facts(self) -> dict[str, Any]:
         """The attributes and the address as JSON-ready values."""
         return {**asdict(self), "url": self.url}
 
@@ -213,7 +215,7 @@ _KAGGLE_HANDLE = re.compile(
 )
 
 
-def find(handle):
+def find(handle: str) -> tuple[Module | None, int | None]:
     """The catalogued module that a handle names.
 
     Args:
@@ -240,11 +242,14 @@ def find(handle):
     return module, (int(version) if module and version else None)
 
 
-def get(handle):
+def get(handle: str) -> Module:
     """The catalogued module that a handle names.
 
     Raises:
         hubkeras.Error: there is none.
+
+    >>> get("google/imagenet/inception_v2/feature_vector/5").features
+    1024
     """
     module, _ = find(handle)
     if module is None:
@@ -254,7 +259,7 @@ def get(handle):
     return module
 
 
-def publication(handle):
+def publication(handle: str | None) -> Module | None:
     """The catalogued module that a new SavedModel replaces.
 
     Args:
@@ -275,13 +280,17 @@ def publication(handle):
     return None
 
 
-def search(pattern="*"):
-    """The modules whose handle has `pattern` in it; `*` and `?` stand for any characters, as in a shell."""
+def search(pattern: str = "*") -> list[Module]:
+    """The modules whose handle has `pattern` in it; `*` and `?` stand for any characters, as in a shell.
+
+    >>> [module.image_size for module in search("*mobilenet_v2_035_*/classification")]
+    [128, 160, 192, 224, 96]
+    """
     pattern = pattern if set("*?[") & set(pattern) else f"*{pattern}*"
     return [module for handle, module in MODULES.items() if fnmatch.fnmatchcase(handle, pattern)]
 
 
-def check_metadata(handle, metadata):
+def check_metadata(handle: str, metadata: Metadata) -> None:
     """Raises hubkeras.Error unless a SavedModel is the network and task that a catalogued handle stands for.
 
     Args:
