@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.converters.weights import read_network
@@ -25,7 +26,7 @@ def write_slim_checkpoint(network, path, overwrite=False):
     own graph restores them. There are neither optimizer slots nor `global_step` nor `AuxLogits`.
 
     Args:
-        network: a `SlimNetwork`, frozen or not, of any dtype policy with float32 variables.
+        network: a `SlimNetwork` of any dtype policy with float32 variables.
         path: the checkpoint's prefix, such as `fine_tuned.ckpt`; writes `<path>.index` and
             `<path>.data-00000-of-00001`.
         overwrite: whether to replace these files if they exist.
@@ -34,8 +35,13 @@ def write_slim_checkpoint(network, path, overwrite=False):
         The names written.
 
     Raises:
-        hubkeras.Error: the files exist or cannot be written, or a variable is not float32.
+        hubkeras.Error: it is no `SlimNetwork`, the files exist or cannot be written, or a variable is not float32.
     """
+    if not isinstance(network, SlimNetwork):
+        raise Error(
+            f"A Slim checkpoint is written of a network with its variables (hubkeras.MobileNetV2(...), ...); got a "
+            f"{type(network).__name__}."
+        )
     path = pathlib.Path(os.path.abspath(path))
     variables = network.slim_variables()
     for name, variable in variables.items():

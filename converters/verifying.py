@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from hubkeras.architectures import NETWORKS
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters.weights import read_network
 
-# Largest relative error of the outputs against float64; Slim's own float32 has 2.1e-5 and 1.1e-6
-# with the weights of `oracle/slim_reference.py`.
-BOUNDS = {"mobilenet_v2": 5e-5, "inception_v2": 5e-6, "inception_resnet_v2": 5e-6}
+BOUNDS = {network.architecture: network.parity_bound for network in NETWORKS}
 _BATCH = 2
 
 

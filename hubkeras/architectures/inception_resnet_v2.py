@@ -1,23 +1,29 @@
 """Inception-ResNet V2, after `nets/inception_resnet_v2.py` of TF-Slim; https://arxiv.org/abs/1602.07261."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
 
 from hubkeras.architectures import operations
+from hubkeras.architectures.convolutions import ACTIVATIONS, EPSILON, Conv2D
 from hubkeras.architectures.layers import (
-    ACTIVATIONS,
-    BATCH_NORM_MOMENTUM,
     Branches,
-    Conv2D,
     Dense,
     Dropout,
     Pooling2D,
     Scope,
+    Shape,
+    SlimLayer,
+    Tensor,
     l2_regularizer,
 )
-from hubkeras.architectures.network import SlimNetwork, validate_settings
+from hubkeras.architectures.network import Paper, SlimNetwork, validate_settings
+from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
 
 # A convolution of a table below is (scope, filters, kernel size); Slim's block35, block17 and block8.
 BLOCK35 = (
@@ -38,7 +44,7 @@ MIXED_5B = (
     (("Conv2d_0a_1x1", 48, 1), ("Conv2d_0b_5x5", 64, 5)),
     (("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)),
 )
-# In these two every branch ends in a convolution of stride 2 without padding.
+# In these two every branch ends in a convolution of stride 2, without padding unless feature maps are aligned.
 MIXED_6A = (
     (("Conv2d_1a_3x3", 384, 3),),
     (("Conv2d_0a_1x1", 256, 1), ("Conv2d_0b_3x3", 256, 3), ("Conv2d_1a_3x3", 384, 3)),
@@ -49,6 +55,12 @@ MIXED_7A = (
     (("Conv2d_0a_1x1", 256, 1), ("Conv2d_0b_3x3", 288, 3), ("Conv2d_1a_3x3", 320, 3)),
 )
 
+Table = tuple[tuple[tuple[str, int, Any], ...], ...]
+
+OUTPUT_STRIDES = (8, 16)  # what `inception_resnet_v2_base` takes
+
+# Slim's arg scope regularizes biases too
+REGULARIZERS = {"regularizer": l2_regularizer(), "bias_regularizer": l2_regularizer()}
 
 # Rows of residual blocks: scope, table, repetitions, scale of the residual (section 3.3 of the paper), channels.
 REPEATS = {
@@ -71,22 +83,32 @@ class ResidualBlock(Scope):
         activation: a key of `ACTIVATIONS`.
     """
 
-    def __init__(self, name, layers, scale, activation="relu", **kwargs):
+    def __init__(
+        self,
+        name: str,
+        layers: Sequence[SlimLayer],
+        scale: float,
+        activation: str | None = "relu",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, layers, **kwargs)
         self.scale = scale
         self.activation = activation
 
-    def build(self, input_shape):
+    @property
+    def total_stride(self) -> int:
+        return 1
+
+    def build(self, input_shape: Shape) -> None:
         *branches, up = self.children()
         for branch in branches:
             branch.build(input_shape)
         up.build((None, None, None, sum(branch.output_channels for branch in branches)))
         self.output_channels = up.output_channels
 
-    def call(self, inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, fold=True):
+    def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> Tensor:
         *branches, up = self.children()
-        options = {"training": training, "batch_norm_momentum": batch_norm_momentum, "fold": fold}
-        mixed = ops.concatenate([branch(inputs, **options) for branch in branches], axis=-1)
+        mixed = ops.concatenate([branch(inputs, options=options) for branch in branches], axis=-1)
         biases = ops.cast(up.biases * self.scale, up.compute_dtype)
         return ACTIVATIONS[self.activation](inputs + operations.bias_add(up.convolve(mixed), biases))
 
@@ -104,6 +126,16 @@ class InceptionResNetV2(SlimNetwork):
         weights: a Slim checkpoint in any form or a `.weights.h5` file of `hubkeras convert`; None for Slim's
             random initial weights.
         batch_norm_momentum: default of the call's argument of that name, in [0, 1].
+        batch_norm_scale: whether batch norm has a `gamma`.
+        batch_norm_epsilon: what batch norm adds to the variance.
+        output_stride: as in `inception_resnet_v2_base`: 16 is the network as it was published, whose last layers have
+            a stride of 32; 8 dilates the convolutions of `Repeat_1` instead of striding, and ends at `PreAuxLogits`,
+            without a head.
+        align_feature_maps: whether all layers pad (`SAME`), so that feature maps lie over each other.
+        final_endpoint: Slim's name of the last end point to compute, `PreAuxLogits`; what follows, and the head, is
+            left out, whatever `num_classes` says.
+        endpoints: names of feature maps, `["stride_16", "Mixed_6a"]`; see `SlimNetwork`. The call then returns a dict
+            of these, and there is no head.
         name, dtype, trainable: as for every Keras layer.
 
     Raises:
@@ -112,72 +144,156 @@ class InceptionResNetV2(SlimNetwork):
     """
 
     architecture = "inception_resnet_v2"
+    title = "Inception-ResNet V2"
+    paper = Paper(
+        "Christian Szegedy, Sergey Ioffe, Vincent Vanhoucke, Alex Alemi",
+        "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
+        2016,
+        "https://arxiv.org/abs/1602.07261",
+    )
     scope = "InceptionResnetV2"
     default_image_size = 299
     minimum_image_size = 75  # leaves one cell before Conv2d_7b_1x1
+    parity_bound = 5e-6  # Slim's own float32: 1.1e-6 with the weights of the golden figures
+    variations: Mapping[str, Any] = {
+        **SlimNetwork.variations,
+        "batch_norm_scale": False,
+        "output_stride": 16,
+        "align_feature_maps": False,
+    }
+    published_ends = ("PreAuxLogits",)  # first stage of a Faster R-CNN
 
-    def __init__(self, num_classes=1001, weights=None, batch_norm_momentum=BATCH_NORM_MOMENTUM, dtype=None, **kwargs):
+    def __init__(
+        self,
+        num_classes: int | None = 1001,
+        weights: Any = None,
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        dtype: Any = None,
+        *,
+        batch_norm_scale: bool = False,
+        batch_norm_epsilon: float = EPSILON,
+        output_stride: int = 16,
+        align_feature_maps: bool = False,
+        final_endpoint: str | None = None,
+        endpoints: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
-            num_classes=num_classes, weights=weights, batch_norm_momentum=batch_norm_momentum, dtype=dtype, **kwargs
+            num_classes=num_classes,
+            weights=weights,
+            batch_norm_momentum=batch_norm_momentum,
+            dtype=dtype,
+            batch_norm_scale=batch_norm_scale,
+            batch_norm_epsilon=batch_norm_epsilon,
+            output_stride=output_stride,
+            align_feature_maps=align_feature_maps,
+            final_endpoint=final_endpoint,
+            endpoints=endpoints,
+            **kwargs,
         )
 
     @classmethod
-    def create_layers(cls, *, num_classes, dtype=None):
+    def create_layers(
+        cls,
+        *,
+        num_classes: int | None = None,
+        batch_norm_scale: bool = False,
+        batch_norm_epsilon: float = EPSILON,
+        output_stride: int = 16,
+        align_feature_maps: bool = False,
+        dtype: Any = None,
+    ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(num_classes=num_classes)
-        # Slim's arg scope regularizes biases too
-        regularizers = {"regularizer": l2_regularizer(), "bias_regularizer": l2_regularizer()}
-        conv = partial(Conv2D, batch_norm={}, activation="relu", dtype=dtype, **regularizers)
-        residual = partial(Conv2D, use_bias=True, dtype=dtype, **regularizers)
-
-        def branches(table, **last):
-            rows = [[conv(*row) for row in rows[:-1]] + [conv(*rows[-1], **last)] for rows in table]
-            return [Scope(f"Branch_{i}", layers) for i, layers in enumerate(rows)]
-
-        def block(name, table, scale, channels, activation="relu"):
-            layers = [*branches(table, batch_norm={"multiplier": scale}), residual("Conv2d_1x1", channels, 1)]
-            return ResidualBlock(name, layers, scale, activation)
-
-        def repeat(scope):
-            name, table, times, scale, channels = REPEATS[scope]
-            return Scope(scope, [block(f"{name}_{i + 1}", table, scale, channels) for i in range(times)])
-
-        def reduction(scope, table):
-            pool = Pooling2D("MaxPool_1a_3x3", ops.max_pool, strides=2, padding="valid")
-            return Branches(
-                scope, [*branches(table, strides=2, padding="valid"), Scope(f"Branch_{len(table)}", [pool])]
-            )
-
-        pool_branch = [Pooling2D("AvgPool_0a_3x3", ops.average_pool), conv("Conv2d_0b_1x1", 64, 1)]
-        stages = [
-            conv("Conv2d_1a_3x3", 32, 3, strides=2, padding="valid", multiplier=2),
-            conv("Conv2d_2a_3x3", 32, 3, padding="valid"),
-            conv("Conv2d_2b_3x3", 64, 3),
-            Pooling2D("MaxPool_3a_3x3", ops.max_pool, strides=2, padding="valid"),
-            conv("Conv2d_3b_1x1", 80, 1, padding="valid"),
-            conv("Conv2d_4a_3x3", 192, 3, padding="valid"),
-            Pooling2D("MaxPool_5a_3x3", ops.max_pool, strides=2, padding="valid"),
-            Branches("Mixed_5b", [*branches(MIXED_5B), Scope("Branch_3", pool_branch)]),
-            repeat("Repeat"),
-            reduction("Mixed_6a", MIXED_6A),
-            repeat("Repeat_1"),
-            reduction("Mixed_7a", MIXED_7A),
-            repeat("Repeat_2"),
-            block("Block8", BLOCK8, scale=1.0, channels=2080, activation=None),
-            conv("Conv2d_7b_1x1", 1536, 1),
-        ]
+        if output_stride not in OUTPUT_STRIDES:
+            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}; got {output_stride!r}.")
+        batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
+        layers = _Layers(batch_norm, "same" if align_feature_maps else "valid", dtype)
+        stages = layers.stages(dilated=output_stride == 8)
         head = None
         if num_classes is not None:
-            head = Scope("Logits", [Dropout("Dropout"), Dense("Logits", num_classes, dtype=dtype, **regularizers)])
+            logits = Dense("Logits", num_classes, dtype=dtype, **REGULARIZERS)
+            head = Scope("Logits", [Dropout("Dropout"), logits])
         return stages, head
 
-    def name_end_points(self, stage, results):
+    @classmethod
+    def end_points(cls, stages: Sequence[SlimLayer]) -> list[tuple[str, ...]]:
         # Slim names the output of the second repetition, and not those of the other residual blocks
-        name = {"Repeat_1": "PreAuxLogits", "Repeat": None, "Repeat_2": None, "Block8": None}.get(
-            stage.name, stage.name
-        )
-        return results, {name: results} if name else {}
+        names = {"Repeat": (), "Repeat_1": ("PreAuxLogits",), "Repeat_2": (), "Block8": ()}
+        return [names.get(stage.name, (stage.name,)) for stage in stages]
 
-    def classify(self, end_points, training=False):
+    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
         flat = ops.squeeze(end_points["global_pool"], (1, 2))
-        pre_logits = self.head.Dropout(flat, training=training)
+        pre_logits = self.head.Dropout(flat, options=options)
         return self.head.Logits(pre_logits), {"PreLogitsFlatten": pre_logits}
+
+
+class _Layers:
+    """Makes the layers of Inception-ResNet V2.
+
+    Args:
+        batch_norm: arguments of every `BatchNorm`.
+        padding: of the layers that Slim pads where feature maps are aligned only: those of stride 2 and some of the
+            first ones.
+        dtype: policy of all layers.
+    """
+
+    def __init__(self, batch_norm: dict[str, Any], padding: str, dtype: Any) -> None:
+        self.batch_norm = batch_norm
+        self.padding = padding
+        self.conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", dtype=dtype, **REGULARIZERS)
+        self.residual = partial(Conv2D, use_bias=True, dtype=dtype, **REGULARIZERS)
+
+    def stages(self, dilated: bool) -> list[SlimLayer]:
+        """All before the global pooling; `dilated` keeps a stride of 8 and ends where Slim does then."""
+        conv, padding = self.conv, self.padding
+        pool_branch = [Pooling2D("AvgPool_0a_3x3", ops.average_pool), conv("Conv2d_0b_1x1", 64, 1)]
+        stages = [
+            conv("Conv2d_1a_3x3", 32, 3, strides=2, padding=padding, multiplier=2),
+            conv("Conv2d_2a_3x3", 32, 3, padding=padding),
+            conv("Conv2d_2b_3x3", 64, 3),
+            Pooling2D("MaxPool_3a_3x3", ops.max_pool, strides=2, padding=padding),
+            conv("Conv2d_3b_1x1", 80, 1, padding=padding),
+            conv("Conv2d_4a_3x3", 192, 3, padding=padding),
+            Pooling2D("MaxPool_5a_3x3", ops.max_pool, strides=2, padding=padding),
+            Branches("Mixed_5b", [*self.branches(MIXED_5B), Scope("Branch_3", pool_branch)]),
+            self.repeat("Repeat"),
+            self.reduction("Mixed_6a", MIXED_6A, strides=1 if dilated else 2),
+            self.repeat("Repeat_1", dilation_rate=2 if dilated else 1),
+        ]
+        if dilated:
+            return stages
+        return [
+            *stages,
+            self.reduction("Mixed_7a", MIXED_7A, strides=2),
+            self.repeat("Repeat_2"),
+            self.block("Block8", BLOCK8, scale=1.0, channels=2080, activation=None),
+            conv("Conv2d_7b_1x1", 1536, 1),
+        ]
+
+    def branches(self, table: Table, dilation_rate: int = 1, **last: Any) -> list[Scope]:
+        """The branches of a table; `last` are arguments of the convolution that ends each."""
+        conv = partial(self.conv, dilation_rate=dilation_rate)
+        rows = [[conv(*row) for row in rows[:-1]] + [conv(*rows[-1], **last)] for rows in table]
+        return [Scope(f"Branch_{i}", layers) for i, layers in enumerate(rows)]
+
+    def block(
+        self,
+        name: str,
+        table: Table,
+        scale: float,
+        channels: int,
+        activation: str | None = "relu",
+        dilation_rate: int = 1,
+    ) -> ResidualBlock:
+        branches = self.branches(table, dilation_rate, batch_norm={**self.batch_norm, "multiplier": scale})
+        return ResidualBlock(name, [*branches, self.residual("Conv2d_1x1", channels, 1)], scale, activation)
+
+    def repeat(self, scope: str, dilation_rate: int = 1) -> Scope:
+        name, table, times, scale, channels = REPEATS[scope]
+        names = [f"{name}_{i + 1}" for i in range(times)]
+        return Scope(scope, [self.block(n, table, scale, channels, dilation_rate=dilation_rate) for n in names])
+
+    def reduction(self, scope: str, table: Table, strides: int) -> Branches:
+        pool = Pooling2D("MaxPool_1a_3x3", ops.max_pool, strides=strides, padding=self.padding)
+        branches = self.branches(table, strides=strides, padding=self.padding)
+        return Branches(scope, [*branches, Scope(f"Branch_{len(table)}", [pool])])

@@ -1,23 +1,20 @@
 """Inception V2, after `nets/inception_v2.py` of TF-Slim; https://arxiv.org/abs/1502.03167."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
 
-from hubkeras.architectures.layers import (
-    BATCH_NORM_MOMENTUM,
-    Branches,
-    Conv2D,
-    Dense,
-    Dropout,
-    Pooling2D,
-    Scope,
-    SeparableConv2D,
-    l2_regularizer,
-)
-from hubkeras.architectures.network import SlimNetwork, validate_settings
+from hubkeras.architectures import scaling
+from hubkeras.architectures.convolutions import EPSILON, Conv2D, SeparableConv2D
+from hubkeras.architectures.layers import Branches, Dense, Dropout, Pooling2D, Scope, SlimLayer, Tensor, l2_regularizer
+from hubkeras.architectures.network import Paper, SlimNetwork, validate_settings
+from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,12 @@ class InceptionV2(SlimNetwork):
         weights: a Slim checkpoint in any form or a `.weights.h5` file of `hubkeras convert`; None for Slim's
             random initial weights.
         batch_norm_momentum: default of the call's argument of that name, in [0, 1].
+        batch_norm_scale: whether batch norm has a `gamma`, as in detection models.
+        batch_norm_epsilon: what batch norm adds to the variance.
+        final_endpoint: Slim's name of the last end point to compute, `Mixed_4e`; what follows, and the head, is left
+            out, whatever `num_classes` says.
+        endpoints: names of feature maps, `["stride_16", "Mixed_5c"]`; see `SlimNetwork`. The call then returns a dict
+            of these, and there is no head.
         name, dtype, trainable: as for every Keras layer.
 
     Raises:
@@ -77,40 +80,73 @@ class InceptionV2(SlimNetwork):
     """
 
     architecture = "inception_v2"
+    title = "Inception V2"
+    paper = Paper(
+        "Sergey Ioffe, Christian Szegedy",
+        "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+        2015,
+        "https://arxiv.org/abs/1502.03167",
+    )
     scope = "InceptionV2"
     default_image_size = 224
     minimum_image_size = 32
+    parity_bound = 5e-6  # Slim's own float32: 1.1e-6 with the weights of the golden figures
+    variations: Mapping[str, Any] = {**SlimNetwork.variations, "batch_norm_scale": False}
+    published_ends = ("Mixed_4e",)  # first stage of a Faster R-CNN
 
     def __init__(
         self,
-        depth_multiplier=1.0,
-        num_classes=1001,
-        weights=None,
-        batch_norm_momentum=BATCH_NORM_MOMENTUM,
-        dtype=None,
-        **kwargs,
-    ):
+        depth_multiplier: float = 1.0,
+        num_classes: int | None = 1001,
+        weights: Any = None,
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        dtype: Any = None,
+        *,
+        batch_norm_scale: bool = False,
+        batch_norm_epsilon: float = EPSILON,
+        final_endpoint: str | None = None,
+        endpoints: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             depth_multiplier=depth_multiplier,
             num_classes=num_classes,
             weights=weights,
             batch_norm_momentum=batch_norm_momentum,
             dtype=dtype,
+            batch_norm_scale=batch_norm_scale,
+            batch_norm_epsilon=batch_norm_epsilon,
+            final_endpoint=final_endpoint,
+            endpoints=endpoints,
             **kwargs,
         )
 
     @staticmethod
-    def scale(filters, depth_multiplier):
+    def scale(filters: int, depth_multiplier: float) -> int:
         """Filters of a convolution that has `filters` at a depth multiplier of 1."""
         return max(int(filters * depth_multiplier), MINIMUM_FILTERS)
 
     @classmethod
-    def create_layers(cls, *, depth_multiplier, num_classes, dtype=None):
+    def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        scaled = scaling.recognize(scaling.filters_of(shapes), cls.filters, cls.scale, published=(1.0,))
+        return {**scaled, **super().settings_from_shapes(shapes)}
+
+    @classmethod
+    def create_layers(
+        cls,
+        *,
+        depth_multiplier: float = 1.0,
+        num_classes: int | None = None,
+        batch_norm_scale: bool = False,
+        batch_norm_epsilon: float = EPSILON,
+        dtype: Any = None,
+    ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(depth_multiplier, num_classes)
 
         filters = partial(cls.scale, depth_multiplier=depth_multiplier)
         common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer(), "dtype": dtype}
-        conv = partial(Conv2D, batch_norm={}, activation="relu", **common)
+        batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
+        conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **common)
 
         stem_filters = filters(64)
         stages = [
@@ -139,13 +175,13 @@ class InceptionV2(SlimNetwork):
             head = Scope("Logits", [Dropout("Dropout_1b"), logits])
         return stages, head
 
-    def classify(self, end_points, training=False):
-        pre_logits = self.head.Dropout_1b(end_points["global_pool"], training=training)
+    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
+        pre_logits = self.head.Dropout_1b(end_points["global_pool"], options=options)
         logits = self.head.Conv2d_1c_1x1(ops.squeeze(pre_logits, (1, 2)))
         return logits, {"PreLogits": pre_logits}
 
 
-def mixed(module, filters, conv):
+def mixed(module: Mixed, filters: Callable[[int], int], conv: Callable[..., Conv2D]) -> Branches:
     """The layers of one row of `MODULES`.
 
     Args:

@@ -1,20 +1,19 @@
 """MobileNet V2, after `nets/mobilenet/mobilenet_v2.py` of TF-Slim; https://arxiv.org/abs/1801.04381."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
 
-from hubkeras.architectures.layers import (
-    BATCH_NORM_MOMENTUM,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Scope,
-    l2_regularizer,
-)
-from hubkeras.architectures.network import SlimNetwork, validate_settings
+from hubkeras.architectures import scaling
+from hubkeras.architectures.convolutions import EPSILON, Conv2D, DepthwiseConv2D
+from hubkeras.architectures.layers import Dense, Dropout, Scope, SlimLayer, Tensor, l2_regularizer
+from hubkeras.architectures.network import Paper, SlimNetwork, validate_settings
+from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
 
 # Table 2 of the paper: expansion, filters before the depth multiplier, repetitions, stride of the first.
 BOTTLENECKS = (
@@ -28,9 +27,13 @@ BOTTLENECKS = (
 )
 FIRST_FILTERS = 32
 LAST_FILTERS = 1280
+PUBLISHED_MULTIPLIERS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)
+FIRST_STRIDE = 2
+STRIDE = 32  # of the whole network
+OUTPUT_STRIDES = (8, 16, STRIDE)
 
 
-def make_divisible(value, divisor=8):
+def make_divisible(value: float, divisor: int = 8) -> int:
     """`value` rounded to a multiple of `divisor`, not below `divisor` nor below nine tenths of `value`.
 
     Source: `_make_divisible` of `nets/mobilenet/mobilenet.py`.
@@ -50,14 +53,14 @@ class ExpandedConv(Scope):
     and `output`.
     """
 
-    def __init__(self, name, layers, residual, **kwargs):
+    def __init__(self, name: str, layers: Sequence[SlimLayer], residual: bool, **kwargs: Any) -> None:
         super().__init__(name, layers, **kwargs)
         self.residual = residual
 
-    def call(self, inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, fold=True):
+    def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> dict[str, Tensor]:
         end_points, net = {}, inputs
         for layer in self.children():
-            net = layer(net, training=training, batch_norm_momentum=batch_norm_momentum, fold=fold)
+            net = layer(net, options=options)
             end_points[END_POINTS[layer.name]] = net
         if self.residual:
             end_points["output"] = net + inputs
@@ -81,6 +84,13 @@ class MobileNetV2(SlimNetwork):
         batch_norm_momentum: default of the call's argument of that name, in [0, 1].
         finegrain_classification_mode: whether multipliers below 1 leave the last convolution at 1280 filters, as in
             all published checkpoints. Slim's own default is False.
+        batch_norm_epsilon: what batch norm adds to the variance.
+        output_stride: 8 or 16 dilates convolutions in place of striding on, so that the last feature map is that many
+            times smaller than the image; 32 or None is the network as it was published.
+        final_endpoint: Slim's name of the last end point to compute, `layer_18`; what follows, and the head, is left
+            out, whatever `num_classes` says.
+        endpoints: names of feature maps, `["stride_16", "layer_15/expansion_output"]`; see `SlimNetwork`. The call then
+            returns a dict of these, and there is no head.
         name, dtype, trainable: as for every Keras layer.
 
     Raises:
@@ -89,57 +99,93 @@ class MobileNetV2(SlimNetwork):
     """
 
     architecture = "mobilenet_v2"
+    title = "MobileNet V2"
+    paper = Paper(
+        "Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
+        "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+        2018,
+        "https://arxiv.org/abs/1801.04381",
+    )
     scope = "MobilenetV2"
     default_image_size = 224
     minimum_image_size = 32
+    parity_bound = 5e-5  # Slim's own float32: 2.1e-5 with the weights of the golden figures
+    variations: Mapping[str, Any] = {**SlimNetwork.variations, "output_stride": None}
+    published_ends = ("layer_18",)  # the encoder of a DeepLab
     folds_for_inference = True
     every_layer_is_end_point = True
 
     def __init__(
         self,
-        depth_multiplier=1.0,
-        num_classes=1001,
-        weights=None,
-        batch_norm_momentum=BATCH_NORM_MOMENTUM,
-        finegrain_classification_mode=True,
-        dtype=None,
-        **kwargs,
-    ):
+        depth_multiplier: float = 1.0,
+        num_classes: int | None = 1001,
+        weights: Any = None,
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        finegrain_classification_mode: bool = True,
+        dtype: Any = None,
+        *,
+        batch_norm_epsilon: float = EPSILON,
+        output_stride: int | None = None,
+        final_endpoint: str | None = None,
+        endpoints: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             depth_multiplier=depth_multiplier,
             num_classes=num_classes,
-            finegrain_classification_mode=finegrain_classification_mode,
             weights=weights,
             batch_norm_momentum=batch_norm_momentum,
+            finegrain_classification_mode=finegrain_classification_mode,
             dtype=dtype,
+            batch_norm_epsilon=batch_norm_epsilon,
+            output_stride=None if output_stride == STRIDE else output_stride,
+            final_endpoint=final_endpoint,
+            endpoints=endpoints,
             **kwargs,
         )
 
     @staticmethod
-    def scale(filters, depth_multiplier):
+    def scale(filters: int, depth_multiplier: float) -> int:
         """Filters of a convolution that has `filters` at a depth multiplier of 1."""
         return make_divisible(filters * depth_multiplier)
 
     @classmethod
-    def create_layers(cls, *, depth_multiplier, num_classes, finegrain_classification_mode=True, dtype=None):
+    def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        modes = [{"finegrain_classification_mode": mode} for mode in (True, False)]
+        found = scaling.filters_of(shapes)
+        scaled = scaling.recognize(found, cls.filters, cls.scale, PUBLISHED_MULTIPLIERS, modes)
+        return {**scaled, **super().settings_from_shapes(shapes)}
+
+    @classmethod
+    def create_layers(
+        cls,
+        *,
+        depth_multiplier: float = 1.0,
+        num_classes: int | None = None,
+        finegrain_classification_mode: bool = True,
+        batch_norm_epsilon: float = EPSILON,
+        output_stride: int | None = None,
+        dtype: Any = None,
+    ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(depth_multiplier, num_classes)
+        if output_stride not in (None, *OUTPUT_STRIDES):
+            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}, or None; got {output_stride!r}.")
         common = {"dtype": dtype, "kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.09)}
-        normalized = {"batch_norm": {"scale": True}, **common}
+        normalized = {"batch_norm": {"scale": True, "epsilon": batch_norm_epsilon}, **common}
         linear = partial(Conv2D, regularizer=l2_regularizer(), **normalized)
         conv = partial(linear, activation="relu6")
         depthwise = partial(DepthwiseConv2D, "depthwise", 3, activation="relu6", **normalized)
 
         channels = cls.scale(FIRST_FILTERS, depth_multiplier)
-        stages = [conv("Conv", channels, 3, strides=2, multiplier=2)]
-        for expansion, width, repetitions, first_strides in BOTTLENECKS:
+        stages = [conv("Conv", channels, 3, strides=FIRST_STRIDE, multiplier=2)]
+        for expansion, width, strides, dilation_rate in dilated_rows(output_stride or STRIDE):
             filters = cls.scale(width, depth_multiplier)
-            for strides in (first_strides, *[1] * (repetitions - 1)):
-                layers = [depthwise(strides=strides), linear("project", filters, 1)]
-                if expansion > 1:
-                    layers.insert(0, conv("expand", make_divisible(channels * expansion), 1))
-                name = f"expanded_conv_{len(stages) - 1}" if len(stages) > 1 else "expanded_conv"
-                stages.append(ExpandedConv(name, layers, residual=strides == 1 and channels == filters))
-                channels = filters
+            layers = [depthwise(strides=strides, dilation_rate=dilation_rate), linear("project", filters, 1)]
+            if expansion > 1:
+                layers.insert(0, conv("expand", make_divisible(channels * expansion), 1))
+            name = f"expanded_conv_{len(stages) - 1}" if len(stages) > 1 else "expanded_conv"
+            stages.append(ExpandedConv(name, layers, residual=strides == 1 and channels == filters))
+            channels = filters
         keep_last = finegrain_classification_mode and depth_multiplier < 1
         stages.append(conv("Conv_1", cls.scale(LAST_FILTERS, 1 if keep_last else depth_multiplier), 1))
 
@@ -149,13 +195,41 @@ class MobileNetV2(SlimNetwork):
             head = Scope("Logits", [Dropout("Dropout"), logits])
         return stages, head
 
-    def name_end_points(self, stage, results):
-        name = f"layer_{self.stage_names.index(stage.name) + 1}"
+    @classmethod
+    def end_points(cls, stages: Sequence[SlimLayer]) -> list[tuple[str, ...]]:
+        names = []
+        for number, stage in enumerate(stages, start=1):
+            inner = stage.children() if isinstance(stage, ExpandedConv) else []
+            names.append((f"layer_{number}", *(f"layer_{number}/{END_POINTS[layer.name]}" for layer in inner)))
+        return names
+
+    def name_end_points(self, stage: SlimLayer, results: Any) -> tuple[Tensor, dict[str, Tensor]]:
         if not isinstance(stage, ExpandedConv):
-            return results, {name: results}
+            return super().name_end_points(stage, results)
+        (name, *_) = self._end_points[stage.name]
         inner = {f"{name}/{key}": value for key, value in results.items()}
         return results["output"], {name: results["output"], **inner}
 
-    def classify(self, end_points, training=False):
-        dropped = self.head.Dropout(ops.squeeze(end_points["global_pool"], (1, 2)), training=training)
+    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
+        dropped = self.head.Dropout(ops.squeeze(end_points["global_pool"], (1, 2)), options=options)
         return self.head.Conv2d_1c_1x1(dropped), {}
+
+
+def dilated_rows(output_stride: int) -> list[tuple[int, int, int, int]]:
+    """Expansion, filters at a multiplier of 1, strides and dilation rate of each block.
+
+    Once the blocks so far have `output_stride`, the next ones do not stride; the dilation rate of the blocks after such
+    a one is larger by its stride.
+
+    Source: `mobilenet_base` of `nets/mobilenet/mobilenet.py`.
+    """
+    rows, stride, rate = [], FIRST_STRIDE, 1
+    for expansion, width, repetitions, first_strides in BOTTLENECKS:
+        for strides in (first_strides, *[1] * (repetitions - 1)):
+            if stride == output_stride:
+                rows.append((expansion, width, 1, rate))
+                rate *= strides
+            else:
+                rows.append((expansion, width, strides, 1))
+                stride *= strides
+    return rows

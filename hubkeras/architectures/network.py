@@ -1,7 +1,26 @@
 """What the three networks share: input checks, the loop over stages, the head, configuration."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import keras
 from keras import ops
+
+from hubkeras.architectures import endpoints as end_points_of_networks
+from hubkeras.architectures.convolutions import EPSILON
+from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor
+from hubkeras.architectures.options import CallOptions
+
+
+class Paper(NamedTuple):
+    """Where a network was published."""
+
+    authors: str
+    title: str
+    year: int
+    address: str
 
 
 class SlimNetwork(keras.Model):
@@ -11,42 +30,63 @@ class SlimNetwork(keras.Model):
 
     Attributes:
         architecture: Slim's name of the network, that of its source file.
+        title: its name for people.
+        paper: where it was published.
         scope: Slim's root scope, the first part of every variable's name.
         default_image_size: height and width that the published checkpoints were trained with, in pixels.
         minimum_image_size: smallest height and width that the network accepts, in pixels.
-        num_features: channels of the pooled features.
-        num_classes: number of logits, or None where there is no head.
+        parity_bound: largest relative error of the outputs in float32 against Slim's graph in float64 that counts as
+            equal; Slim's own float32 is off by a fifth to a half of it.
+        variations: settings that most networks leave at Slim's defaults, and these.
+        published_ends: end points at which published checkpoints of larger models end this network.
         folds_for_inference: whether folding batch norm into the convolutions at each call makes inference faster. Only
             in MobileNet V2, which does little else; the Inceptions have many weights for that.
         every_layer_is_end_point: whether the outputs of nearly all layers are end points.
+        num_features: channels of the pooled features.
+        num_classes: number of logits, or None where there is no head.
+        endpoints: names of the feature maps that the network returns, or None where it returns logits or features.
     """
 
-    architecture = None
-    scope = None
-    default_image_size = None
-    minimum_image_size = None
+    architecture: str
+    title: str
+    paper: Paper
+    scope: str
+    default_image_size: int
+    minimum_image_size: int
+    parity_bound: float
+    variations: Mapping[str, Any] = {"batch_norm_epsilon": EPSILON, "final_endpoint": None, "endpoints": None}
+    published_ends: tuple[str, ...] = ()
     folds_for_inference = False
     every_layer_is_end_point = False
 
-    def __init__(self, *, batch_norm_momentum, weights, dtype, name=None, **kwargs):
+    def __init__(
+        self,
+        *,
+        batch_norm_momentum: float,
+        weights: Any,
+        dtype: Any,
+        name: str | None = None,
+        trainable: bool = True,
+        initialize: bool | None = None,
+        **settings: Any,
+    ) -> None:
         """Builds the network; see the subclasses for the public arguments.
 
         Args:
-            kwargs: the subclass' settings, which go to `create_layers`, `trainable`, and `initialize`: False spares the
-                time of random weights where others follow, and leaves zeros.
+            initialize: False spares the time of random weights where others follow, and leaves zeros.
+            settings: the subclass' own, and `final_endpoint` and `endpoints`.
         """
-        initialize = kwargs.pop("initialize", weights is None)
-        super().__init__(name=name or self.scope, autocast=False, dtype=dtype, trainable=kwargs.pop("trainable", True))
-        for setting, value in kwargs.items():
-            setattr(self, setting, value)
-        self.setting_names = list(kwargs)
+        super().__init__(name=name or self.scope, autocast=False, dtype=dtype, trainable=trainable)
         self.batch_norm_momentum = batch_norm_momentum
-        stages, head = self.create_layers(dtype=self.dtype_policy, **kwargs)
+        stages, head = self._choose_layers(settings)
+        for setting, value in settings.items():
+            setattr(self, setting, tuple(value) if isinstance(value, list) else value)
+        self.setting_names = list(settings)
         for layer in stages:
             setattr(self, layer.name, layer)
         self.stage_names = [layer.name for layer in stages]
         self.head = head
-        if not initialize:
+        if not (weights is None if initialize is None else initialize):
             for layer in self._flatten_layers(include_self=False):
                 if hasattr(layer, "kernel_initializer"):
                     layer.kernel_initializer = "zeros"
@@ -56,8 +96,26 @@ class SlimNetwork(keras.Model):
 
             load_weights(self, weights)
 
+    def _choose_layers(self, settings: dict[str, Any]) -> tuple[list[SlimLayer], Scope | None]:
+        """The layers that the settings ask for; where these end before the head, `num_classes` becomes None."""
+        own = {name: value for name, value in settings.items() if name not in ("final_endpoint", "endpoints")}
+        stages, head = self.create_layers(dtype=self.dtype_policy, **own)
+        names, final, endpoints = self.end_points(stages), settings["final_endpoint"], settings["endpoints"]
+        count = len(stages) if final is None else end_points_of_networks.stages_until(final, names)
+        resolved = {}
+        if endpoints is not None:
+            resolved = end_points_of_networks.resolve(endpoints, stages[:count], names[:count], self.scope, final)
+            count = max(end_points_of_networks.stages_until(inner, names) for inner in resolved.values())
+        if count < len(stages) or endpoints is not None:
+            head, settings["num_classes"] = None, None
+        self._chosen = resolved
+        self._end_points = {stage.name: own for stage, own in zip(stages[:count], names, strict=False)}
+        self._strides = end_points_of_networks.last_of_strides(stages[:count], names[:count])
+        self.left_out = tuple(stage.name for stage in stages[count:])
+        return stages[:count], head
+
     @classmethod
-    def create_layers(cls, *, dtype=None, **settings):
+    def create_layers(cls, *, dtype: Any = None, **settings: Any) -> tuple[list[SlimLayer], Scope | None]:
         """The layers of a network of these settings, not built yet.
 
         Returns:
@@ -67,17 +125,49 @@ class SlimNetwork(keras.Model):
         raise NotImplementedError
 
     @classmethod
-    def filters(cls, **settings):
+    def end_points(cls, stages: Sequence[SlimLayer]) -> list[tuple[str, ...]]:
+        """Slim's end points of each stage, the stage's output first; none where Slim names none."""
+        return [(stage.name,) for stage in stages]
+
+    @classmethod
+    def filters(cls, **settings: Any) -> dict[str, int]:
         """Filters of each convolution before the head by its scope, `{"Conv2d_2c_3x3": 192, ...}`."""
         stages, _ = cls.create_layers(num_classes=None, **settings)
         layers = (pair for stage in stages for pair in stage.walk(""))
         return {scope[1:]: layer.filters for scope, layer in layers if hasattr(layer, "filters")}
 
-    def stages(self):
+    @classmethod
+    def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        """The network's arguments that the shapes of its variables tell.
+
+        Args:
+            shapes: of the variables by their names below the root scope; there may be other tensors among them.
+
+        Returns:
+            `num_classes`, None where there is no head, and those of `variations` that differ from Slim's default.
+        """
+        heads = [s for name, s in shapes.items() if name.startswith("Logits/") and name.endswith("/biases") and s]
+        settings: dict[str, Any] = {"num_classes": int(heads[0][0]) if heads else None}
+        if "batch_norm_scale" in cls.variations and any(name.endswith("/BatchNorm/gamma") for name in shapes):
+            settings["batch_norm_scale"] = True
+        stages, _ = cls.create_layers(num_classes=None)
+        present = [stage.name in {name.split("/")[0] for name in shapes} for stage in stages]
+        names = cls.end_points(stages)
+        for end in cls.published_ends:
+            count = end_points_of_networks.stages_until(end, names)
+            if not heads and present[count - 1] and not any(present[count:]):
+                settings["final_endpoint"] = end
+        return settings
+
+    def stages(self) -> list[SlimLayer]:
         """The layers before the global pooling, in order."""
         return [getattr(self, name) for name in self.stage_names]
 
-    def build(self, input_shape):
+    def stride_endpoints(self) -> list[str]:
+        """Names of the feature maps of each stride, for the argument `endpoints`: `["stride_4", ..., "stride_32"]`."""
+        return list(self._strides)
+
+    def build(self, input_shape: Shape) -> None:
         for layer in self.stages():
             layer.build(input_shape)
             input_shape = (None, None, None, layer.output_channels)
@@ -86,7 +176,7 @@ class SlimNetwork(keras.Model):
             self.head.build(input_shape)
         self.built = True
 
-    def slim_variables(self):
+    def slim_variables(self) -> dict[str, keras.Variable]:
         """All variables by their names in a Slim checkpoint, `{"InceptionV2/Conv2d_2b_1x1/weights": variable, ...}`."""
         layers = self.stages() + ([] if self.head is None else [self.head])
         return {
@@ -96,7 +186,7 @@ class SlimNetwork(keras.Model):
             for variable in inner.own_variables()
         }
 
-    def check_images(self, images):
+    def check_images(self, images: Tensor) -> None:
         """Raises ValueError unless images are `[batch, height, width, 3]` and, where known, large enough."""
         shape, minimum = tuple(images.shape), self.minimum_image_size
         if len(shape) != 4 or shape[3] != 3:
@@ -106,12 +196,20 @@ class SlimNetwork(keras.Model):
                 f"{self.name} expects images of at least {minimum} x {minimum} pixels; got {shape[1]} x {shape[2]}."
             )
 
-    def outputs(self, images, training=False, batch_norm_momentum=None, fold=None, include_head=True):
+    def outputs(
+        self,
+        images: Tensor,
+        training: bool = False,
+        batch_norm_momentum: Any = None,
+        fold: bool | None = None,
+        include_head: bool = True,
+        statistics: str = "average",
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """All that the network computes.
 
         Args:
             images: float `[batch, height, width, 3]`, RGB in [0, 1].
-            training: whether batch norm uses the batch's statistics and updates its moving averages.
+            training, statistics: see `CallOptions`.
             batch_norm_momentum: float or scalar tensor; the constructor's by default.
             fold: whether inference folds batch norm into the convolutions, `folds_for_inference` by default; `False`
                 computes in Slim's own order, operation by operation.
@@ -122,62 +220,105 @@ class SlimNetwork(keras.Model):
             without a head the features, and Slim's end points, `<Scope>/<end point>`.
         """
         self.check_images(images)
-        if fold is None:
-            fold = self.folds_for_inference
-        if batch_norm_momentum is None:
-            batch_norm_momentum = self.batch_norm_momentum
+        options = CallOptions(
+            training=bool(training),
+            batch_norm_momentum=self.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum,
+            statistics=statistics,
+            fold=self.folds_for_inference if fold is None else fold,
+        )
         # the networks' own range is [-1, 1]; the first convolution doubles this
         net = ops.cast(images, self.compute_dtype) - 0.5
         end_points = {}
         for stage in self.stages():
-            results = stage(net, training=training, batch_norm_momentum=batch_norm_momentum, fold=fold)
-            net, named = self.name_end_points(stage, results)
+            net, named = self.name_end_points(stage, stage(net, options=options))
             end_points.update(named)
         end_points["global_pool"] = ops.mean(net, axis=(1, 2), keepdims=True)
         default = features = ops.squeeze(end_points["global_pool"], (1, 2))
         if include_head and self.head is not None:
-            default, named = self.classify(end_points, training)
+            default, named = self.classify(end_points, options)
             end_points.update(named, Logits=default, Predictions=ops.softmax(default))
         return features, {"default": default, **{f"{self.scope}/{name}": x for name, x in end_points.items()}}
 
-    def name_end_points(self, stage, results):
-        """The tensor for the next stage, and the stage's end points; by default one, under the stage's name."""
-        return results, {stage.name: results}
+    def feature_maps(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of what `outputs` returns, the feature maps that the network was built for, by the names of `endpoints`."""
+        return {name: outputs[f"{self.scope}/{inner}"] for name, inner in self._chosen.items()}
 
-    def classify(self, end_points, training=False):
+    def name_end_points(self, stage: SlimLayer, results: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The tensor for the next stage, and the stage's end points by their names below the root scope."""
+        return results, dict.fromkeys(self._end_points[stage.name], results)
+
+    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits `[batch, num_classes]` from the end points so far, and the end points of the head."""
         raise NotImplementedError
 
-    def call(self, inputs, training=False, batch_norm_momentum=None, return_endpoints=False):
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool = False,
+        batch_norm_momentum: Any = None,
+        return_endpoints: bool = False,
+    ) -> Tensor | dict[str, Tensor]:
         # end points are for looking inside: in Slim's order of operations they agree with Slim's most closely
         _, outputs = self.outputs(inputs, training, batch_norm_momentum, fold=False if return_endpoints else None)
-        return outputs if return_endpoints else outputs["default"]
+        if return_endpoints:
+            return outputs
+        return outputs["default"] if self.endpoints is None else self.feature_maps(outputs)
 
-    def copy(self, dtype):
-        """A network of the same settings and weights, all of it trainable, that computes in `dtype`."""
-        copy = type(self)(**self.settings(), dtype=dtype, initialize=False)
+    def copy(self, dtype: Any = None, **changes: Any) -> SlimNetwork:
+        """A network of the same settings and weights but for `changes`, all of it trainable.
+
+        Args:
+            dtype: that it computes in; this network's by default.
+            changes: settings that need no other variables than this network has: `endpoints`, `output_stride`, ...
+        """
+        settings = {**self.settings(), **changes}
+        copy = type(self)(**settings, dtype=dtype or self.dtype_policy, initialize=False)
         variables = self.slim_variables()
         for name, variable in copy.slim_variables().items():
             variable.assign(variables[name])
         return copy
 
-    def frozen(self):
-        """A copy for inference alone: constants in place of variables, batch norm folded into the convolutions."""
-        copy = self.copy("float32")
-        for layer in [*copy.stages(), *([] if copy.head is None else [copy.head])]:
-            layer.freeze()
-        return copy
+    def frozen(self) -> FrozenNetwork:
+        """This network with constants in place of variables, and batch norm folded into the convolutions."""
+        return FrozenNetwork(self)
 
-    def settings(self):
-        """The arguments that give another network of the same variables: `{"num_classes": 1001, ...}`."""
-        return {name: getattr(self, name) for name in self.setting_names}
+    def settings(self) -> dict[str, Any]:
+        """The arguments that give another network of the same variables and outputs: `{"num_classes": 1001, ...}`.
 
-    def get_config(self):
+        Those of `variations` are left out where they are Slim's defaults.
+        """
+        values = {name: getattr(self, name) for name in self.setting_names}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        missing = object()
+        return {name: value for name, value in values.items() if value != self.variations.get(name, missing)}
+
+    def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "batch_norm_momentum": self.batch_norm_momentum}
         return {**config, "dtype": keras.dtype_policies.serialize(self.dtype_policy), **self.settings()}
 
 
-def validate_settings(depth_multiplier=1.0, num_classes=None):
+class FrozenNetwork:
+    """The computation of a network without its variables, for inference alone: it is no `SlimNetwork`.
+
+    Args:
+        network: it is not changed, and later changes of it do not matter.
+    """
+
+    def __init__(self, network: SlimNetwork) -> None:
+        self._network = network.copy("float32")
+        for layer in [*self._network.stages(), *([] if self._network.head is None else [self._network.head])]:
+            layer.freeze()
+
+    def outputs(self, images: Tensor, include_head: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `SlimNetwork.outputs`, in inference."""
+        return self._network.outputs(images, include_head=include_head)
+
+    def __call__(self, images: Tensor) -> Tensor | dict[str, Tensor]:
+        """As the network's own call, in inference."""
+        return self._network(images)
+
+
+def validate_settings(depth_multiplier: float = 1.0, num_classes: int | None = None) -> None:
     """Raises ValueError unless the multiplier is positive and the classes None or a positive integer."""
     if not depth_multiplier > 0:
         raise ValueError(f"depth_multiplier must be above 0; got {depth_multiplier!r}.")

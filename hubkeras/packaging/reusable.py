@@ -9,7 +9,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from hubkeras.architectures.layers import BATCH_NORM_MOMENTUM
+from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
 from hubkeras.common.errors import Error
 
 # the functions hold no Python control flow over tensors, which autograph would look for
@@ -142,7 +142,7 @@ def reusable_module(network, task, image_size=None, assets=None):
         return plain(network_outputs(images, fold=True)[0])
 
     def train_endpoints(images, batch_norm_momentum):
-        outputs, batch_statistics = network_outputs(images, training=True, batch_norm_momentum=0)
+        outputs, batch_statistics = network_outputs(images, training=True, statistics="store")
         update_statistics(batch_statistics, batch_norm_momentum)
         return outputs
 

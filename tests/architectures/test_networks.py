@@ -7,7 +7,9 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.architectures import NETWORKS
-from hubkeras.converters.verifying import BOUNDS
+from hubkeras.architectures.convolutions import BatchNorm
+from hubkeras.architectures.options import CallOptions
+from hubkeras.converters import write_slim_checkpoint
 from tests import slim
 from tests.slim import relative_error
 
@@ -35,7 +37,7 @@ def test_variables_are_those_of_slim_bit_by_bit(name, golden, network):
 def test_inference_agrees_with_slim_in_float64(name, golden, network):
     golden = golden(name)
     features, outputs = tf.function(network(name).outputs)(golden.images)
-    bound = BOUNDS[golden.config["arch"]]
+    bound = network(name).parity_bound
     assert relative_error(outputs["default"], golden["logits64"]) < bound
     assert relative_error(features, golden["features64"]) < bound
 
@@ -145,15 +147,36 @@ def test_initial_batch_norm_and_biases(untrained):
             assert start is None or (variable.numpy() == start).all(), name
 
 
+IMAGES_BY_HAND = np.array([1.0, 2.0, 3.0, 6.0], np.float32).reshape(2, 2, 1, 1)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
 def test_batch_norm_by_hand(momentum):
-    layer = hubkeras.architectures.layers.BatchNorm(scale=True)
-    images = np.array([1.0, 2.0, 3.0, 6.0], np.float32).reshape(2, 2, 1, 1)
-    outputs = layer(images, training=True, batch_norm_momentum=tf.constant(momentum))
+    layer, images = BatchNorm(scale=True), IMAGES_BY_HAND
+    outputs = layer(images, options=CallOptions(training=True, batch_norm_momentum=tf.constant(momentum)))
     # mean 3, biased variance 3.5, unbiased 14 / 3
     np.testing.assert_allclose(outputs, (images - 3) / np.sqrt(3.5 + 0.001), rtol=1e-5)
     assert layer.moving_mean.numpy() == pytest.approx(3 * (1 - momentum), abs=1e-6)
     assert layer.moving_variance.numpy() == pytest.approx(momentum + 14 / 3 * (1 - momentum), rel=1e-6)
+
+
+def test_batch_norm_stores_what_its_caller_averages():
+    layer = BatchNorm(epsilon=0.5)
+    outputs = layer(IMAGES_BY_HAND, options=CallOptions(training=True, statistics="store", batch_norm_momentum=0.9))
+    np.testing.assert_allclose(outputs, (IMAGES_BY_HAND - 3) / np.sqrt(3.5 + 0.5), rtol=1e-5)
+    assert layer.moving_mean.numpy() == pytest.approx(3)
+    assert layer.moving_variance.numpy() == pytest.approx(14 / 3)
+    with pytest.raises(ValueError, match="statistics must be one of average, store; got 'stored'"):
+        CallOptions(statistics="stored")
+
+
+def test_a_frozen_network_is_no_network(network, tmp_path):
+    frozen = network("mobilenet_v2_0.35_96").frozen()
+    with pytest.raises(hubkeras.Error, match=r"written of a network with its variables .* got a FrozenNetwork"):
+        write_slim_checkpoint(frozen, tmp_path / "model.ckpt")
+    with pytest.raises(hubkeras.Error, match="got a FrozenNetwork"):
+        hubkeras.export(frozen, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,7 +7,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.converters.verifying import BOUNDS, reference_outputs, relative_error, sample_images
+from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
 from tests.benchmarks import measuring
 from tests.conftest import DIGITS, SMALL
 
@@ -37,7 +37,7 @@ def test_frozen_has_the_numbers_of_the_network(frozen, network, architecture):
     source = network(SMALL[architecture])
     images = sample_images(source.minimum_image_size + 16)
     _, module = frozen(architecture)
-    bound = BOUNDS[architecture]
+    bound = source.parity_bound
     logits = reference_outputs(source, images, "classification")
     features = reference_outputs(source, images, "feature_vector")
     images = tf.constant(images)
@@ -131,7 +131,7 @@ def test_tf1_restores_runs_and_saves(exported, network, tmp_path):
         saver, signature = loaded.saver_def, loaded.signature_def["serving_default"]
         logits = session.run(signature.outputs["logits"].name, {signature.inputs["inputs"].name: images})
         prefix = session.run(saver.save_tensor_name, {saver.filename_tensor_name: str(tmp_path / "saved")})
-    assert relative_error(logits, reference_outputs(source, images, "classification")) <= BOUNDS["mobilenet_v2"]
+    assert relative_error(logits, reference_outputs(source, images, "classification")) <= source.parity_bound
     written = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     again = tf.train.load_checkpoint(prefix.decode())
     shapes = again.get_variable_to_shape_map()
