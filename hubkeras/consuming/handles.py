@@ -6,12 +6,10 @@ import pathlib
 import re
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
-from hubkeras.consuming import cache
+from hubkeras.consuming import cache, downloads
 
 _URL = re.compile(r"^https?://")
 _PUBLISHED = re.compile(r"^google/")  # a handle of tfhub.dev without its host
@@ -47,8 +45,7 @@ def resolve(handle):
     if _HUB.match(handle):
         return _resolve_hub(handle)
     if _URL.match(handle):
-        with tempfile.TemporaryDirectory(prefix="hubkeras-") as scratch:
-            return _unpack(_fetch(handle, os.path.join(scratch, "model.tar.gz")), handle)
+        return _unpack(downloads.fetch(handle), handle)
     raise Error(
         f"{handle} does not exist; expected a SavedModel folder, a .tar.gz of one, an http(s) URL, or a tfhub.dev or "
         "Kaggle handle."
@@ -67,15 +64,6 @@ def _resolve_hub(handle):
         return tensorflow_hub.resolve(handle)
     except Exception as error:  # urllib's, TensorFlow's or kagglehub's, as the handle may be
         raise Error(f"{handle} cannot be fetched: {str(error).splitlines()[0]}") from error
-
-
-def _fetch(url, path):
-    try:
-        with urllib.request.urlopen(url) as response, open(path, "wb") as file:
-            shutil.copyfileobj(response, file)
-    except (urllib.error.URLError, OSError) as error:
-        raise Error(f"{url} cannot be fetched: {error}.") from error
-    return path
 
 
 def _unpack(archive, handle):
