@@ -37,7 +37,7 @@ def inspect(source):
                 "name": name,
                 "shape": list(checkpoint.shapes[name]),
                 "dtype": checkpoint.dtypes[name],
-                "use": kind_of(name, inner.get(name), found) or "network",
+                "use": checkpoint.kinds.get(name) or kind_of(name, inner.get(name), found) or "network",
             }
             for name in names
         ]

@@ -58,6 +58,7 @@ def match(checkpoint):
     else:
         settings = network.settings_from_shapes({name: checkpoint.shapes[tensor] for name, tensor in tensors.items()})
         sizes = [size for name in checkpoint.names for size in _IMAGE_SIZE.findall(name)]
+        sizes += [checkpoint.image_size] if checkpoint.image_size else []
         image_size = int(sizes[-1]) if sizes else network.default_image_size
     auxiliary = any(name.startswith(_AUXILIARY) for name in tensors)
     return Match(network, settings, image_size, prefix, tensors, auxiliary, bool(sizes))

@@ -93,6 +93,7 @@ def plan(checkpoint, found, variables, weights="ema"):
         ignored,
         "ema" if shadows else "raw",
     )
+    report.notes.extend(checkpoint.notes)
     if weights == "ema" and not shadows:
         report.notes.append(
             "The checkpoint has no exponential moving averages of the weights; the raw weights were used."
@@ -118,7 +119,7 @@ def _account(checkpoint, found, used):
         if tensor in used:
             continue
         inner = inner_names.get(tensor)
-        kind = kind_of(tensor, inner, found)
+        kind = checkpoint.kinds.get(tensor) or kind_of(tensor, inner, found)
         if kind is None:
             unknown.append(tensor)
         else:

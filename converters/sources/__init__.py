@@ -12,6 +12,7 @@ import h5py
 from hubkeras.common import archives
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_weights import H5_ATTRIBUTE, open_h5
+from hubkeras.converters.sources.pytorch_models import is_pytorch, open_pytorch
 from hubkeras.converters.sources.tensorflow_checkpoints import V2_FILE, only_checkpoint, open_tensorflow, prefix_of
 
 __all__ = ["ACCEPTED", "H5_ATTRIBUTE", "Checkpoint", "open_checkpoint"]
@@ -28,18 +29,14 @@ def open_checkpoint(source):
         hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
     """
     path = pathlib.Path(source)
-    if path.is_file() and not V2_FILE.match(path.name) and _is_archive(path):
-        with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
-            prefix = _unpack(path, pathlib.Path(folder))
-            yield open_tensorflow(prefix, path, files=[path])
-    elif path.is_file() and h5py.is_hdf5(path):
-        with open_h5(path) as checkpoint:
-            yield checkpoint
-    else:
-        yield open_tensorflow(prefix_of(path), path)
+    opener = next(open_form for recognise, open_form in _FORMS if recognise(path))
+    with opener(path) as checkpoint:
+        yield checkpoint
 
 
 def _is_archive(path):
+    if not path.is_file() or V2_FILE.match(path.name):
+        return False
     try:
         return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tarfile.is_tarfile(path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
@@ -57,3 +54,24 @@ def _unpack(archive, folder):
 
     archives.unpack(archive, folder, select)
     return folder / prefix
+
+
+@contextlib.contextmanager
+def _open_archive(path):
+    with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+        prefix = _unpack(path, pathlib.Path(folder))
+        yield open_tensorflow(prefix, path, files=[path])
+
+
+@contextlib.contextmanager
+def _open_tensorflow(path):
+    yield open_tensorflow(prefix_of(path), path)
+
+
+# how each form is recognised and opened; the first that fits
+_FORMS = (
+    (_is_archive, _open_archive),
+    (lambda path: path.is_file() and h5py.is_hdf5(path), open_h5),
+    (is_pytorch, open_pytorch),
+    (lambda path: True, _open_tensorflow),
+)

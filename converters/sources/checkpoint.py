@@ -31,15 +31,33 @@ class Checkpoint:
         dtypes: `{name: dtype name}`, such as `float32`.
         names: of the source and of the checkpoint within it, which may tell the image size.
         attributes: what `hubkeras convert` wrote beside the tensors, or an empty dict.
+        image_size: height and width in pixels that a foreign file says it was trained with, or None.
+        kinds: `{name: kind}` of tensors that are known not to be the network's.
+        notes: sentences about the file that the user should read.
     """
 
-    def __init__(self, path, files, shapes, dtypes, read, names=(), attributes=None):
+    def __init__(
+        self,
+        path,
+        files,
+        shapes,
+        dtypes,
+        read,
+        names=(),
+        attributes=None,
+        image_size=None,
+        kinds=None,
+        notes=(),
+    ):
         self.path = path
         self.names = names
         self.files = files
         self.shapes = shapes
         self.dtypes = dtypes
         self.attributes = attributes or {}
+        self.image_size = image_size
+        self.kinds = kinds or {}
+        self.notes = list(notes)
         self._read = read
 
     def read(self, name):

@@ -1,0 +1,81 @@
+"""Hugging Face's names of MobileNet V2 (`transformers`, `models/mobilenet_v2/modeling_mobilenet_v2.py`)."""
+
+import functools
+import re
+from typing import Any
+
+from hubkeras.architectures import MobileNetV2
+from hubkeras.common.errors import Error
+from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table
+
+BASE = "mobilenet_v2."  # before the names where there is a head
+MARKER = "conv_stem.first_conv.convolution.weight"
+HEAD = "classifier."
+SEGMENTATION_HEAD = "segmentation_head."
+_UNUSED = BASE + "conv_1x1."  # made for every model, and never trained nor called in one that segments
+_SEGMENTS = (
+    "It is a segmentation network: its last convolution (conv_1x1) is neither trained nor used there, so that the "
+    "network ends at layer_18."
+)
+_PARTS = {"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"}
+_BLOCK = re.compile(r"expanded_conv(?:_(\d+))?/(\w+)")
+# what TF-Slim's network is, where a config.json has the key
+MODEL_TYPE = "mobilenet_v2"
+_CONFIG = {
+    "num_channels": 3,
+    "depth_divisible_by": 8,
+    "min_depth": 8,
+    "expand_ratio": 6,
+    "first_layer_is_expansion": True,
+    "hidden_act": "relu6",
+    "tf_padding": True,
+    "layer_norm_eps": 0.001,
+}
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Checks that a `config.json` is of TF-Slim's network.
+
+    Raises:
+        hubkeras.Error: it is of another one, or of settings under which the same weights give other numbers.
+    """
+    kind = config.get("model_type")
+    if kind not in (None, MODEL_TYPE):
+        raise Error(f"the model is a {kind}; of Hugging Face's models hubkeras reads {MODEL_TYPE}.")
+    for key, expected in _CONFIG.items():
+        if kind and config.get(key, expected) != expected:
+            raise Error(
+                f"{key} is {config[key]!r}, where TF-Slim's network has {expected!r}; its numbers would differ."
+            )
+
+
+def module_of(scope: str) -> str:
+    """The module of a Slim scope, as a classification model has it.
+
+    `transformers` counts the blocks from the second on; the first is a part of the stem.
+    """
+    if scope == "Logits/Conv2d_1c_1x1":
+        return "classifier"
+    if match := _BLOCK.fullmatch(scope):
+        number, part = match[1], _PARTS[match[2]]
+        return f"{BASE}layer.{int(number) - 1}.{part}" if number else f"{BASE}conv_stem.{part}"
+    return BASE + {"Conv": "conv_stem.first_conv", "Conv_1": "conv_1x1"}[scope]
+
+
+@functools.cache
+def table() -> dict[str, Tensor]:
+    """`{name in a classification model: Tensor}`; a model without a head has its names without `BASE`."""
+    return pytorch_table(MobileNetV2, module_of, "convolution", "normalization")
+
+
+def names_of(names: set[str]) -> Names:
+    """What the names of a state dict of MobileNet V2 are: a base, a classification or a segmentation model."""
+    prefix = BASE if BASE + MARKER in names else ""
+    known = {name if name.startswith(HEAD) else prefix + name.removeprefix(BASE): to for name, to in table().items()}
+    ignored = {name: "segmentation head" for name in names if name.startswith(SEGMENTATION_HEAD)}
+    segments = bool(ignored)
+    if segments:
+        ignored |= {name: "conv_1x1, not trained" for name in names if name.startswith(_UNUSED)}
+    tensors = {name: known[name] for name in names & known.keys() - ignored.keys()}
+    unknown = frozenset(names - tensors.keys() - ignored.keys())
+    return Names("Hugging Face's MobileNet V2", tensors, ignored, unknown, (_SEGMENTS,) if segments else ())

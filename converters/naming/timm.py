@@ -1,0 +1,54 @@
+"""timm's names of Inception-ResNet V2 (`timm/models/inception_resnet_v2.py`), which are Cadene's but for the head."""
+
+import functools
+import re
+
+from hubkeras.architectures import InceptionResNetV2
+from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table, scoped_layers
+
+MARKERS = ("conv2d_1a.conv.weight", "mixed_5b.branch1.1.conv.weight", "block8.conv2d.weight")
+HEAD = "classif."
+CADENE_HEAD = "last_linear."
+_BLOCK = re.compile(r"(?:block\d+_)(\d+)")
+
+
+def module_of(scope: str) -> str:
+    """The module of a Slim scope: lower case, blocks counted from 0, and in a branch the number of the layer.
+
+    `Repeat/block35_2/Branch_1/Conv2d_0b_3x3` is `repeat.1.branch1.1`.
+    """
+    if scope == "Logits/Logits":
+        return HEAD.rstrip(".")
+    parts = []
+    for part in scope.split("/"):
+        if part.startswith("Branch_"):
+            branch = scope[: scope.index(part) + len(part)]
+            return ".".join([*parts, f"branch{part[-1]}", *_position(scope, branch)])
+        block = _BLOCK.fullmatch(part)
+        parts.append(str(int(block[1]) - 1) if block else part.lower())
+    # `conv2d_1a_3x3` is `conv2d_1a`, and the residual's `conv2d_1x1` is `conv2d`
+    return re.sub(r"_\dx\d$", "", ".".join(parts))
+
+
+def _position(scope: str, branch: str) -> list[str]:
+    """Number of the layer among those of its branch, as text; empty where the branch is this convolution alone."""
+    if branch == "Mixed_5b/Branch_3":
+        return ["1"]  # the pooling is 0
+    convolutions = [layer.scope for layer in scoped_layers(InceptionResNetV2) if layer.scope.startswith(f"{branch}/")]
+    return [str(convolutions.index(scope))] if len(convolutions) > 1 else []
+
+
+@functools.cache
+def table() -> dict[str, Tensor]:
+    """`{name: Tensor}` of a model with a head."""
+    return pytorch_table(InceptionResNetV2, module_of, "conv", "bn")
+
+
+def names_of(names: set[str]) -> Names:
+    """What the names of a state dict of Inception-ResNet V2 are, timm's or Cadene's."""
+    known = dict(table())
+    for name in ("weight", "bias"):
+        known[CADENE_HEAD + name] = known[HEAD + name]
+    tensors = {name: known[name] for name in names & known.keys()}
+    unknown = frozenset(names - tensors.keys())
+    return Names("timm's Inception-ResNet V2", tensors, {}, unknown, gammas_may_be_trivial=True)

@@ -1,0 +1,52 @@
+"""Files of the safetensors format, read with its own library, which checks the header and every offset."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+from hubkeras.common.errors import Error
+from hubkeras.converters.sources.checkpoint import first_line
+from hubkeras.converters.sources.foreign import Stored
+
+_DTYPES = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}
+
+
+def is_safetensors(path: pathlib.Path) -> bool:
+    """Whether a file is one by its name, or by its start: the length of a header, then JSON."""
+    if path.suffix == ".safetensors":
+        return path.is_file()
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(10)
+    return start[8:] == b'{"' and start[5:8] == b"\0\0\0"
+
+
+@contextlib.contextmanager
+def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
+    """Context manager that yields the tensors of a file by name, each read when it is asked for.
+
+    Raises:
+        hubkeras.Error: the library is missing, or the file is damaged.
+    """
+    try:
+        import safetensors
+    except ImportError as error:
+        raise Error(
+            f"{path} is read by safetensors, which is not installed; pip install 'hubkeras[hugging-face]'."
+        ) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
+            stored = {}
+            for name in file.keys():  # noqa: SIM118  it is no dict
+                tensor = file.get_slice(name)
+                dtype = tensor.get_dtype()
+                stored[name] = Stored(
+                    tuple(tensor.get_shape()), _DTYPES.get(dtype, dtype), lambda name=name: file.get_tensor(name)
+                )
+        except (safetensors.SafetensorError, OSError) as error:
+            raise Error(
+                f"{path} is not a whole safetensors file ({first_line(error)}); fetch or copy it again."
+            ) from error
+        yield stored

@@ -1,0 +1,228 @@
+"""PyTorch's `.bin` and `.pth` files, read without PyTorch and without running what a pickle may hold.
+
+Both formats: the zip archive that PyTorch 1.6 and newer write, and the older one, pickles followed by the raw bytes of
+the tensors. Source: `torch/serialization.py`.
+"""
+
+import collections
+import contextlib
+import math
+import pathlib
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from hubkeras.common.errors import Error
+from hubkeras.converters.sources.checkpoint import first_line
+from hubkeras.converters.sources.foreign import Stored
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_START = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little")
+_PROTOCOL = 1001
+_STORAGES = {
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "DoubleStorage": "float64",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+_MOST_PICKLE_BYTES = 64 << 20  # without the tensors; a state dict of a thousand names has 200 KB
+# the wrappings in which training scripts keep a state dict
+_STATE_DICTS = ("state_dict", "model")
+_DAMAGE = (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, struct.error, KeyError, ValueError, TypeError)
+_DAMAGE += (IndexError, AttributeError, OSError, NotImplementedError, MemoryError, RecursionError)
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: str
+    size: int
+
+
+class _Tensor(NamedTuple):
+    """A view into a storage; offset and strides count elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Rebuild:
+    """What stands for PyTorch's functions that make a tensor; a pickle can call it, and not change it."""
+
+    __slots__ = ()
+
+    def __call__(self, source: Any, offset: int = 0, shape: Any = None, strides: Any = (), *_: Any) -> _Tensor:
+        if isinstance(source, _Tensor):  # a parameter, which is made of a tensor
+            return source
+        return _Tensor(source, offset, tuple(shape), tuple(strides))
+
+    def __setstate__(self, state: Any) -> None:
+        raise _RefusedError("a function with a state")
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    **{("torch._utils", f"_rebuild_{kind}"): _Rebuild() for kind in ("tensor", "tensor_v2", "parameter")},
+    # as they are written: the dtype of a storage is all that is needed of it
+    **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+}
+
+
+class _RefusedError(Exception):
+    """A pickle names something that is neither a tensor nor a dict."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds tensors and dicts, and refuses by name all else that a pickle asks for."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _KNOWN[module, name]
+        except KeyError:
+            raise _RefusedError(f"{module}.{name}") from None
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, size, *view = pid
+        if kind != "storage" or not isinstance(dtype, str) or any(view):
+            raise _RefusedError(f"the persistent object {kind!r}")
+        return _Storage(str(key), dtype, int(size))
+
+
+def is_torch(path: pathlib.Path) -> bool:
+    """Whether a file is PyTorch's, by its content, or by its name and none else's."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(len(_LEGACY_START))
+    if start == _LEGACY_START:
+        return True
+    if start.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith("/data.pkl") for name in archive.namelist())
+        except zipfile.BadZipFile:
+            return path.suffix in (".bin", ".pth", ".pt")
+    return path.suffix in (".bin", ".pth", ".pt")
+
+
+@contextlib.contextmanager
+def open_torch(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
+    """Context manager that yields the tensors of a state dict by name, each read when it is asked for.
+
+    Raises:
+        hubkeras.Error: the file is damaged, or its pickle asks for anything but tensors, storages and dicts.
+    """
+    with open(path, "rb") as file:
+        try:
+            if file.read(2) == b"PK":
+                data, load = _zipped(zipfile.ZipFile(file))
+            else:
+                data, load = _legacy(file, path.stat().st_size)
+            stored = {name: _stored(tensor, load) for name, tensor in _state_dict(data).items()}
+        except _RefusedError as error:
+            raise Error(
+                f"{path} is a pickle that asks for {error}, which hubkeras does not run; give a file of tensors alone "
+                "(torch.save(model.state_dict(), ...), or safetensors)."
+            ) from error
+        except _DAMAGE as error:
+            reason = first_line(error) if str(error) else type(error).__name__
+            raise Error(f"{path} is not a whole PyTorch file ({reason}); fetch or copy it again.") from error
+        yield stored
+
+
+def _state_dict(data):
+    for key in _STATE_DICTS:
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+    if not isinstance(data, dict) or not data:
+        raise ValueError(f"it holds a {type(data).__name__}, not a dict of tensors")
+    others = [name for name, value in data.items() if not isinstance(value, _Tensor)]
+    if others:
+        raise ValueError(f"{others[0]} is not a tensor")
+    return {str(name): tensor for name, tensor in data.items()}
+
+
+def _zipped(archive):
+    """The unpickled object of the zip format, and a function that reads the bytes of a storage."""
+    (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    root = pickled.removesuffix("data.pkl")
+    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        raise ValueError("its numbers are big endian")
+    if archive.getinfo(pickled).file_size > _MOST_PICKLE_BYTES:
+        raise ValueError("its data.pkl is too large")
+    with archive.open(pickled) as stream:
+        data = _Unpickler(stream).load()
+
+    def load(storage: _Storage) -> bytes:
+        name, size = f"{root}data/{storage.key}", storage.size * np.dtype(storage.dtype).itemsize
+        if archive.getinfo(name).file_size != size:
+            raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes, expected {size}")
+        return archive.read(name)  # checks its CRC
+
+    return data, load
+
+
+def _legacy(file: BinaryIO, file_size: int):
+    """The same of the older format: four pickles, the keys of the storages, then for each its length and its bytes."""
+    file.seek(0)
+    magic, protocol, system = (_Unpickler(file).load() for _ in range(3))
+    if magic != _MAGIC or protocol != _PROTOCOL or not system.get("little_endian"):
+        raise ValueError("it does not start as PyTorch's files do")
+    unpickler = _Recording(file)
+    data = unpickler.load()
+    places = {}
+    for key in _Unpickler(file).load():
+        storage = unpickler.storages[str(key)]
+        (size,) = struct.unpack("<q", file.read(8))
+        length = size * np.dtype(storage.dtype).itemsize
+        places[storage.key] = (file.tell(), length)
+        if size != storage.size or file.tell() + length > file_size:
+            raise ValueError(f"the storage {key} is cut short")
+        file.seek(length, 1)
+
+    def load(storage: _Storage) -> bytes:
+        start, length = places[storage.key]
+        file.seek(start)
+        return file.read(length)
+
+    return data, load
+
+
+class _Recording(_Unpickler):
+    """Keeps the storages that it met, by key."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        storage = super().persistent_load(pid)
+        return self.storages.setdefault(storage.key, storage)
+
+
+def _stored(tensor: _Tensor, load: Callable[[_Storage], bytes]) -> Stored:
+    storage, offset, shape, strides = tensor
+    if not isinstance(storage, _Storage) or len(shape) != len(strides):
+        raise ValueError("a tensor without a storage")
+    if any(not isinstance(n, int) or n < 0 for n in (offset, *shape, *strides)):
+        raise ValueError("a tensor with a negative size")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if 0 not in shape and (last >= storage.size or math.prod(shape) > storage.size):
+        raise ValueError("a tensor reaches beyond its storage")
+
+    def read() -> np.ndarray:
+        flat = np.frombuffer(load(storage), storage.dtype)
+        steps = [stride * flat.itemsize for stride in strides]
+        return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
+
+    return Stored(shape, storage.dtype, read)
