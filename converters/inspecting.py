@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from hubkeras.common.archives import content_hash, hashes
+from hubkeras.common.integrity import check, content_hash, hashes
 from hubkeras.common.metadata import METADATA_FILE, read_metadata
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
@@ -59,6 +59,7 @@ def inspect(source):
 
 def _saved_model_facts(directory):
     """What a hubkeras SavedModel says of itself, and the hash of its content."""
+    check(directory)
     facts = dataclasses.asdict(read_metadata(directory))
     provenance = {"image_size": facts["default_image_size"], "provenance": facts.pop("source")}
     return {"kind": "saved_model", **facts, **provenance, "content_hash": content_hash(hashes(directory))}

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures import NETWORKS
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters.weights import read_network
@@ -100,6 +101,7 @@ def _output(task):
 
 
 def _load(directory):
+    integrity.check(directory)
     try:
         return tf.saved_model.load(str(directory)), read_metadata(directory)
     except (OSError, tf.errors.OpError) as error:

@@ -5,6 +5,7 @@ import re
 
 import tensorflow as tf
 
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint, first_line
 
@@ -42,6 +43,7 @@ def _prefix_in_folder(folder):
                 return prefix
         raise Error(f"{folder / 'checkpoint'} names {named}, which does not exist there or beside it.")
     if (folder / "variables" / "variables.index").is_file():
+        integrity.check(folder)
         return folder / "variables" / "variables"
     if (folder / "saved_model.pb").is_file() or (folder / "tfhub_module.pb").is_file():
         raise Error(f"{folder} is a SavedModel without variables (variables/variables.index is missing).")

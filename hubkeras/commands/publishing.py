@@ -2,7 +2,7 @@
 
 import json
 
-from hubkeras.common import archives
+from hubkeras.common import archives, integrity
 from hubkeras.consuming import cache
 from hubkeras.publishing import catalog, documentation, installing
 
@@ -74,7 +74,7 @@ def run_catalog(options):
 
 def run_pack(options):
     digest = archives.pack(options.directory, options.archive, options.overwrite)
-    content = archives.content_hash(archives.hashes(options.directory))
+    content = integrity.content_hash(integrity.hashes(options.directory))
     _print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
 
 
@@ -96,7 +96,7 @@ def run_installed(options):
             "handle": entry.handle,
             "folder": str(entry.folder),
             "state": entry.problem or ("complete" if entry.files else "complete, no hashes recorded"),
-            "content_hash": archives.content_hash(entry.files) if entry.files else None,
+            "content_hash": integrity.content_hash(entry.files) if entry.files else None,
         }
         for entry in entries
     ]

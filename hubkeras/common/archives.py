@@ -1,93 +1,146 @@
 """Tar archives of SavedModels: packing them reproducibly, unpacking anyone's safely."""
 
+from __future__ import annotations
+
 import bz2
 import gzip
-import hashlib
 import io
 import lzma
 import os
 import pathlib
 import tarfile
 import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
 
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256, written_whole
 
-MOST_BYTES = 16 << 30  # no Slim checkpoint, with slots, comes near
+# The heaviest that there is of the three networks: Inception-ResNet V2 with its auxiliary head, 60 M float32 values,
+# in training four of each (value, moving average, two slots of an optimizer), 1 GB; and as much again beside it.
+MOST_BYTES = 2 << 30
 MOST_MEMBERS = 10_000
+LIMIT = "HUBKERAS_MAX_UNPACKED"
 _LONGEST_READ = 1 << 20  # also of a header, which tarfile would otherwise read into memory whatever size it claims
-_COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-# what tf.saved_model.save writes; the documentation beside it is not part of the model
-_PARTS = ("saved_model.pb", "fingerprint.pb", "assets", "variables")
+_COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+# bz2.open and lzma.open ignore what follows the compressed data
+_DECOMPRESSORS: dict[Any, Callable[[], Any]] = {bz2.open: bz2.BZ2Decompressor, lzma.open: lzma.LZMADecompressor}
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 class _Bounded(io.RawIOBase):
     """The decompressed bytes of an archive, which end with an error where there are too many."""
 
-    def __init__(self, file, archive, most_bytes):
+    def __init__(self, file: BinaryIO, archive: str | os.PathLike[str], most_bytes: int) -> None:
         super().__init__()
         self.file, self.archive, self.most_bytes = file, archive, most_bytes
 
-    def _check(self, good):
+    def _check(self, good: bool) -> None:
         if not good:
-            raise Error(f"{self.archive} would unpack to more than {self.most_bytes >> 20} MiB; nothing was unpacked.")
+            raise _too_large(self.archive, self.most_bytes)
 
-    def read(self, size=-1):
+    def read(self, size: int = -1) -> bytes:
         self._check(0 <= size <= _LONGEST_READ)
         data = self.file.read(size)
         self._check(self.file.tell() <= self.most_bytes)
         return data
 
-    def seek(self, offset, whence=os.SEEK_SET):
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._check(whence == os.SEEK_SET and offset <= self.most_bytes)
         return self.file.seek(offset)
 
-    def tell(self):
+    def tell(self) -> int:
         return self.file.tell()
 
 
-def unpack(archive, directory, select=None, most_bytes=MOST_BYTES):
+def _too_large(archive: str | os.PathLike[str], most_bytes: int) -> Error:
+    return Error(
+        f"{archive} would unpack to more than {MOST_MEMBERS} files or {most_bytes >> 20} MiB; nothing was unpacked. "
+        f"Where it is meant to be so large, set the environment variable {LIMIT} to a number of bytes."
+    )
+
+
+def most_bytes_allowed() -> int:
+    """The largest size in bytes to which an archive may unpack: `HUBKERAS_MAX_UNPACKED` of the environment, else 2 GiB.
+
+    Raises:
+        hubkeras.Error: the variable is no whole number of bytes.
+    """
+    setting = os.environ.get(LIMIT, "").strip()
+    if setting and not setting.isdecimal():
+        raise Error(f"{LIMIT} must be a whole number of bytes, such as {MOST_BYTES}; it is {setting!r}.")
+    return int(setting) if setting else MOST_BYTES
+
+
+def unpack(
+    archive: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    select: Callable[[list[str]], Iterable[str]] | None = None,
+    most_bytes: int | None = None,
+) -> list[str]:
     """Extracts the files of a tar archive, compressed or not, into a folder.
+
+    The archive is read to its last byte, and its checksums are compared, before the first file is written.
 
     Args:
         archive: path of the archive.
         directory: the folder, made where it does not exist. After an error it may hold a part of the files.
         select: function from the list of the files' names, relative and without a leading `./`, to those to extract;
             all by default.
-        most_bytes: the largest size in bytes of the archive, decompressed, that is accepted.
+        most_bytes: the largest size in bytes of the archive, decompressed, that is accepted; by default what the
+            environment variable `HUBKERAS_MAX_UNPACKED` says, else 2 GiB, twice what any checkpoint of the networks
+            weighs.
 
     Returns:
         The names of the extracted files.
 
     Raises:
-        hubkeras.Error: it is not a whole tar archive, or has members that are links or devices or whose names lead
-            out of the folder, or too many of them or too large ones. All names and sizes are looked at before the
-            first file is written.
+        hubkeras.Error: it is not a whole tar archive, something follows it, or it has members that are links or
+            devices or whose names lead out of the folder, or too many of them or too large ones: then nothing is
+            written. Or a SavedModel in it is not what its checksums say, see `hubkeras.common.integrity`.
     """
+    most_bytes = most_bytes_allowed() if most_bytes is None else most_bytes
     try:
         with open(archive, "rb") as raw:
             start = raw.read(6)
         opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), open)
-        with opener(archive, "rb") as file, tarfile.open(fileobj=_Bounded(file, archive, most_bytes), mode="r:") as tar:
-            members = _checked_members(archive, tar, most_bytes)
-            wanted = list(members) if select is None else list(select(list(members)))
-            for name in wanted:
-                target = pathlib.Path(directory, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(members[name]) as data, open(target, "wb") as copy:
-                    while block := data.read(_LONGEST_READ):
-                        copy.write(block)
-    except DAMAGE as error:
-        raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
-    except OSError as error:
-        raise Error(f"Cannot unpack {archive}: {error.strerror or error}.") from error
+        if opener in _DECOMPRESSORS:
+            _check_end_of_streams(archive, _DECOMPRESSORS[opener], most_bytes)
+        with opener(archive, "rb") as file:
+            bounded = _Bounded(file, archive, most_bytes)
+            with tarfile.open(fileobj=bounded, mode="r:") as tar:
+                members = _checked_members(archive, tar, most_bytes)
+                _check_end(bounded, tar.offset)
+                wanted = [name for name in members if members[name].isfile()]
+                wanted = wanted if select is None else list(select(wanted))
+                for name in wanted:
+                    _extract(tar, members[name], pathlib.Path(directory, name))
+    except (*DAMAGE, OSError) as error:
+        if getattr(error, "errno", None) is None:  # bz2 raises OSError for damage
+            raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
+        raise Error(f"Cannot unpack {archive}: {error.strerror}.") from error
+    for name in wanted:
+        if f"/{name}".endswith(f"/{integrity.CHECKSUMS_FILE}"):
+            integrity.check(pathlib.Path(directory, name).parents[1])
     return wanted
 
 
-def _checked_members(archive, tar, most_bytes):
-    """`{name: member}` of the files of an archive whose every member is harmless."""
-    members, size = {}, 0
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: pathlib.Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = tar.extractfile(member)
+    assert data is not None  # it is a file
+    with data, open(target, "wb") as copy:
+        while block := data.read(_LONGEST_READ):
+            copy.write(block)
+
+
+def _checked_members(
+    archive: str | os.PathLike[str], tar: tarfile.TarFile, most_bytes: int
+) -> dict[str, tarfile.TarInfo]:
+    """`{name: member}` of an archive whose every member is harmless."""
+    members: dict[str, tarfile.TarInfo] = {}
+    size = 0
     for number, member in enumerate(tar, start=1):
         name = pathlib.PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
@@ -96,48 +149,53 @@ def _checked_members(archive, tar, most_bytes):
             raise Error(f"{archive}: the member {member.name!r} is a link or a device; only files are expected.")
         size += member.size
         if number > MOST_MEMBERS or size > most_bytes:
-            raise Error(
-                f"{archive} would unpack to more than {MOST_MEMBERS} files or {most_bytes >> 20} MiB; "
-                "nothing was unpacked."
-            )
-        if member.isfile():
-            members[str(name)] = member
+            raise _too_large(archive, most_bytes)
+        members[str(name)] = member
     return members
 
 
-def model_files(directory):
-    """The files that make up a SavedModel, without documentation beside it: `{relative name: path}`, sorted.
+def _check_end(file: _Bounded, offset: int) -> None:
+    """Reads an archive to its end, where the checksum of its compression lies, and finds nothing but zeros.
 
-    Raises:
-        hubkeras.Error: the folder is no SavedModel.
-    """
-    directory = pathlib.Path(directory)
-    if not (directory / "saved_model.pb").is_file():
-        raise Error(f"{directory} is not a SavedModel: {directory / 'saved_model.pb'} is missing.")
-    files = [path for part in _PARTS for path in (directory / part, *(directory / part).rglob("*")) if path.is_file()]
-    return {path.relative_to(directory).as_posix(): path for path in sorted(files)}
-
-
-def content_hash(files):
-    """One SHA-256 for all files of a SavedModel, in hexadecimal: equal for equal names and contents.
+    tarfile takes a header that it cannot read for the end, and what lies behind it would be lost without a word.
 
     Args:
-        files: `{name: SHA-256 in hexadecimal}`.
+        file: the archive, decompressed.
+        offset: where its last member ends.
     """
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    file.seek(offset)
+    rest = file.read(_LONGEST_READ)
+    if len(rest) < tarfile.BLOCKSIZE:
+        raise EOFError("its end is missing")
+    while rest:
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("what follows its last file is no tar archive")
+        rest = file.read(_LONGEST_READ)
 
 
-def hashes(directory):
-    """`{name: SHA-256}` of the files that make up a SavedModel."""
-    return {name: sha256(path) for name, path in model_files(directory).items()}
+def _check_end_of_streams(archive: str | os.PathLike[str], new: Callable[[], Any], most_bytes: int) -> None:
+    """Raises where something follows the compressed data."""
+    stream, size = None, 0
+    with open(archive, "rb") as raw:
+        while data := raw.read(_LONGEST_READ):
+            while data:
+                stream = stream or new()
+                while not stream.eof and (data or not stream.needs_input):
+                    size += len(stream.decompress(data, _LONGEST_READ))
+                    data = b""
+                    if size > most_bytes:
+                        raise _too_large(archive, most_bytes)
+                data, stream = (stream.unused_data, None) if stream.eof else (b"", stream)
+    if stream:
+        raise EOFError("its compressed data end too early")
 
 
-def pack(directory, path, overwrite=False):
+def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwrite: bool = False) -> str:
     """Writes a SavedModel as the archive that `hub.load` and `hubkeras.KerasLayer` take from a web server.
 
     Members lie at the root (`./saved_model.pb`, ...); their order, modes, owners and times are fixed, so that equal
-    SavedModels give equal archives (with one version of zlib; `content_hash` does not depend on it).
+    SavedModels give equal archives (with one version of zlib; `content_hash` does not depend on it). The SHA-256 of
+    each file travels with them, and `unpack` compares.
 
     Args:
         directory: the SavedModel.
@@ -148,12 +206,16 @@ def pack(directory, path, overwrite=False):
         The SHA-256 of the archive, in hexadecimal.
 
     Raises:
-        hubkeras.Error: the folder is no SavedModel, or the archive has another ending or cannot be written.
+        hubkeras.Error: the folder is no SavedModel or a damaged one, or the archive has another ending or cannot be
+            written.
     """
     if not str(path).endswith((".tar.gz", ".tgz")):
         raise Error(f"The archive must end in .tar.gz or .tgz; got {path}.")
-    files = model_files(directory)
-    folders = {parent for name in files for parent in pathlib.PurePosixPath(name).parents}
+    integrity.check(directory)
+    digests = integrity.hashes(directory)
+    checksums = integrity.checksums_text(digests).encode()
+    names = sorted([*digests, integrity.CHECKSUMS_FILE])
+    folders = {parent for name in names for parent in pathlib.PurePosixPath(name).parents}
     with written_whole(path, overwrite) as partial, open(partial, "wb") as raw:
         with (
             gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as compressed,
@@ -163,10 +225,12 @@ def pack(directory, path, overwrite=False):
                 member = tarfile.TarInfo("." if str(folder) == "." else f"./{folder}")
                 member.type, member.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(member)
-            for name, file in files.items():
-                member = tarfile.TarInfo(f"./{name}")
-                member.size, member.mode = file.stat().st_size, 0o644
-                with open(file, "rb") as data:
+            for name in names:
+                of_checksums = name == integrity.CHECKSUMS_FILE
+                with io.BytesIO(checksums) if of_checksums else open(pathlib.Path(directory, name), "rb") as data:
+                    member = tarfile.TarInfo(f"./{name}")
+                    member.size, member.mode = data.seek(0, os.SEEK_END), 0o644
+                    data.seek(0)
                     tar.addfile(member, data)
         raw.flush()
         return sha256(partial)

@@ -72,9 +72,12 @@ def _unpack(archive, handle):
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         archives.unpack(archive, folder)
-    except Error as error:
-        raise Error(f"{handle} cannot be opened: {error}") from error
-    models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
-    if not models:
-        raise Error(f"{handle} holds no SavedModel (no saved_model.pb among its files).")
+        models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
+        if not models:
+            raise Error("it holds no SavedModel (no saved_model.pb among its files).")
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, Error):
+            raise Error(f"{handle} cannot be opened: {error}") from error
+        raise
     return str(models[0].parent)

@@ -11,6 +11,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.consuming.handles import is_local, resolve
 from hubkeras.consuming.images import warn_of_range
@@ -54,7 +55,7 @@ class KerasLayer(keras.layers.Layer):
         resolved_object: what was loaded.
 
     Raises:
-        hubkeras.Error: there is no SavedModel behind `handle`, or none that these arguments fit.
+        hubkeras.Error: there is no SavedModel behind `handle`, or a damaged one, or none that these arguments fit.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class KerasLayer(keras.layers.Layer):
             )
         if not tf.saved_model.contains_saved_model(folder):
             raise Error(f"{folder} is not a SavedModel: it holds no saved_model.pb.")
+        integrity.check(folder)
         try:
             loaded = tf.saved_model.load(folder, tags=self._config["tags"], options=self._load_options)
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:

@@ -7,6 +7,7 @@ import uuid
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
+from hubkeras.common.integrity import write_checksums
 from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
 
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
@@ -15,7 +16,8 @@ _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 def finish(directory):
     """Takes out of a SavedModel what does nothing, and makes its bytes the same in every process.
 
-    Functions are named by the order in which they were traced, and the fingerprint is made anew.
+    Functions are named by the order in which they were traced, the fingerprint is made anew, and the checksums of all
+    files are written beside them.
 
     TensorFlow names functions, and the variables that they capture, after counters of the whole process, sorts
     functions by hashes of these names, notes the devices of the machine, and draws a random identifier.
@@ -36,6 +38,7 @@ def finish(directory):
     if "uuid" in fingerprint.DESCRIPTOR.fields_by_name:  # not in TensorFlow 2.16
         fingerprint.uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, str(fingerprint.saved_model_checksum)).int)
     pathlib.Path(directory, "fingerprint.pb").write_bytes(fingerprint.SerializeToString(deterministic=True))
+    write_checksums(directory)
 
 
 def _rename(graph):

@@ -17,7 +17,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from hubkeras.common import archives
+from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.metadata import read_metadata
@@ -133,14 +133,15 @@ def opened(source):
 
 
 def _install(source, handle, directory, overwrite):
-    files = archives.hashes(source)
+    integrity.check(source)
+    files = integrity.hashes(source)
     folder = folder_of(handle, directory)
     with _locked(folder) as task:
         entry = _read_entry(folder)
         if entry.problem is None:
-            if archives.hashes(folder) == files and entry.files == files:
+            if integrity.hashes(folder) == files and entry.files == files:
                 return folder
-            if archives.hashes(folder) != files and not overwrite:
+            if integrity.hashes(folder) != files and not overwrite:
                 raise Error(
                     f"{handle} is taken by another model in {folder}; pass --overwrite (overwrite=True) to replace it, "
                     "or uninstall it first."
@@ -152,6 +153,7 @@ def _install(source, handle, directory, overwrite):
             shutil.copyfile(source / name, target)
             if sha256(target) != digest:
                 raise Error(f"{source / name} changed while it was copied; install it again.")
+        integrity.write_checksums(partial, files)
         _replace(partial, folder, task)
         _write_descriptor(folder, handle, files, task)
     return folder

@@ -1,18 +1,22 @@
 """Archives: reproducible when packed, harmless when unpacked."""
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from contextlib import nullcontext
 
 import pytest
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common import archives
+from hubkeras.common import archives, integrity
 from hubkeras.converters import read_network
 from tests.conftest import DIGITS, ROOT
 
@@ -35,7 +39,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
         environment = {"PYTHONHASHSEED": str(number), "PYTHONPATH": ":".join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"}
         result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
         digests.append(result.stdout.split()[-1])
-    first, second = (archives.hashes(tmp_path / number) for number in "01")
+    first, second = (integrity.hashes(tmp_path / number) for number in "01")
     assert first == second
     assert digests[0] == digests[1] == hashlib.sha256((tmp_path / "0.tar.gz").read_bytes()).hexdigest()
 
@@ -51,7 +55,7 @@ def test_pack_has_members_at_the_root_with_fixed_attributes(exported, tmp_path):
     assert (tmp_path / "first.tar.gz").read_bytes() == (tmp_path / "second.tgz").read_bytes()
     with tarfile.open(tmp_path / "first.tar.gz") as tar:
         members = tar.getmembers()
-    assert [member.name for member in members if member.isdir()] == [".", "./assets", "./variables"]
+    assert [member.name for member in members if member.isdir()] == [".", "./assets", "./assets.extra", "./variables"]
     files = [member.name for member in members if member.isfile()]
     assert files == sorted(files)
     assert "./saved_model.pb" in files
@@ -64,14 +68,7 @@ def test_unpacking_restores_the_content(exported, tmp_path):
     directory = exported("mobilenet_v2", "feature_vector")
     archives.pack(directory, tmp_path / "model.tar.gz")
     archives.unpack(tmp_path / "model.tar.gz", tmp_path / "model")
-    assert archives.hashes(tmp_path / "model") == archives.hashes(directory)
-
-
-def test_content_hash_sees_every_byte_and_name():
-    digest = archives.content_hash({"a": "0" * 64, "b": "1" * 64})
-    assert digest == archives.content_hash({"b": "1" * 64, "a": "0" * 64})
-    assert digest != archives.content_hash({"a": "1" * 64, "b": "0" * 64})
-    assert digest != archives.content_hash({"a": "0" * 64, "c": "1" * 64})
+    assert integrity.hashes(tmp_path / "model") == integrity.hashes(directory)
 
 
 def _archive(path, *members, compress=gzip.compress):
@@ -153,13 +150,99 @@ def test_a_truncated_archive_is_an_error(exported, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("at", [10, 0.2, 0.5, 0.9, -8, -5, -1])
+def test_a_changed_byte_is_an_error(at, exported, tmp_path):
+    archives.pack(exported("mobilenet_v2", "feature_vector"), tmp_path / "model.tar.gz")
+    content = bytearray((tmp_path / "model.tar.gz").read_bytes())
+    content[int(at * len(content)) if isinstance(at, float) else at] ^= 0x10
+    (tmp_path / "model.tar.gz").write_bytes(content)
+    with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
+        archives.unpack(tmp_path / "model.tar.gz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+COMPRESSIONS = {"none": bytes, "gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_what_follows_an_archive_is_an_error(compression, tmp_path):
+    compress = COMPRESSIONS[compression]
+    _archive(tmp_path / "good.tar", GOOD, compress=compress)
+    good = (tmp_path / "good.tar").read_bytes()
+    assert archives.unpack(tmp_path / "good.tar", tmp_path / "out") == ["saved_model.pb"]
+    if compression in ("none", "gzip"):  # zeros are padding there
+        (tmp_path / "good.tar").write_bytes(good + bytes(1024))
+        assert archives.unpack(tmp_path / "good.tar", tmp_path / "out") == ["saved_model.pb"]
+    shutil.rmtree(tmp_path / "out")
+    for rubbish in (b"rubbish", compress(b"more")):
+        (tmp_path / "bad.tar").write_bytes(good + rubbish)
+        with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
+            archives.unpack(tmp_path / "bad.tar", tmp_path / "out")
+    (tmp_path / "bad.tar").write_bytes(good[:-12])
+    with pytest.raises(hubkeras.Error, match="not a whole tar archive") if compression != "none" else nullcontext():
+        archives.unpack(tmp_path / "bad.tar", tmp_path / "out2")
+
+
+def test_members_behind_a_damaged_header_are_not_lost_in_silence(tmp_path):
+    archive = _archive(tmp_path / "x.tar", GOOD, _member("./variables/variables.index", size=3), compress=bytes)
+    content = bytearray(archive.read_bytes())
+    content[1024] ^= 1  # the name of the second member, which its header's checksum covers
+    archive.write_bytes(content)
+    with pytest.raises(hubkeras.Error, match="what follows its last file"):
+        archives.unpack(archive, tmp_path / "out")
+    archive.write_bytes(content[:1024])
+    with pytest.raises(hubkeras.Error, match="its end is missing"):
+        archives.unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_packed_model_is_compared_with_its_checksums(exported, tmp_path):
+    """Whoever changed a file before compressing anew has no damaged archive, but another model."""
+    archives.pack(exported("mobilenet_v2", "feature_vector"), tmp_path / "model.tar.gz")
+    archives.unpack(tmp_path / "model.tar.gz", tmp_path / "model")
+    assert integrity.read_checksums(tmp_path / "model") == integrity.hashes(tmp_path / "model")
+    with open(tmp_path / "model" / "assets" / "metadata.json", "a") as file:
+        file.write(" ")
+    with tarfile.open(tmp_path / "changed.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "model", "below/a/folder")
+    with pytest.raises(hubkeras.Error, match=r"below/a/folder/assets/metadata.json is not what was written"):
+        archives.unpack(tmp_path / "changed.tar.gz", tmp_path / "out")
+    with pytest.raises(hubkeras.Error, match="is not what was written"):
+        archives.pack(tmp_path / "model", tmp_path / "again.tar.gz")
+
+
+def test_the_limit_is_a_setting(tmp_path, monkeypatch):
+    archive = _archive(tmp_path / "large.tar.gz", _member("large", size=3 << 20))
+    archives.unpack(archive, tmp_path / "out")
+    monkeypatch.setenv("HUBKERAS_MAX_UNPACKED", str(2 << 20))
+    with pytest.raises(hubkeras.Error, match=r"more than 10000 files or 2 MiB.*set the environment variable"):
+        archives.unpack(archive, tmp_path / "out")
+    monkeypatch.setenv("HUBKERAS_MAX_UNPACKED", "2 GB")
+    with pytest.raises(hubkeras.Error, match="must be a whole number of bytes"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_nothing_is_left_of_a_refused_archive(compression, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUBKERAS_MAX_UNPACKED", str(2 << 20))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    bomb = _archive(tmp_path / "x.tar.gz", GOOD, _member("b", size=3 << 20), compress=COMPRESSIONS[compression])
+    with pytest.raises(hubkeras.Error, match="more than"):
+        hubkeras.KerasLayer(bomb)
+    empty = _archive(tmp_path / "y.tar.gz", _member("nothing.txt", size=3), compress=COMPRESSIONS[compression])
+    with pytest.raises(hubkeras.Error, match="holds no SavedModel"):
+        hubkeras.KerasLayer(empty)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_command_packs_and_says_what_is_wrong(exported, tmp_path, capsys):
     directory = str(exported("mobilenet_v2", "feature_vector"))
     archive = tmp_path / "model.tar.gz"
     assert main(["pack", directory, str(archive)]) == 0
     output = capsys.readouterr().out
     assert hashlib.sha256(archive.read_bytes()).hexdigest() in output
-    assert archives.content_hash(archives.hashes(directory)) in output
+    assert integrity.content_hash(integrity.hashes(directory)) in output
     before = archive.read_bytes()
     assert main(["pack", directory, str(archive)]) == 1
     assert "exists already" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.architectures import NETWORKS
 from hubkeras.commands import main
-from hubkeras.common import archives
+from hubkeras.common import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.publishing import catalog, documentation
 from tests.conftest import DIGITS
@@ -140,14 +140,14 @@ def test_a_page_tells_the_truth_about_its_model(documented):
 def test_document_regenerates_the_files_and_leaves_the_model_alone(documented, tmp_path, capsys):
     directory = documented("--handle", PUBLISHED)
     page, card = (directory / name for name in (documentation.PAGE_FILE, documentation.CARD_FILE))
-    before, content = (page.read_text(), card.read_text()), archives.hashes(directory)
+    before, content = (page.read_text(), card.read_text()), integrity.hashes(directory)
     page.write_text("edited")
     card.unlink()
     assert main(["document", str(directory)]) == 0
     assert (page.read_text(), card.read_text()) == before
     assert main(["document", str(directory), "--asset-path", "https://example.com/x.tar.gz"]) == 0
     assert comments(page.read_text())["asset-path"] == "https://example.com/x.tar.gz"
-    assert archives.hashes(directory) == content
+    assert integrity.hashes(directory) == content
     assert main(["document", str(tmp_path)]) == 1
     assert "not a hubkeras SavedModel" in capsys.readouterr().err
 

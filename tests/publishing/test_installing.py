@@ -20,7 +20,7 @@ import tf_keras
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common import archives
+from hubkeras.common import archives, integrity
 from hubkeras.consuming.cache import cache_dir, folder_of, lookup
 from hubkeras.publishing import installing
 from tests.conftest import ROOT, SMALL
@@ -75,7 +75,7 @@ def test_the_cache_is_as_tensorflow_hub_has_it(model, cache):
     assert hub.resolve(HANDLE) == str(folder)
     assert sorted(path.name for path in cache.iterdir()) == [folder.name, f"{folder.name}.descriptor.txt"]
     assert (cache / f"{folder.name}.descriptor.txt").read_text().startswith(f"Module: {HANDLE}\nDownload Time: ")
-    assert archives.hashes(folder) == archives.hashes(model)
+    assert integrity.hashes(folder) == integrity.hashes(model)
 
 
 def test_lookup_needs_no_host(model, cache):
@@ -88,7 +88,7 @@ def test_lookup_needs_no_host(model, cache):
 def test_installs_an_archive(model, cache, tmp_path):
     archives.pack(model, tmp_path / "model.tar.gz")
     (folder,) = installing.install(tmp_path / "model.tar.gz", [HANDLE])
-    assert archives.hashes(folder) == archives.hashes(model)
+    assert integrity.hashes(folder) == integrity.hashes(model)
 
 
 def damage(folder):
@@ -116,7 +116,7 @@ def test_damage_is_reported_and_repaired_by_installing_again(harm, problem, mode
     assert (entry["handle"], entry["state"]) == (HANDLE, problem)
     assert main(["install", str(model), "--handle", HANDLE]) == 0
     assert [entry.problem for entry in installing.installed()] == [None]
-    assert archives.hashes(folder) == archives.hashes(model)
+    assert integrity.hashes(folder) == integrity.hashes(model)
     assert len(list(cache.iterdir())) == 2
 
 
@@ -135,9 +135,9 @@ def test_another_model_is_replaced_only_when_asked(model, cache, tmp_path, capsy
     (folder,) = installing.install(model, [HANDLE])
     assert main(["install", str(other), "--handle", HANDLE]) == 1
     assert "taken by another model" in capsys.readouterr().err
-    assert archives.hashes(folder) == archives.hashes(model)
+    assert integrity.hashes(folder) == integrity.hashes(model)
     assert main(["install", str(other), "--handle", HANDLE, "--overwrite"]) == 0
-    assert archives.hashes(folder) == archives.hashes(other)
+    assert integrity.hashes(folder) == integrity.hashes(other)
     assert len(list(cache.iterdir())) == 2
 
 
@@ -154,7 +154,7 @@ def test_what_tensorflow_hub_downloaded_is_listed_and_kept(model, cache, tmp_pat
     (folder / "saved_model.pb").unlink()
     assert installing.installed()[0].problem == "saved_model.pb is missing"
     installing.install(model, [HANDLE])
-    assert archives.hashes(folder) == archives.hashes(model)
+    assert integrity.hashes(folder) == integrity.hashes(model)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_an_unwritable_cache_is_an_error(model, cache, tmp_path, capsys):
 def test_a_full_disk_leaves_the_cache_as_it_was(model, cache, monkeypatch):
     (folder,) = installing.install(model, [HANDLE])
     damage(folder)
-    before = archives.hashes(folder)
+    before = integrity.hashes(folder)
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_the_cache_as_it_was(model, cache, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(hubkeras.Error, match="No space left on device"):
         installing.install(model, [HANDLE])
-    assert archives.hashes(folder) == before
+    assert integrity.hashes(folder) == before
     assert len(list(cache.iterdir())) == 2
 
 
@@ -207,7 +207,7 @@ def test_installs_at_once_leave_one_whole_entry(model, cache):
     while any(process.poll() is None for process in processes):
         folder = lookup(HANDLE)
         if folder is not None:  # whatever a reader sees is whole: the first install wrote it, the others found it
-            assert archives.hashes(folder) == archives.hashes(model)
+            assert integrity.hashes(folder) == integrity.hashes(model)
     assert [process.wait() for process in processes] == [0] * 4, [process.stderr.read() for process in processes]
     assert [entry.problem for entry in installing.installed()] == [None]
     assert len(list(cache.iterdir())) == 2

@@ -1,0 +1,147 @@
+"""Whether a SavedModel is still what was written: the files it is made of, and their checksums.
+
+An export carries the SHA-256 of each of its files. TensorFlow itself has checksums for variables only, and
+`fingerprint.pb` of the graph, which it never compares: a changed constant of a frozen SavedModel, or a changed label,
+loads without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+
+from hubkeras.common.errors import Error
+from hubkeras.common.files import sha256
+
+CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what TensorFlow itself does not read
+# what tf.saved_model.save writes; the documentation beside it is not part of the model
+_PARTS = ("saved_model.pb", "fingerprint.pb", "assets", "variables")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_AGAIN = "Copy or export the SavedModel again"
+
+
+def model_files(directory: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
+    """The files that make up a SavedModel, without documentation beside it: `{relative name: path}`, sorted.
+
+    Raises:
+        hubkeras.Error: the folder is no SavedModel.
+    """
+    directory = pathlib.Path(directory)
+    if not (directory / "saved_model.pb").is_file():
+        raise Error(f"{directory} is not a SavedModel: {directory / 'saved_model.pb'} is missing.")
+    files = [path for part in _PARTS for path in (directory / part, *(directory / part).rglob("*")) if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path for path in sorted(files)}
+
+
+def hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
+    """`{name: SHA-256}` of the files that make up a SavedModel.
+
+    Raises:
+        hubkeras.Error: the folder is no SavedModel.
+    """
+    return {name: sha256(path) for name, path in model_files(directory).items()}
+
+
+def content_hash(files: dict[str, str]) -> str:
+    """One SHA-256 for all files of a SavedModel, in hexadecimal: equal for equal names and contents.
+
+    Args:
+        files: `{name: SHA-256 in hexadecimal}`.
+    """
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def checksums_text(files: dict[str, str]) -> str:
+    """What `CHECKSUMS_FILE` holds: `{name: SHA-256}` as JSON."""
+    return json.dumps(files, indent=1, sort_keys=True) + "\n"
+
+
+def write_checksums(directory: str | os.PathLike[str], files: dict[str, str] | None = None) -> None:
+    """Writes the checksums of a SavedModel beside it, outside of the content that they cover.
+
+    Args:
+        directory: the SavedModel.
+        files: `{name: SHA-256}`, where they are known.
+    """
+    path = pathlib.Path(directory, CHECKSUMS_FILE)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(checksums_text(hashes(directory) if files is None else files), "utf-8")
+
+
+def read_checksums(directory: str | os.PathLike[str]) -> dict[str, str] | None:
+    """The checksums beside a SavedModel, `{name: SHA-256}`, or None where there are none.
+
+    Raises:
+        hubkeras.Error: they cannot be read.
+    """
+    path = pathlib.Path(directory, CHECKSUMS_FILE)
+    try:
+        files = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Error(f"{path} cannot be read ({error}). {_AGAIN}.") from error
+    if not (isinstance(files, dict) and "saved_model.pb" in files and all(map(_is_line, files.items()))):
+        raise Error(f"{path} is damaged: expected the SHA-256 of each file of a SavedModel. {_AGAIN}.")
+    return files
+
+
+def _is_line(line: tuple[str, object]) -> bool:
+    name, digest = line
+    parts = name.split("/")
+    return parts[0] in _PARTS and ".." not in parts and isinstance(digest, str) and bool(_DIGEST.fullmatch(digest))
+
+
+def check(directory: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error unless a SavedModel is as it was written, as far as that can be told.
+
+    Where its checksums lie beside it, every file that they name must be as they say. Other SavedModels, such as those
+    that TensorFlow has saved, are compared with their `fingerprint.pb`; without one nothing is checked. Files that no
+    checksum names are no error: the graph does not read them.
+    """
+    directory = pathlib.Path(directory)
+    files = read_checksums(directory)
+    if files is None:
+        _check_fingerprint(directory)
+        return
+    for name, digest in files.items():
+        path = directory / name
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise Error(f"{path} cannot be read ({error.strerror}). {_AGAIN}.") from error
+        if found != digest:
+            raise Error(
+                f"{path} is not what was written: its SHA-256 is not the one in {CHECKSUMS_FILE}. {_AGAIN}, or, "
+                f"where it was changed on purpose, delete {directory / CHECKSUMS_FILE}."
+            )
+
+
+def _check_fingerprint(directory: pathlib.Path) -> None:
+    """Compares the graph with the checksum that TensorFlow has written of it, where there is one."""
+    path, graph = directory / "fingerprint.pb", directory / "saved_model.pb"
+    if not (path.is_file() and graph.is_file()):
+        return
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import fingerprint_pb2
+
+    # No public function of TensorFlow computes this checksum: it is of the graph as C++ serializes it. Tried with
+    # TensorFlow 2.16 and 2.21.
+    from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+
+    written, found = fingerprint_pb2.FingerprintDef(), fingerprint_pb2.FingerprintDef()
+    try:
+        written.ParseFromString(path.read_bytes())
+        found.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
+    except (OSError, DecodeError, fingerprinting.FingerprintException) as error:
+        raise Error(f"{directory} is a damaged SavedModel ({str(error).splitlines()[0]}). {_AGAIN}.") from error
+    same_rules = written.version.producer == found.version.producer
+    if same_rules and written.saved_model_checksum != found.saved_model_checksum:
+        raise Error(
+            f"{graph} is not what was written: its checksum is not the one in fingerprint.pb. {_AGAIN}, or, where it "
+            f"was changed on purpose, delete {path}."
+        )

@@ -1,0 +1,146 @@
+"""Checksums of SavedModels: every byte that changes what a model computes or says is noticed by all that read it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.common import integrity
+from hubkeras.consuming.cache import folder_of
+from hubkeras.converters import open_checkpoint
+from hubkeras.converters.inspecting import inspect
+from hubkeras.converters.verifying import verify_source
+from hubkeras.publishing import documentation, installing
+from tests.conftest import DIGITS, SMALL
+
+VARIABLES = "variables/variables.data-00000-of-00001"
+HANDLE = "https://tfhub.dev/somebody/model/1"
+
+
+@pytest.fixture(scope="module")
+def originals(network, tmp_path_factory):
+    """An ordinary and a frozen SavedModel, and the first saved again by TensorFlow, without checksums of ours."""
+    folder = tmp_path_factory.mktemp("originals")
+    model = network(SMALL["mobilenet_v2"])
+    hubkeras.export(model, folder / "ordinary", image_size=96)
+    hubkeras.export(model, folder / "frozen", image_size=96, frozen=True)
+    tf.saved_model.save(tf.saved_model.load(folder / "ordinary"), str(folder / "saved_again"))
+    return folder
+
+
+@pytest.fixture
+def models(originals, tmp_path):
+    """A copy of `originals` to change."""
+    return shutil.copytree(originals, tmp_path / "models")
+
+
+def flip(path, at=0.5):
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * at)] ^= 0x40
+    path.write_bytes(content)
+
+
+READERS = {
+    "KerasLayer": hubkeras.KerasLayer,
+    "install": lambda folder: installing.install(folder, [HANDLE], folder.parent / "cache"),
+    "verify": lambda folder: verify_source(folder, DIGITS),
+    "inspect": inspect,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("file", ["saved_model.pb", "fingerprint.pb", "assets/labels.txt", "assets/metadata.json"])
+def test_a_changed_file_of_a_frozen_model_is_refused(file, reader, models):
+    flip(models / "frozen" / file)
+    with pytest.raises(hubkeras.Error, match=f"frozen/{file} is not what was written.*Copy or export"):
+        READERS[reader](models / "frozen")
+    assert not folder_of(HANDLE, models / "cache").exists()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_missing_file_is_refused(reader, models):
+    (models / "frozen" / "assets" / "labels.txt").unlink()
+    with pytest.raises(hubkeras.Error, match=r"labels.txt cannot be read \(No such file"):
+        READERS[reader](models / "frozen")
+
+
+def test_a_saved_model_is_checked_as_a_source(models):
+    flip(models / "ordinary" / "assets" / "labels.txt")
+    with pytest.raises(hubkeras.Error, match="is not what was written"), open_checkpoint(models / "ordinary"):
+        pass
+
+
+@pytest.mark.parametrize("at", np.linspace(0.01, 0.99, 20))
+def test_a_changed_graph_that_tensorflow_saved_is_refused(at, models):
+    integrity.check(models / "saved_again")
+    flip(models / "saved_again" / "saved_model.pb", at)
+    with pytest.raises(hubkeras.Error, match=r"fingerprint.pb. Copy or export|is a damaged SavedModel"):
+        integrity.check(models / "saved_again")
+
+
+def test_what_has_no_checksums_is_not_checked(models):
+    (models / "saved_again" / "fingerprint.pb").unlink()
+    integrity.check(models / "saved_again")
+    integrity.check(models)
+
+
+def test_a_damaged_fingerprint_is_refused(models):
+    (models / "saved_again" / "fingerprint.pb").write_bytes(b"\xff")
+    with pytest.raises(hubkeras.Error, match="is a damaged SavedModel"):
+        integrity.check(models / "saved_again")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("[]", "is damaged"),
+        ("{}", "is damaged"),
+        ('{"saved_model.pb": 3}', "is damaged"),
+        (json.dumps({"saved_model.pb": "0" * 64, "assets/../../x": "0" * 64}), "is damaged"),
+        (json.dumps({"saved_model.pb": "0" * 64, "/dev/zero": "0" * 64}), "is damaged"),
+    ],
+)
+def test_damaged_checksums_are_refused(content, message, models):
+    (models / "frozen" / integrity.CHECKSUMS_FILE).write_text(content)
+    with pytest.raises(hubkeras.Error, match=message):
+        integrity.check(models / "frozen")
+
+
+def test_variables_saved_in_place_are_refused_with_the_way_out(models):
+    folder = models / "ordinary"
+    loaded = tf.saved_model.load(folder)
+    loaded.variables[0].assign_add(tf.ones_like(loaded.variables[0]))
+    tf.train.Checkpoint(variables=loaded.variables).write(str(folder / "variables" / "variables"))
+    with pytest.raises(hubkeras.Error, match=r"where it was changed on purpose, delete .*checksums.json"):
+        hubkeras.KerasLayer(folder)
+    (folder / integrity.CHECKSUMS_FILE).unlink()
+    hubkeras.KerasLayer(folder)
+
+
+def test_pages_and_verification_are_outside_of_what_is_checked(models):
+    folder = models / "ordinary"
+    parity = {"weights_compared": 3, "weights_different": 0, "output": "logits", "error": 1e-7, "bound": 5e-5}
+    documentation.write(folder, parity, asset_path="https://example.org/model.tar.gz")
+    (folder / "notes.txt").write_text("ours")
+    integrity.check(folder)
+
+
+def test_an_installed_model_is_checked_whoever_saved_it(models):
+    installing.install(models / "saved_again", [HANDLE], models / "cache")
+    folder = folder_of(HANDLE, models / "cache")
+    integrity.check(folder)
+    flip(folder / VARIABLES)
+    with pytest.raises(hubkeras.Error, match="is not what was written"):
+        hubkeras.KerasLayer(folder)
+
+
+def test_content_hash_sees_every_byte_and_name():
+    digest = integrity.content_hash({"a": "0" * 64, "b": "1" * 64})
+    assert digest == integrity.content_hash({"b": "1" * 64, "a": "0" * 64})
+    assert digest != integrity.content_hash({"a": "1" * 64, "b": "0" * 64})
+    assert digest != integrity.content_hash({"a": "0" * 64, "c": "1" * 64})
