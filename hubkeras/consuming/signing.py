@@ -1,0 +1,130 @@
+"""Signatures of SavedModels, by the library `model-signing` (OpenSSF Model Signing 1.0).
+
+Signed is every file of the folder but the pages and the record of verifying, which `hubkeras document` and
+`hubkeras export` write anew, and the signature itself. The library's own command verifies the same signatures:
+`model_signing verify key MODEL --signature MODEL/model.sig --public_key KEY`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from hubkeras.common.archives import model_files
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+
+SIGNATURE_FILE = "model.sig"  # the library's default, here within the folder, so that it travels with the model
+UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
+
+Path = str | os.PathLike[str]
+
+
+def _library() -> Any:
+    try:
+        import model_signing
+    except ImportError as error:
+        raise Error(
+            f"Signatures need the library model-signing ({error}); install it with pip install 'hubkeras[signing]'."
+        ) from error
+    return model_signing
+
+
+def sign(directory: Path, private_key: Path, signature: Path | None = None, overwrite: bool = False) -> pathlib.Path:
+    """Signs a SavedModel.
+
+    Args:
+        directory: the SavedModel.
+        private_key: an elliptic curve key (P-256, P-384 or P-521) as a PEM file without a password.
+        signature: the file to write; by default `model.sig` in the folder.
+        overwrite: whether to replace a signature that exists.
+
+    Returns:
+        The path of the signature.
+
+    Raises:
+        hubkeras.Error: the folder is no SavedModel, the key cannot be read, or the signature exists or cannot be
+            written.
+    """
+    library = _library()
+    directory = pathlib.Path(directory)
+    model_files(directory)
+    path = pathlib.Path(signature or directory / SIGNATURE_FILE)
+    unsigned = [directory / name for name in (*UNSIGNED, SIGNATURE_FILE)]
+    try:
+        hashing = library.hashing.Config().set_ignored_paths(paths=unsigned, ignore_git_paths=False)
+        signing = library.signing.Config().use_elliptic_key_signer(private_key=pathlib.Path(private_key))
+        with written_whole(path, overwrite) as partial:
+            # what is written beside the target, where that lies in the folder, is not to be signed either
+            hashing.add_ignored_paths(model_path=directory, paths=_within(directory, partial.parent))
+            signing.set_hashing_config(hashing).sign(directory, partial)
+    except Error:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        raise Error(f"{directory} cannot be signed with the key {private_key}: {_first_line(error)}.") from error
+    return path
+
+
+def _within(directory: pathlib.Path, path: pathlib.Path) -> list[str]:
+    path, directory = path.resolve(), directory.resolve()
+    return [str(path.relative_to(directory))] if path.is_relative_to(directory) else []
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def check_signature(
+    directory: Path,
+    signature: Path | None = None,
+    *,
+    public_key: Path | None = None,
+    certificate_chain: Sequence[Path] = (),
+) -> None:
+    """Raises hubkeras.Error unless a SavedModel is what the owner of a key, or of a certificate, has signed.
+
+    Args:
+        directory: the SavedModel.
+        signature: the signature; by default `model.sig` in the folder.
+        public_key: the key's public half, a PEM file. Either this or `certificate_chain`.
+        certificate_chain: PEM files of certificates, of which the last is the root that is trusted.
+
+    Raises:
+        hubkeras.Error: there is no signature, it is another's, or a file is changed, missing or additional.
+    """
+    if (public_key is None) == (not certificate_chain):
+        raise Error("Give either a public key or a certificate chain to check a signature with.")
+    library = _library()
+    directory = pathlib.Path(directory)
+    path = pathlib.Path(signature or directory / SIGNATURE_FILE)
+    if not path.is_file():
+        raise Error(
+            f"{directory} is not signed: there is no {path}. Sign it with `hubkeras sign`, or leave the key out."
+        )
+    files = set(model_files(directory))
+    try:
+        verifying = library.verifying.Config()
+        if public_key is not None:
+            verifying.use_elliptic_key_verifier(public_key=pathlib.Path(public_key))
+        else:
+            verifying.use_certificate_verifier(certificate_chain=[pathlib.Path(c) for c in certificate_chain])
+        verifying.verify(directory, path)
+        unsigned = files - _signed_names(path)
+    except Exception as error:  # of the library's many parts: cryptography, OpenSSL, protobuf
+        by = public_key or ", ".join(map(str, certificate_chain))
+        raise Error(
+            f"{directory} is not what {path} by {by} has signed ({_first_line(error)}); get the model again from whom "
+            "you trust."
+        ) from error
+    if unsigned:
+        raise Error(f"{directory}: {path} does not cover {sorted(unsigned)[0]}; sign the whole model.")
+
+
+def _signed_names(path: pathlib.Path) -> set[str]:
+    """Names of the files in a signature that was verified."""
+    payload = json.loads(path.read_text("utf-8"))["dsseEnvelope"]["payload"]
+    return {resource["name"] for resource in json.loads(base64.b64decode(payload))["predicate"]["resources"]}

@@ -1,0 +1,162 @@
+"""Signed models: what is refused, and that the library's own command agrees."""
+
+import datetime
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from hubkeras.common.errors import Error
+from hubkeras.consuming.signing import SIGNATURE_FILE, check_signature, sign
+
+pytest.importorskip("model_signing", reason="the extra signing is not installed")
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+FILES = (
+    "saved_model.pb",
+    "fingerprint.pb",
+    "assets/labels.txt",
+    "variables/variables.index",
+    "assets.extra/checksums.json",
+)
+PAGES = ("README.md", "documentation.md", "assets.extra/verification.json")
+
+
+def write_key(folder, name):
+    """A new key pair; returns the private key, its file and that of the public key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
+    pem = serialization.Encoding.PEM
+    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return key, private, public
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    return write_key(folder, "ours")[1:], write_key(folder, "other")[1:]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder with the files of a SavedModel; what is in them does not matter here."""
+    for name in (*FILES, *PAGES):
+        path = tmp_path / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "model"
+
+
+def library_verifies(model, *options):
+    command = [sys.executable, "-m", "model_signing", "verify", *options, "--signature", str(model / SIGNATURE_FILE)]
+    return subprocess.run([*command, str(model)], capture_output=True).returncode == 0
+
+
+def test_a_signed_model_verifies_here_and_with_the_librarys_command(model, keys, tmp_path):
+    (private, public), _ = keys
+    assert sign(model, private) == model / SIGNATURE_FILE
+    check_signature(model, public_key=public)
+    assert library_verifies(model, "key", "--public_key", str(public))
+    for page in PAGES:
+        (model / page).write_text("written anew")
+    moved = tmp_path / "elsewhere" / "named otherwise"
+    shutil.copytree(model, moved)
+    (moved / "README.md").unlink()
+    check_signature(moved, public_key=public)
+    assert library_verifies(moved, "key", "--public_key", str(public))
+
+
+@pytest.mark.parametrize("name", [*FILES, "assets/more", SIGNATURE_FILE])
+def test_one_changed_byte_or_file_fails(name, model, keys):
+    (private, public), _ = keys
+    sign(model, private)
+    path = model / name
+    content = bytearray(path.read_bytes() if path.exists() else b"new")
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Error, match=r"is not what .*model.sig by .*ours.pub has signed"):
+        check_signature(model, public_key=public)
+    assert not library_verifies(model, "key", "--public_key", str(public))
+
+
+def test_missing_files_and_others_keys_fail(model, keys):
+    (private, public), (_, others) = keys
+    with pytest.raises(Error, match=r"is not signed: there is no .*model.sig"):
+        check_signature(model, public_key=public)
+    sign(model, private)
+    with pytest.raises(Error, match="has signed"):
+        check_signature(model, public_key=others)
+    with pytest.raises(Error, match=r"^.*model\.sig exists already"):
+        sign(model, private)
+    (model / "fingerprint.pb").unlink()
+    with pytest.raises(Error, match="has signed"):
+        check_signature(model, public_key=public)
+    with pytest.raises(Error, match=r"cannot be signed with the key .*no\.pem"):
+        sign(model, model.parent / "no.pem", overwrite=True)
+    with pytest.raises(Error, match="either a public key or a certificate chain"):
+        check_signature(model)
+
+
+def test_a_signature_must_cover_the_whole_model(model, keys):
+    (private, public), _ = keys
+    command = [sys.executable, "-m", "model_signing", "sign", "key", str(model), "--private_key", str(private)]
+    command += ["--signature", str(model / SIGNATURE_FILE), "--ignore-paths", str(model / "saved_model.pb")]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(Error, match=r"does not cover saved_model\.pb"):
+        check_signature(model, public_key=public)
+
+
+def certificate(name, key, issuer, issuer_key, authority):
+    """A certificate for `key` by the owner of `issuer_key`, valid now."""
+    subject, signer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n)]) for n in (name, issuer))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    usage = dict.fromkeys(
+        [
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ],
+        False,
+    )
+    usage |= {"digital_signature": not authority, "key_cert_sign": authority, "crl_sign": authority}
+    builder = (
+        x509.CertificateBuilder(signer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**usage), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if not authority:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_certificate_chain(model, tmp_path):
+    root_key, _, _ = write_key(tmp_path, "root")
+    key, private, _ = write_key(tmp_path, "leaf")
+    files = {name: tmp_path / f"{name}.crt" for name in ("root", "leaf", "foreign")}
+    files["root"].write_bytes(certificate("root", root_key, "root", root_key, True))
+    files["leaf"].write_bytes(certificate("leaf", key, "root", root_key, False))
+    files["foreign"].write_bytes(certificate("root", key, "root", key, True))
+    signature = pathlib.Path(tmp_path, "model.sig")
+    command = [sys.executable, "-m", "model_signing", "sign", "certificate", str(model), "--signature", str(signature)]
+    command += ["--private_key", str(private), "--signing_certificate", str(files["leaf"])]
+    command += ["--certificate_chain", str(files["root"])]
+    subprocess.run(command, check=True, capture_output=True)
+    check_signature(model, signature, certificate_chain=[files["root"]])
+    with pytest.raises(Error, match="has signed"):
+        check_signature(model, signature, certificate_chain=[files["foreign"]])
+    (model / "saved_model.pb").write_text("changed")
+    with pytest.raises(Error, match="has signed"):
+        check_signature(model, signature, certificate_chain=[files["root"]])
