@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
-from hubkeras.architectures.layers import Conv2D, Dense, DepthwiseConv2D
+from hubkeras.architectures.convolutions import Conv2D, DepthwiseConv2D
+from hubkeras.architectures.layers import Dense
 
 
 class Layout(NamedTuple):
