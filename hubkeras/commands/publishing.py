@@ -3,7 +3,7 @@
 import json
 
 from hubkeras.common import archives, integrity
-from hubkeras.consuming import cache
+from hubkeras.consuming import cache, signing
 from hubkeras.publishing import catalog, documentation, installing
 
 
@@ -27,11 +27,18 @@ def add(command):
     sub.add_argument("directory", metavar="SAVED_MODEL")
     sub.add_argument("--asset-path", metavar="URL", default="internal", help="where the archive can be had")
 
+    sub = command("sign", run_sign, "Sign a SavedModel, in the format of OpenSSF Model Signing.", False)
+    sub.add_argument("directory", metavar="SAVED_MODEL")
+    sub.add_argument("--private-key", metavar="KEY", required=True, help="elliptic curve key, a PEM file")
+    sub.add_argument("--signature", metavar="FILE", help="the file to write; model.sig in the folder by default")
+    sub.add_argument("--overwrite", action="store_true", help="replace the signature if it exists")
+
     cache = {"metavar": "DIR", "help": "the cache folder; TFHUB_CACHE_DIR by default"}
     sub = command("install", run_install, "Put a SavedModel into tensorflow_hub's cache under handles.", False)
     sub.add_argument("source", metavar="SAVED_MODEL", help="a folder, or an archive of `hubkeras pack`")
     sub.add_argument("--handle", action="append", required=True, help="what code calls it by; may be repeated")
     sub.add_argument("--overwrite", action="store_true", help="replace another model of this handle")
+    sub.add_argument("--public-key", metavar="KEY", help="refuse what the owner of this key (PEM) has not signed")
     sub.add_argument("--cache-dir", **cache)
 
     sub = command("installed", run_installed, "List and check what is in tensorflow_hub's cache.", False)
@@ -78,13 +85,20 @@ def run_pack(options):
     _print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
 
 
+def run_sign(options):
+    path = signing.sign(options.directory, options.private_key, options.signature, options.overwrite)
+    _print_table([("written", path)])
+
+
 def run_document(options):
     for path in documentation.write(options.directory, asset_path=options.asset_path):
         _print_table([("written", path)])
 
 
 def run_install(options):
-    folders = installing.install(options.source, options.handle, options.cache_dir, options.overwrite)
+    folders = installing.install(
+        options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
+    )
     handles = map(cache.normalized, options.handle)
     _print_table(list(zip(handles, folders, strict=True)), ("handle", "folder"))
 

@@ -195,7 +195,7 @@ def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwr
 
     Members lie at the root (`./saved_model.pb`, ...); their order, modes, owners and times are fixed, so that equal
     SavedModels give equal archives (with one version of zlib; `content_hash` does not depend on it). The SHA-256 of
-    each file travels with them, and `unpack` compares.
+    each file travels with them, and `unpack` compares; a signature in the folder travels, too.
 
     Args:
         directory: the SavedModel.
@@ -215,6 +215,8 @@ def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwr
     digests = integrity.hashes(directory)
     checksums = integrity.checksums_text(digests).encode()
     names = sorted([*digests, integrity.CHECKSUMS_FILE])
+    if pathlib.Path(directory, integrity.SIGNATURE_FILE).is_file():
+        names.append(integrity.SIGNATURE_FILE)
     folders = {parent for name in names for parent in pathlib.PurePosixPath(name).parents}
     with written_whole(path, overwrite) as partial, open(partial, "wb") as raw:
         with (

@@ -16,6 +16,7 @@ import re
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 
+SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
 CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what TensorFlow itself does not read
 # what tf.saved_model.save writes; the documentation beside it is not part of the model
 _PARTS = ("saved_model.pb", "fingerprint.pb", "assets", "variables")

@@ -14,11 +14,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from hubkeras.common.archives import model_files
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
+from hubkeras.common.integrity import SIGNATURE_FILE, model_files
 
-SIGNATURE_FILE = "model.sig"  # the library's default, here within the folder, so that it travels with the model
 UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
 
 Path = str | os.PathLike[str]
@@ -52,7 +52,9 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     """
     library = _library()
     directory = pathlib.Path(directory)
-    model_files(directory)
+    integrity.check(directory)
+    if integrity.read_checksums(directory) is None:  # `hubkeras pack` would add them, and then break the signature
+        integrity.write_checksums(directory)
     path = pathlib.Path(signature or directory / SIGNATURE_FILE)
     unsigned = [directory / name for name in (*UNSIGNED, SIGNATURE_FILE)]
     try:

@@ -15,6 +15,7 @@ import socket
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hubkeras.common import archives, integrity
@@ -22,6 +23,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.metadata import read_metadata
 from hubkeras.consuming.cache import cache_dir, folder_of, normalized
+from hubkeras.consuming.signing import check_signature
 from hubkeras.publishing import catalog
 
 LOCK_TIMEOUT = 600.0  # seconds without progress after which tensorflow_hub takes a lock over
@@ -94,7 +96,13 @@ def _contents(folder):
         raise Error(f"Cannot read the cache folder {folder}: {error.strerror}.") from error
 
 
-def install(source, handles, directory=None, overwrite=False):
+def install(
+    source: str | os.PathLike[str],
+    handles: Sequence[str],
+    directory: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    public_key: str | os.PathLike[str] | None = None,
+) -> list[pathlib.Path]:
     """Puts a SavedModel into the cache under handles, so that code that names one finds it without a network.
 
     A damaged entry is repaired. Others may read and install at the same time.
@@ -104,16 +112,19 @@ def install(source, handles, directory=None, overwrite=False):
         handles: any URLs that code gives to `hub.load` or `hub.KerasLayer`; `https://tfhub.dev/` may be left out.
         directory: the cache folder; by default tensorflow_hub's, see `cache_dir`.
         overwrite: whether to replace another model, as one that tensorflow_hub downloaded.
+        public_key: PEM file of a key whose owner must have signed the model, see `hubkeras.consuming.signing`.
 
     Returns:
         The folders, one a handle.
 
     Raises:
         hubkeras.Error: a handle is Google's name of another network, or is taken by another model, or the cache
-            cannot be written. Other entries are as they were.
+            cannot be written, or the model is not signed as it must be. Other entries are as they were.
     """
     handles = [normalized(handle) for handle in handles]
     with opened(source) as folder:
+        if public_key is not None:
+            check_signature(folder, public_key=public_key)
         if any(catalog.find(handle)[0] for handle in handles):
             metadata = read_metadata(folder)
             for handle in handles:
@@ -139,7 +150,7 @@ def _install(source, handle, directory, overwrite):
     with _locked(folder) as task:
         entry = _read_entry(folder)
         if entry.problem is None:
-            if integrity.hashes(folder) == files and entry.files == files:
+            if integrity.hashes(folder) == files and entry.files == files and _signature(folder) == _signature(source):
                 return folder
             if integrity.hashes(folder) != files and not overwrite:
                 raise Error(
@@ -154,9 +165,16 @@ def _install(source, handle, directory, overwrite):
             if sha256(target) != digest:
                 raise Error(f"{source / name} changed while it was copied; install it again.")
         integrity.write_checksums(partial, files)
+        if signature := _signature(source):
+            (partial / integrity.SIGNATURE_FILE).write_bytes(signature)
         _replace(partial, folder, task)
         _write_descriptor(folder, handle, files, task)
     return folder
+
+
+def _signature(folder: pathlib.Path) -> bytes | None:
+    path = folder / integrity.SIGNATURE_FILE
+    return path.read_bytes() if path.is_file() else None
 
 
 def _write_descriptor(folder, handle, files, task):

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
-from hubkeras.consuming.signing import SIGNATURE_FILE, check_signature, sign
+from hubkeras.common.integrity import SIGNATURE_FILE
+from hubkeras.consuming.signing import check_signature, sign
 
 pytest.importorskip("model_signing", reason="the extra signing is not installed")
 from cryptography import x509
@@ -17,12 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-FILES = (
+CHECKSUMS = "assets.extra/checksums.json"
+MODEL_FILES = (
     "saved_model.pb",
     "fingerprint.pb",
     "assets/labels.txt",
     "variables/variables.index",
-    "assets.extra/checksums.json",
 )
 PAGES = ("README.md", "documentation.md", "assets.extra/verification.json")
 
@@ -46,10 +48,11 @@ def keys(tmp_path_factory):
 @pytest.fixture
 def model(tmp_path):
     """A folder with the files of a SavedModel; what is in them does not matter here."""
-    for name in (*FILES, *PAGES):
+    for name in (*MODEL_FILES, *PAGES):
         path = tmp_path / "model" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
+    integrity.write_checksums(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -72,7 +75,7 @@ def test_a_signed_model_verifies_here_and_with_the_librarys_command(model, keys,
     assert library_verifies(moved, "key", "--public_key", str(public))
 
 
-@pytest.mark.parametrize("name", [*FILES, "assets/more", SIGNATURE_FILE])
+@pytest.mark.parametrize("name", [*MODEL_FILES, CHECKSUMS, "assets/more", SIGNATURE_FILE])
 def test_one_changed_byte_or_file_fails(name, model, keys):
     (private, public), _ = keys
     sign(model, private)
@@ -94,11 +97,11 @@ def test_missing_files_and_others_keys_fail(model, keys):
         check_signature(model, public_key=others)
     with pytest.raises(Error, match=r"^.*model\.sig exists already"):
         sign(model, private)
+    with pytest.raises(Error, match=r"cannot be signed with the key .*no\.pem"):
+        sign(model, model.parent / "no.pem", overwrite=True)
     (model / "fingerprint.pb").unlink()
     with pytest.raises(Error, match="has signed"):
         check_signature(model, public_key=public)
-    with pytest.raises(Error, match=r"cannot be signed with the key .*no\.pem"):
-        sign(model, model.parent / "no.pem", overwrite=True)
     with pytest.raises(Error, match="either a public key or a certificate chain"):
         check_signature(model)
 
@@ -160,3 +163,14 @@ def test_a_certificate_chain(model, tmp_path):
     (model / "saved_model.pb").write_text("changed")
     with pytest.raises(Error, match="has signed"):
         check_signature(model, signature, certificate_chain=[files["root"]])
+
+
+def test_the_signature_travels_in_the_archive(model, keys, tmp_path):
+    (private, public), _ = keys
+    for name in (CHECKSUMS, "fingerprint.pb"):  # as an older TensorFlow leaves a model that it saves again
+        (model / name).unlink()
+    sign(model, private)
+    archives.pack(model, tmp_path / "model.tar.gz")
+    archives.unpack(tmp_path / "model.tar.gz", tmp_path / "unpacked")
+    check_signature(tmp_path / "unpacked", public_key=public)
+    assert library_verifies(tmp_path / "unpacked", "key", "--public_key", str(public))

@@ -21,6 +21,8 @@ import tf_keras
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.common import archives, integrity
+from hubkeras.common.errors import Error
+from hubkeras.consuming import signing
 from hubkeras.consuming.cache import cache_dir, folder_of, lookup
 from hubkeras.publishing import installing
 from tests.conftest import ROOT, SMALL
@@ -320,3 +322,24 @@ def test_a_layer_warns_of_images_in_another_range(model, monkeypatch):
     layer = hubkeras.KerasLayer(str(model))
     with pytest.warns(UserWarning, match=r"\[0, 255\]"):
         layer(np.full((1, 96, 96, 3), 255.0, "float32"))
+
+
+def test_an_unsigned_model_is_refused_where_a_key_is_given(model, cache, tmp_path):
+    pytest.importorskip("model_signing", reason="the extra signing is not installed")
+    from tests.consuming.test_signing import write_key
+
+    _, private, public = write_key(tmp_path, "ours")
+    copy = shutil.copytree(model, tmp_path / "signed")
+    with pytest.raises(Error, match="is not signed"):
+        installing.install(copy, [HANDLE], public_key=public)
+    assert lookup(HANDLE) is None
+    installing.install(copy, [HANDLE])
+    signing.sign(copy, private)
+    (folder,) = installing.install(copy, [HANDLE], public_key=public)
+    signing.check_signature(folder, public_key=public)
+    with pytest.raises(Error, match="has signed"):
+        installing.install(copy, [HANDLE], public_key=write_key(tmp_path, "other")[2])
+    (copy / "assets" / "metadata.json").write_text("changed")
+    with pytest.raises(Error, match="has signed"):
+        installing.install(copy, [HANDLE], public_key=public, overwrite=True)
+    signing.check_signature(folder, public_key=public)
