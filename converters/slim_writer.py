@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,17 +10,18 @@ import tensorflow as tf
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
-from hubkeras.converters.weights import read_network
+from hubkeras.converters.matching import Match
+from hubkeras.converters.weights import Progress, Report, read_network
 
 _SUFFIXES = (".index", ".data-00000-of-00001")
 
 
-def files_of(path):
+def files_of(path: str | os.PathLike[str]) -> list[pathlib.Path]:
     """The files of a V2 checkpoint with the prefix `path`, in one shard."""
     return [pathlib.Path(f"{path}{suffix}") for suffix in _SUFFIXES]
 
 
-def write_slim_checkpoint(network, path, overwrite=False):
+def write_slim_checkpoint(network: Any, path: str | os.PathLike[str], overwrite: bool = False) -> list[str]:
     """Writes the weights of a network as a TF-Slim checkpoint in V2 format.
 
     The tensors carry Slim's names and the network's values to the bit, so that a `tf.compat.v1.train.Saver` of Slim's
@@ -69,7 +71,13 @@ def write_slim_checkpoint(network, path, overwrite=False):
     return names
 
 
-def convert_to_slim(source, path, weights="ema", overwrite=False, progress=None):
+def convert_to_slim(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    weights: str = "ema",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Any, Match, Report]:
     """Writes the weights of anything that `read_network` reads as a TF-Slim checkpoint.
 
     Args:

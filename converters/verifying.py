@@ -9,6 +9,7 @@ import tensorflow as tf
 from hubkeras.architectures import NETWORKS
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
+from hubkeras.common.files import without_wildcards
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters.weights import read_network
 
@@ -81,13 +82,14 @@ def check_export(directory, module, network, task, size):
     Returns:
         A `Parity`.
     """
-    different, names = 0, [variable.name.removesuffix(":0") for variable in getattr(module, "variables", [])]
+    names = [variable.name.removesuffix(":0") for variable in getattr(module, "variables", [])]
+    different, variables = 0, network.slim_variables()
     if names:  # a frozen SavedModel has none
-        reader = tf.train.load_checkpoint(str(pathlib.Path(directory) / "variables" / "variables"))
-        variables = network.slim_variables()
-    for number, name in enumerate(names):
-        written = reader.get_tensor(f"variables/{number}/.ATTRIBUTES/VARIABLE_VALUE")
-        different += not np.array_equal(written, variables[name].numpy())
+        with without_wildcards(directory) as plain:
+            reader = tf.train.load_checkpoint(str(plain / "variables" / "variables"))
+            for number, name in enumerate(names):
+                written = reader.get_tensor(f"variables/{number}/.ATTRIBUTES/VARIABLE_VALUE")
+                different += not np.array_equal(written, variables[name].numpy())
     images = sample_images(size)
     outputs = module.saved_inference(tf.constant(images))
     error = relative_error(
@@ -103,7 +105,8 @@ def _output(task):
 def _load(directory):
     integrity.check(directory)
     try:
-        return tf.saved_model.load(str(directory)), read_metadata(directory)
+        with without_wildcards(directory) as plain:
+            return tf.saved_model.load(str(plain)), read_metadata(directory)
     except (OSError, tf.errors.OpError) as error:
         raise Error(f"{directory} is not a SavedModel ({str(error).splitlines()[0]}).") from error
 

@@ -1,20 +1,29 @@
 """From the tensors of a checkpoint to the weights of a network, and to a Keras weights file."""
 
-import json
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import h5py
 import keras
 import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.common.version import __version__
-from hubkeras.converters.matching import match
-from hubkeras.converters.sources import H5_ATTRIBUTE, open_checkpoint
+from hubkeras.converters.matching import Match, match
+from hubkeras.converters.sources import Checkpoint, open_checkpoint
+from hubkeras.converters.sources.keras_weights import ENDING, write_h5
 
 CHOICES = ("ema", "raw")
 SHADOW = "/ExponentialMovingAverage"
+AS_IN_CHECKPOINT = "as in the checkpoint"
+Progress = Callable[[int, int, str], None]
+# what `tf.contrib.quantize` adds: `weights_quant/min`, `act_quant/.../max/biased`, `post_activation_bypass_quant/...`
+_QUANTIZATION = re.compile(r"(^|/)\w+_quant/")
+_MOST_NAMED = 10
 
 
 @dataclass
@@ -42,7 +51,9 @@ class Report:
     notes: list = field(default_factory=list)
 
 
-def plan(checkpoint, found, variables, weights="ema"):
+def plan(
+    checkpoint: Checkpoint, found: Match, variables: Mapping[str, Any], weights: str = "ema"
+) -> tuple[dict[str, str], Report]:
     """Chooses a tensor for every variable, and accounts for the other tensors.
 
     Args:
@@ -71,18 +82,14 @@ def plan(checkpoint, found, variables, weights="ema"):
         chosen[name] = shadow if shadow and weights == "ema" else tensor
         for candidate in filter(None, (tensor, shadow)):
             _check_form(checkpoint, candidate, variable)
+    name = found.network.__name__
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise Error(
-            f"{checkpoint.path}: the variable {missing[0]}{more} of {found.network.__name__} is missing; "
-            "give a whole checkpoint of the network."
-        )
-    ignored, unknown = _account(checkpoint, found, set(chosen.values()))
+        listed = _listed(missing, checkpoint.shapes, "in the file")
+        raise Error(f"{checkpoint.path}: missing of {name}: {listed}; give a whole checkpoint of the network.")
+    ignored, unknown = _account(checkpoint, found, chosen)
     if unknown:
-        raise Error(
-            f"{checkpoint.path}: the variable {unknown[0]} is not one of TF-Slim's {found.network.__name__}"
-            f" ({len(unknown)} such); the checkpoint is of a changed network."
-        )
+        listed = _listed(unknown, variables, "in the network")
+        raise Error(f"{checkpoint.path}: not of TF-Slim's {name}: {listed}; the checkpoint is of a changed network.")
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
     report = Report(
         checkpoint.path,
@@ -92,8 +99,8 @@ def plan(checkpoint, found, variables, weights="ema"):
         shadows,
         ignored,
         "ema" if shadows else "raw",
+        list(checkpoint.notes),
     )
-    report.notes.extend(checkpoint.notes)
     if weights == "ema" and not shadows:
         report.notes.append(
             "The checkpoint has no exponential moving averages of the weights; the raw weights were used."
@@ -111,24 +118,42 @@ def _check_form(checkpoint, tensor, variable):
         raise Error(f"{checkpoint.path}: {tensor} has dtype {dtype}, expected float32.")
 
 
-def _account(checkpoint, found, used):
-    """The tensors that are not `used`: their number by kind, and the names that are of no kind."""
+def _listed(names, others, where):
+    """Up to ten names as words, the first with the one that is most like it: `the variables a (closest ...) and b`."""
+    closest = difflib.get_close_matches(names[0], list(others), n=1, cutoff=0.5)
+    listed = [f"{names[0]} (closest {where}: {closest[0]})" if closest else names[0], *names[1:_MOST_NAMED]]
+    if len(names) > _MOST_NAMED:
+        listed.append(f"{len(names) - _MOST_NAMED} more")
+    if len(listed) == 1:
+        return f"the variable {listed[0]}"
+    return f"the variables {', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def _account(checkpoint, found, chosen):
+    """The tensors that are not chosen: their number by kind, and the names that are of no kind."""
     kinds, unknown = {}, []
+    used = set(chosen.values())
+    has_head = any(name.startswith(f"{found.network.scope}/Logits/") for name in chosen)
     inner_names = {tensor: inner for inner, tensor in found.tensors.items()}
-    for tensor in sorted(checkpoint.shapes):
-        if tensor in used:
-            continue
-        inner = inner_names.get(tensor)
-        kind = checkpoint.kinds.get(tensor) or kind_of(tensor, inner, found)
-        if kind is None:
+    for tensor in sorted(checkpoint.shapes.keys() - used):
+        kind = checkpoint.kinds.get(tensor) or kind_of(tensor, inner_names.get(tensor), found)
+        if kind is None or (kind == "Logits" and has_head):
             unknown.append(tensor)
         else:
             kinds[kind] = kinds.get(kind, 0) + 1
     return kinds, unknown
 
 
-def kind_of(tensor, inner, found):
-    """Why a tensor may be ignored, or None where it may not."""
+def kind_of(tensor: str, inner: str | None, found: Match) -> str | None:
+    """Why a tensor may be ignored, or None where it may not.
+
+    Args:
+        tensor: its name.
+        inner: its name below the root scope, None where it is not there.
+        found: the checkpoint's `Match`.
+    """
+    if _QUANTIZATION.search(tensor):
+        return "quantization ranges"
     if inner is None:
         return "global_step" if tensor == "global_step" else f"other scope: {tensor.split('/')[0]}"
     if inner.startswith("AuxLogits/"):
@@ -142,7 +167,9 @@ def kind_of(tensor, inner, found):
     return "Logits" if inner.startswith("Logits/") else None
 
 
-def read_values(checkpoint, chosen, progress=None):
+def read_values(
+    checkpoint: Checkpoint, chosen: Mapping[str, str], progress: Progress | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (variable name, float32 array) for the chosen tensors.
 
     Raises:
@@ -160,12 +187,18 @@ def read_values(checkpoint, chosen, progress=None):
             progress(done, len(chosen), "reading weights")
 
 
-def read_network(source, num_classes="as in the checkpoint", weights="ema", progress=None):
+def read_network(
+    source: str | os.PathLike[str],
+    num_classes: int | Literal["as in the checkpoint"] | None = AS_IN_CHECKPOINT,
+    weights: str = "ema",
+    progress: Progress | None = None,
+) -> tuple[Any, Match, Report]:
     """Builds the network that a checkpoint is of, with its weights.
 
     Args:
         source: path of a checkpoint in any form of `hubkeras.converters.sources.ACCEPTED`.
-        num_classes: None leaves the head out; by default it is built where the checkpoint has one.
+        num_classes: None leaves the head out; by default it is built where the checkpoint has one. A number must be
+            that of the checkpoint.
         weights: `ema` or `raw`.
         progress: called with (done, total, what) as work goes on.
 
@@ -177,14 +210,26 @@ def read_network(source, num_classes="as in the checkpoint", weights="ema", prog
     """
     with open_checkpoint(source) as checkpoint:
         found = match(checkpoint)
+        head = found.settings["num_classes"]
+        if num_classes not in (AS_IN_CHECKPOINT, None, head):
+            raise Error(
+                f"{source} has {'no head' if head is None else f'{head} classes'}, not num_classes={num_classes!r}; "
+                "leave it out, or give None for the pooled features."
+            )
         settings = {**found.settings, **({"num_classes": None} if num_classes is None else {})}
         if progress:
             progress(0, 1, "building the network")
-        network = found.network(**settings, initialize=False)
+        try:
+            network = found.network(**settings, initialize=False)
+        except (TypeError, ValueError) as error:  # settings that a file claims
+            reason = str(error).splitlines()[0]
+            raise Error(f"{source}: {settings} are no settings of {found.network.__name__} ({reason}).") from error
         return network, found, _assign(network, checkpoint, found, weights, progress)
 
 
-def load_weights(network, source, weights="ema", progress=None):
+def load_weights(
+    network: Any, source: str | os.PathLike[str], weights: str = "ema", progress: Progress | None = None
+) -> Report:
     """Gives a network the weights of a checkpoint of the same network.
 
     Args:
@@ -220,11 +265,18 @@ def _assign(network, checkpoint, found, weights, progress):
     return report
 
 
-def convert(source, path, weights="ema", overwrite=False, progress=None):
+def convert(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    weights: str = "ema",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Any, Match, Report]:
     """Writes the weights of a checkpoint as a Keras weights file.
 
     `keras.Model.load_weights` reads the file into the same network; the attribute `hubkeras` of the file is JSON:
-    the network's settings, where the weights came from, and the dataset of each variable.
+    the network's settings, where the weights came from, and the dataset and SHA-256 of each variable, which are
+    checked when `hubkeras` reads it.
 
     Args:
         source, weights, progress: as for `read_network`.
@@ -237,22 +289,20 @@ def convert(source, path, weights="ema", overwrite=False, progress=None):
     Raises:
         hubkeras.Error: see `read_network`; or the file exists or cannot be written.
     """
-    if not str(path).endswith(".weights.h5"):
-        raise Error(f"The weights file must end in .weights.h5, which Keras asks for; got {path}.")
+    if not str(path).endswith(ENDING):
+        raise Error(f"The weights file must end in {ENDING}, which Keras asks for; got {path}.")
     network, found, report = read_network(source, weights=weights, progress=progress)
+    facts = {
+        "architecture": network.architecture,
+        "settings": network.settings(),
+        "default_image_size": found.image_size,
+        "source": report.provenance,
+        "weights": report.weights,
+        "versions": {"hubkeras": __version__, "keras": keras.__version__},
+    }
+    values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
     with written_whole(path, overwrite) as partial:
-        network.save_weights(partial)
-        attributes = {
-            "architecture": network.architecture,
-            "settings": network.settings(),
-            "default_image_size": found.image_size,
-            "source": report.provenance,
-            "weights": report.weights,
-            "versions": {"hubkeras": __version__, "keras": keras.__version__},
-            "datasets": _datasets(network),
-        }
-        with h5py.File(partial, "a") as file:
-            file.attrs[H5_ATTRIBUTE] = json.dumps(attributes)
+        write_h5(partial, values, _datasets(network), facts)
     return network, found, report
 
 

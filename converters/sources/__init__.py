@@ -11,11 +11,11 @@ import h5py
 
 from hubkeras.common import archives
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
-from hubkeras.converters.sources.keras_weights import H5_ATTRIBUTE, open_h5
+from hubkeras.converters.sources.keras_weights import open_h5
 from hubkeras.converters.sources.pytorch_models import is_pytorch, open_pytorch
 from hubkeras.converters.sources.tensorflow_checkpoints import V2_FILE, only_checkpoint, open_tensorflow, prefix_of
 
-__all__ = ["ACCEPTED", "H5_ATTRIBUTE", "Checkpoint", "open_checkpoint"]
+__all__ = ["ACCEPTED", "Checkpoint", "open_checkpoint"]
 
 
 @contextlib.contextmanager
@@ -60,12 +60,12 @@ def _unpack(archive, folder):
 def _open_archive(path):
     with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
         prefix = _unpack(path, pathlib.Path(folder))
-        yield open_tensorflow(prefix, path, files=[path])
+        with open_tensorflow(prefix, path, files=[path]) as checkpoint:
+            yield checkpoint
 
 
-@contextlib.contextmanager
 def _open_tensorflow(path):
-    yield open_tensorflow(prefix_of(path), path)
+    return open_tensorflow(prefix_of(path), path)
 
 
 # how each form is recognised and opened; the first that fits

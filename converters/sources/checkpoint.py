@@ -1,12 +1,16 @@
 """The tensors of a checkpoint by name, in whatever form they were stored."""
 
+import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
+from hubkeras.common.metadata import Metadata
 
 ACCEPTED = (
     "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a .tar.gz of a "
@@ -16,7 +20,7 @@ ACCEPTED = (
 READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError)
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """The first line of an exception's message."""
     return str(getattr(error, "message", error)).strip().splitlines()[0]
 
@@ -33,22 +37,24 @@ class Checkpoint:
         attributes: what `hubkeras convert` wrote beside the tensors, or an empty dict.
         image_size: height and width in pixels that a foreign file says it was trained with, or None.
         kinds: `{name: kind}` of tensors that are known not to be the network's.
+        metadata: what a hubkeras SavedModel says of itself, None for other sources.
         notes: sentences about the file that the user should read.
     """
 
     def __init__(
         self,
-        path,
-        files,
-        shapes,
-        dtypes,
-        read,
-        names=(),
-        attributes=None,
-        image_size=None,
-        kinds=None,
-        notes=(),
-    ):
+        path: str,
+        files: Sequence[str | os.PathLike[str]],
+        shapes: dict[str, tuple[int, ...]],
+        dtypes: dict[str, str],
+        read: Callable[[str], np.ndarray],
+        names: Sequence[str] = (),
+        attributes: dict[str, Any] | None = None,
+        image_size: int | None = None,
+        kinds: dict[str, str] | None = None,
+        notes: Sequence[str] = (),
+        metadata: Metadata | None = None,
+    ) -> None:
         self.path = path
         self.names = names
         self.files = files
@@ -57,10 +63,11 @@ class Checkpoint:
         self.attributes = attributes or {}
         self.image_size = image_size
         self.kinds = kinds or {}
+        self.metadata = metadata
         self.notes = list(notes)
         self._read = read
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         """The tensor as a numpy array.
 
         Raises:
@@ -79,7 +86,7 @@ class Checkpoint:
             )
         return array
 
-    def provenance(self):
+    def provenance(self) -> dict[str, Any]:
         """`{"checkpoint": name, "sha256": {file name: digest}}`, as the metadata of an export has it."""
         files = {pathlib.Path(file).name: sha256(file) for file in sorted(map(str, self.files))}
         return {"checkpoint": pathlib.Path(self.path).name, "sha256": files}

@@ -1,32 +1,121 @@
-"""The `.weights.h5` files of `hubkeras convert`."""
+"""The `.weights.h5` files of `hubkeras convert`, read and written.
+
+Keras' own layout, so that `keras.Model.load_weights` reads them, and two attributes: `hubkeras`, JSON with the
+settings, the dataset of each variable and its SHA-256, and `hubkeras_sha256`, that of the JSON. A file has checksums of
+HDF5's as well, which every reader checks: of its structure, and Fletcher's of each dataset.
+"""
 
 import contextlib
+import hashlib
+import io
 import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import h5py
+import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.converters.sources.checkpoint import Checkpoint, first_line
 
-H5_ATTRIBUTE = "hubkeras"
+ENDING = ".weights.h5"
+_FACTS = "hubkeras"
+_DIGEST = "hubkeras_sha256"
+# what each of the facts that reading needs must be
+_TYPES = {"architecture": str, "settings": dict, "default_image_size": int, "datasets": dict}
+_UNCHECKED = "The file has no checksums of its weights; convert the checkpoint again to have them."
+# what h5py raises for a damaged file, whose strings need not be text
+_DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 
 
 @contextlib.contextmanager
-def open_h5(path):
-    """A `.weights.h5` file of `hubkeras convert`, whose attributes hold the Slim names of its datasets."""
-    try:
-        with h5py.File(path) as file:
-            attributes = json.loads(file.attrs.get(H5_ATTRIBUTE, "null"))
-            if attributes is None:
-                raise Error(f"{path} was not written by `hubkeras convert`: its attribute {H5_ATTRIBUTE!r} is missing.")
-            datasets = attributes["datasets"]
-            missing = sorted(name for name, key in datasets.items() if key not in file)
+def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
+    """Context manager that yields the `Checkpoint` of a `.weights.h5` file of `hubkeras convert`.
+
+    Raises:
+        hubkeras.Error: it is not such a file, or it is damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(h5py.File(path))
+            facts = _checked_facts(path, file.attrs)
+            datasets = facts["datasets"]
+            missing = sorted(name for name, key in datasets.items() if not isinstance(file.get(key), h5py.Dataset))
             if missing:
                 raise Error(f"{path}: the variable {missing[0]} is missing ({len(missing)} in all).")
             shapes = {name: file[key].shape for name, key in datasets.items()}
             dtypes = {name: file[key].dtype.name for name, key in datasets.items()}
-            yield Checkpoint(
-                str(path), [path], shapes, dtypes, lambda name: file[datasets[name]][()], attributes=attributes
-            )
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise Error(f"{path} is a damaged .weights.h5 file ({first_line(error)}).") from error
+        except Error:
+            raise
+        except _DAMAGE as error:
+            raise Error(f"{path} is a damaged .weights.h5 file ({first_line(error)}).") from error
+
+        def read(name: str) -> np.ndarray:
+            value = file[datasets[name]][()]
+            if "sha256" in facts and _sha256(value) != facts["sha256"].get(name):
+                raise ValueError("its SHA-256 is not the one that was written with it")
+            return value
+
+        notes = [] if "sha256" in facts else [_UNCHECKED]
+        # outside of the try: what the caller raises is the caller's
+        yield Checkpoint(str(path), [path], shapes, dtypes, read, attributes=facts, notes=notes)
+
+
+def _checked_facts(path, attributes):
+    """The JSON beside the weights, as it was written."""
+    if _FACTS not in attributes:
+        raise Error(f"{path} was not written by `hubkeras convert`: its attribute {_FACTS!r} is missing.")
+    text = attributes[_FACTS]
+    facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError(f"the attribute {_FACTS!r} is not a JSON object")
+    # a file from before there were checksums has neither of the two
+    if ("sha256" in facts or _DIGEST in attributes) and attributes.get(_DIGEST) != _text_sha256(text):
+        raise ValueError(f"the attribute {_FACTS!r} does not match its SHA-256")
+    for key, expected in _TYPES.items():
+        if not isinstance(facts.get(key), expected):
+            raise ValueError(f"the attribute {_FACTS!r} gives no {key}")
+    if not all(isinstance(key, str) for key in facts["datasets"].values()):
+        raise ValueError(f"the attribute {_FACTS!r} names datasets by other things than text")
+    return facts
+
+
+def write_h5(
+    path: str | os.PathLike[str], values: Mapping[str, np.ndarray], datasets: Mapping[str, str], facts: dict[str, Any]
+) -> None:
+    """Writes a `.weights.h5` file.
+
+    It is made in memory and written in one piece, since HDF5 ends the process where a disk is full.
+
+    Args:
+        path: the file.
+        values: the array of each variable by name.
+        datasets: the dataset of each variable, as Keras names it.
+        facts: for the attribute `hubkeras`, beside the datasets and their SHA-256.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    image = io.BytesIO()
+    # the newer structure has checksums, and no index for a dataset of a single chunk
+    with h5py.File(image, "w", libver=("v110", "v110")) as file:
+        for name, value in values.items():
+            whole = {"chunks": value.shape, "fletcher32": True} if value.ndim and value.size else {}
+            file.create_dataset(datasets[name], data=value, **whole)
+        digests = {name: _sha256(value) for name, value in values.items()}
+        text = json.dumps({**facts, "datasets": dict(datasets), "sha256": digests})
+        file.attrs[_FACTS], file.attrs[_DIGEST] = text, _text_sha256(text)
+    with open(path, "wb") as file:
+        file.write(image.getbuffer())
+
+
+def _sha256(value):
+    """The SHA-256 of an array's bytes, little endian, in hexadecimal."""
+    little_endian = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    return hashlib.sha256(little_endian).hexdigest()
+
+
+def _text_sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()

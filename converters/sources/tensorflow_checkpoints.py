@@ -1,47 +1,46 @@
 """Checkpoints that TensorFlow reads: V1 and V2 files, folders of them, and the variables of a SavedModel."""
 
+import contextlib
 import pathlib
 import re
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
+from hubkeras.common.files import without_wildcards
+from hubkeras.common.metadata import METADATA_FILE, read_metadata
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint, first_line
+from hubkeras.converters.sources.tensor_bundle import check_index
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
 _V1_NAME = re.compile(r"\.ckpt(-\d+)?$")
 
 
-def prefix_of(path):
+def prefix_of(path: pathlib.Path) -> pathlib.Path:
     """The checkpoint's prefix, as `tf.train.load_checkpoint` takes it."""
     if path.is_dir():
         return _prefix_in_folder(path)
     match = V2_FILE.match(str(path))
     if match and path.exists():
         path = pathlib.Path(match["prefix"])
-    if path.is_file() or path.with_name(path.name + ".index").is_file():
+    if _is_checkpoint(path):
         return path
     if match:
         raise Error(f"{path}: its index file {path.name}.index is missing; it must lie beside the other files.")
     raise Error(f"{path} does not exist; expected {ACCEPTED}.")
 
 
+def _is_checkpoint(prefix):
+    return prefix.is_file() or prefix.with_name(prefix.name + ".index").is_file()
+
+
 def _prefix_in_folder(folder):
     if (folder / "checkpoint").is_file():
-        try:
-            state = tf.train.get_checkpoint_state(str(folder))
-        except Exception as error:  # a damaged text proto raises various types
-            raise Error(f"{folder / 'checkpoint'} is not a checkpoint state file ({first_line(error)}).") from error
-        if state is None or not state.model_checkpoint_path:
-            raise Error(f"{folder / 'checkpoint'} names no checkpoint; give the checkpoint itself.")
-        named = pathlib.Path(state.model_checkpoint_path)
-        # the folder may have been moved since: look beside the state file too
-        for prefix in (named, folder / named.name):
-            if prefix.is_file() or prefix.with_name(prefix.name + ".index").is_file():
-                return prefix
-        raise Error(f"{folder / 'checkpoint'} names {named}, which does not exist there or beside it.")
+        return _prefix_in_state_file(folder / "checkpoint")
     if (folder / "variables" / "variables.index").is_file():
         integrity.check(folder)
         return folder / "variables" / "variables"
@@ -50,7 +49,22 @@ def _prefix_in_folder(folder):
     return only_checkpoint([str(file) for file in folder.iterdir() if file.is_file()], folder)
 
 
-def only_checkpoint(files, where):
+def _prefix_in_state_file(file):
+    """The checkpoint that a state file names, of that name beside it where there is one: the folder may be a copy."""
+    try:
+        state = tf.train.get_checkpoint_state(str(file.parent))
+        named = pathlib.Path(state.model_checkpoint_path) if state and state.model_checkpoint_path else None
+        found = named and next(filter(_is_checkpoint, (file.parent / named.name, named)), None)
+    except Exception as error:  # a damaged text proto raises various types, a name of odd bytes others
+        raise Error(f"{file} is not a checkpoint state file ({first_line(error)}).") from error
+    if named is None:
+        raise Error(f"{file} names no checkpoint; give the checkpoint itself.")
+    if found is None:
+        raise Error(f"{file} names {str(named)!r}, which does not exist there or beside it.")
+    return found
+
+
+def only_checkpoint(files: Iterable[str], where: str | pathlib.Path) -> pathlib.Path:
     """The one checkpoint among file names, as a prefix."""
     found = {match["prefix"] for file in files if (match := V2_FILE.match(file)) and file.endswith(".index")}
     found |= {file for file in files if _V1_NAME.search(file) and not V2_FILE.match(file)}
@@ -62,43 +76,69 @@ def only_checkpoint(files, where):
     return pathlib.Path(found.pop())
 
 
-def open_tensorflow(prefix, path, files=None):
-    """A V1 or V2 checkpoint, or the variables of a SavedModel."""
-    prefix = pathlib.Path(prefix)
-    if prefix.is_file() and prefix.stat().st_size == 0:
+@contextlib.contextmanager
+def open_tensorflow(
+    prefix: pathlib.Path, path: pathlib.Path, files: list[pathlib.Path] | None = None
+) -> Iterator[Checkpoint]:
+    """Context manager that yields a V1 or V2 checkpoint, or the variables of a SavedModel.
+
+    Args:
+        prefix: of the checkpoint.
+        path: what the user gave, for messages.
+        files: what holds the tensors, for the provenance; by default the checkpoint's own files.
+
+    Raises:
+        hubkeras.Error: it is not a checkpoint, or it is damaged.
+    """
+    is_v1 = prefix.is_file()
+    if is_v1 and prefix.stat().st_size == 0:
         raise Error(f"{path} is empty; expected {ACCEPTED}.")
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-        dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
-        keys = _names_of_objects(reader) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
-    except READ_ERRORS as error:
-        raise Error(
-            f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)}); expected {ACCEPTED}."
-        ) from error
-    if not keys:
-        raise Error(f"{path} holds no variables; expected {ACCEPTED}.")
+    if not is_v1:
+        check_index(prefix, str(path))
     if files is None:
-        files = [prefix] if prefix.is_file() else sorted(prefix.parent.glob(f"{_escaped(prefix.name)}.[id]*"))
-    return Checkpoint(
-        str(path),
-        files,
-        {name: shapes[key] for name, key in keys.items()},
-        {name: dtypes[key] for name, key in keys.items()},
-        lambda name: reader.get_tensor(keys[name]),
-        names=(str(path), prefix.name),
-    )
+        files = [prefix] if is_v1 else _files_of(prefix)
+    with without_wildcards(prefix) as plain:
+        try:
+            reader = tf.train.load_checkpoint(str(plain))
+            shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+            dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
+            keys = _names_of_objects(reader) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
+            shapes, dtypes = ({name: of[key] for name, key in keys.items()} for of in (shapes, dtypes))
+        except (*READ_ERRORS, KeyError) as error:
+            raise Error(
+                f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)}); expected {ACCEPTED}."
+            ) from error
+        if not keys:
+            raise Error(f"{path} holds no variables; expected {ACCEPTED}.")
+        yield Checkpoint(
+            str(path),
+            files,
+            shapes,
+            dtypes,
+            lambda name: reader.get_tensor(keys[name]),
+            names=(str(path), prefix.name),
+            metadata=_metadata_of(prefix.parent.parent) if prefix.parent.name == "variables" else None,
+        )
 
 
-def _escaped(name):
-    return re.sub(r"([*?\[])", r"[\1]", name)
+def _files_of(prefix):
+    """The index and the data files of a V2 checkpoint."""
+    names = ((file, V2_FILE.match(file.name)) for file in prefix.parent.iterdir())
+    return sorted(file for file, match in names if match and match["prefix"] == prefix.name and match[2] != "meta")
+
+
+def _metadata_of(directory):
+    """What a SavedModel of hubkeras says of itself; None for others."""
+    return read_metadata(directory) if (directory / "assets" / METADATA_FILE).is_file() else None
 
 
 def _names_of_objects(reader):
     """`{variable name: key}` of an object-based checkpoint, such as that of a TF2 SavedModel."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-    graph = trackable_object_graph_pb2.TrackableObjectGraph()
-    graph.ParseFromString(reader.get_tensor(OBJECT_GRAPH))
+    try:
+        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(OBJECT_GRAPH))
+    except DecodeError as error:
+        raise ValueError("its object graph cannot be read") from error
     attributes = (attribute for node in graph.nodes for attribute in node.attributes)
     return {a.full_name: a.checkpoint_key for a in attributes if a.full_name and a.name == "VARIABLE_VALUE"}

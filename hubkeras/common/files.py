@@ -5,12 +5,15 @@ import errno
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 from hubkeras.common.errors import Error
 
 _PARTIAL = ".partial-"
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
 
 
 def sha256(path):
@@ -71,7 +74,39 @@ def written_whole(path, overwrite=False):
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+            errno.EACCES,
+            errno.EROFS,
+        ):
             raise Error(f"Cannot write {path}: {error.strerror}; it is as it was before.") from error
         raise
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+_WILDCARDS = re.compile(r"[*?\[\]\\]")
+
+
+@contextlib.contextmanager
+def without_wildcards(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Context manager that yields a path of the same files without `*`, `?`, `[`, `]` and backslashes.
+
+    TensorFlow takes the path of a checkpoint or a SavedModel for a pattern, and looks for other files than those named.
+
+    Args:
+        path: a folder, or the prefix that files share up to a dot. It is yielded itself where it has no such character,
+            else links in a temporary folder, which goes when the block ends.
+    """
+    path = pathlib.Path(path)
+    if not _WILDCARDS.search(str(path)):
+        yield path
+        return
+    path = pathlib.Path(os.path.abspath(path))
+    with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+        plain = pathlib.Path(folder, _WILDCARDS.sub("_", path.name))
+        for file in path.parent.iterdir():
+            if file.name == path.name or file.name.startswith(f"{path.name}."):
+                os.symlink(file, plain.with_name(plain.name + file.name.removeprefix(path.name)))
+        yield plain

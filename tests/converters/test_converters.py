@@ -2,43 +2,29 @@
 
 import gzip
 import io
-import json
 import os
 import shutil
 import tarfile
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.converters import Checkpoint, convert, load_weights, match, open_checkpoint, read_network
+from hubkeras.converters import (
+    Checkpoint,
+    load_weights,
+    match,
+    open_checkpoint,
+    read_network,
+    write_slim_checkpoint,
+)
 from hubkeras.converters.inspecting import inspect
 from tests import slim
 from tests.conftest import DIGITS
+from tests.converters.conftest import SCOPE, assert_reads, fails
 
-SMALL = "mobilenet_v2_0.35_96"
-WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
-SCOPE = "MobilenetV2"
 LINKS_AND_DEVICES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
-
-
-@pytest.fixture(scope="module")
-def tensors(golden):
-    """`{name: value}` of a small MobileNet V2 with few classes."""
-    values = golden(SMALL).tensors()
-    head = f"{SCOPE}/Logits/Conv2d_1c_1x1"
-    return {**values, f"{head}/weights": values[f"{head}/weights"][..., :3], f"{head}/biases": np.zeros(3, np.float32)}
-
-
-@pytest.fixture(scope="module")
-def files(tensors, tmp_path_factory):
-    """A folder with the small checkpoint in formats V1 and V2, each in a folder with a state file."""
-    folder = tmp_path_factory.mktemp("forms")
-    for version in ("v1", "v2"):
-        slim.save_checkpoint(tensors, folder / version / "model.ckpt", version, state_file=True)
-    return folder
 
 
 def archive(path, members):
@@ -57,15 +43,6 @@ def archive(path, members):
 
 def members(folder, prefix=""):
     return [(prefix + file.name, file.read_bytes()) for file in sorted(folder.iterdir()) if file.name != "checkpoint"]
-
-
-def assert_reads(source, tensors):
-    network, found, report = read_network(source)
-    assert found.settings == {"depth_multiplier": 0.35, "num_classes": 3, "finegrain_classification_mode": True}
-    for name, variable in network.slim_variables().items():
-        np.testing.assert_array_equal(variable.numpy(), tensors[name], err_msg=name)
-    assert report.used == len(tensors)
-    return report
 
 
 FORMS = {
@@ -97,6 +74,21 @@ def test_moved_folder_without_state_file_and_meta(files, tensors, tmp_path):
     assert_reads(moved, tensors)
 
 
+def test_a_copied_folder_is_read_itself(files, tensors, tmp_path):
+    """A state file that names the folder it was copied from, where a checkpoint of the same name still lies."""
+    old, new = shutil.copytree(files / "v2", tmp_path / "old"), tmp_path / "new"
+    (old / "checkpoint").write_text(f'model_checkpoint_path: "{old}/model.ckpt"')
+    shutil.copytree(old, new)
+    slim.save_checkpoint({name: value + 1 for name, value in tensors.items()}, new / "model.ckpt")
+    assert_reads(new, {name: value + 1 for name, value in tensors.items()})
+
+
+@pytest.mark.parametrize("name", [r"\377\000", r"\000", "x" * 5000, ""])
+def test_a_state_file_of_odd_names(name, tmp_path):
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"')
+    fails(tmp_path, "checkpoint")
+
+
 @pytest.mark.parametrize("scope", ["", "module", "a/b"])
 @pytest.mark.parametrize("model_file", ["saved_model.pb", "tfhub_module.pb"])
 def test_tf1_hub_module(scope, model_file, tensors, tmp_path):
@@ -105,21 +97,6 @@ def test_tf1_hub_module(scope, model_file, tensors, tmp_path):
     (tmp_path / model_file).write_bytes(b"")
     report = assert_reads(tmp_path, tensors)
     assert [scope in note for note in report.notes if "leading scope" in note] == ([True] if scope else [])
-
-
-def test_weights_file(files, tensors, tmp_path):
-    path = tmp_path / "model.weights.h5"
-    network, _, _ = convert(files / "v1" / "model.ckpt", path)
-    assert_reads(path, tensors)
-    assert json.loads(h5py.File(path).attrs["hubkeras"])["source"]["checkpoint"] == "model.ckpt"
-    images = np.random.RandomState(0).uniform(0, 1, (1, 40, 40, 3)).astype(np.float32)
-    keras_way = hubkeras.MobileNetV2(0.35, num_classes=3)
-    keras_way.load_weights(path)
-    ours = hubkeras.MobileNetV2(0.35, num_classes=3, weights=path)
-    np.testing.assert_array_equal(keras_way(images), network(images))
-    np.testing.assert_array_equal(ours(images), network(images))
-    features = hubkeras.MobileNetV2(0.35, num_classes=None, weights=path)
-    np.testing.assert_array_equal(features(images), network.outputs(images)[0])
 
 
 def test_saved_model_is_a_source(exported, golden, tmp_path):
@@ -224,15 +201,6 @@ def test_digits_checkpoint():
 # --- bad input: each gives one sentence that names the file, and where there is one the variable
 
 
-def fails(source, *words, **options):
-    with pytest.raises(hubkeras.Error) as caught:
-        read_network(source, **options)
-    message = str(caught.value)
-    for word in (str(source), *words):
-        assert word in message, message
-    assert "\n" not in message
-
-
 def test_missing_and_wrong_files(tmp_path):
     fails(tmp_path / "nothing.ckpt", "does not exist")
     for name, content in (("text.ckpt", b"hello " * 99), ("empty.ckpt", b""), ("x.index", b"not an index")):
@@ -299,9 +267,54 @@ def test_bad_variable(change, words, tensors, tmp_path):
     fails(slim.save_checkpoint(changed, tmp_path / "model.ckpt"), BAD, *words)
 
 
-def test_unknown_variable(tensors, tmp_path):
+def test_unknown_variables_are_named_with_what_they_are_like(tensors, tmp_path):
     name = f"{SCOPE}/expanded_conv_5/squeeze/weights"
-    fails(slim.save_checkpoint({**tensors, name: np.zeros(3, np.float32)}, tmp_path / "model.ckpt"), name)
+    path = slim.save_checkpoint({**tensors, name: np.zeros(3, np.float32)}, tmp_path / "model.ckpt")
+    fails(path, f"MobileNetV2: the variable {name} (closest in the network: {SCOPE}/expanded_conv_5/expand/weights);")
+    head = {f"{SCOPE}/Logits/Conv2d_2c_1x1/weights": np.zeros(3, np.float32)}
+    path = slim.save_checkpoint({**tensors, **head}, tmp_path / "head.ckpt")
+    fails(path, next(iter(head)))
+    assert read_network(path, num_classes=None)[2].ignored == {"Logits": 3}
+
+
+def test_missing_variables_are_named_up_to_ten(tensors, tmp_path):
+    missing = sorted(name for name in tensors if name.endswith("depthwise/depthwise_weights"))[:12]
+    kept = {name: value for name, value in tensors.items() if name not in missing}
+    typo = missing[0].replace("depthwise_weights", "depthwise_weight")
+    message = fails(slim.save_checkpoint({**kept, typo: np.zeros(3, np.float32)}, tmp_path / "model.ckpt"))
+    assert sum(name in message for name in missing) == 10
+    assert (
+        f"missing of MobileNetV2: the variables {missing[0]} (closest in the file: {typo}), {missing[1]}, " in message
+    )
+    assert "and 2 more; give a whole checkpoint" in message
+
+
+def test_a_network_without_batch_norm_is_not_written(files, tmp_path):
+    frozen = read_network(files / "v2")[0].frozen()
+    with pytest.raises(hubkeras.Error, match="constants in place of variables"):
+        write_slim_checkpoint(frozen, tmp_path / "model.ckpt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_number_of_classes_that_the_checkpoint_has(files):
+    assert read_network(files / "v2", num_classes=3)[0].num_classes == 3
+    fails(files / "v2", "has 3 classes, not num_classes=10", num_classes=10)
+
+
+def test_quantization_aware_checkpoint(tensors, tmp_path):
+    """The names that `tf.contrib.quantize` gives to the ranges it learns, for three layers."""
+    names = [
+        "Conv/weights_quant/min",
+        "Conv/weights_quant/max",
+        "MobilenetV2/Conv/act_quant/MobilenetV2/Conv/act_quant/min/biased",
+        "MobilenetV2/Conv/act_quant/MobilenetV2/Conv/act_quant/min/local_step",
+        "expanded_conv_2/add/quant/act_quant/max",
+        "expanded_conv_3/project/post_activation_bypass_quant/min",
+        "Logits/Conv2d_1c_1x1/act_quant/min",
+    ]
+    leftovers = {f"{SCOPE}/{name}": np.float32(1) for name in names}
+    path = slim.save_checkpoint({**tensors, **leftovers}, tmp_path / "model.ckpt")
+    assert assert_reads(path, tensors).ignored == {"quantization ranges": len(names)}
 
 
 def test_bad_archives(files, tmp_path):
@@ -322,21 +335,6 @@ def test_bad_archives(files, tmp_path):
     fails(tmp_path / "text.tgz")
     (tmp_path / "gz.tgz").write_bytes(gzip.compress(b"not a tar"))
     fails(tmp_path / "gz.tgz")
-
-
-def test_bad_weights_files(files, tmp_path):
-    path = tmp_path / "model.weights.h5"
-    convert(files / "v1" / "model.ckpt", path)
-    content = path.read_bytes()
-    with pytest.raises(hubkeras.Error, match="exists"):
-        convert(files / "v1" / "model.ckpt", path)
-    with pytest.raises(hubkeras.Error, match=r"\.weights\.h5"):
-        convert(files / "v1" / "model.ckpt", tmp_path / "model.h5")
-    assert path.read_bytes() == content
-    path.write_bytes(content[: len(content) // 2])
-    fails(path)
-    hubkeras.MobileNetV2(0.35, num_classes=3).save_weights(path)
-    fails(path, "hubkeras convert")
 
 
 def test_weights_of_other_settings(files):

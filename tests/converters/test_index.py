@@ -1,0 +1,173 @@
+"""The index of a V2 checkpoint, read in plain Python: the same as TensorFlow's, and nothing made up gets past it."""
+
+import random
+import shutil
+import struct
+
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import tensor_bundle_pb2
+
+from hubkeras.converters.sources import tables
+from hubkeras.converters.sources.tables import masked_crc32c, read_table
+from hubkeras.converters.sources.tensor_bundle import check_index
+from tests.converters.conftest import SCOPE, fails
+
+NAME = f"{SCOPE}/Conv/weights"
+
+
+def number(value):
+    """A varint."""
+    data = b""
+    while value > 127:
+        data, value = data + bytes([value & 127 | 128]), value >> 7
+    return data + bytes([value])
+
+
+def block(entries):
+    """A table's block whose keys share nothing, with its trailer."""
+    content = b"".join(number(0) + number(len(key)) + number(len(value)) + key + value for key, value in entries)
+    content += struct.pack("<II", 0, 1) + b"\0"
+    return content + struct.pack("<I", masked_crc32c(content))
+
+
+def write_table(path, entries):
+    """A table of one block with right checksums, whatever the entries are."""
+    data = block(entries)
+    ends = [(0, len(data) - 5)]
+    data += block([])
+    ends.append((ends[0][1] + 5, len(data) - ends[0][1] - 10))
+    index = block([(b"\xff", number(ends[0][0]) + number(ends[0][1]))])
+    ends.append((len(data), len(index) - 5))
+    footer = b"".join(number(offset) + number(size) for offset, size in ends[1:])
+    path.write_bytes(data + index + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57))
+
+
+@pytest.fixture
+def craft(files, tmp_path):
+    """Function from a change of the index' `{key: proto}` to a checkpoint with that index and right checksums."""
+
+    def write(change):
+        folder = shutil.copytree(files / "v2", tmp_path / "crafted", dirs_exist_ok=True)
+        (folder / "checkpoint").unlink(missing_ok=True)
+        index = folder / "model.ckpt.index"
+        entries = dict(read_table(index))
+        protos = {key: tensor_bundle_pb2.BundleEntryProto.FromString(value) for key, value in entries.items() if key}
+        protos[b""] = tensor_bundle_pb2.BundleHeaderProto.FromString(entries[b""])
+        change(protos)
+        encoded = ((k, v if isinstance(v, bytes) else v.SerializeToString()) for k, v in protos.items())
+        write_table(index, sorted(encoded))
+        return folder / "model.ckpt"
+
+    return write
+
+
+def test_index_is_what_tensorflow_reads(files):
+    prefix = files / "v2" / "model.ckpt"
+    reader = tf.train.load_checkpoint(str(prefix))
+    entries = check_index(prefix, "")
+    assert {name: list(entry.shape) for name, entry in entries.items()} == reader.get_variable_to_shape_map()
+    entry = entries[NAME]
+    with open(entry.file, "rb") as file:
+        file.seek(entry.offset)
+        assert file.read(entry.size) == reader.get_tensor(NAME).tobytes()
+
+
+def test_index_of_a_saved_model_has_strings(tmp_path):
+    module = tf.Module()
+    module.variable = tf.Variable([1.0])
+    tf.saved_model.save(module, tmp_path)
+    entries = check_index(tmp_path / "variables" / "variables", "")
+    assert entries["_CHECKPOINTABLE_OBJECT_GRAPH"].dtype == tf.string
+
+
+def test_an_index_written_anew_is_read(craft, tensors):
+    assert len(check_index(craft(lambda protos: None), "")) == len(tensors)
+
+
+def entry_with(**fields):
+    """A change of the entry of `NAME`; `dims` gives the sizes of its shape."""
+
+    def change(protos):
+        proto = protos[NAME.encode()]
+        for field, value in fields.items():
+            if field == "dims":
+                del proto.shape.dim[:]
+                for size in value:
+                    proto.shape.dim.add(size=size)
+            else:
+                setattr(proto, field, value)
+
+    return change
+
+
+def unknown_rank(protos):
+    protos[NAME.encode()].shape.unknown_rank = True
+
+
+def slice_outside(protos):
+    for size in (3, 3, 3, 17):
+        extent = protos[NAME.encode()].slices.add().extent.add()
+        extent.start, extent.length = size, -5
+
+
+CRAFTED = {
+    "negative dimension": (entry_with(dims=[3, 3, 3, -16]), "impossible shape"),
+    "huge dimension": (entry_with(dims=[1 << 62, 1 << 62]), "impossible shape"),
+    "many dimensions": (entry_with(dims=[1] * 300), "no shape"),
+    "unknown rank": (unknown_rank, "no shape"),
+    "other shape": (entry_with(dims=[3, 3, 3, 17]), "bytes where its shape"),
+    "unknown type": (entry_with(dtype=99), "unknown type 99"),
+    "variant": (entry_with(dtype=21), "variant"),
+    "reference": (entry_with(dtype=101), "float32_ref"),
+    "string": (entry_with(dtype=7), NAME),
+    "negative offset": (entry_with(offset=-8), "outside of the"),
+    "far offset": (entry_with(offset=1 << 60), "outside of the"),
+    "huge size": (entry_with(size=1 << 60), "outside of the"),
+    "other file": (entry_with(shard_id=3), "data file 3 of 1"),
+    "slice outside": (slice_outside, "a slice outside"),
+    "no files": (lambda protos: setattr(protos[b""], "num_shards", 0), "0 data files"),
+    "many files": (lambda protos: setattr(protos[b""], "num_shards", 4), "is missing"),
+    "no header": (lambda protos: protos.pop(b""), "header"),
+    "odd name": (lambda protos: protos.update({b"\xff\xfe": protos[NAME.encode()]}), "not UTF-8"),
+    "no proto": (lambda protos: protos.update({NAME.encode(): b"\xff\xff\xff"}), "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", CRAFTED)
+def test_a_crafted_index_is_refused(case, craft):
+    change, words = CRAFTED[case]
+    fails(craft(change), "model.ckpt.index is damaged", words)
+
+
+def test_an_index_of_odd_bytes_is_refused(files, tmp_path):
+    """Any change of any byte: another checksum, and never an exception of another kind."""
+    folder = shutil.copytree(files / "v2", tmp_path / "copy")
+    index = folder / "model.ckpt.index"
+    good, chance = index.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(100):
+        data = bytearray(good)
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        index.write_bytes(data)
+        try:
+            list(read_table(index))
+        except tables.TableError:
+            refused += 1
+    assert refused > 90  # the footer's padding and the handle of filters are not used
+
+
+def test_tables_compressed_with_snappy(tmp_path):
+    """A literal, a copy that overlaps itself and a longer literal, as the format's description has them."""
+    text = b"abcabcabcabc" + bytes(range(70))
+    packed = number(len(text)) + b"\x08abc" + bytes([(9 - 4) << 2 | 1, 3]) + bytes([60 << 2, 69]) + bytes(range(70))
+    assert tables._uncompressed(packed) == text
+    for wrong in (packed[:-1], packed.replace(bytes([21, 3]), bytes([21, 9])), number(99) + packed[1:]):
+        with pytest.raises(tables.TableError):
+            tables._uncompressed(wrong)
+
+
+def test_checksum_is_crc32c():
+    """The value that RFC 3720 gives for 32 zeros, masked."""
+    crc = 0x8A9136AA
+    assert masked_crc32c(bytes(32)) == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
