@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 from hubkeras import __version__
+from hubkeras.commands import benchmarking
 from hubkeras.commands import publishing as publishing_commands
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing
@@ -44,6 +45,7 @@ def parser():
     sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it exists")
 
     publishing_commands.add(command)
+    benchmarking.add(command)
 
     sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file, or back.")
     sub.add_argument(

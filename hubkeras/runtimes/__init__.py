@@ -1,1 +1,3 @@
 """A network becomes a file for the runtimes that people serve with: ONNX, LiteRT, OpenVINO."""
+
+__all__ = ["files", "inference", "measuring"]

@@ -35,8 +35,8 @@ def parser():
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
     from hubkeras.converters.verifying import sample_images
+    from hubkeras.runtimes.measuring import measure, measure_once
     from tests.benchmarks import contestants
-    from tests.benchmarks.measuring import measure, measure_once
 
     for network in options.networks:
         (directory / network).mkdir()
@@ -105,8 +105,8 @@ def main():
     import keras
     import tensorflow as tf
 
+    from hubkeras.runtimes.measuring import ratios
     from tests.benchmarks.contestants import OURS
-    from tests.benchmarks.measuring import ratios
 
     options.out.mkdir(parents=True, exist_ok=True)
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "python": platform.python_version()}

@@ -1,0 +1,100 @@
+"""`hubkeras benchmark`: which form of a network is fastest on this machine."""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from hubkeras.common.errors import Error
+
+BAR = 30  # characters of the longest bar
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    sub = command("benchmark", run_benchmark, "Time models of any form, side by side.", tensorflow=False)
+    sub.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a SavedModel, or a file for a runtime: .onnx, .tflite, .xml"
+    )
+    sub.add_argument("--batches", nargs="+", type=int, default=[1, 32], metavar="N", help="images in a call; 1 and 32")
+    sub.add_argument("--threads", type=int, metavar="N", help="threads of a call; by default one for each core")
+    sub.add_argument("--seconds", type=float, default=10, help="for each batch, at least; 10")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_benchmark(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from hubkeras.runtimes import measuring
+
+    for option in ("batches", "threads", "seconds"):
+        value = getattr(options, option)
+        smallest = min(value) if option == "batches" else value
+        if smallest is not None and smallest <= 0:
+            raise Error(f"--{option} must be above 0; got {smallest}.")
+    models = list(dict.fromkeys(options.models))
+    batches = list(dict.fromkeys(options.batches))
+    results = dict(measuring.compare(models, batches, options.seconds, options.threads))
+    fastest = {
+        str(batch): min(results, key=lambda model, batch=batch: results[model]["batches"][str(batch)]["median_ms"])
+        for batch in batches
+    }
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": options.threads or os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+    if options.json:
+        print(json.dumps({"machine": machine, "models": results, "fastest": fastest}, indent=2))
+    else:
+        _show(results, fastest, machine)
+
+
+def _show(results: dict[str, dict[str, Any]], fastest: dict[str, str], machine: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if os.isatty(1) else 140)
+    columns = ("model", "runtime", "input", "MB", "load s", "memory MB")
+    table = Table(title="Models", title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for model, facts in results.items():
+        size = facts["image_size"]
+        megabytes = [f"{facts[key] / 1e6:.1f}" for key in ("bytes", "memory_bytes")]
+        taken = f"{facts['dtype']}, {size} x {size}"
+        table.add_row(model, facts["runtime"], taken, megabytes[0], f"{facts['load_seconds']:.2f}", megabytes[1])
+    console.print(table)
+    for batch in fastest:
+        table = Table(title=f"{batch} image{'s' * (batch != '1')} in a call", title_justify="left")
+        for column in ("model", "median ms", "quartiles", "images/s", ""):
+            table.add_column(column, overflow="fold")
+        best = results[fastest[batch]]["batches"][batch]["images_per_second"]
+        for model, facts in results.items():
+            summary = facts["batches"][batch]
+            low, high = summary["quartiles_ms"]
+            speed = summary["images_per_second"]
+            bar = "█" * max(1, round(BAR * speed / best))
+            table.add_row(model, f"{summary['median_ms']:.2f}", f"{low:.2f} - {high:.2f}", f"{speed:.1f}", bar)
+        console.print(table)
+    console.print(
+        f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}",
+        highlight=False,
+    )
+    for purpose, model in _verdicts(results, fastest).items():
+        console.print(f"fastest for {purpose}: {model}", highlight=False)
+
+
+def _verdicts(results: dict[str, dict[str, Any]], fastest: dict[str, str]) -> dict[str, str]:
+    """The fastest model for single images, where these were timed, and for many."""
+    verdicts = {"one image": fastest["1"]} if "1" in fastest else {}
+    speeds = {
+        (batch, model): facts["batches"][batch]["images_per_second"]
+        for batch in fastest
+        for model, facts in results.items()
+    }
+    batch, model = max(speeds, key=lambda pair: speeds[pair])
+    verdicts["throughput"] = f"{model}, {speeds[batch, model]:.1f} images/s in batches of {batch}"
+    return verdicts

@@ -1,0 +1,106 @@
+"""Files for runtimes by their ending."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pathlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+from hubkeras.runtimes import saved_model
+from hubkeras.runtimes.inference import Interface, Loaded
+
+if TYPE_CHECKING:
+    from hubkeras.architectures.network import SlimNetwork
+
+# the ending, the module here, and the runtime's name
+FORMS = {".onnx": ("onnx", "ONNX Runtime"), ".tflite": ("litert", "LiteRT"), ".xml": ("openvino", "OpenVINO")}
+
+
+def is_form(path: str | os.PathLike[str]) -> bool:
+    """Whether a path has the ending of a file for a runtime."""
+    return pathlib.Path(path).suffix in FORMS
+
+
+def runtime(path: str | os.PathLike[str]) -> str:
+    """Name of the runtime of a model, by its ending; that of a folder is TensorFlow."""
+    return FORMS[pathlib.Path(path).suffix][1] if is_form(path) else "TensorFlow"
+
+
+def size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a model on disk, all of its files."""
+    path = pathlib.Path(path)
+    files = path.rglob("*") if path.is_dir() else {path, path.with_suffix(".bin") if path.suffix == ".xml" else path}
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _form(path: str | os.PathLike[str]) -> ModuleType:
+    """The module with `write` and `load` for a file of this ending.
+
+    Raises:
+        hubkeras.Error: the ending is unknown.
+    """
+    ending = pathlib.Path(path).suffix
+    if ending not in FORMS:
+        known = ", ".join(f"{name} ({runtime})" for name, (_, runtime) in FORMS.items())
+        raise Error(f"{path}: a file for a runtime ends in {known}.")
+    return importlib.import_module(f"hubkeras.runtimes.{FORMS[ending][0]}")
+
+
+def write(
+    network: SlimNetwork,
+    interface: Interface,
+    texts: dict[str, str],
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    check: Callable[[Loaded], None] | None = None,
+) -> None:
+    """Writes a network as a file for the runtime that its ending names, whole or not at all.
+
+    Args:
+        network: it is not changed.
+        interface: inputs and outputs.
+        texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
+        path: the file; beside an `.xml` goes a `.bin` with its weights.
+        overwrite: whether it may exist.
+        check: called with what was written, loaded in its runtime, before it takes its place; it raises an exception to
+            leave everything as it was.
+
+    Raises:
+        hubkeras.Error: the ending is unknown, a package is missing, the network cannot serve this interface, or the
+            file exists or cannot be written.
+    """
+    module, path = _form(path), pathlib.Path(path)
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(written_whole(path, overwrite))
+        weights = (
+            stack.enter_context(written_whole(path.with_suffix(".bin"), overwrite)) if path.suffix == ".xml" else None
+        )
+        module.write(network, interface, texts, partial)
+        if check is not None:
+            check(module.load(partial))
+        if weights is not None:
+            os.replace(partial.with_suffix(".bin"), weights)
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+    """A model in its runtime.
+
+    Args:
+        path: the file, whose ending names the runtime, or the folder of a SavedModel.
+        threads: of one call; as many as there are cores by default.
+
+    Raises:
+        hubkeras.Error: the ending is unknown, the runtime is not installed, or it cannot read the file.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return saved_model.load(path, threads)
+    if not path.is_file():
+        raise Error(f"There is no file {path}.")
+    return _form(path).load(path, threads)

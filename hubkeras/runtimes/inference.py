@@ -1,0 +1,127 @@
+"""What a file for a runtime takes and gives, and the function that it is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hubkeras.common.errors import Error
+
+if TYPE_CHECKING:  # files are loaded without TensorFlow
+    import tensorflow as tf
+
+    from hubkeras.architectures.network import SlimNetwork
+
+INPUT = "inputs"
+LARGEST_PIXEL = 255
+TEXTS = ("metadata", "labels")  # what travels inside a file
+
+
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    """Inputs and outputs of a file.
+
+    The input is `inputs`, `[batch, height, width, 3]`, RGB. The first output is `logits` `[batch, num_classes]` or
+    `features` `[batch, num_features]`; with `probabilities` it has this name and is the softmax of the logits.
+
+    Attributes:
+        task: `classification` or `feature_vector`.
+        image_size: height and width in pixels that the input is fixed to; None leaves them free.
+        endpoints: names of Slim's end points that become outputs too, `InceptionV2/Mixed_4c`, in Slim's layout.
+        probabilities: whether to give the softmax of the logits in their place.
+        uint8: whether the input is uint8 in [0, 255]; float32 in [0, 1] otherwise.
+        precision: `float32`, or `float16` for weights of half precision, which runtimes widen.
+    """
+
+    task: str
+    image_size: int | None = None
+    endpoints: tuple[str, ...] = ()
+    probabilities: bool = False
+    uint8: bool = False
+    precision: str = "float32"
+
+    @property
+    def output(self) -> str:
+        """Name of the first output."""
+        if self.task == "feature_vector":
+            return "features"
+        return "probabilities" if self.probabilities else "logits"
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the input."""
+        return "uint8" if self.uint8 else "float32"
+
+    def to_input(self, images: np.ndarray) -> np.ndarray:
+        """Images of float32 in [0, 1] as this interface takes them."""
+        return np.round(images * LARGEST_PIXEL).astype(np.uint8) if self.uint8 else images
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A file in its runtime.
+
+    Attributes:
+        run: function from images, as the file takes them, to `{output name: array}`.
+        texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
+        dtype: of the images, `float32` or `uint8`.
+        image_size: height and width that the input is fixed to, or None.
+    """
+
+    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    texts: dict[str, str]
+    dtype: str
+    image_size: int | None
+
+
+def check_interface(network: SlimNetwork, interface: Interface) -> None:
+    """Raises hubkeras.Error unless `network` can serve `interface`."""
+    tasks = ("classification", "feature_vector")
+    if interface.task not in tasks:
+        raise Error(f"task must be one of {', '.join(tasks)}; got {interface.task!r}.")
+    if interface.task == "classification" and network.num_classes is None:
+        raise Error("The network has no classification head (num_classes is None); convert it as a feature_vector.")
+    if interface.probabilities and interface.task != "classification":
+        raise Error("probabilities need the classification head; leave them out for a feature_vector.")
+    size = interface.image_size
+    if size is not None and size < network.minimum_image_size:
+        raise Error(f"image_size must be at least {network.minimum_image_size} for {network.name}; got {size}.")
+
+
+def inference_function(network: SlimNetwork, interface: Interface) -> Any:
+    """The function of a file, with constants in place of variables and batch norm folded into the convolutions.
+
+    Returns:
+        A concrete `tf.function` from `inputs` to a dict of outputs. Its operations are those of the layers:
+        convolutions, biases, activations, pooling, concatenations and additions.
+
+    Raises:
+        hubkeras.Error: the network cannot serve this interface, or an end point is unknown.
+    """
+    import tensorflow as tf
+
+    check_interface(network, interface)
+    constant = network.frozen()
+
+    def infer(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.cast(inputs, tf.float32) * (1 / LARGEST_PIXEL) if interface.uint8 else inputs
+        features, outputs = constant.outputs(images, include_head=interface.task == "classification")
+        result = features if interface.task == "feature_vector" else outputs["default"]
+        result = tf.nn.softmax(result) if interface.probabilities else result
+        return {interface.output: result, **{name: outputs[name] for name in known(interface.endpoints, outputs)}}
+
+    size = interface.image_size
+    spec = tf.TensorSpec([None, size, size, 3], getattr(tf, interface.dtype), name=INPUT)
+    return tf.function(infer, autograph=False).get_concrete_function(spec)
+
+
+def known(names: Sequence[str], outputs: dict[str, Any]) -> Sequence[str]:
+    """`names`, or hubkeras.Error where one of them is no end point."""
+    for name in names:
+        if name not in outputs or name == "default":
+            endpoints = [key for key in outputs if key != "default"]
+            raise Error(f"There is no end point {name}; there are {', '.join(endpoints)}.")
+    return names

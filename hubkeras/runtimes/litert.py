@@ -1,0 +1,133 @@
+"""A network as a LiteRT (TensorFlow Lite) file, and such files in LiteRT."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
+from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
+from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
+
+if TYPE_CHECKING:
+    from hubkeras.architectures.network import SlimNetwork
+
+SIGNATURE = "serving_default"
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time in a zip archive, so that the bytes are the same each time
+
+
+def write(
+    network: SlimNetwork,
+    interface: Interface,
+    texts: dict[str, str],
+    path: str | os.PathLike[str],
+) -> None:
+    """Writes a network as a LiteRT file with LiteRT's metadata and a signature `serving_default`.
+
+    Args:
+        network: it is not changed.
+        interface: inputs and outputs.
+        texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
+        path: the file to write.
+
+    Raises:
+        hubkeras.Error: the package ai-edge-litert is missing, or the network cannot serve this interface.
+    """
+    import tensorflow as tf
+
+    extra("litert", "ai_edge_litert")
+    function = inference_function(network, interface)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    if interface.precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    outputs = sorted(function.structured_outputs)  # the order of TensorFlow's flat outputs
+    finish(converter.convert(), outputs, interface, texts, network, path)
+
+
+def finish(
+    content: bytes,
+    outputs: list[str],
+    interface: Interface,
+    texts: dict[str, str],
+    network: SlimNetwork,
+    path: str | os.PathLike[str],
+) -> None:
+    """Writes what the converter made with names for inputs and outputs, metadata and the files that they mention."""
+    utilities = extra("litert", "ai_edge_litert.tools.flatbuffer_utils")
+    schema = extra("litert", "ai_edge_litert.schema_py_generated")
+    model = utilities.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+    signature.inputs = [named_tensor(schema, graph, INPUT, graph.inputs[0])]
+    signature.outputs = [
+        named_tensor(schema, graph, name, index) for name, index in zip(outputs, graph.outputs, strict=True)
+    ]
+    model.signatureDefs = [signature]
+    entry, buffer = schema.MetadataT(), schema.BufferT()
+    entry.name, entry.buffer = METADATA_BUFFER, len(model.buffers)
+    buffer.data = np.frombuffer(metadata_of(network, interface, outputs, "labels" in texts), np.uint8)
+    model.metadata = [*(model.metadata or []), entry]
+    model.buffers.append(buffer)
+    whole = io.BytesIO(utilities.convert_object_to_bytearray(model))
+    with zipfile.ZipFile(whole, "a") as archive:
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(FILES[name], LONG_AGO), text)
+    with open(path, "wb") as file:
+        file.write(whole.getvalue())
+
+
+def named_tensor(schema: Any, graph: Any, name: str, index: int) -> Any:
+    """Names a tensor of a graph, and returns its entry for a signature."""
+    graph.tensors[index].name = name.encode()
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, index
+    return entry
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+    """A LiteRT file in LiteRT with XNNPACK.
+
+    Args:
+        threads: of one call; as many as there are cores by default.
+
+    Raises:
+        hubkeras.Error: the package ai-edge-litert is missing, or it cannot read the file.
+    """
+    interpreter_module = extra("litert", "ai_edge_litert.interpreter")
+    try:
+        interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
+        signature = interpreter.get_signature_list()[SIGNATURE]
+    except Exception as error:  # the runtime raises ValueError, RuntimeError and KeyError
+        raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({str(error).splitlines()[0]}).") from error
+    (images,) = interpreter.get_input_details()
+    outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
+    fixed = int(images["shape_signature"][1])
+    state = {"shape": None}
+
+    def run(values: np.ndarray) -> dict[str, np.ndarray]:
+        if state["shape"] != values.shape:
+            interpreter.resize_tensor_input(images["index"], values.shape)
+            interpreter.allocate_tensors()
+            state["shape"] = values.shape
+        interpreter.set_tensor(images["index"], values)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+
+    dtype = np.dtype(images["dtype"]).name
+    return Loaded(run, texts_of(path), dtype, fixed if fixed > 0 else None)
+
+
+def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts inside a LiteRT file; none where it has no archive at its end."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(file).decode() for name, file in FILES.items() if file in archive.namelist()}
+    except zipfile.BadZipFile:
+        return {}

@@ -1,0 +1,108 @@
+"""A network as an ONNX file, and ONNX files in ONNX Runtime.
+
+The graph is made here, operation by operation: images come in TensorFlow's layout and are transposed once, then every
+layer is one `Conv` with its bias and an activation, which runtimes fuse.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
+from hubkeras.common.version import __version__
+from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
+from hubkeras.runtimes.onnx_graph import GraphWriter
+
+if TYPE_CHECKING:
+    from hubkeras.architectures.network import SlimNetwork
+
+OPSET = 17  # of ONNX; ONNX Runtime 1.12 (2022) and newer know it
+IR_VERSION = 8  # the file format that came with this opset
+
+
+def model_of(network: SlimNetwork, interface: Interface, texts: dict[str, str]) -> Any:
+    """An `onnx.ModelProto` of a network.
+
+    Args:
+        network: it is not changed.
+        interface: inputs and outputs.
+        texts: what travels in the metadata properties: `metadata` (JSON) and, with a head, `labels` (one class name a
+            line).
+
+    Raises:
+        hubkeras.Error: the package onnx is missing, or the network cannot serve this interface.
+    """
+    onnx = extra("onnx", "onnx")
+    function = inference_function(network, interface)
+    graph = GraphWriter(onnx)
+    for operation in function.graph.get_operations():
+        graph.add(operation)
+    size = interface.image_size
+    dtype = onnx.TensorProto.UINT8 if interface.uint8 else onnx.TensorProto.FLOAT
+    spatial = [size or "height", size or "width"]
+    images = onnx.helper.make_tensor_value_info(INPUT, dtype, ["batch", *spatial, 3])
+    outputs = [graph.output(name, tensor) for name, tensor in function.structured_outputs.items()]
+    graph.prune([output.name for output in outputs])
+    body = onnx.helper.make_graph(graph.nodes, network.name, [images], outputs, graph.initializers)
+    opset = onnx.helper.make_opsetid("", OPSET)
+    model = onnx.helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION)
+    if interface.precision == "float16":
+        halve_weights(onnx, model.graph)
+    model.producer_name, model.producer_version = "hubkeras", __version__
+    onnx.helper.set_model_props(model, texts)
+    return model
+
+
+def write(
+    network: SlimNetwork,
+    interface: Interface,
+    texts: dict[str, str],
+    path: str | os.PathLike[str],
+) -> None:
+    """Writes a network as an ONNX file; arguments and errors as for `model_of`."""
+    model = model_of(network, interface, texts)
+    extra("onnx", "onnx.checker").check_model(model, full_check=True)
+    with open(path, "wb") as file:
+        file.write(model.SerializeToString(deterministic=True))
+
+
+def halve_weights(onnx: Any, graph: Any) -> None:
+    """Keeps the kernels of a graph in half precision, each followed by a `Cast` to float32."""
+    for constant in graph.initializer:
+        name, kernel = constant.name, onnx.numpy_helper.to_array(constant)
+        if kernel.ndim > 1:
+            half = f"{name}/float16"
+            constant.CopyFrom(onnx.numpy_helper.from_array(kernel.astype(np.float16), half))
+            graph.node.insert(0, onnx.helper.make_node("Cast", [half], [name], name, to=onnx.TensorProto.FLOAT))
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+    """An ONNX file in ONNX Runtime.
+
+    Args:
+        threads: of one call; as many as there are cores by default.
+
+    Raises:
+        hubkeras.Error: the package onnxruntime is missing, or it cannot read the file.
+    """
+    onnxruntime = extra("onnx", "onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has exceptions of its own
+        raise Error(f"ONNX Runtime cannot read {path} ({str(error).splitlines()[0]}).") from error
+    (images,) = session.get_inputs()
+    names = [output.name for output in session.get_outputs()]
+
+    def run(values: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {images.name: values}), strict=True))
+
+    dtype = {"tensor(uint8)": "uint8"}.get(images.type, "float32")
+    size = images.shape[1] if isinstance(images.shape[1], int) else None
+    return Loaded(run, dict(session.get_modelmeta().custom_metadata_map), dtype, size)

@@ -1,0 +1,217 @@
+"""ONNX nodes from the operations of a TensorFlow graph.
+
+Tensors of four dimensions have their channels last in TensorFlow and first in ONNX: the images are transposed once, and
+everything after them is written in ONNX's own layout.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hubkeras.common.errors import Error
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CHANNELS_FIRST = (0, 3, 1, 2)
+CHANNELS_LAST = (0, 2, 3, 1)
+
+
+class GraphWriter:
+    """Collects nodes and constants; `add` takes the operations in the order of computation.
+
+    Args:
+        onnx: the package.
+    """
+
+    def __init__(self, onnx: Any) -> None:
+        self.onnx = onnx
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.values: dict[str, np.ndarray] = {}  # of TensorFlow's constants, by the tensor's name
+        self.names: dict[str, str] = {}  # of tensors in ONNX, by the tensor's name in TensorFlow
+
+    def add(self, operation: tf.Operation) -> None:
+        """Adds what an operation computes.
+
+        Raises:
+            hubkeras.Error: there is no form of it in ONNX here.
+        """
+        from tensorflow import make_ndarray
+
+        if operation.type == "Const":
+            self.values[operation.outputs[0].name] = make_ndarray(operation.get_attr("value"))
+        elif operation.type == "Reshape" and operation.inputs[0].name in self.values:
+            kernel, shape = (self.values[tensor.name] for tensor in operation.inputs)
+            self.values[operation.outputs[0].name] = kernel.reshape(shape)
+        elif operation.type in WRITERS:
+            WRITERS[operation.type](self, operation)
+        else:
+            raise Error(f"The network's operation {operation.type} ({operation.name}) has no ONNX form in hubkeras.")
+
+    def node(self, kind: str, operation: tf.Operation, inputs: list[str], **attributes: Any) -> None:
+        """Adds a node whose output is that of an operation."""
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [operation.name], operation.name, **attributes))
+        self.names[operation.outputs[0].name] = operation.name
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Adds a constant; returns its name."""
+        self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def inputs(self, operation: tf.Operation) -> list[str]:
+        """Names of the inputs of an operation that are not constants."""
+        return [self.names[tensor.name] for tensor in operation.inputs if tensor.name in self.names]
+
+    def value(self, operation: tf.Operation, number: int) -> np.ndarray:
+        """The constant that is the input `number` of an operation."""
+        return self.values[operation.inputs[number].name]
+
+    def output(self, name: str, tensor: tf.Tensor) -> Any:
+        """Makes a tensor an output of this name, in TensorFlow's layout; returns its description."""
+        inner, shape = self.names[tensor.name], ["batch", *tensor.shape[1:].as_list()]
+        if tensor.shape.rank == 4:
+            node = self.onnx.helper.make_node("Transpose", [inner], [name], name, perm=CHANNELS_LAST)
+            shape = [size or f"{name}/{axis}" for size, axis in zip(shape, ("", "height", "width", ""), strict=True)]
+        else:
+            node = self.onnx.helper.make_node("Identity", [inner], [name], name)
+        self.nodes.append(node)
+        return self.onnx.helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, shape)
+
+    def prune(self, outputs: list[str]) -> None:
+        """Drops the nodes and constants that these outputs do not need."""
+        needed, kept = set(outputs), []
+        for node in reversed(self.nodes):
+            if node.output[0] in needed:
+                needed.update(node.input)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        self.initializers = [constant for constant in self.initializers if constant.name in needed]
+
+
+def padding(operation: tf.Operation, kernel: tuple[int, int]) -> dict[str, Any]:
+    """Attributes for the padding of a convolution or pooling: numbers where they do not depend on the image size."""
+    strides, dilations = spatial(operation, "strides"), spatial(operation, "dilations")
+    attributes = {"strides": strides, "dilations": dilations}
+    if operation.get_attr("padding") == b"VALID":
+        return attributes
+    sizes = operation.inputs[0].shape[1:3].as_list()
+    if strides == [1, 1]:
+        sizes = [1, 1]  # whatever they are, the padding is the same
+    if None in sizes:
+        return {**attributes, "auto_pad": "SAME_UPPER"}
+    totals = []
+    for size, extent, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        covered = (-(-size // stride) - 1) * stride + (extent - 1) * dilation + 1
+        totals.append(max(covered - size, 0))
+    return {**attributes, "pads": [total // 2 for total in totals] + [total - total // 2 for total in totals]}
+
+
+def spatial(operation: tf.Operation, attribute: str) -> list[int]:
+    """Height and width of an attribute such as the strides; 1 where the operation has no such attribute."""
+    if attribute not in operation.node_def.attr:
+        return [1, 1]
+    return list(operation.get_attr(attribute))[1:3]
+
+
+def write_placeholder(graph: GraphWriter, operation: tf.Operation) -> None:
+    name = f"{operation.name}/channels_first"
+    graph.nodes.append(graph.onnx.helper.make_node("Transpose", [operation.name], [name], name, perm=CHANNELS_FIRST))
+    graph.names[operation.outputs[0].name] = name
+
+
+def write_convolution(graph: GraphWriter, operation: tf.Operation) -> None:
+    kernel = graph.value(operation, 1)
+    group, attributes = 1, padding(operation, kernel.shape[:2])
+    if operation.type == "DepthwiseConv2dNative":
+        group = kernel.shape[2]  # each channel has its own filters
+        kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+    kernel = graph.constant(f"{operation.name}/weights", kernel.transpose(3, 2, 0, 1))
+    graph.node("Conv", operation, [*graph.inputs(operation), kernel], group=group, **attributes)
+
+
+def write_matmul(graph: GraphWriter, operation: tf.Operation) -> None:
+    kernel = graph.constant(f"{operation.name}/weights", graph.value(operation, 1).T)
+    graph.node("Gemm", operation, [*graph.inputs(operation), kernel], transB=1)
+
+
+def write_bias(graph: GraphWriter, operation: tf.Operation) -> None:
+    """The bias of a convolution or matrix product is one of its inputs."""
+    (name,) = graph.inputs(operation)
+    (node,) = (node for node in graph.nodes if node.output[0] == name)
+    node.input.append(graph.constant(f"{name}/biases", graph.value(operation, 1)))
+    graph.names[operation.outputs[0].name] = name
+
+
+def write_relu6(graph: GraphWriter, operation: tf.Operation) -> None:
+    limits = [graph.constant(f"{operation.name}/{limit}", np.float32(limit)) for limit in (0, 6)]
+    graph.node("Clip", operation, [*graph.inputs(operation), *limits])
+
+
+def write_pooling(graph: GraphWriter, operation: tf.Operation) -> None:
+    kind = {"MaxPool": "MaxPool", "AvgPool": "AveragePool"}[operation.type]  # both leave padding out
+    kernel = spatial(operation, "ksize")
+    attributes = padding(operation, kernel)
+    del attributes["dilations"]
+    graph.node(kind, operation, graph.inputs(operation), kernel_shape=kernel, **attributes)
+
+
+def write_mean(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.node("GlobalAveragePool", operation, graph.inputs(operation))
+
+
+def write_squeeze(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.node("Flatten", operation, graph.inputs(operation))
+
+
+def write_concatenation(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.node("Concat", operation, graph.inputs(operation), axis=1)
+
+
+def write_elementwise(graph: GraphWriter, operation: tf.Operation) -> None:
+    kind = {"AddV2": "Add", "Sub": "Sub", "Mul": "Mul"}[operation.type]
+    inputs = [
+        graph.names.get(tensor.name) or graph.constant(f"{operation.name}/constant", graph.values[tensor.name])
+        for tensor in operation.inputs
+    ]
+    graph.node(kind, operation, inputs)
+
+
+def write_cast(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.node("Cast", operation, graph.inputs(operation), to=graph.onnx.TensorProto.FLOAT)
+
+
+def write_identity(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.names[operation.outputs[0].name] = graph.names[operation.inputs[0].name]
+
+
+def write_relu(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.node("Relu", operation, graph.inputs(operation))
+
+
+def write_softmax(graph: GraphWriter, operation: tf.Operation) -> None:
+    graph.node("Softmax", operation, graph.inputs(operation), axis=-1)
+
+
+WRITERS = {
+    "AddV2": write_elementwise,
+    "AvgPool": write_pooling,
+    "BiasAdd": write_bias,
+    "Cast": write_cast,
+    "ConcatV2": write_concatenation,
+    "Conv2D": write_convolution,
+    "DepthwiseConv2dNative": write_convolution,
+    "Identity": write_identity,
+    "MatMul": write_matmul,
+    "MaxPool": write_pooling,
+    "Mean": write_mean,
+    "Mul": write_elementwise,
+    "Placeholder": write_placeholder,
+    "Relu": write_relu,
+    "Relu6": write_relu6,
+    "Softmax": write_softmax,
+    "Squeeze": write_squeeze,
+    "Sub": write_elementwise,
+}

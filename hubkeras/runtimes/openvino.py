@@ -1,0 +1,86 @@
+"""A network as an OpenVINO model, and such models in OpenVINO."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
+from hubkeras.runtimes import onnx as onnx_files
+from hubkeras.runtimes.inference import TEXTS, Interface, Loaded
+
+if TYPE_CHECKING:
+    from hubkeras.architectures.network import SlimNetwork
+
+SECTION = "hubkeras"  # of the runtime information
+COUNTED = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's name of a node that has none
+
+
+def write(
+    network: SlimNetwork,
+    interface: Interface,
+    texts: dict[str, str],
+    path: str | os.PathLike[str],
+) -> None:
+    """Writes a network as an OpenVINO model: `path`, an `.xml` file, and its weights beside it, a `.bin` file.
+
+    Args:
+        network: it is not changed.
+        interface: inputs and outputs.
+        texts: what travels in the runtime information, section `hubkeras`, each as JSON.
+        path: the `.xml` file.
+
+    Raises:
+        hubkeras.Error: the packages openvino or onnx are missing, or the network cannot serve this interface.
+    """
+    openvino = extra("openvino", "openvino")
+    whole = dataclasses.replace(interface, precision="float32")
+    content = onnx_files.model_of(network, whole, {}).SerializeToString()
+    model = openvino.convert_model(io.BytesIO(content))  # unlike read_model, it simplifies the graph
+    for number, node in enumerate(model.get_ordered_ops()):
+        if COUNTED.fullmatch(node.get_friendly_name()):  # by how many there were in this process
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
+    for name, text in texts.items():
+        model.set_rt_info(json.dumps(text), [SECTION, name])  # attributes of XML have no line breaks
+    openvino.save_model(model, os.fspath(path), compress_to_fp16=interface.precision == "float16")
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+    """An OpenVINO model in OpenVINO, computing in float32.
+
+    Args:
+        threads: of one call; as many as there are cores by default.
+
+    Raises:
+        hubkeras.Error: the package openvino is missing, or it cannot read the model.
+    """
+    openvino = extra("openvino", "openvino")
+    # its own choice is bfloat16 where the processor has it
+    options = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    try:
+        core = openvino.Core()
+        model = core.read_model(os.fspath(path))
+        compiled = core.compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        raise Error(f"OpenVINO cannot read {path} ({' '.join(str(error).split())[:200]}).") from error
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(values: np.ndarray) -> dict[str, np.ndarray]:
+        results = compiled(values)
+        return {name: results[number] for number, name in enumerate(names)}
+
+    texts = {
+        name: json.loads(model.get_rt_info([SECTION, name]).value)
+        for name in TEXTS
+        if model.has_rt_info([SECTION, name])
+    }
+    (images,) = model.inputs
+    size = images.partial_shape[1]
+    return Loaded(run, texts, images.element_type.to_dtype().name, None if size.is_dynamic else size.get_length())

@@ -1,0 +1,68 @@
+"""`hubkeras benchmark`."""
+
+import json
+
+import pytest
+
+import hubkeras
+from hubkeras.commands import main
+from hubkeras.common.metadata import Metadata
+from hubkeras.runtimes import files
+from hubkeras.runtimes.inference import Interface
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Paths of a tiny network as an ONNX file and as a LiteRT file of raw pixels."""
+    pytest.importorskip("onnxruntime", reason="needs hubkeras[onnx]")
+    pytest.importorskip("ai_edge_litert", reason="needs hubkeras[litert]")
+    folder, network = tmp_path_factory.mktemp("models"), hubkeras.MobileNetV2(0.35, num_classes=3)
+    texts = {"metadata": Metadata.of_network(network, "classification", default_image_size=32).to_json()}
+    paths = [str(folder / "model.onnx"), str(folder / "pixels.tflite")]
+    for path, uint8 in zip(paths, (False, True), strict=True):
+        files.write(network, Interface("classification", uint8=uint8), texts, path)
+    return paths
+
+
+def test_models_side_by_side(models, capsys):
+    assert main(["benchmark", *models, "--batches", "1", "2", "--seconds", "0.1", "--threads", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out)
+    assert list(found["models"]) == models
+    facts = found["models"][models[1]]
+    assert (facts["runtime"], facts["dtype"], facts["image_size"]) == ("LiteRT", "uint8", 32)
+    for path in models:
+        facts = found["models"][path]
+        assert facts["bytes"] == files.size(path)
+        assert facts["memory_bytes"] > facts["bytes"]
+        for batch in ("1", "2"):
+            summary = facts["batches"][batch]
+            assert summary["images_per_second"] == pytest.approx(1e3 * int(batch) / summary["median_ms"], rel=0.05)
+            assert summary["calls"] >= 3
+    for batch in ("1", "2"):
+        medians = {path: found["models"][path]["batches"][batch]["median_ms"] for path in models}
+        assert found["fastest"][batch] == min(medians, key=medians.get)
+
+
+def test_it_names_the_fastest(models, capsys):
+    assert main(["benchmark", *models, "--batches", "1", "--seconds", "0.1"]) == 0
+    text = capsys.readouterr().out
+    assert "fastest for one image: " in text
+    assert "images/s in batches of 1" in text
+
+
+def test_bad_models(models, tmp_path, capsys):
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"nothing")
+    for arguments, words in [
+        ([str(bad)], "ONNX Runtime cannot read"),
+        ([str(tmp_path / "missing.onnx")], "There is no file"),
+        ([str(tmp_path)], "is not a SavedModel"),
+        ([models[0], "--batches", "0"], "--batches must be above 0; got 0"),
+        ([models[0], "--seconds", "-1"], "--seconds must be above 0"),
+    ]:
+        assert main(["benchmark", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1

@@ -1,0 +1,170 @@
+"""Files for ONNX Runtime, LiteRT and OpenVINO: numbers, names, what is inside, and bad input."""
+
+import collections
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+import hubkeras
+from hubkeras.runtimes import files, onnx
+from hubkeras.runtimes.inference import Interface
+from tests.slim import Golden, relative_error
+
+FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "openvino"}
+# golden figures of two sizes for each network
+GOLDEN = [
+    pytest.param("mobilenet_v2_0.35_96", 5e-5),
+    pytest.param("mobilenet_v2_1.3_128_11classes", 5e-5, marks=pytest.mark.slow),
+    pytest.param("mobilenet_v2_1.0_224", 5e-5, marks=pytest.mark.slow),
+    pytest.param("inception_v2_171_5classes", 5e-6, marks=pytest.mark.slow),
+    pytest.param("inception_v2_224", 5e-6, marks=pytest.mark.slow),
+    pytest.param("inception_resnet_v2_160_7classes_noaux", 5e-6, marks=pytest.mark.slow),
+    pytest.param("inception_resnet_v2_299", 5e-6, marks=pytest.mark.slow),
+]
+TEXTS = {"metadata": json.dumps({"architecture": "mobilenet_v2"}), "labels": "tench\ngold fish\nK\u00f6nig\n"}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return hubkeras.MobileNetV2(0.35, num_classes=3)
+
+
+@pytest.fixture(params=FORMS)
+def ending(request):
+    pytest.importorskip(FORMS[request.param], reason="needs hubkeras[onnx,litert,openvino]")
+    return request.param
+
+
+def written(network, interface, path, texts=TEXTS):
+    files.write(network, interface, texts, path)
+    return files.load(path, threads=1)
+
+
+def in_float64(network, images):
+    return np.asarray(network.copy("float64").outputs(images.astype(np.float64), fold=False)[1]["default"])
+
+
+@pytest.mark.parametrize(("name", "bound"), GOLDEN)
+def test_the_numbers_are_slims(ending, name, bound, network, tmp_path):
+    golden = Golden(name)
+    loaded = written(network(name), Interface("classification"), tmp_path / f"model.{ending}")
+    assert relative_error(loaded.run(golden.images)["logits"], golden["logits64"]) <= bound
+    features = written(network(name), Interface("feature_vector"), tmp_path / f"features.{ending}")
+    assert relative_error(features.run(golden.images)["features"], golden["features64"]) <= bound
+
+
+def test_every_size_and_batch(ending, small, tmp_path):
+    loaded = written(small, Interface("classification"), tmp_path / f"model.{ending}")
+    assert loaded.texts == TEXTS
+    assert (loaded.dtype, loaded.image_size) == ("float32", None)
+    # odd and even sizes are padded on different sides before a stride of 2
+    for shape in ((1, 32, 33), (3, 47, 50), (2, 64, 64)):
+        images = np.random.RandomState(0).uniform(0, 1, (*shape, 3)).astype(np.float32)
+        assert relative_error(loaded.run(images)["logits"], in_float64(small, images)) < 5e-5
+
+
+def test_fixed_size_uint8_probabilities_and_endpoints(ending, small, tmp_path):
+    endpoints = ("MobilenetV2/layer_2", "MobilenetV2/global_pool")
+    interface = Interface("classification", 65, endpoints, probabilities=True, uint8=True)
+    loaded = written(small, interface, tmp_path / f"model.{ending}")
+    assert (loaded.dtype, loaded.image_size) == ("uint8", 65)
+    pixels = np.random.RandomState(0).randint(0, 256, (2, 65, 65, 3)).astype(np.uint8)
+    outputs = loaded.run(pixels)
+    assert set(outputs) == {"probabilities", *endpoints}
+    expected = small.outputs((pixels / 255).astype(np.float32))[1]
+    assert relative_error(outputs["probabilities"], expected["MobilenetV2/Predictions"]) < 1e-4
+    for name in endpoints:
+        assert relative_error(outputs[name], expected[name]) < 1e-4
+
+
+def test_the_same_bytes_twice(ending, small, tmp_path):
+    for name in ("first", "second"):
+        written(small, Interface("classification"), tmp_path / f"{name}.{ending}")
+    paths = [tmp_path / f"{name}.{ending}" for name in ("first", "second")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    if ending == "xml":
+        assert paths[0].with_suffix(".bin").read_bytes() == paths[1].with_suffix(".bin").read_bytes()
+
+
+def test_half_precision_halves_the_file(ending, small, tmp_path):
+    sizes = []
+    for precision in ("float32", "float16"):
+        path = tmp_path / f"{precision}.{ending}"
+        loaded = written(small, Interface("feature_vector", precision=precision), path)
+        sizes.append((path.with_suffix(".bin") if ending == "xml" else path).stat().st_size)
+    images = np.random.RandomState(0).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
+    error = relative_error(loaded.run(images)["features"], small.outputs(images)[0])
+    assert 1e-5 < error < 5e-2
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_what_is_in_an_onnx_graph(small):
+    """One convolution with bias for each layer, the activations that runtimes fuse, and one transpose."""
+    graph = onnx.model_of(small, Interface("classification"), TEXTS).graph
+    kinds = collections.Counter(node.op_type for node in graph.node)
+    assert kinds == {
+        "Conv": 52,
+        "Clip": 35,
+        "Add": 10,
+        **dict.fromkeys(("Transpose", "Sub", "GlobalAveragePool", "Flatten", "Gemm", "Identity"), 1),
+    }
+    assert all(len(node.input) == 3 for node in graph.node if node.op_type in ("Conv", "Gemm"))
+
+
+def test_onnx_runtime_fuses_every_layer(small, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    package = pytest.importorskip("onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    model = onnx.model_of(small, Interface("classification"), TEXTS).SerializeToString()
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    kinds = collections.Counter(node.op_type for node in package.load(options.optimized_model_filepath).graph.node)
+    assert kinds["Conv"] + kinds["FusedConv"] == 52
+    assert (kinds["Clip"], kinds["Transpose"]) == (0, 1)
+    assert kinds["Add"] <= 1  # that of 8 channels, fewer than its blocks have where there is AVX-512
+
+
+def test_litert_has_a_signature_and_files_inside(small, tmp_path):
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    path = tmp_path / "model.tflite"
+    files.write(small, Interface("classification"), TEXTS, path)
+    interpreter = interpreter_module.Interpreter(str(path))
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["inputs"], "outputs": ["logits"]}}
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode() == TEXTS["labels"]
+
+
+@pytest.mark.parametrize(
+    ("interface", "words"),
+    [
+        (Interface("segmentation"), "task must be one of"),
+        (Interface("classification", 31), "at least 32"),
+        (Interface("feature_vector", probabilities=True), "need the classification head"),
+        (Interface("classification", endpoints=("layer_99",)), "no end point layer_99; there are MobilenetV2/"),
+    ],
+)
+def test_bad_interfaces(small, tmp_path, interface, words):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(hubkeras.Error, match=words):
+        files.write(small, interface, TEXTS, path)
+    assert not path.exists()
+
+
+def test_bad_files(tmp_path, ending):
+    path = tmp_path / f"bad.{ending}"
+    path.write_bytes(b"not a model")
+    with pytest.raises(hubkeras.Error, match="cannot read"):
+        files.load(path)
+    with pytest.raises(hubkeras.Error, match="There is no file"):
+        files.load(tmp_path / f"missing.{ending}")
+    with pytest.raises(hubkeras.Error, match=r"ends in .onnx \(ONNX Runtime\), .tflite \(LiteRT\)"):
+        files.write(None, None, {}, "model.pt")
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(hubkeras.Error, match=r"onnx is not installed; `pip install 'hubkeras\[onnx\]'` installs it"):
+        onnx.model_of(None, None, {})
