@@ -1,23 +1,26 @@
 """How far a SavedModel is from the checkpoint that it was made of, or from a frozen graph of TF-Slim."""
 
+import os
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures import NETWORKS
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters.weights import read_network
 
-BOUNDS = {network.architecture: network.parity_bound for network in NETWORKS}
 _BATCH = 2
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parity:
     """The outcome of a comparison.
 
@@ -37,12 +40,12 @@ class Parity:
     bound: float
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """Whether all weights are bit-identical and the outputs equal within the bound."""
         return self.weights_different == 0 and self.error <= self.bound
 
 
-def relative_error(value, reference):
+def relative_error(value: Any, reference: Any) -> float:
     """`max |value - reference| / max |reference|` (over 1 where that is 0); infinity where a value is not finite."""
     value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
     if not np.isfinite(value).all():
@@ -50,12 +53,12 @@ def relative_error(value, reference):
     return float(np.abs(value - reference).max() / (np.abs(reference).max() or 1.0))
 
 
-def sample_images(size, batch=_BATCH):
+def sample_images(size: int, batch: int = _BATCH) -> np.ndarray:
     """Random images, float32 `[batch, size, size, 3]` in [0, 1], the same in every run."""
     return np.random.RandomState(7).uniform(0, 1, (batch, size, size, 3)).astype(np.float32)
 
 
-def reference_outputs(network, images, task):
+def reference_outputs(network: SlimNetwork, images: np.ndarray, task: str) -> np.ndarray:
     """Outputs of a network in float64, unfolded: the truth for float32.
 
     Args:
@@ -67,51 +70,72 @@ def reference_outputs(network, images, task):
     return np.asarray(outputs["default"] if task == "classification" else features)
 
 
-def check_export(directory, module, network, task, size):
-    """Compares what an export has just written with the network that it came from.
+def compare(directory: str | os.PathLike[str], network: SlimNetwork, reference: str = "the checkpoint") -> Parity:
+    """Compares a SavedModel with the network that it shall hold: weights bit by bit, outputs with those in float64.
 
-    The weights are read back from the files; the outputs are those of the graph that was written.
+    Everything is read back from the files: the variables, and the outputs of `__call__` and of `serving_default`.
 
     Args:
         directory: the SavedModel.
-        module: what `hubkeras.export` returned.
-        network: the network with the weights of the checkpoint.
-        task: of the SavedModel.
-        size: height and width of the images to compare with.
+        network: what it shall hold.
+        reference: what the network came from, for people.
 
-    Returns:
-        A `Parity`.
+    Raises:
+        hubkeras.Error: the SavedModel cannot be loaded, or is of another network.
     """
-    names = [variable.name.removesuffix(":0") for variable in getattr(module, "variables", [])]
-    different, variables = 0, network.slim_variables()
-    if names:  # a frozen SavedModel has none
-        with without_wildcards(directory) as plain:
-            reader = tf.train.load_checkpoint(str(plain / "variables" / "variables"))
-            for number, name in enumerate(names):
-                written = reader.get_tensor(f"variables/{number}/.ATTRIBUTES/VARIABLE_VALUE")
-                different += not np.array_equal(written, variables[name].numpy())
-    images = sample_images(size)
-    outputs = module.saved_inference(tf.constant(images))
-    error = relative_error(
-        outputs["default" if task == "classification" else "features"], reference_outputs(network, images, task)
-    )
-    return Parity("the checkpoint", len(names), different, _output(task), error, BOUNDS[network.architecture])
+    metadata = read_metadata(directory)
+    module = _load(directory)
+    head = f"{network.scope}/Logits/"
+    expected = {
+        name: variable
+        for name, variable in network.slim_variables().items()
+        if metadata.num_classes or not name.startswith(head)
+    }
+    written = {variable.name.removesuffix(":0"): variable for variable in getattr(module, "variables", [])}
+    if metadata.frozen:
+        same = metadata.settings.items() <= {**network.settings(), "num_classes": metadata.num_classes}.items()
+    else:
+        same = _shapes(written) == _shapes(expected)
+    if not same:
+        raise Error(f"{directory} and {reference} are of different networks: their variables' names or shapes differ.")
+    different = sum(not np.array_equal(v.numpy(), expected[name].numpy()) for name, v in written.items())
+    images = sample_images(metadata.default_image_size)
+    truth = reference_outputs(network, images, metadata.task)
+    output = "logits" if metadata.task == "classification" else "features"
+    served = module.signatures["serving_default"](inputs=tf.constant(images))[output]
+    error = max(relative_error(value, truth) for value in (served, _called(module, images)))
+    return Parity(reference, len(written), different, output, error, network.parity_bound)
 
 
-def _output(task):
-    return "logits" if task == "classification" else "features"
+def _called(module, images):
+    """What `module(images)` returns, by the function behind it: TensorFlow would trace a call of it once more."""
+    for concrete in module.__call__.concrete_functions:
+        (_, *options), _ = concrete.structured_input_signature
+        if not any(option is True for option in options):
+            momentum = [tf.constant(0.5) for option in options if isinstance(option, tf.TensorSpec)]
+            return concrete(tf.constant(images), *momentum)
+    return module(images)
+
+
+def _shapes(variables):
+    return {name: tuple(variable.shape) for name, variable in variables.items()}
 
 
 def _load(directory):
     integrity.check(directory)
     try:
         with without_wildcards(directory) as plain:
-            return tf.saved_model.load(str(plain)), read_metadata(directory)
+            return tf.saved_model.load(str(plain))
     except (OSError, tf.errors.OpError) as error:
         raise Error(f"{directory} is not a SavedModel ({str(error).splitlines()[0]}).") from error
 
 
-def verify_source(directory, source, weights=None, progress=None):
+def verify_source(
+    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    weights: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Parity:
     """Compares a SavedModel with a checkpoint, weights bit by bit and outputs with those recomputed in float64.
 
     Args:
@@ -126,33 +150,24 @@ def verify_source(directory, source, weights=None, progress=None):
     Raises:
         hubkeras.Error: either cannot be read, or they are of different networks.
     """
-    module, metadata = _load(directory)
-    task = metadata.task
-    head = metadata.num_classes
+    metadata = read_metadata(directory)
     network, _, _ = read_network(
         source,
         weights=weights or metadata.weights or "ema",
         progress=progress,
-        **({} if head else {"num_classes": None}),
+        **({} if metadata.num_classes else {"num_classes": None}),
     )
-    expected = network.slim_variables()
-    written = {variable.name.removesuffix(":0"): variable.numpy() for variable in getattr(module, "variables", [])}
-    shapes = {name: tuple(variable.shape) for name, variable in expected.items()}
-    if metadata.frozen:
-        differ = metadata.settings != network.settings()
-    else:
-        differ = shapes != {name: value.shape for name, value in written.items()}
-    if differ:
-        raise Error(f"{directory} and {source} are of different networks: their variables' names or shapes differ.")
-    different = sum(not np.array_equal(value, expected[name].numpy()) for name, value in written.items())
-    images = sample_images(metadata.default_image_size)
     if progress:
         progress(0, 1, "computing outputs")
-    error = relative_error(module(images), reference_outputs(network, images, task))
-    return Parity(str(source), len(written), different, _output(task), error, BOUNDS[network.architecture])
+    return compare(directory, network, str(source))
 
 
-def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):
+def verify_frozen_graph(
+    directory: str | os.PathLike[str],
+    graph_file: str | os.PathLike[str],
+    input_minimum: int | None = None,
+    output: str | None = None,
+) -> Parity:
     """Compares the outputs of a SavedModel with those of a frozen TF1 graph, such as the `.pb` of Slim's archives.
 
     Args:
@@ -169,7 +184,8 @@ def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):
     Raises:
         hubkeras.Error: the graph cannot be read, or its input or output not be found, or their shapes not fit.
     """
-    module, metadata = _load(directory)
+    module, metadata = _load(directory), read_metadata(directory)
+    bound = _bound(directory, metadata)
     definition = tf.compat.v1.GraphDef()
     try:
         definition.ParseFromString(pathlib.Path(graph_file).read_bytes())
@@ -203,7 +219,14 @@ def verify_frozen_graph(directory, graph_file, input_minimum=None, output=None):
     if (expected >= 0).all() and np.allclose(expected.sum(-1), 1, atol=1e-4):
         actual = np.asarray(tf.nn.softmax(actual))
     error = relative_error(actual, expected)
-    return Parity(str(graph_file), 0, 0, output, error, 2 * BOUNDS[metadata.architecture])
+    return Parity(str(graph_file), 0, 0, output, error, 2 * bound)
+
+
+def _bound(directory, metadata):
+    for network in NETWORKS:
+        if network.architecture == metadata.architecture:
+            return network.parity_bound
+    raise Error(f"{directory} is of {metadata.architecture!r}, which is not a network that hubkeras knows.")
 
 
 def _found_output(graph_file, definition):

@@ -9,6 +9,10 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.common.labels import default_labels, imagenet_labels
+from hubkeras.common.metadata import read_metadata
+from hubkeras.converters import verifying
+from hubkeras.packaging import reproducible
+from tests.conftest import DIGITS
 from tests.slim import relative_error
 
 IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 40, 40, 3)).astype(np.float32)
@@ -68,17 +72,89 @@ def test_frozen_or_half_precision_networks_export_like_any_other(small, tmp_path
 
 def test_export_leaves_the_model_alone(small, tmp_path):
     before = {name: variable.numpy().copy() for name, variable in small.slim_variables().items()}
-    module = hubkeras.export(small, tmp_path / "out")
-    small.slim_variables()["MobilenetV2/Conv/weights"].assign_add(np.ones((3, 3, 3, 16), np.float32))
-    module.variables[1].assign_add(tf.ones_like(module.variables[1]))
-    changed = {"MobilenetV2/Conv/weights": small, module.variables[1].name.removesuffix(":0"): module}
-    assert len(changed) == 2
-    saved = {v.name.removesuffix(":0"): v.numpy() for v in tf.saved_model.load(tmp_path / "out").variables}
-    exported = {v.name.removesuffix(":0"): v.numpy() for v in module.variables}
+    hubkeras.export(small, tmp_path / "out")
     for name, variable in small.slim_variables().items():
-        np.testing.assert_array_equal(saved[name], before[name])
-        assert np.array_equal(variable.numpy(), before[name]) == (changed.get(name) is not small)
-        assert np.array_equal(exported[name], before[name]) == (changed.get(name) is not module)
+        np.testing.assert_array_equal(variable.numpy(), before[name])
+    loaded = tf.saved_model.load(tmp_path / "out")
+    small.slim_variables()["MobilenetV2/Conv/weights"].assign_add(np.ones((3, 3, 3, 16), np.float32))
+    for variable in loaded.variables:
+        np.testing.assert_array_equal(variable.numpy(), before[variable.name.removesuffix(":0")])
+
+
+def test_the_record_of_a_network(small, tmp_path):
+    written = hubkeras.export(small, tmp_path / "out", image_size=64, weights="raw", handle="me/model/1")
+    assert written.path == tmp_path / "out"
+    assert written.metadata == read_metadata(tmp_path / "out")
+    assert (written.metadata.default_image_size, written.metadata.weights) == (64, "raw")
+    assert written.report is None
+    assert written.parity.passed
+    assert (written.parity.reference, written.parity.weights_compared) == ("the network", 262)
+    assert 0 < written.parity.error < written.parity.bound == 5e-5
+    assert hubkeras.export(small, tmp_path / "unchecked", verify=False).parity is None
+
+
+def test_the_record_of_a_checkpoint(tmp_path):
+    written = hubkeras.export(DIGITS, tmp_path / "out", "feature_vector")
+    assert written.metadata == read_metadata(tmp_path / "out")
+    assert (written.metadata.task, written.metadata.default_image_size) == ("feature_vector", 96)
+    assert (written.metadata.weights, written.metadata.source) == ("ema", written.report.provenance)
+    assert (written.report.read, written.report.used) == (841, 260)
+    assert (written.parity.reference, written.parity.output) == ("the checkpoint", "features")
+
+
+def damage_weights(directory):
+    data = next((directory / "variables").glob("variables.data*"))
+    content = bytearray(data.read_bytes())
+    content[100_000] ^= 1
+    data.write_bytes(content)
+
+
+def swap_classes(directory):
+    """Another graph of the same variables: what `__call__` returns comes in another order."""
+    loaded = tf.saved_model.load(directory)
+    root = tf.__internal__.tracking.AutoTrackable()
+    root.variables = loaded.variables
+    root.inner = loaded
+    spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="inputs")
+    root.__call__ = tf.function(lambda inputs: loaded(inputs)[:, ::-1], input_signature=[spec])
+    tf.saved_model.save(root, directory, loaded.signatures)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [(damage_weights, "not a SavedModel|differ"), (swap_classes, r"0 of 262 weights differ .* its logits by .*5e-05")],
+)
+def test_a_failed_check_leaves_the_old_model(damage, words, small, tmp_path, monkeypatch):
+    """What is compared is what was written: it is changed between writing and checking."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("old")
+
+    def finish_and_damage(directory):
+        reproducible_finish(directory)
+        damage(directory)
+
+    reproducible_finish = reproducible.finish
+    monkeypatch.setattr(reproducible, "finish", finish_and_damage)
+    with pytest.raises(hubkeras.Error, match=words):
+        hubkeras.export(small, out, overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError("Unable to allocate 8 GiB")])
+def test_a_check_that_does_not_end_leaves_the_old_model(failure, small, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("old")
+
+    def fail(*_):
+        raise failure
+
+    monkeypatch.setattr(verifying, "sample_images", fail)
+    expected = hubkeras.Error if isinstance(failure, MemoryError) else failure
+    with pytest.raises(expected):
+        hubkeras.export(small, out, overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
 
 
 def test_bad_arguments(small, tmp_path):

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -14,7 +13,6 @@ from hubkeras.commands import benchmarking
 from hubkeras.commands import publishing as publishing_commands
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing
-from hubkeras.publishing import catalog, documentation
 
 
 def parser():
@@ -152,10 +150,10 @@ def print_table(rows, title=None, columns=None):
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _report_rows(network, report):
-    settings = ", ".join(f"{name} {value}" for name, value in network.settings().items())
+def _report_rows(architecture, settings, report):
+    settings = ", ".join(f"{name} {value}" for name, value in settings.items())
     rows = [
-        ("network", f"{type(network).__name__}, {settings}"),
+        ("network", f"{architecture}, {settings}"),
         ("read", f"{report.read} tensors from {report.source}"),
         ("used", f"{report.used} variables, {report.shadows} of them exponential moving averages"),
         ("ignored", ", ".join(f"{count} {kind}" for kind, count in sorted(report.ignored.items())) or "nothing"),
@@ -176,40 +174,28 @@ def _parity_rows(parity):
 
 
 def run_export(options):
-    from hubkeras.converters.verifying import check_export
-    from hubkeras.converters.weights import read_network
     from hubkeras.exporting import export
 
-    published = catalog.publication(options.handle)
-    options.task = options.task or (published.task if published else "classification")
-    head = {} if options.task == "classification" else {"num_classes": None}
     with _progress() as progress:
-        refuse_existing(options.directory, options.overwrite)
-        network, found, report = read_network(options.source, weights=options.weights, progress=progress, **head)
-        if options.task == "classification" and network.num_classes is None:
-            raise Error(f"{options.source} has no Logits; export it with --task feature_vector.")
-        unknown_size = published.image_size if published else found.image_size
-        size = options.image_size or (found.image_size if found.names_image_size else unknown_size)
-        progress(0, 1, "writing the SavedModel")
-        module = export(
-            network,
+        written = export(
+            options.source,
             options.directory,
             options.task,
             labels=options.labels,
-            image_size=size,
+            image_size=options.image_size,
             fixed_size=options.fixed_size,
             overwrite=options.overwrite,
             frozen=options.frozen,
-            source=report.provenance,
-            weights=report.weights,
+            weights=options.weights,
             handle=options.handle,
+            progress=progress,
         )
-        progress(0, 1, "checking")
-        parity = check_export(options.directory, module, network, options.task, size)
-        documentation.write(options.directory, dataclasses.asdict(parity))
-    written = [("written", f"{options.directory}, {options.task}, {size} x {size} pixels")]
-    print_table(_report_rows(network, report) + written + _parity_rows(parity))
-    return 0 if parity.passed else 1
+    metadata = written.metadata
+    size = metadata.default_image_size
+    rows = [("written", f"{written.path}, {metadata.task}, {size} x {size} pixels")]
+    print_table(
+        _report_rows(metadata.architecture, metadata.settings, written.report) + rows + _parity_rows(written.parity)
+    )
 
 
 def run_convert(options):
@@ -222,7 +208,9 @@ def run_convert(options):
         refuse_existing(file, options.overwrite)
     with _progress() as progress:
         network, _, report = write(options.source, path, options.weights, options.overwrite, progress)
-    print_table([*_report_rows(network, report), *(("written", file) for file in written)])
+    print_table(
+        [*_report_rows(network.architecture, network.settings(), report), *(("written", file) for file in written)]
+    )
 
 
 def run_inspect(options):

@@ -203,8 +203,8 @@ def _training(metadata, module, parity):
         equal = parity["weights_compared"] - parity["weights_different"]
         lines.append(
             f"Measured when this SavedModel was made: {equal} of {parity['weights_compared']} variables are "
-            f"bit-identical to the checkpoint's, and the {parity['output']} differ from those of the same network "
-            f"in float64 by {parity['error']:.1e} of the largest (at most {parity['bound']:.0e} is accepted)."
+            f"bit-identical to {parity['reference']}'s, and the {parity['output']} differ from those of the same "
+            f"network in float64 by {parity['error']:.1e} of the largest (at most {parity['bound']:.0e} is accepted)."
         )
     return "\n\n".join(lines)
 
