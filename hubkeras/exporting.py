@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
-from hubkeras.common.files import refuse_existing, written_whole
+from hubkeras.common.files import refuse_existing, without_wildcards, written_whole
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.publishing import catalog, documentation
 
@@ -211,8 +211,10 @@ def _save(network, metadata, texts, partial, directory):
         size = metadata.default_image_size if metadata.fixed_image_size else None
         module, signatures = build(network, metadata.task, size, assets)
         try:
-            tf.saved_model.save(module, str(partial), signatures)
-            finish(partial)
+            partial.mkdir()
+            with without_wildcards(partial) as plain:
+                tf.saved_model.save(module, str(plain), signatures)
+                finish(plain)
         except tf.errors.OpError as error:
             reason = error.message.splitlines()[0]
             raise Error(f"Cannot write {directory}: {reason}; it is as it was before.") from error
