@@ -7,9 +7,11 @@ once, and every tensor is used or on the short list of what may be ignored.
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.common.errors import Error
+from hubkeras.converters.sources.checkpoint import Checkpoint
 
 _AUXILIARY = "AuxLogits/"
 _IMAGE_SIZE = re.compile(r"mobilenet_v2_\d+(?:\.\d+)?_(\d{2,4})(?!\d)")
@@ -27,23 +29,23 @@ class Match:
         prefix: leading scope of the checkpoint's names, without the slash, mostly empty.
         tensors: tensor name for each name of a variable below the root scope.
         has_auxiliary_head: whether there are variables below `AuxLogits`.
-        names_image_size: whether `image_size` is from the checkpoint's name, else it is the network's default.
+        names_image_size: whether `image_size` is from the source, else it is the network's default.
     """
 
     network: type
-    settings: dict
+    settings: dict[str, Any]
     image_size: int
     prefix: str
-    tensors: dict = field(repr=False)
+    tensors: dict[str, str] = field(repr=False)
     has_auxiliary_head: bool
     names_image_size: bool = False
 
 
-def match(checkpoint):
+def match(checkpoint: Checkpoint) -> Match:
     """Recognizes the network and its settings from the names and shapes of a checkpoint.
 
     Args:
-        checkpoint: a `hubkeras.converters.sources.Checkpoint`.
+        checkpoint: a `Checkpoint`; what it says of itself leads, where it is of ours.
 
     Raises:
         hubkeras.Error: it is not of one of the three networks.
@@ -51,8 +53,12 @@ def match(checkpoint):
     network, prefix = _root(checkpoint)
     start = f"{prefix}/{network.scope}/" if prefix else f"{network.scope}/"
     tensors = {name[len(start) :]: name for name in checkpoint.shapes if name.startswith(start)}
-    if checkpoint.attributes:
-        settings = dict(checkpoint.attributes["settings"])
+    if checkpoint.metadata:
+        settings = {"num_classes": None, **checkpoint.metadata.settings}
+        image_size = checkpoint.metadata.default_image_size
+        sizes = [image_size]
+    elif checkpoint.attributes:
+        settings = {"num_classes": None, **checkpoint.attributes["settings"]}
         image_size = checkpoint.attributes["default_image_size"]
         sizes = [image_size] if image_size != network.default_image_size else []
     else:

@@ -1,5 +1,6 @@
 """From the tensors of a checkpoint to the weights of a network, and to a Keras weights file."""
 
+import dataclasses
 import difflib
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
@@ -37,18 +39,22 @@ class Report:
         used: number of variables of the network; each took one tensor.
         shadows: how many of these took the exponential moving average.
         ignored: number of other tensors by kind.
-        weights: `ema` where at least one shadow was used, else `raw`.
+        weights: `ema` where at least one shadow was used or the source says that it was made of them, else `raw`.
         notes: sentences that the user should read.
+        metadata: what the source says of itself, where it is a SavedModel of hubkeras or was made of one.
+        labels: names of its classes, where it has them.
     """
 
     source: str
-    provenance: dict
+    provenance: dict[str, Any]
     read: int
     used: int
     shadows: int
-    ignored: dict
+    ignored: dict[str, int]
     weights: str
-    notes: list = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    metadata: Metadata | None = None
+    labels: list[str] | None = None
 
 
 def plan(
@@ -91,6 +97,7 @@ def plan(
         listed = _listed(unknown, variables, "in the network")
         raise Error(f"{checkpoint.path}: not of TF-Slim's {name}: {listed}; the checkpoint is of a changed network.")
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
+    told = checkpoint.metadata.weights if checkpoint.metadata else checkpoint.attributes.get("weights")
     report = Report(
         checkpoint.path,
         checkpoint.provenance(),
@@ -98,10 +105,12 @@ def plan(
         len(chosen),
         shadows,
         ignored,
-        "ema" if shadows else "raw",
+        "ema" if shadows else told or "raw",
         list(checkpoint.notes),
+        checkpoint.metadata,
+        checkpoint.labels,
     )
-    if weights == "ema" and not shadows:
+    if weights == "ema" and not shadows and not told:
         report.notes.append(
             "The checkpoint has no exponential moving averages of the weights; the raw weights were used."
         )
@@ -300,6 +309,8 @@ def convert(
         "weights": report.weights,
         "versions": {"hubkeras": __version__, "keras": keras.__version__},
     }
+    if report.metadata:
+        facts.update(metadata=dataclasses.asdict(report.metadata), labels=report.labels)
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
     with written_whole(path, overwrite) as partial:
         write_h5(partial, values, _datasets(network), facts)

@@ -37,7 +37,9 @@ class Checkpoint:
         attributes: what `hubkeras convert` wrote beside the tensors, or an empty dict.
         image_size: height and width in pixels that a foreign file says it was trained with, or None.
         kinds: `{name: kind}` of tensors that are known not to be the network's.
-        metadata: what a hubkeras SavedModel says of itself, None for other sources.
+        metadata: what a hubkeras SavedModel says of itself, or what a `.weights.h5` that was made of one keeps of
+            that; None for other sources.
+        labels: names of the classes, where these have them, else None.
         notes: sentences about the file that the user should read.
     """
 
@@ -54,6 +56,7 @@ class Checkpoint:
         kinds: dict[str, str] | None = None,
         notes: Sequence[str] = (),
         metadata: Metadata | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.path = path
         self.names = names
@@ -64,6 +67,7 @@ class Checkpoint:
         self.image_size = image_size
         self.kinds = kinds or {}
         self.metadata = metadata
+        self.labels = None if labels is None else list(labels)
         self.notes = list(notes)
         self._read = read
 
@@ -87,6 +91,12 @@ class Checkpoint:
         return array
 
     def provenance(self) -> dict[str, Any]:
-        """`{"checkpoint": name, "sha256": {file name: digest}}`, as the metadata of an export has it."""
+        """`{"checkpoint": name, "sha256": {file name: digest}}`, as the metadata of an export has it.
+
+        Where the source says what it was made of, this is that, with its own under `through`: the weights may have been
+        trained on since.
+        """
         files = {pathlib.Path(file).name: sha256(file) for file in sorted(map(str, self.files))}
-        return {"checkpoint": pathlib.Path(self.path).name, "sha256": files}
+        own = {"checkpoint": pathlib.Path(self.path).name, "sha256": files}
+        first = self.metadata.source if self.metadata else self.attributes.get("source")
+        return {**first, "through": own} if first else own

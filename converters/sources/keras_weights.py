@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from hubkeras.common.errors import Error
+from hubkeras.common.metadata import Metadata
 from hubkeras.converters.sources.checkpoint import Checkpoint, first_line
 
 ENDING = ".weights.h5"
@@ -42,6 +43,8 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
             file = stack.enter_context(h5py.File(path))
             facts = _checked_facts(path, file.attrs)
             datasets = facts["datasets"]
+            told = facts.get("metadata")
+            metadata = Metadata.from_json(json.dumps(told), path) if told else None
             missing = sorted(name for name, key in datasets.items() if not isinstance(file.get(key), h5py.Dataset))
             if missing:
                 raise Error(f"{path}: the variable {missing[0]} is missing ({len(missing)} in all).")
@@ -60,7 +63,17 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
 
         notes = [] if "sha256" in facts else [_UNCHECKED]
         # outside of the try: what the caller raises is the caller's
-        yield Checkpoint(str(path), [path], shapes, dtypes, read, attributes=facts, notes=notes)
+        yield Checkpoint(
+            str(path),
+            [path],
+            shapes,
+            dtypes,
+            read,
+            attributes=facts,
+            notes=notes,
+            metadata=metadata,
+            labels=facts.get("labels"),
+        )
 
 
 def _checked_facts(path, attributes):

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import without_wildcards
-from hubkeras.common.metadata import METADATA_FILE, read_metadata
+from hubkeras.common.labels import read_labels
+from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint, first_line
 from hubkeras.converters.sources.tensor_bundle import check_index
 
@@ -95,6 +96,7 @@ def open_tensorflow(
         raise Error(f"{path} is empty; expected {ACCEPTED}.")
     if not is_v1:
         check_index(prefix, str(path))
+    metadata, labels = _facts_of(prefix.parent.parent) if prefix.parent.name == "variables" else (None, None)
     if files is None:
         files = [prefix] if is_v1 else _files_of(prefix)
     with without_wildcards(prefix) as plain:
@@ -117,7 +119,8 @@ def open_tensorflow(
             dtypes,
             lambda name: reader.get_tensor(keys[name]),
             names=(str(path), prefix.name),
-            metadata=_metadata_of(prefix.parent.parent) if prefix.parent.name == "variables" else None,
+            metadata=metadata,
+            labels=labels,
         )
 
 
@@ -127,9 +130,14 @@ def _files_of(prefix):
     return sorted(file for file, match in names if match and match["prefix"] == prefix.name and match[2] != "meta")
 
 
-def _metadata_of(directory):
-    """What a SavedModel of hubkeras says of itself; None for others."""
-    return read_metadata(directory) if (directory / "assets" / METADATA_FILE).is_file() else None
+def _facts_of(directory):
+    """The `Metadata` and the labels of a SavedModel of hubkeras; None for what is not there."""
+    assets = directory / "assets"
+    if not (assets / METADATA_FILE).is_file():
+        return None, None
+    metadata = read_metadata(directory)
+    has_labels = metadata.num_classes is not None and (assets / LABELS_FILE).is_file()
+    return metadata, read_labels(assets / LABELS_FILE, metadata.num_classes) if has_labels else None
 
 
 def _names_of_objects(reader):

@@ -13,6 +13,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.converters import (
     Checkpoint,
+    convert,
     load_weights,
     match,
     open_checkpoint,
@@ -23,6 +24,8 @@ from hubkeras.converters.inspecting import inspect
 from tests import slim
 from tests.conftest import DIGITS
 from tests.converters.conftest import SCOPE, assert_reads, fails
+
+WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
 
 LINKS_AND_DEVICES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
 
@@ -109,6 +112,23 @@ def test_saved_model_is_a_source(exported, golden, tmp_path):
     for name, variable in network.slim_variables().items():
         np.testing.assert_array_equal(variable.numpy(), expected[name])
     assert found.settings["num_classes"] == 1001
+
+
+def test_a_saved_model_keeps_what_it_says_of_itself(golden, tmp_path):
+    """Also by way of a weights file."""
+    checkpoint = slim.save_checkpoint(golden(WITH_SHADOWS).tensors(), tmp_path / "model.ckpt")
+    network, _, report = read_network(checkpoint)
+    labels = [f"class {number}" for number in range(network.num_classes)]
+    facts = {"image_size": 96, "source": report.provenance, "weights": report.weights, "handle": "mine/model/1"}
+    hubkeras.export(network, tmp_path / "model", labels=labels, **facts)
+    convert(tmp_path / "model", tmp_path / "model.weights.h5")
+    for source in ("model", "model.weights.h5"):
+        _, found, report = read_network(tmp_path / source)
+        assert (found.image_size, found.names_image_size) == (96, True)
+        assert (report.weights, report.labels, report.metadata.handle) == ("ema", labels, "mine/model/1")
+        assert report.provenance.items() >= facts["source"].items()
+        assert report.provenance["through"]["checkpoint"] == source
+        assert not any("no exponential moving averages" in note for note in report.notes)
 
 
 def ema_tensors(tensors, of_statistics):
