@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
+from hubkeras.common.files import reading
 from hubkeras.consuming.handles import is_local, resolve
 from hubkeras.consuming.images import warn_of_range
 from hubkeras.consuming.loaded import SavedRegularization, SavedVariable, for_any_shape, inputs_of, variable_specs
@@ -125,9 +126,12 @@ class KerasLayer(keras.layers.Layer):
             )
         if not tf.saved_model.contains_saved_model(folder):
             raise Error(f"{folder} is not a SavedModel: it holds no saved_model.pb.")
-        integrity.check(folder)
         try:
-            loaded = tf.saved_model.load(folder, tags=self._config["tags"], options=self._load_options)
+            with reading(folder):
+                integrity.check(folder)
+                loaded = tf.saved_model.load(folder, tags=self._config["tags"], options=self._load_options)
+        except Error:
+            raise
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
             raise Error(f"{folder} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from error
         self._folder = folder

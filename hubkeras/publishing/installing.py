@@ -1,9 +1,14 @@
 """SavedModels in tensorflow_hub's cache on disk, where code that names a handle finds them without a network.
 
 The conventions are those of tensorflow_hub 0.16 (`compressed_module_resolver.py`, `resolver.py`), beside those of
-`hubkeras.consuming.cache`: `<folder>.descriptor.txt` says whose it is; whoever writes holds `<folder>.lock` and
-prepares the content in `<folder>.<task>.tmp`. tensorflow_hub is not needed.
+`hubkeras.consuming.cache` and `cache_lock`: `<folder>.descriptor.txt` says whose it is. tensorflow_hub is not needed.
+
+A folder is replaced in one step, once nobody reads it with `hubkeras.KerasLayer`, which holds a lock of the system
+while it loads. tensorflow_hub's own readers hold none: one that is in the midst of loading may find files of both
+models, which TensorFlow mostly refuses. Install another model under a handle of its own, or while they do not load it.
 """
+
+from __future__ import annotations
 
 import contextlib
 import datetime
@@ -13,23 +18,19 @@ import re
 import shutil
 import socket
 import tempfile
-import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import sha256
+from hubkeras.common.files import replace, sha256
 from hubkeras.common.metadata import read_metadata
 from hubkeras.consuming.cache import cache_dir, folder_of, normalized
 from hubkeras.consuming.signing import check_signature
 from hubkeras.publishing import catalog
+from hubkeras.publishing.cache_lock import REPLACED, locked
 
-LOCK_TIMEOUT = 600.0  # seconds without progress after which tensorflow_hub takes a lock over
-_POLL = 0.1
 _FOLDER = re.compile(r"[0-9a-f]{40}")
-_DIGEST_LINE = re.compile(r"SHA-256: ([0-9a-f]{64})  (.+)")
 
 
 @dataclass(frozen=True)
@@ -39,31 +40,34 @@ class Entry:
     Attributes:
         handle: whose it is, or None where its descriptor is missing.
         folder: its path.
-        files: `{name: SHA-256}` as recorded when hubkeras installed it; empty for what tensorflow_hub downloaded.
+        files: `{name: SHA-256}` as recorded in it; empty for most of what tensorflow_hub downloaded.
         problem: what is wrong with it, in words, or None. Without recorded hashes only missing files are noticed.
     """
 
     handle: str | None
     folder: pathlib.Path
-    files: dict
+    files: dict[str, str]
     problem: str | None
 
 
-def _descriptor(folder):
+def _descriptor(folder: pathlib.Path) -> pathlib.Path:
     return folder.with_name(f"{folder.name}.descriptor.txt")
 
 
-def _read_entry(folder):
+def _read_entry(folder: pathlib.Path) -> Entry:
     try:
         lines = _descriptor(folder).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     handle = next((line.removeprefix("Module: ") for line in lines if line.startswith("Module: ")), None)
-    files = {match[2]: match[1] for line in lines if (match := _DIGEST_LINE.fullmatch(line))}
+    try:
+        files = integrity.read_checksums(folder) or {}
+    except Error:
+        return Entry(handle, folder, {}, f"{integrity.CHECKSUMS_FILE} is damaged")
     return Entry(handle, folder, files, _problem(folder, files))
 
 
-def _problem(folder, files):
+def _problem(folder: pathlib.Path, files: dict[str, str]) -> str | None:
     if not folder.is_dir():
         return "the folder is missing"
     for name in sorted(files) or ("saved_model.pb", "variables/variables.index"):
@@ -143,16 +147,19 @@ def opened(source):
         yield pathlib.Path(source)
 
 
-def _install(source, handle, directory, overwrite):
+def _install(
+    source: pathlib.Path, handle: str, directory: str | os.PathLike[str] | None, overwrite: bool
+) -> pathlib.Path:
     integrity.check(source)
     files = integrity.hashes(source)
     folder = folder_of(handle, directory)
-    with _locked(folder) as task:
+    with locked(folder) as task:
         entry = _read_entry(folder)
         if entry.problem is None:
-            if integrity.hashes(folder) == files and entry.files == files and _signature(folder) == _signature(source):
+            found = integrity.hashes(folder)
+            if found == files == entry.files and _signature(folder) == _signature(source):
                 return folder
-            if integrity.hashes(folder) != files and not overwrite:
+            if found != files and not overwrite:
                 raise Error(
                     f"{handle} is taken by another model in {folder}; pass --overwrite (overwrite=True) to replace it, "
                     "or uninstall it first."
@@ -167,8 +174,9 @@ def _install(source, handle, directory, overwrite):
         integrity.write_checksums(partial, files)
         if signature := _signature(source):
             (partial / integrity.SIGNATURE_FILE).write_bytes(signature)
-        _replace(partial, folder, task)
-        _write_descriptor(folder, handle, files, task)
+        # first: a descriptor without its folder is known to be incomplete, a folder without its descriptor is nobody's
+        _write_descriptor(folder, handle, task)
+        replace(partial, folder, folder.with_name(f"{folder.name}.{task}{REPLACED}"))
     return folder
 
 
@@ -177,31 +185,15 @@ def _signature(folder: pathlib.Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _write_descriptor(folder, handle, files, task):
+def _write_descriptor(folder: pathlib.Path, handle: str, task: str) -> None:
     lines = [
         f"Module: {handle}",
         f"Download Time: {datetime.datetime.today()}",
         f"Downloader Hostname: {socket.gethostname()} (PID:{os.getpid()})",
-        *(f"SHA-256: {digest}  {name}" for name, digest in files.items()),
     ]
     partial = folder.with_name(f"{folder.name}.{task}.descriptor.tmp")
     partial.write_text("\n".join(lines) + "\n", "utf-8")
     os.replace(partial, _descriptor(folder))
-
-
-def _replace(new, folder, task):
-    """Moves `new`, or nothing where it is None, to `folder`; readers of tensorflow_hub wait for our lock meanwhile."""
-    old = folder.with_name(f"{folder.name}.{task}.replaced.tmp")
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        if new is not None:
-            os.replace(new, folder)
-    except BaseException:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def uninstall(handle, directory=None):
@@ -215,87 +207,6 @@ def uninstall(handle, directory=None):
         raise Error(
             f"{normalized(handle)} is not installed in {cache_dir(directory)}; hubkeras installed lists what is."
         )
-    with _locked(folder) as task:
-        _replace(None, folder, task)
+    with locked(folder) as task:
+        replace(None, folder, folder.with_name(f"{folder.name}.{task}{REPLACED}"))
         _descriptor(folder).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder):
-    """Holds tensorflow_hub's lock of a cache folder; yields our task's name, which temporary files have in theirs."""
-    lock, task = folder.with_name(f"{folder.name}.lock"), uuid.uuid4().hex
-    text = f"{socket.gethostname()}.{os.getpid()}.{task}"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, text)
-        try:
-            yield task
-        finally:
-            for path in folder.parent.glob(f"{folder.name}.{task}.*"):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            if _read(lock) == text:
-                lock.unlink(missing_ok=True)
-    except OSError as error:
-        raise Error(
-            f"Cannot write to the cache folder {folder.parent}: {error.strerror}; name another one with --cache-dir or "
-            "TFHUB_CACHE_DIR."
-        ) from error
-
-
-def _read(path):
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        return ""
-
-
-def _acquire(lock, text):
-    """Creates the lock file, once nobody else holds it."""
-    seen, since = None, time.monotonic()
-    while True:
-        try:
-            with open(lock, "x", encoding="utf-8") as file:
-                file.write(text)
-            return
-        except FileExistsError:
-            holder = _read(lock)
-        progress = (holder, _size(lock, holder))
-        if progress != seen:
-            seen, since = progress, time.monotonic()
-        if holder and (_is_dead(holder) or time.monotonic() - since > LOCK_TIMEOUT):
-            _take_away(lock, holder)
-        else:
-            time.sleep(_POLL)
-
-
-def _size(lock, holder):
-    """Bytes that the holder of a lock has prepared so far."""
-    folder = lock.with_name(f"{lock.name.removesuffix('.lock')}.{holder.rsplit('.', 1)[-1]}.tmp")
-    with contextlib.suppress(FileNotFoundError):
-        return sum(path.stat().st_size for path in folder.rglob("*"))
-    return 0
-
-
-def _is_dead(holder):
-    """Whether the process that wrote a lock was one of this machine and has ended."""
-    host, _, rest = holder.rpartition(".")[0].rpartition(".")
-    if host != socket.gethostname() or not rest.isdigit():
-        return False
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _take_away(lock, holder):
-    """Removes the lock of a holder that has gone, though others may try the same."""
-    mine = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(lock, mine)
-        if mine.read_text("utf-8") != holder:  # somebody was quicker and holds it by now: give it back
-            with contextlib.suppress(FileExistsError):
-                os.link(mine, lock)
-        mine.unlink()

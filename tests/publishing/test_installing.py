@@ -1,7 +1,10 @@
 """The cache: unmodified tensorflow_hub finds what hubkeras installs, without a network."""
 
+import builtins
+import errno
 import hashlib
 import http.server
+import io
 import json
 import os
 import pathlib
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import keras
 import numpy as np
@@ -24,7 +28,7 @@ from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
 from hubkeras.consuming import signing
 from hubkeras.consuming.cache import cache_dir, folder_of, lookup
-from hubkeras.publishing import installing
+from hubkeras.publishing import cache_lock, installing
 from tests.conftest import ROOT, SMALL
 
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
@@ -146,6 +150,7 @@ def test_another_model_is_replaced_only_when_asked(model, cache, tmp_path, capsy
 def test_what_tensorflow_hub_downloaded_is_listed_and_kept(model, cache, tmp_path):
     other = shutil.copytree(model, tmp_path / "other")
     (other / "assets" / "extra.txt").write_text("another")
+    (other / integrity.CHECKSUMS_FILE).unlink()
     folder = folder_of(HANDLE)
     shutil.copytree(other, folder)
     folder.with_name(folder.name + ".descriptor.txt").write_text(f"Module: {HANDLE}\nDownload Time: x")
@@ -241,12 +246,144 @@ def test_takes_over_the_lock_of_a_process_that_died(model, cache):
 
 
 def test_a_stalled_lock_of_another_machine_is_taken_over(model, cache, monkeypatch):
-    monkeypatch.setattr(installing, "LOCK_TIMEOUT", 0.5)
+    monkeypatch.setattr(cache_lock, "LOCK_TIMEOUT", 0.5)
     folder = folder_of(HANDLE)
     cache.mkdir()
     folder.with_name(folder.name + ".lock").write_text("another-machine.1.0123")
     installing.install(model, [HANDLE])
     assert lookup(HANDLE) == folder
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"no.holder"])
+def test_a_lock_that_names_nobody_is_taken_over(content, model, cache, monkeypatch):
+    monkeypatch.setattr(cache_lock, "DAMAGED_TIMEOUT", 0.3)
+    folder = folder_of(HANDLE)
+    cache.mkdir()
+    folder.with_name(folder.name + ".lock").write_bytes(content)
+    start = time.monotonic()
+    installing.install(model, [HANDLE])
+    assert 0.3 < time.monotonic() - start < 30
+    assert lookup(HANDLE) == folder
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_full_disk_leaves_no_lock(links, model, cache, monkeypatch):
+    """A lock is there with its whole text or not at all."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def no_links(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    cache.mkdir()
+    if links:
+        monkeypatch.setattr(pathlib.Path, "write_text", full)
+    else:
+        monkeypatch.setattr(os, "link", no_links)
+        installing.install(model, [KAGGLE_HANDLE])  # works without them
+        monkeypatch.setattr(
+            builtins, "open", lambda path, mode="r", **_: NoSpace(path, mode) if "x" in mode else full()
+        )
+    with pytest.raises(hubkeras.Error, match="No space left on device"):
+        installing.install(model, [HANDLE])
+    monkeypatch.undo()
+    assert [path.name for path in cache.glob(f"{folder_of(HANDLE, cache).name}*")] == []
+
+
+class NoSpace(io.FileIO):
+    """A new file on a full disk."""
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from hubkeras.common import files
+from hubkeras.publishing import installing
+moment, model, handle, cache = sys.argv[1:]
+die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+if moment == "copying":
+    installing.integrity.write_checksums = die
+elif moment == "between the renames":
+    files._exchange = lambda first, second: False
+    def replace(source, target, real=os.replace):
+        real(source, target)
+        if str(target).endswith(".replaced.tmp"):
+            die()
+    os.replace = replace
+elif moment == "replaced":
+    def exchanged(new, folder, aside, real=installing.replace):
+        real(new, folder, aside)
+        die()
+    installing.replace = exchanged
+installing.install(model, [handle], cache, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["copying", "between the renames", "replaced"])
+def test_the_next_installation_settles_what_a_killed_one_left(moment, model, cache, tmp_path):
+    other = another(model, tmp_path)
+    (folder,) = installing.install(model, [HANDLE])
+    killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(other), HANDLE, str(cache)], cwd=ROOT)
+    assert killed.returncode == -9
+    assert folder.exists() == (moment != "between the renames")
+    assert len(list(cache.iterdir())) == (3 if moment == "between the renames" else 4) + (not folder.exists())
+    now = other if moment == "replaced" else model
+    with pytest.warns(UserWarning, match="was left by a process that was killed"):
+        installing.install(now, [HANDLE])
+    assert integrity.hashes(folder) == integrity.hashes(now)
+    assert [entry.problem for entry in installing.installed()] == [None]
+    assert len(list(cache.iterdir())) == 2
+
+
+def another(model, tmp_path):
+    """Another SavedModel, whole as `model` is."""
+    other = shutil.copytree(model, tmp_path / "another")
+    with open(other / "assets" / "metadata.json", "a") as file:
+        file.write("\n")
+    integrity.write_checksums(other)
+    return other
+
+
+class Tiny(tf.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = tf.Variable(value)
+
+    @tf.function(input_signature=[tf.TensorSpec([None])])
+    def __call__(self, inputs):
+        return inputs * self.value
+
+
+def test_layers_that_load_while_another_model_is_installed_get_one_or_the_other(cache, tmp_path):
+    handle = "https://tfhub.dev/somebody/tiny/1"
+    for number in (1, 2):
+        tf.saved_model.save(Tiny(float(number)), str(tmp_path / str(number)))
+    installing.install(tmp_path / "1", [handle])
+    done, outcomes = threading.Event(), []
+
+    def load():
+        while not done.is_set():
+            try:
+                outcomes.append(float(hubkeras.KerasLayer(handle)(np.ones([1], np.float32))[0]))
+            except Exception as error:  # a thread's exception would be lost
+                outcomes.append(repr(error))
+
+    readers = [threading.Thread(target=load) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    replaced = 0
+    while replaced < 20 or len(outcomes) < 40:
+        replaced += 1
+        installing.install(tmp_path / str(1 + replaced % 2), [handle], overwrite=True)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert set(outcomes) == {1.0, 2.0}, outcomes
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_without_a_setting_the_cache_is_tensorflow_hubs(monkeypatch):

@@ -1,0 +1,181 @@
+"""tensorflow_hub's lock of a folder in its cache, which all that write there hold, its own downloads too.
+
+The lock of `<folder>` is the file `<folder>.lock` with the text `<host>.<process>.<task>`; its holder prepares the
+content in `<folder>.<task>.tmp`, whose growth shows others that it lives (tensorflow_hub 0.16, `resolver.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+
+from hubkeras.common.errors import Error
+
+LOCK_TIMEOUT = 600.0  # seconds without progress after which tensorflow_hub takes a lock over
+DAMAGED_TIMEOUT = 5.0  # seconds after which a lock that names nobody is taken over; a full disk may leave one
+REPLACED = ".replaced.tmp"  # after `<folder>.<task>`: what was moved aside
+_POLL = 0.1
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[str]:
+    """Context manager that holds the lock of a cache folder.
+
+    Yields our task's name, which temporary files have in theirs; they are removed when the block ends. What killed
+    holders have left is put back or removed first, with a warning that says so.
+
+    Raises:
+        hubkeras.Error: the cache cannot be written.
+    """
+    lock, task = _lock_of(folder), uuid.uuid4().hex
+    text = f"{socket.gethostname()}.{os.getpid()}.{task}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _acquire(lock, text)
+            _settle_leftovers(folder)
+            yield task
+        finally:
+            for path in folder.parent.glob(f"{folder.name}.{task}.*"):
+                _remove(path)
+            if _read(lock) == text:
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise Error(
+            f"Cannot write to the cache folder {folder.parent}: {error.strerror}; name another one with --cache-dir or "
+            "TFHUB_CACHE_DIR."
+        ) from error
+
+
+def _lock_of(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _folder_of(lock: pathlib.Path) -> pathlib.Path:
+    return lock.with_name(lock.name.removesuffix(".lock"))
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _read(path: pathlib.Path) -> str | None:
+    """The text of a file, empty where it cannot be read, None where there is none."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+
+
+def _acquire(lock: pathlib.Path, text: str) -> None:
+    """Creates the lock file, once nobody else holds it."""
+    seen, since = None, time.monotonic()
+    while not _created(lock, text):
+        holder = _read(lock)
+        if holder is None:
+            continue
+        progress = (holder, _prepared_bytes(lock, holder))
+        if progress != seen:
+            seen, since = progress, time.monotonic()
+        patience = LOCK_TIMEOUT if _names_somebody(holder) else DAMAGED_TIMEOUT
+        if _is_dead(holder) or time.monotonic() - since > patience:
+            _take_away(lock, holder)
+        else:
+            time.sleep(_POLL)
+
+
+def _created(lock: pathlib.Path, text: str) -> bool:
+    """Whether the lock file is ours now, with its whole text at once: an empty one would say nothing of its holder."""
+    task = text.rsplit(".", 1)[-1]
+    whole = lock.with_name(f"{_folder_of(lock).name}.{task}.lock.tmp")
+    try:
+        whole.write_text(text, "utf-8")
+        try:
+            os.link(whole, lock)
+        except (FileExistsError, FileNotFoundError):  # another holds it; or took our file for a leftover
+            return False
+        except OSError:  # a file system without hard links
+            return _created_there(lock, text)
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
+
+
+def _created_there(lock: pathlib.Path, text: str) -> bool:
+    try:
+        file = open(lock, "x", encoding="utf-8")  # noqa: SIM115 - what follows must not be mistaken for another's lock
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(text)
+    except BaseException:
+        lock.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _prepared_bytes(lock: pathlib.Path, holder: str) -> int:
+    """Bytes that the holder of a lock has prepared so far."""
+    folder = _folder_of(lock)
+    with contextlib.suppress(OSError, ValueError):
+        prepared = folder.with_name(f"{folder.name}.{holder.rsplit('.', 1)[-1]}.tmp")
+        return sum(path.stat().st_size for path in prepared.rglob("*"))
+    return 0
+
+
+def _names_somebody(holder: str) -> bool:
+    host, _, process = holder.rpartition(".")[0].rpartition(".")
+    return bool(host) and process.isdigit()
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether the process that wrote a lock was one of this machine and has ended."""
+    host, _, process = holder.rpartition(".")[0].rpartition(".")
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def _take_away(lock: pathlib.Path, holder: str) -> None:
+    """Removes the lock of a holder that has gone, though others may try the same."""
+    mine = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(lock, mine)
+        if _read(mine) != holder:  # somebody was quicker and holds it by now: give it back
+            with contextlib.suppress(FileExistsError):
+                os.link(mine, lock)
+        _remove(mine)
+
+
+def _settle_leftovers(folder: pathlib.Path) -> None:
+    """Puts back or removes what others have left: we hold the lock, so they were killed or lost it long ago."""
+    for leftover in sorted(folder.parent.glob(f"{folder.name}.*.tmp")):
+        if leftover.name.endswith(".lock.tmp"):  # may be of one that waits for us; if it is, it makes another
+            leftover.unlink(missing_ok=True)
+            continue
+        if leftover.name.endswith(REPLACED) and not folder.exists():
+            os.replace(leftover, folder)
+            done = f"{folder} was put back from it"
+        else:
+            _remove(leftover)
+            done = "it was removed"
+        warnings.warn(f"{leftover} was left by a process that was killed; {done}.", stacklevel=5)
