@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from hubkeras.packaging.reusable import ReusableModule, check_task, checked, function, of_unknown_size, signatures_of
+from hubkeras.packaging.reusable import ReusableModule, check_task, checked, function, large_enough, signatures_of
 
 REFUSAL = "This SavedModel is frozen and cannot be trained; export the network again without frozen to train it."
 
@@ -35,7 +35,7 @@ def frozen_module(network, task, image_size=None, assets=None):
         if training:  # consumers such as hub.KerasLayer(trainable=True) shall not train nothing in silence
             with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[REFUSAL])]):
                 inputs = tf.identity(inputs)
-        return inference(of_unknown_size(inputs) if image_size is None else inputs)["default"]
+        return inference(large_enough(inputs, network) if image_size is None else inputs)["default"]
 
     images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="inputs")
     traced = {}

@@ -52,10 +52,20 @@ def checked(images, minimum):
         return tf.identity(images)
 
 
-def of_unknown_size(images):
-    """`images` without the shape that a caller knows, else shape inference fails on small images before the check is
-    run. Not for signatures: converters to other runtimes do not know the op."""
-    return tf.raw_ops.PlaceholderWithDefault(input=images, shape=[None, None, None, 3])
+def large_enough(images, network):
+    """`images`, or the error of `checked`, for callers whose size is known when the graph is made.
+
+    TensorFlow infers shapes before anything runs. Where `network` has layers without padding this would fail on small
+    images, before the check could say why; so these are filled up with zeros, of which nothing is computed.
+    """
+    if all(getattr(layer, "padding", "same") == "same" for layer in network._flatten_layers()):
+        return images  # `checked` in the network's own graph is enough
+    images = checked(images, network.minimum_image_size)
+    batch, height, width, _ = tf.unstack(tf.shape(images))
+    larger = [tf.maximum(size, network.minimum_image_size) for size in (height, width)]
+    images = tf.pad(images, [[0, 0], [0, larger[0] - height], [0, larger[1] - width], [0, 0]])
+    # shape inference does not know the channels after that, and converters to other runtimes need them
+    return tf.reshape(images, [batch, *larger, 3])
 
 
 class ReusableModule(tf.__internal__.tracking.AutoTrackable):
@@ -169,7 +179,7 @@ def reusable_module(network, task, image_size=None, assets=None):
 
     @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
-        images = of_unknown_size(inputs) if image_size is None else inputs
+        images = large_enough(inputs, network) if image_size is None else inputs
         result = outputs(images, training, batch_norm_momentum, return_endpoints)
         if not return_endpoints:
             return result["default"]

@@ -55,8 +55,20 @@ def test_frozen_is_for_inference_alone(frozen):
     assert names == ["_CHECKPOINTABLE_OBJECT_GRAPH"]
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"frozen and cannot be trained; export .* without frozen"):
         module(np.zeros((1, 96, 96, 3), np.float32), training=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least 32 x 32 pixels"):
-        module(np.zeros((1, 96, 20, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "minimum"),
+    [("mobilenet_v2", 32), pytest.param("inception_resnet_v2", 75, marks=pytest.mark.slow)],
+)
+def test_frozen_names_the_smallest_size(frozen, architecture, minimum):
+    _, module = frozen(architecture)
+    for size in ((minimum - 1, 96), (96, minimum - 1), (1, 1)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"at least {minimum} x {minimum} pixels"):
+            module(np.zeros((1, *size, 3), np.float32))
+        known = tf.function(lambda: module(tf.zeros((1, *size, 3))))  # noqa: B023 - called within the loop
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"at least {minimum} x {minimum} pixels"):
+            known()
 
 
 def test_freezing_leaves_the_network_alone(network):
