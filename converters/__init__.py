@@ -2,16 +2,17 @@
 
 from hubkeras.converters import inspecting, slim_writer, verifying, weights
 from hubkeras.converters.matching import Match, match
-from hubkeras.converters.slim_writer import convert_to_slim, write_slim_checkpoint
+from hubkeras.converters.parity import Parity
+from hubkeras.converters.slim_writer import write_slim_checkpoint
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.weights import Report, convert, load_weights, read_network
 
 __all__ = [
     "Checkpoint",
     "Match",
+    "Parity",
     "Report",
     "convert",
-    "convert_to_slim",
     "inspecting",
     "load_weights",
     "match",

@@ -10,8 +10,8 @@ import tensorflow as tf
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
-from hubkeras.converters.matching import Match
-from hubkeras.converters.weights import Progress, Report, read_network
+from hubkeras.common.forms import Job
+from hubkeras.converters.parity import Parity, compare_weights
 
 _SUFFIXES = (".index", ".data-00000-of-00001")
 
@@ -71,25 +71,7 @@ def write_slim_checkpoint(network: Any, path: str | os.PathLike[str], overwrite:
     return names
 
 
-def convert_to_slim(
-    source: str | os.PathLike[str],
-    path: str | os.PathLike[str],
-    weights: str = "ema",
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> tuple[Any, Match, Report]:
-    """Writes the weights of anything that `read_network` reads as a TF-Slim checkpoint.
-
-    Args:
-        source, weights, progress: as for `read_network`; a SavedModel that was fine-tuned and saved again will do.
-        path, overwrite: as for `write_slim_checkpoint`.
-
-    Returns:
-        The network, the `Match` and the `Report`.
-
-    Raises:
-        hubkeras.Error: see `read_network` and `write_slim_checkpoint`.
-    """
-    network, found, report = read_network(source, weights=weights, progress=progress)
-    write_slim_checkpoint(network, path, overwrite)
-    return network, found, report
+def write_slim(job: Job) -> Parity:
+    """The writer of TF-Slim checkpoints, see `hubkeras.common.forms`; what was written is read again."""
+    write_slim_checkpoint(job.network, job.path, job.overwrite)
+    return compare_weights(job.path, job.network)

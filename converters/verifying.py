@@ -3,7 +3,6 @@
 import os
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,34 +14,10 @@ from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.metadata import read_metadata
+from hubkeras.converters.parity import Parity
 from hubkeras.converters.weights import read_network
 
 _BATCH = 2
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The outcome of a comparison.
-
-    Attributes:
-        reference: what the SavedModel was compared with.
-        weights_compared, weights_different: numbers of variables.
-        output: name of the output that was compared.
-        error: largest absolute difference over largest absolute value of the reference.
-        bound: the largest error that counts as equal.
-    """
-
-    reference: str
-    weights_compared: int
-    weights_different: int
-    output: str
-    error: float
-    bound: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether all weights are bit-identical and the outputs equal within the bound."""
-        return self.weights_different == 0 and self.error <= self.bound
 
 
 def relative_error(value: Any, reference: Any) -> float:

@@ -11,11 +11,14 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
+from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
+from hubkeras.converters.parity import Parity, compare_weights
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.sources.keras_weights import ENDING, write_h5
 
@@ -301,20 +304,48 @@ def convert(
     if not str(path).endswith(ENDING):
         raise Error(f"The weights file must end in {ENDING}, which Keras asks for; got {path}.")
     network, found, report = read_network(source, weights=weights, progress=progress)
+    task = "feature_vector" if network.num_classes is None else "classification"
+    metadata = Metadata.of_network(
+        network, task, default_image_size=found.image_size, source=report.provenance, weights=report.weights
+    )
+    with written_whole(path, overwrite) as partial:
+        write_weights(network, partial, metadata, report)
+    return network, found, report
+
+
+def write_weights(
+    network: SlimNetwork, path: str | os.PathLike[str], metadata: Metadata, report: Report | None = None
+) -> None:
+    """Writes the weights of a network as a Keras weights file, see `convert`.
+
+    Args:
+        network: it is not changed.
+        path: the file to write, ending in `.weights.h5`.
+        metadata: what is known of the network: image size, source, `ema` or `raw`.
+        report: of the source; what it says of itself goes into the file too.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     facts = {
         "architecture": network.architecture,
         "settings": network.settings(),
-        "default_image_size": found.image_size,
-        "source": report.provenance,
-        "weights": report.weights,
+        "default_image_size": metadata.default_image_size,
+        "source": metadata.source,
+        "weights": metadata.weights,
         "versions": {"hubkeras": __version__, "keras": keras.__version__},
     }
-    if report.metadata:
+    if report and report.metadata:
         facts.update(metadata=dataclasses.asdict(report.metadata), labels=report.labels)
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
-    with written_whole(path, overwrite) as partial:
-        write_h5(partial, values, _datasets(network), facts)
-    return network, found, report
+    write_h5(path, values, _datasets(network), facts)
+
+
+def write_weights_file(job: Job) -> Parity:
+    """The writer of `.weights.h5`, see `hubkeras.common.forms`; what was written is read again before it counts."""
+    with written_whole(job.path, job.overwrite) as partial:
+        write_weights(job.network, partial, job.metadata, job.report)
+        return compare_weights(partial, job.network)
 
 
 def _datasets(network):

@@ -15,6 +15,7 @@ _HOMES = {
     "Error": "hubkeras.common.errors",
     "KerasLayer": "hubkeras.consuming.keras_layer",
     "export": "hubkeras.exporting",
+    "convert": "hubkeras.exporting",
     "get_expected_image_size": "hubkeras.common.metadata",
     "decode_predictions": "hubkeras.consuming.predictions",
     "load_image": "hubkeras.consuming.images",

@@ -1,4 +1,4 @@
-"""The whole way in one function: a network, or any source of weights, becomes a SavedModel that was checked."""
+"""The whole way in one function: a network, or any source of weights, becomes a SavedModel or another form."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from typing import TYPE_CHECKING, Any
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing, without_wildcards, written_whole
+from hubkeras.common.forms import Job, form_of
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.publishing import catalog, documentation
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
-    from hubkeras.converters import Report
-    from hubkeras.converters.verifying import Parity
+    from hubkeras.converters import Parity, Report
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `export` has done.
+    """What `export` or `convert` has done.
 
     Attributes:
-        path: what was written.
+        path: what was written, as the caller named it.
         metadata: what it says of itself.
         report: what became of each tensor of the source; None where a network was given.
         parity: how far what was written is from its source; None where it was not checked.
+        files: the files or the folder that were written.
     """
 
     path: pathlib.Path
     metadata: Metadata
     report: Report | None
     parity: Parity | None
+    files: tuple[pathlib.Path, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Origin:
     """A network, and what is known of where it comes from; None for what is not."""
 
@@ -53,6 +55,15 @@ class _Origin:
     provenance: dict[str, Any] | None = None
     weights: str | None = None
     report: Report | None = None
+
+    @property
+    def labels(self) -> list[str] | None:
+        return self.report.labels if self.report else None
+
+    def handle(self, task: str) -> str | None:
+        """The name that the source, a SavedModel for this task, was published under."""
+        own = self.report.metadata if self.report else None
+        return own.handle if own and own.task == task else None
 
 
 def export(
@@ -79,12 +90,13 @@ def export(
         model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`, which is not changed; or the path of a
             checkpoint in any form of `hubkeras.converters.sources.ACCEPTED`.
         directory: the folder to write; it appears whole or not at all.
-        task: `classification` or `feature_vector`. By default that of `handle`; else the former, but for a network
-            without a head.
-        labels: class names: a list, or the path of a file with one a line. By default the ILSVRC-2012 names for 1000
-            classes, with `background` before them for 1001, and `0, 1, 2, ...` for other numbers.
+        task: `classification` or `feature_vector`. By default that of `handle` or of a SavedModel as source; else the
+            former, but for a network without a head.
+        labels: class names: a list, or the path of a file with one a line. By default those of a SavedModel as source,
+            else the ILSVRC-2012 names for 1000 classes, with `background` before them for 1001, and `0, 1, 2, ...` for
+            other numbers.
         image_size: height and width in pixels that the model was trained with. By default what the checkpoint's name
-            says, else that of `handle`, else the network's default.
+            or the SavedModel says, else that of `handle`, else the network's default.
         fixed_size: whether the SavedModel shall accept this size only.
         overwrite: whether to replace a folder that exists.
         frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
@@ -93,7 +105,8 @@ def export(
             {file name: digest}}`; a checkpoint gives its own.
         weights: of a checkpoint: `ema` takes the moving averages of the weights where there are any, which is the
             default, `raw` never. Of a network: which of these it has, for the metadata.
-        handle: the name that it is published under, for the metadata. One of the catalogue (`hubkeras catalog`) gives
+        handle: the name that it is published under, for the metadata; by default that of a SavedModel as source, where
+            the task is the same. One of the catalogue (`hubkeras catalog`) gives
             the task and the image size, and is refused for another network.
         verify: whether to load what was written and compare it with its source, which takes seconds.
         progress: called with (done, total, what) as work goes on.
@@ -110,10 +123,32 @@ def export(
     published = catalog.publication(handle)
     task = task or (published.task if published else None)
     origin = _origin(model, task, weights, provenance, progress)
+    task = task or _task(origin)
+    if origin.report and task == "classification" and origin.network.num_classes is None:
+        raise Error(f"{origin.report.source} has no Logits; export it as a feature_vector (--task feature_vector).")
+    metadata = _metadata(origin, task, image_size, handle or origin.handle(task), fixed_size, frozen)
+    texts = {"metadata": (METADATA_FILE, metadata.to_json())}
+    names = _labels(origin, task, labels)
+    if names is not None:
+        texts["labels"] = (LABELS_FILE, "\n".join(names))
+    progress(0, 1, "writing the SavedModel")
+    with written_whole(directory, overwrite) as partial, _without_collection():
+        _save(origin.network, metadata, texts, partial, directory)
+        parity = None
+        if verify:
+            progress(0, 1, "checking")
+            parity = _checked(partial, origin, directory)
+        record = dataclasses.asdict(parity) if parity else None
+        documentation.write(partial, record, os.path.basename(os.path.abspath(directory)))
+    path = pathlib.Path(directory)
+    return Written(path, metadata, origin.report, parity, (path,))
+
+
+def _metadata(origin, task, image_size, handle, fixed_size, frozen):
+    """What a SavedModel says of itself."""
     network = origin.network
-    task = task or ("feature_vector" if network.num_classes is None else "classification")
-    known_size = published.image_size if published else network.default_image_size
-    size = image_size or origin.image_size or known_size
+    published = catalog.publication(handle)
+    size = image_size or origin.image_size or (published.image_size if published else network.default_image_size)
     if size < network.minimum_image_size:
         raise Error(f"image_size must be at least {network.minimum_image_size} for {network.name}; got {size}.")
     metadata = Metadata.of_network(
@@ -128,20 +163,7 @@ def export(
     )
     if published is not None:
         catalog.check_metadata(handle, metadata)
-    texts = {"metadata": (METADATA_FILE, metadata.to_json())}
-    names = _labels(network, task, labels)
-    if names is not None:
-        texts["labels"] = (LABELS_FILE, "\n".join(names))
-    progress(0, 1, "writing the SavedModel")
-    with written_whole(directory, overwrite) as partial, _without_collection():
-        _save(network, metadata, texts, partial, directory)
-        parity = None
-        if verify:
-            progress(0, 1, "checking")
-            parity = _checked(partial, origin, directory)
-        record = dataclasses.asdict(parity) if parity else None
-        documentation.write(partial, record, os.path.basename(os.path.abspath(directory)))
-    return Written(pathlib.Path(directory), metadata, origin.report, parity)
+    return metadata
 
 
 @contextlib.contextmanager
@@ -160,6 +182,14 @@ def _in_silence(done: int, total: int, what: str) -> None:
     pass
 
 
+def _task(origin):
+    """What to write where nobody says: what a SavedModel was for, else a classifier, but for a network without head."""
+    own = origin.report.metadata if origin.report else None
+    if own:
+        return own.task
+    return "classification" if origin.report or origin.network.num_classes else "feature_vector"
+
+
 def _origin(model, task, weights, provenance, progress):
     """The network to write: the one that was given, or that of a checkpoint."""
     from hubkeras.architectures.network import SlimNetwork
@@ -169,25 +199,24 @@ def _origin(model, task, weights, provenance, progress):
         return _Origin(model, "the network", provenance=provenance, weights=weights)
     if not isinstance(model, str | os.PathLike):
         raise Error(
-            "export takes a hubkeras network (hubkeras.MobileNetV2(...), ...) or the path of a checkpoint; got a "
-            f"{type(model).__name__}."
+            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), ...) or the path of a checkpoint; "
+            f"got a {type(model).__name__}."
         )
     head = {} if task in (None, "classification") else {"num_classes": None}
     network, found, report = read_network(model, weights=weights or "ema", progress=progress, **head)
-    if not head and network.num_classes is None:
-        raise Error(f"{os.fspath(model)} has no Logits; export it as a feature_vector (--task feature_vector).")
     size = found.image_size if found.names_image_size else None
     return _Origin(network, "the checkpoint", size, report.provenance, report.weights, report)
 
 
-def _labels(network, task, labels):
+def _labels(origin, task, labels):
     """The class names to write, None where there is no head."""
+    network = origin.network
     if task != "classification" or network.num_classes is None:
         if labels is not None:
             raise Error("labels are for a classification head; leave them out when exporting a feature_vector.")
         return None
     if labels is None:
-        return label_files.default_labels(network.num_classes)
+        return origin.labels or label_files.default_labels(network.num_classes)
     if isinstance(labels, str | os.PathLike):
         return label_files.read_labels(labels, network.num_classes)
     label_files.check_labels(labels, network.num_classes)
@@ -215,6 +244,8 @@ def _save(network, metadata, texts, partial, directory):
             with without_wildcards(partial) as plain:
                 tf.saved_model.save(module, str(plain), signatures)
                 finish(plain)
+        except UnicodeError as error:
+            raise Error(f"{directory!a} is not UTF-8; give the folder a name of UTF-8 text.") from error
         except tf.errors.OpError as error:
             reason = error.message.splitlines()[0]
             raise Error(f"Cannot write {directory}: {reason}; it is as it was before.") from error
@@ -238,3 +269,49 @@ def _checked(partial, origin, directory):
             f"{parity.bound:.0e} is accepted); it is as it was before."
         )
     return parity
+
+
+def convert(
+    model: SlimNetwork | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    task: str | None = None,
+    *,
+    to: str | None = None,
+    image_size: int | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Written:
+    """Writes a network in another form than a SavedModel.
+
+    Args:
+        model: as for `export`.
+        path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights.
+        task: `classification` or `feature_vector`; by default the former where there is a head.
+        to: the form where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
+        image_size, weights: as for `export`.
+        overwrite: whether to replace what exists.
+        progress: called with (done, total, what) as work goes on.
+        options: what the form takes besides, see `hubkeras.common.forms`; None and False are as good as left out.
+
+    Returns:
+        A `Written`.
+
+    Raises:
+        hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
+    """
+    form, path = form_of(path, to), pathlib.Path(path)
+    options = {name: value for name, value in options.items() if value not in (None, False)}
+    for name in options:
+        if name not in form.options:
+            raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
+    for file in form.files(path):
+        refuse_existing(file, overwrite)
+    progress = progress or _in_silence
+    origin = _origin(model, task, weights, None, progress)
+    task = task or ("feature_vector" if origin.network.num_classes is None else "classification")
+    metadata = _metadata(origin, task, image_size, origin.handle(task), False, False)
+    progress(0, 1, "writing")
+    job = Job(origin.network, metadata, _labels(origin, task, None), origin.report, path, overwrite, options)
+    return Written(path, metadata, origin.report, form.write(job), form.files(path))

@@ -1,101 +1,154 @@
-"""The command `hubkeras`: parses, calls, prints."""
+"""The command `hubkeras`: parses, calls, prints. A group of commands is a file here, and a line in `_MODULES`."""
 
 import argparse
-import contextlib
-import json
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from hubkeras import __version__
-from hubkeras.commands import benchmarking
-from hubkeras.commands import publishing as publishing_commands
+from hubkeras.commands import benchmarking, checking, converting, publishing
 from hubkeras.common.errors import Error
-from hubkeras.common.files import refuse_existing
+from hubkeras.common.version import __version__
+
+_MODULES = (converting, checking, benchmarking, publishing)
+
+# the groups of `hubkeras --help`, and the example at the end of each command's own help; tests run these, in this order
+DIGITS = "examples/data/mobilenet_v2_0.35_96_digits.tgz"
+EXAMPLES = {
+    "convert": {
+        "export": f"hubkeras export {DIGITS} build/digits",
+        "convert": f"hubkeras convert {DIGITS} build/digits.weights.h5",
+    },
+    "check": {
+        "inspect": "hubkeras inspect build/digits",
+        "verify": f"hubkeras verify build/digits --source {DIGITS}",
+        "benchmark": "hubkeras benchmark build/digits --batches 1 --seconds 1",
+        "evaluate": "hubkeras evaluate build/digits photos --labels names.txt",
+    },
+    "publish": {
+        "catalog": "hubkeras catalog mobilenet_v2_035",
+        "document": "hubkeras document build/digits",
+        "sign": "hubkeras sign build/digits --private-key key.pem",
+        "pack": "hubkeras pack build/digits build/digits.tar.gz",
+    },
+    "serve": {
+        "install": "hubkeras install build/digits --handle me/digits/1 --cache-dir build/cache",
+        "installed": "hubkeras installed --cache-dir build/cache",
+        "uninstall": "hubkeras uninstall me/digits/1 --cache-dir build/cache",
+        "embed": "hubkeras embed build/digits photos build/features",
+    },
+}
 
 
-def parser():
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end; it cleans up as when it is interrupted."""
+
+
+def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    main = argparse.ArgumentParser(prog="hubkeras", description="TF-Slim's ImageNet networks in today's Keras.")
+    main = argparse.ArgumentParser(
+        prog="hubkeras",
+        description="TF-Slim's ImageNet networks in today's Keras.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="hubkeras [-h] [--version] COMMAND ...",
+    )
     main.add_argument("--version", action="version", version=__version__)
-    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = main.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="hubkeras", help=argparse.SUPPRESS
+    )
+    helps: dict[str, str] = {}
+    examples = {name: example for group in EXAMPLES.values() for name, example in group.items()}
 
-    def command(name, run, help_text, tensorflow=True):
-        sub = commands.add_parser(name, help=help_text, description=help_text)
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int | None], help_text: str, tensorflow: bool = True
+    ) -> argparse.ArgumentParser:
+        """Adds a command: its name, what runs it, one line of help, and whether it needs TensorFlow."""
+        helps[name] = help_text
+        epilog = f"example:\n  {examples[name]}" if name in examples else None
+        raw = argparse.RawDescriptionHelpFormatter
+        sub = commands.add_parser(name, description=help_text, epilog=epilog, formatter_class=raw)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         sub.set_defaults(run=run, tensorflow=tensorflow)
         return sub
 
-    weights = {"choices": ["ema", "raw"], "default": "ema"}
-    weights_help = "take the moving averages of the weights where there are any (ema), or never (raw)"
-
-    sub = command("export", run_export, "Convert a Slim checkpoint to a SavedModel, and check it.")
-    sub.add_argument("source", metavar="SOURCE", help="a Slim checkpoint in any form")
-    sub.add_argument("directory", metavar="OUT_DIR", help="the SavedModel to write")
-    sub.add_argument("--task", choices=["classification", "feature_vector"])
-    sub.add_argument("--handle", help="published name; one of `hubkeras catalog` gives task and image size")
-    sub.add_argument("--weights", **weights, help=weights_help)
-    sub.add_argument("--labels", metavar="FILE", help="class names, one a line")
-    sub.add_argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with")
-    sub.add_argument("--fixed-size", action="store_true", help="accept images of this size only")
-    sub.add_argument("--frozen", action="store_true", help="constants instead of variables: faster, for inference only")
-    sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it exists")
-
-    publishing_commands.add(command)
-    benchmarking.add(command)
-
-    sub = command("convert", run_convert, "Convert a Slim checkpoint to a Keras weights file, or back.")
-    sub.add_argument(
-        "source", metavar="SOURCE", help="a Slim checkpoint in any form, or a SavedModel, fine-tuned or not"
-    )
-    output = sub.add_mutually_exclusive_group(required=True)
-    output.add_argument("path", nargs="?", metavar="OUT.weights.h5", help="the Keras weights file to write")
-    output.add_argument("--to-slim", metavar="OUT.ckpt", help="write a TF-Slim checkpoint (V2) of this prefix instead")
-    sub.add_argument("--weights", **weights, help=weights_help)
-    sub.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-
-    sub = command("inspect", run_inspect, "Show what a checkpoint or a SavedModel is: settings and every variable.")
-    sub.add_argument("source", metavar="SOURCE|SAVED_MODEL")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-
-    sub = command("verify", run_verify, "Compare a SavedModel with its checkpoint or a frozen graph.")
-    sub.add_argument("directory", metavar="SAVED_MODEL")
-    against = sub.add_mutually_exclusive_group(required=True)
-    against.add_argument("--source", metavar="SOURCE", help="recompute from this checkpoint")
-    against.add_argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim")
-    sub.add_argument("--weights", choices=["ema", "raw"], help="with --source; by default as the SavedModel was made")
-    minimum_help = "the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0"
-    sub.add_argument("--input-minimum", type=int, choices=[-1, 0], help=minimum_help)
-    sub.add_argument("--output", metavar="NAME", help="tensor of the frozen graph to compare")
+    for module in _MODULES:
+        module.add(command)
+    main.epilog = _grouped(helps)
     return main
 
 
-def main(arguments=None):
+def _grouped(helps: dict[str, str]) -> str:
+    """The commands of `{name: help}` by group, for `hubkeras --help`."""
+    groups = {group: [name for name in names if name in helps] for group, names in EXAMPLES.items()}
+    others = [name for name in helps if all(name not in names for names in groups.values())]
+    lines = []
+    for group, names in {**groups, "other": others}.items():
+        if names:
+            lines += [f"{group}:", *(f"  {name:<11} {helps[name]}" for name in names), ""]
+    return "\n".join([*lines, "`hubkeras COMMAND --help` tells more, with an example."])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 1 after an error; argparse exits with 2 for wrong usage."""
-    options = parser().parse_args(arguments)
-    # a terminated run cleans up like an interrupted one
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    commands = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        _complete(commands)
+    options = commands.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
+        _check_texts(options)
         if options.tensorflow:
             _import_quietly()
         return options.run(options) or 0
     except Error as error:
-        if options.debug:
-            raise
-        print(f"hubkeras: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return _failed(options, error, str(error))
+    except _Terminated:
+        return _stopped("terminated", signal.SIGTERM)
     except KeyboardInterrupt:
-        print("hubkeras: interrupted; nothing was written.", file=sys.stderr)
-        return 130
+        return _stopped("interrupted", signal.SIGINT)
     except Exception as error:
-        if options.debug:
-            raise
-        print(f"hubkeras: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows more)", file=sys.stderr)
-        return 1
+        return _failed(options, error, f"{type(error).__name__}: {error} (--debug shows more)")
 
 
-def _import_quietly():
+def _failed(options: argparse.Namespace, error: Exception, message: str) -> int:
+    if options.debug:
+        raise error
+    print(f"hubkeras: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _stopped(how: str, number: int) -> int:
+    """Says so; what commands write appears whole or not at all, and may have been complete already."""
+    print(f"hubkeras: {how}; nothing is left half written.", file=sys.stderr)
+    return 128 + number
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise _Terminated
+
+
+def _check_texts(options: argparse.Namespace) -> None:
+    """Raises hubkeras.Error where an argument is not UTF-8, in which TensorFlow and JSON have names of files."""
+    for value in vars(options).values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+                raise Error(f"{text!a} is not UTF-8; give the file or folder a name of UTF-8 text.")
+
+
+def _complete(commands: argparse.ArgumentParser) -> None:
+    try:
+        import argcomplete
+    except ImportError:
+        raise SystemExit("completion needs argcomplete: pip install 'hubkeras[completion]'") from None
+    argcomplete.autocomplete(commands)
+
+
+def _import_quietly() -> None:
     """Imports TensorFlow without the lines that it writes to standard error, which is for our messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryFile() as log:
@@ -111,130 +164,3 @@ def _import_quietly():
         finally:
             os.dup2(original, 2)
             os.close(original)
-
-
-@contextlib.contextmanager
-def _progress():
-    """Yields a function of (done, total, what) that shows a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
-        tasks = {}
-
-        def show(done, total, what):
-            if what not in tasks:
-                for task in tasks.values():
-                    bars.update(task, completed=bars.tasks[task].total)
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield show
-        for task in tasks.values():
-            bars.update(task, completed=bars.tasks[task].total)
-
-
-def print_table(rows, title=None, columns=None):
-    """Prints rows of text as a table; (name, value) rows without a header by default."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, show_header=bool(columns), title_justify="left")
-    for column in columns or ("", ""):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(str, row))
-    # wide enough for any variable's name where the output is a file
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def _report_rows(architecture, settings, report):
-    settings = ", ".join(f"{name} {value}" for name, value in settings.items())
-    rows = [
-        ("network", f"{architecture}, {settings}"),
-        ("read", f"{report.read} tensors from {report.source}"),
-        ("used", f"{report.used} variables, {report.shadows} of them exponential moving averages"),
-        ("ignored", ", ".join(f"{count} {kind}" for kind, count in sorted(report.ignored.items())) or "nothing"),
-    ]
-    return rows + [("note", note) for note in report.notes]
-
-
-def _parity_rows(parity):
-    rows = []
-    if parity.weights_compared:
-        equal = parity.weights_compared - parity.weights_different
-        rows.append(("weights", f"{equal} of {parity.weights_compared} bit-identical to {parity.reference}"))
-    verdict = "within" if parity.error <= parity.bound else "ABOVE"
-    rows.append(
-        ("parity", f"{parity.output}: relative error {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}")
-    )
-    return rows
-
-
-def run_export(options):
-    from hubkeras.exporting import export
-
-    with _progress() as progress:
-        written = export(
-            options.source,
-            options.directory,
-            options.task,
-            labels=options.labels,
-            image_size=options.image_size,
-            fixed_size=options.fixed_size,
-            overwrite=options.overwrite,
-            frozen=options.frozen,
-            weights=options.weights,
-            handle=options.handle,
-            progress=progress,
-        )
-    metadata = written.metadata
-    size = metadata.default_image_size
-    rows = [("written", f"{written.path}, {metadata.task}, {size} x {size} pixels")]
-    print_table(
-        _report_rows(metadata.architecture, metadata.settings, written.report) + rows + _parity_rows(written.parity)
-    )
-
-
-def run_convert(options):
-    from hubkeras.converters.slim_writer import convert_to_slim, files_of
-    from hubkeras.converters.weights import convert
-
-    path, write = (options.to_slim, convert_to_slim) if options.to_slim else (options.path, convert)
-    written = files_of(path) if options.to_slim else [path]
-    for file in written:
-        refuse_existing(file, options.overwrite)
-    with _progress() as progress:
-        network, _, report = write(options.source, path, options.weights, options.overwrite, progress)
-    print_table(
-        [*_report_rows(network.architecture, network.settings(), report), *(("written", file) for file in written)]
-    )
-
-
-def run_inspect(options):
-    from hubkeras.converters.inspecting import inspect
-
-    facts = inspect(options.source)
-    if options.json:
-        print(json.dumps(facts, indent=2))
-        return
-    variables = facts.pop("variables")
-    print_table([(name, value) for name, value in facts.items()])
-    columns = ("variable", "shape", "dtype", "use")
-    print_table([(v["name"], v["shape"], v["dtype"], v["use"]) for v in variables], columns=columns)
-
-
-def run_verify(options):
-    from hubkeras.converters import verifying
-
-    if options.source:
-        with _progress() as progress:
-            parity = verifying.verify_source(options.directory, options.source, options.weights, progress)
-    else:
-        parity = verifying.verify_frozen_graph(
-            options.directory, options.frozen_graph, options.input_minimum, options.output
-        )
-    print_table([("compared", f"{options.directory} with {parity.reference}"), *_parity_rows(parity)])
-    return 0 if parity.passed else 1

@@ -1,19 +1,22 @@
 """The commands of publishing and of the cache: parses, calls, prints."""
 
+import argparse
 import json
+from collections.abc import Callable
 
+from hubkeras.commands.output import print_table
 from hubkeras.common import archives, integrity
 from hubkeras.consuming import cache, signing
 from hubkeras.publishing import catalog, documentation, installing
 
+ASSET_PATH = (
+    "https address of the archive, ending in .tar.gz, for the page's metadata; the default, internal, is what "
+    "tfhub.dev has for pages of models that are not published"
+)
 
-def add(command):
-    """Adds the commands.
 
-    Args:
-        command: function of name, function to run, help text and whether TensorFlow is needed, that returns the
-            parser of a new command.
-    """
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the commands; `command` as in `hubkeras.commands.parser`."""
     sub = command("catalog", run_catalog, "List the modules that Google published of the three networks.", False)
     sub.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="part of the handle; * and ? as usual")
     sub.add_argument("--json", action="store_true", help="print JSON")
@@ -25,7 +28,7 @@ def add(command):
 
     sub = command("document", run_document, "Write the page and the model card of a SavedModel anew.", False)
     sub.add_argument("directory", metavar="SAVED_MODEL")
-    sub.add_argument("--asset-path", metavar="URL", default="internal", help="where the archive can be had")
+    sub.add_argument("--asset-path", metavar="URL", default="internal", help=ASSET_PATH)
 
     sub = command("sign", run_sign, "Sign a SavedModel, in the format of OpenSSF Model Signing.", False)
     sub.add_argument("directory", metavar="SAVED_MODEL")
@@ -50,13 +53,7 @@ def add(command):
     sub.add_argument("--cache-dir", **cache)
 
 
-def _print_table(rows, columns=None):
-    from hubkeras.commands import print_table
-
-    print_table(rows, columns=columns)
-
-
-def run_catalog(options):
+def run_catalog(options: argparse.Namespace) -> int | None:
     modules = catalog.search(options.pattern)
     if options.json:
         print(json.dumps([module.facts() for module in modules], indent=2))
@@ -75,35 +72,35 @@ def run_catalog(options):
         )
         for module in modules
     ]
-    _print_table(rows, columns)
+    print_table(rows, columns=columns)
     return 0 if modules else 1
 
 
-def run_pack(options):
+def run_pack(options: argparse.Namespace) -> int | None:
     digest = archives.pack(options.directory, options.archive, options.overwrite)
     content = integrity.content_hash(integrity.hashes(options.directory))
-    _print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
+    print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
 
 
-def run_sign(options):
+def run_sign(options: argparse.Namespace) -> int | None:
     path = signing.sign(options.directory, options.private_key, options.signature, options.overwrite)
-    _print_table([("written", path)])
+    print_table([("written", path)])
 
 
-def run_document(options):
+def run_document(options: argparse.Namespace) -> int | None:
     for path in documentation.write(options.directory, asset_path=options.asset_path):
-        _print_table([("written", path)])
+        print_table([("written", path)])
 
 
-def run_install(options):
+def run_install(options: argparse.Namespace) -> int | None:
     folders = installing.install(
         options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
     )
     handles = map(cache.normalized, options.handle)
-    _print_table(list(zip(handles, folders, strict=True)), ("handle", "folder"))
+    print_table(list(zip(handles, folders, strict=True)), columns=("handle", "folder"))
 
 
-def run_installed(options):
+def run_installed(options: argparse.Namespace) -> int | None:
     entries = installing.installed(options.cache_dir)
     facts = [
         {
@@ -118,11 +115,11 @@ def run_installed(options):
         print(json.dumps(facts, indent=2))
     else:
         rows = [(fact["handle"] or "no descriptor", fact["state"], fact["folder"]) for fact in facts]
-        _print_table(rows, ("handle", "state", "folder"))
+        print_table(rows, columns=("handle", "state", "folder"))
     return 1 if any(entry.problem for entry in entries) else 0
 
 
-def run_uninstall(options):
+def run_uninstall(options: argparse.Namespace) -> int | None:
     for handle in options.handle:
         installing.uninstall(handle, options.cache_dir)
-        _print_table([("removed", cache.normalized(handle))])
+        print_table([("removed", cache.normalized(handle))])

@@ -34,7 +34,8 @@ class Metadata:
         num_features: channels of the pooled features.
         num_classes: number of logits, or None for a feature vector.
         settings: the arguments that build the network anew, `{"depth_multiplier": 0.35, "num_classes": 11, ...}`.
-        source: where the weights came from, `{"checkpoint": name, "sha256": {file name: digest}}`, or None.
+        source: where the weights came from, `{"checkpoint": name, "sha256": {file name: digest}}`, or None. Where that
+            was read through another file, that one is its `through`, of the same form.
         weights: `ema` or `raw`, or None where there was no choice.
         versions: of `hubkeras`, `keras` and `tensorflow` that wrote the SavedModel.
         frozen: whether it has constants in place of variables.

@@ -10,7 +10,7 @@ import re
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
-from hubkeras.common.metadata import read_metadata
+from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.consuming.cache import TFHUB
 from hubkeras.publishing import catalog
 
@@ -46,15 +46,18 @@ def write(directory, parity=None, name=None, asset_path="internal"):
         parity: how far it is from its checkpoint, `{"weights_compared", "weights_different", "output", "error",
             "bound"}`, which is kept beside it; by default what was kept before.
         name: of the folder, for code in the page where the model has no handle.
-        asset_path: where the archive of `hubkeras pack` can be had, for the page's metadata.
+        asset_path: address of the archive of `hubkeras pack`, for the page's metadata; `internal` is tfhub.dev's word
+            for models that are not published.
 
     Returns:
         The paths of the two files.
 
     Raises:
-        hubkeras.Error: the folder is no SavedModel of hubkeras, or cannot be written.
+        hubkeras.Error: the folder is no SavedModel of hubkeras, or cannot be written; or `asset_path` is neither.
     """
     directory = pathlib.Path(directory)
+    if asset_path != "internal" and not re.fullmatch(r"https?://\S+\.tar\.gz", asset_path):
+        raise Error(f"asset_path must be the http(s) address of a .tar.gz, or internal; got {asset_path!r}.")
     metadata = read_metadata(directory)
     if metadata.architecture not in NAMES:
         raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NAMES)} only.")
@@ -75,14 +78,19 @@ def write(directory, parity=None, name=None, asset_path="internal"):
     return [directory / file for file in texts]
 
 
-def title_of(metadata, name="model"):
-    """`<publisher>/<name>/<version>` of a SavedModel; without a handle, `hubkeras/<name>/1`."""
-    handle = metadata.handle
-    module = catalog.find(handle)[0] if handle else None
+def title_of(metadata: Metadata, name: str = "model") -> str:
+    """`<publisher>/<name>/<version>` of a SavedModel; without a handle, `hubkeras/<name>/1`.
+
+    What tfhub.dev refuses becomes a hyphen: in publishers all but small letters, digits and hyphens, in names all but
+    ASCII letters, digits, `_`, `.` and `-`.
+    """
+    module = catalog.find(metadata.handle)[0] if metadata.handle else None
     if module:
         return module.url.removeprefix(TFHUB)
-    handle = handle or f"hubkeras/{name}"
-    return handle if handle.rsplit("/", 1)[-1].isdigit() else f"{handle}/1"
+    publisher, *names = (metadata.handle or f"hubkeras/{name}").split("/")
+    names = [re.sub(r"[^A-Za-z0-9_.-]+", "-", part).strip("-") or "model" for part in names if part]
+    version = [] if names[-1].isdigit() and len(names) > 1 else ["1"]
+    return "/".join([re.sub(r"[^a-z0-9-]+", "-", publisher.lower()).strip("-") or "hubkeras", *names, *version])
 
 
 def page(metadata, parity=None, name="model", asset_path="internal"):
@@ -95,7 +103,7 @@ def page(metadata, parity=None, name="model", asset_path="internal"):
     facts = {
         "asset-path": asset_path,
         "dataset": "imagenet-ilsvrc-2012-cls" if _is_imagenet(metadata) else "other",
-        "fine-tunable": "true",
+        "fine-tunable": "false" if metadata.frozen else "true",
         "format": "saved_model_2",
         "task": f"image-{metadata.task.replace('_', '-')}",
         "network-architecture": metadata.architecture.replace("_", "-"),
@@ -122,7 +130,7 @@ def model_card(metadata, parity=None, name="model"):
 def _is_imagenet(metadata):
     """Whether handle and checkpoint have the names of one that Google published."""
     module = catalog.find(metadata.handle)[0] if metadata.handle else None
-    if module is None or not metadata.source:
+    if module is None or not metadata.source or "through" in metadata.source:  # it may have been trained on since
         return False
     stem = re.escape(module.checkpoint.removesuffix(".ckpt"))
     name = metadata.source["checkpoint"]
@@ -151,7 +159,7 @@ def _sections(metadata, parity, name):
         "## Overview\n\n" + _overview(metadata, module),
         "## Training\n\n" + _training(metadata, module, parity),
         "## Usage\n\n" + _usage(metadata, module, location),
-        "## Fine-tuning\n\n" + _fine_tuning(location),
+        "## Fine-tuning\n\n" + _fine_tuning(metadata, location),
         "## Changelog\n\n" + _changelog(metadata, module),
     ]
 
@@ -186,6 +194,8 @@ def _training(metadata, module, parity):
         digests = "".join(f"\n* `{file}`, SHA-256 `{digest}`" for file, digest in source["sha256"].items())
         end = ":" if digests else "."
         lines.append(f"The weights are those of the checkpoint `{source['checkpoint']}`{end}{digests}")
+        if "through" in source:
+            lines.append(f"They were read through `{source['through']['checkpoint']}`, which may have been trained on.")
     else:
         lines.append("The weights were given by a program; the SavedModel does not say where they came from.")
     if metadata.weights == "ema":
@@ -260,22 +270,35 @@ def _usage(metadata, module, location):
                 f"m.build([None, {size}, {size}, 3])",
             ),
         ]
+    output = f"(1, {metadata.num_classes or metadata.num_features})"
+    if metadata.frozen:
+        alone, call = "With TensorFlow alone:", [f"assert model(images).shape == {output}"]
+    else:
+        alone = "With TensorFlow alone, end points included:"
+        call = [
+            "outputs = model(images, return_endpoints=True)",
+            f"assert outputs['default'].shape == {output}",
+        ]
     blocks += [
-        "With TensorFlow alone, end points included:",
+        alone,
         _python(
             "import tensorflow as tf",
             "import tensorflow_hub as hub",
             "",
             f'model = tf.saved_model.load(hub.resolve("{location}"))',
             f"images = tf.zeros([1, {size}, {size}, 3])",
-            "outputs = model(images, return_endpoints=True)",
-            f"assert outputs['default'].shape == (1, {metadata.num_classes or metadata.num_features})",
+            *call,
         ),
     ]
     return "\n\n".join(blocks)
 
 
-def _fine_tuning(location):
+def _fine_tuning(metadata, location):
+    if metadata.frozen:
+        return (
+            "This SavedModel is frozen: it has constants in place of variables, which is fastest for inference, and "
+            "cannot be trained. Export the network again without `--frozen` to train it."
+        )
     return "\n\n".join(
         [
             "With `trainable=True` the layer trains: batch norm uses the batch's statistics and updates its moving "

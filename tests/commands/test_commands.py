@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubkeras.commands import main
+from hubkeras.commands import EXAMPLES, main, parser
+from hubkeras.commands.output import print_table, progress
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
+from hubkeras.common.metadata import read_metadata
 from tests import slim
 from tests.conftest import DIGITS, ROOT
 
@@ -52,18 +55,16 @@ def tree(folder):
 
 
 def error_line(stderr):
-    """The message, which must be the last line and the only one of the command."""
-    lines = [line for line in stderr.splitlines() if line.startswith("hubkeras: ")]
-    assert len(lines) == 1
-    assert stderr.rstrip().endswith(lines[0])
-    assert "Traceback" not in stderr
-    return lines[0]
+    """The message, which must be the only line where standard error is no terminal."""
+    assert stderr.startswith("hubkeras: ")
+    assert stderr.count("\n") == 1
+    return stderr
 
 
-def test_export_shows_progress_and_ends_in_the_parity(digits):
+def test_export_ends_in_the_parity(digits):
     path, process = digits
-    assert process.returncode == 0, process.stderr
-    assert "writing the SavedModel" in process.stderr
+    assert process.returncode == 0
+    assert process.stderr == ""
     last = process.stdout.strip().splitlines()[-2]
     assert "parity" in last
     assert "relative error" in last
@@ -152,8 +153,18 @@ def test_inspect(run, digits):
     assert len(facts["variables"]) == 841
     status, out, _ = run("inspect", digits[0])
     assert status == 0
-    for words in ("saved_model", "mobilenet_v2", "MobilenetV2/expanded_conv_16/project/BatchNorm/moving_variance"):
+    for words in (
+        "SavedModel of hubkeras",
+        "MobileNet V2, depth multiplier 0.35",
+        "classification, 11 classes",
+        DIGITS.name,
+        "exponential moving averages",
+        "96 x 96 pixels",
+        "MobilenetV2/expanded_conv_16/project/BatchNorm/moving_variance",
+    ):
         assert words in out
+    assert "{" not in out
+    assert "None" not in out
 
 
 def test_verify_source(run, digits, tmp_path):
@@ -232,11 +243,124 @@ def test_killed_while_writing(number, digits, tmp_path):
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(number)
-    process.communicate()
-    assert process.returncode != 0
+    _, err = process.communicate(timeout=120)
     assert tree(out) == before
-    if number != signal.SIGKILL:
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        how = "terminated" if number == signal.SIGTERM else "interrupted"
+        assert err.decode() == f"hubkeras: {how}; nothing is left half written.\n"
+        assert process.returncode == 128 + number
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_texts_are_printed_as_texts(capsys):
+    """Rich would take `[/b]` for the end of something, and `:smile:` for a picture."""
+    text = "https://h/a[/b][red] :smile:"
+    print_table([(text, text)], title=text, columns=(text, "b"))
+    assert capsys.readouterr().out.count(text) == 4
+
+
+def test_progress_on_a_terminal_only(monkeypatch, capsys):
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with progress() as show:
+            show(1, 2, "reading [/b]")
+        assert ("reading [/b]" in capsys.readouterr().err) == terminal
+
+
+def test_names_that_are_not_text(tmp_path):
+    folder = tmp_path.as_posix().encode() + b"/\xff\xfe"
+    process = subprocess.run([*COMMAND, "export", str(DIGITS), folder], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert "is not UTF-8" in error_line(process.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--to-slim", ""], "needs the path"),
+        ([""], "needs the path"),
+        (["a.caffemodel"], "ending says what to write, one of .weights.h5"),
+        (["a.weights.h5", "--image-size", "16"], "at least 32"),
+        (["--to-slim", "a.ckpt", "--to", "slim", "--task", "feature_vector", "--image-size", "1"], "at least 32"),
+    ],
+)
+def test_convert_refuses(arguments, words, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("convert", DIGITS, *arguments)
+    assert (status, out) == (1, "")
+    assert words in error_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_by_name_and_by_ending(run, tmp_path):
+    for arguments, files in (
+        ([tmp_path / "a.weights.h5"], ["a.weights.h5"]),
+        ([tmp_path / "b.ckpt", "--to", "slim"], ["b.ckpt.data-00000-of-00001", "b.ckpt.index"]),
+    ):
+        status, out, err = run("convert", DIGITS, *arguments)
+        assert (status, err) == (0, "")
+        assert "262 of 262 bit-identical" in out
+        assert all((tmp_path / file).is_file() and file in out for file in files)
+    assert run("convert", DIGITS, tmp_path / "b.ckpt", "--to", "slim")[0] == 1
+
+
+def test_a_saved_model_as_source_keeps_what_it_says_of_itself(run, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"digit {i}" for i in range(11)))
+    first = ["--labels", labels, "--handle", "me/digits/7"]
+    assert run("export", DIGITS, tmp_path / "first", *first)[0] == 0
+    assert run("convert", tmp_path / "first", tmp_path / "second.weights.h5")[0] == 0
+    before = read_metadata(tmp_path / "first")
+    assert (before.default_image_size, before.weights) == (96, "ema")
+    for source in ("first", "second.weights.h5"):
+        assert run("export", tmp_path / source, tmp_path / "last", "--overwrite")[0] == 0
+        after = read_metadata(tmp_path / "last")
+        for name in ("default_image_size", "weights", "handle", "task", "settings"):
+            assert getattr(after, name) == getattr(before, name)
+        assert after.source["sha256"] == before.source["sha256"]
+        text = (tmp_path / "last" / "assets" / "labels.txt").read_text()
+        assert text == (tmp_path / "first" / "assets" / "labels.txt").read_text()
+
+
+def test_help_groups_the_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    starts = [text.index(f"\n{group}:\n") for group in EXAMPLES]
+    assert starts == sorted(starts)
+    commands = parser()._subparsers._group_actions[0].choices
+    for name, sub in commands.items():
+        assert f"\n  {name} " in text
+        example = next((names[name] for names in EXAMPLES.values() if name in names), None)
+        assert example, f"{name} has no example"
+        assert sub.format_help().rstrip().endswith(example)
+
+
+# what needs photos or keys is run by the tests of its own room
+@pytest.mark.slow
+def test_the_examples_of_the_helps_run(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    commands = parser()._subparsers._group_actions[0].choices
+    for name in (name for names in EXAMPLES.values() for name in names if name in commands):
+        if name not in ("evaluate", "embed", "sign"):
+            program, *arguments = shlex.split(next(names[name] for names in EXAMPLES.values() if name in names))
+            status, _, err = run(*arguments)
+            assert (program, status) == ("hubkeras", 0), err
+
+
+def test_shells_complete_commands_and_options():
+    pytest.importorskip("argcomplete")
+    for line, words in (("hubkeras exp", {"export"}), ("hubkeras export --frozen --over", {"--overwrite"})):
+        variables = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
+        command = f"exec 8>&1; {shlex.join(COMMAND)}"
+        process = subprocess.run(
+            ["bash", "-c", command], env={**os.environ, **variables}, capture_output=True, text=True
+        )
+        assert {word.strip() for word in process.stdout.split("\n")} == words
 
 
 def test_full_disk(digits, tmp_path):
@@ -295,7 +419,8 @@ def test_memory_of_the_largest_network(checkpoint, tmp_path):
     # `VmHWM` is the process's own; `ru_maxrss` of a child begins with that of the process that started it
     code = """if True:
         import sys
-        from hubkeras.commands import main
+        from hubkeras.commands import EXAMPLES, main, parser
+from hubkeras.commands.output import print_table, progress
         status = main()
         print(*(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
         sys.exit(status)"""

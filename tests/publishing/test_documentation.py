@@ -1,5 +1,6 @@
 """Pages and model cards: the published form, true for the model, with code that runs."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -152,16 +153,18 @@ def test_document_regenerates_the_files_and_leaves_the_model_alone(documented, t
     assert "not a hubkeras SavedModel" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("which", ["published handle", "own handle", "no handle"])
+@pytest.mark.parametrize("which", ["published handle", "own handle", "no handle", "frozen"])
 def test_every_code_block_runs(which, documented, exported, tmp_path, monkeypatch):
     directory = {
         "published handle": lambda: documented("--handle", PUBLISHED),
         "own handle": lambda: documented("--handle", "me/digits/classification/2"),
         "no handle": lambda: exported("mobilenet_v2", "feature_vector"),
+        "frozen": lambda: documented("--frozen"),
     }[which]()
     # the model card has the same
     blocks = code_blocks((directory / documentation.PAGE_FILE).read_text())
     assert len(blocks) >= 3
+    assert (which == "frozen") != ("trainable=True" in "".join(code for _, code in blocks))
     assert blocks == code_blocks((directory / documentation.CARD_FILE).read_text())
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     pixels = np.random.default_rng(0).integers(0, 256, (120, 100, 3), np.uint8)
@@ -176,6 +179,41 @@ def test_every_code_block_runs(which, documented, exported, tmp_path, monkeypatc
         else:
             monkeypatch.chdir(directory.parent)
             exec(compile(code, which, "exec"), {})
+
+
+def test_the_page_of_a_frozen_model_promises_no_training(documented):
+    text = (documented("--frozen") / documentation.PAGE_FILE).read_text()
+    assert comments(text)["fine-tunable"] == "false"
+    assert "cannot be trained" in text
+    for words in ("trainable=True", "return_endpoints", "end points included"):
+        assert words not in text
+
+
+@pytest.mark.parametrize(
+    ("handle", "name", "title"),
+    [
+        (None, "my model (1)+[x]", "hubkeras/my-model-1-x/1"),
+        (None, "\udcff", "hubkeras/model/1"),
+        ("Some_Body/Model_A/3", "x", "some-body/Model_A/3"),
+        ("me/42", "x", "me/42/1"),
+    ],
+)
+def test_titles_are_what_tfhub_dev_takes(handle, name, title):
+    metadata = dataclasses.replace(metadata_of(catalog.get(PUBLISHED)), handle=handle)
+    assert documentation.title_of(metadata, name) == title
+    # the pattern of tfhub.dev's validator for the first line of a page
+    assert re.fullmatch(r"[a-z\d-]+/[\w.-]+(/[\w.-]+)*/\d+", title)
+
+
+def test_asset_paths_that_tfhub_dev_refuses(exported, capsys):
+    directory = exported("mobilenet_v2", "feature_vector")
+    for path in ("https://example.com/model.zip", "model.tar.gz", ""):
+        assert main(["document", str(directory), "--asset-path", path]) == 1
+        assert "address of a .tar.gz" in capsys.readouterr().err
+
+
+def test_titles_of_networks():
+    assert {network.architecture: network.title for network in NETWORKS} == documentation.NAMES
 
 
 def test_the_api_documents_what_it_exports(exported):

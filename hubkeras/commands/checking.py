@@ -1,0 +1,140 @@
+"""`hubkeras inspect` and `hubkeras verify`: what something is, and whether it is what it should be."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hubkeras.commands.output import parity_rows, print_table, progress, settings_in_words
+from hubkeras.common.metadata import WEIGHTS
+
+Rows = list[tuple[str, object]]
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the commands; `command` as in `hubkeras.commands.parser`."""
+    sub = command("inspect", run_inspect, "Show what a checkpoint or a SavedModel is: settings and every variable.")
+    sub.add_argument("source", metavar="SOURCE|SAVED_MODEL")
+    sub.add_argument("--json", action="store_true", help="print every fact as JSON")
+
+    sub = command("verify", run_verify, "Compare a model with its checkpoint or a frozen graph.")
+    sub.add_argument("directory", metavar="MODEL", help="a SavedModel")
+    against = sub.add_mutually_exclusive_group(required=True)
+    against.add_argument("--source", metavar="SOURCE", help="recompute from this checkpoint")
+    against.add_argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim")
+    sub.add_argument("--weights", choices=WEIGHTS, help="with --source; by default as the SavedModel was made")
+    minimum_help = "the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0"
+    sub.add_argument("--input-minimum", type=int, choices=[-1, 0], help=minimum_help)
+    sub.add_argument("--output", metavar="NAME", help="tensor of the frozen graph to compare")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    """Runs `hubkeras inspect`."""
+    from hubkeras.architectures import NETWORKS
+    from hubkeras.converters.inspecting import inspect
+
+    facts = inspect(options.source)
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return
+    (network,) = (network for network in NETWORKS if network.architecture == facts["architecture"])
+    groups = {
+        "What it is": _identity(facts, network.title),
+        "Where it came from": _origin(facts),
+        "What it takes and gives": _interface(facts, network),
+        "Is it whole": _state(facts),
+    }
+    for title, rows in groups.items():
+        print_table(rows, title)
+    if facts["variables"]:
+        rows = [(v["name"], _shape(v["shape"]), v["dtype"], v["use"]) for v in facts["variables"]]
+        print_table(rows, columns=("variable", "shape", "dtype", "use"))
+
+
+def _identity(facts: dict[str, Any], title: str) -> Rows:
+    saved = facts["kind"] == "saved_model"
+    kind = "SavedModel of hubkeras" if saved else "checkpoint"
+    if facts.get("frozen"):
+        kind += ", frozen: constants in place of variables, for inference alone"
+    settings = facts.get("settings") or {name: facts.get(name) for name in ("depth_multiplier",) if name in facts}
+    classes = facts.get("num_classes")
+    rows: Rows = [
+        ("kind", kind),
+        ("network", ", ".join(filter(None, (title, settings_in_words(settings))))),
+        ("head", f"classification, {classes} classes" if classes else "no head: feature vectors"),
+    ]
+    if "parameters" in facts:
+        rows.append(("parameters", f"{facts['parameters']:,}"))
+    if facts.get("auxiliary_head"):
+        rows.append(("auxiliary head", "yes; it is for training and left out of what is made of it"))
+    return rows
+
+
+def _origin(facts: dict[str, Any]) -> Rows:
+    if facts["kind"] != "saved_model":
+        digests = [(f"SHA-256 of {file}", digest) for file, digest in facts["sha256"].items()]
+        return [("read from", facts["source"]), *digests]
+    rows: Rows = []
+    if facts["handle"]:
+        rows.append(("published as", facts["handle"]))
+    provenance, made_of = facts["provenance"], "made of"
+    while provenance:
+        rows.append((made_of, provenance["checkpoint"]))
+        rows += [(f"SHA-256 of {file}", digest) for file, digest in provenance["sha256"].items()]
+        provenance, made_of = provenance.get("through"), "read through"
+    if not facts["provenance"]:
+        rows.append((made_of, "a network in a program, which did not say where its weights are from"))
+    if facts["weights"]:
+        rows.append(
+            ("weights", "exponential moving averages" if facts["weights"] == "ema" else "as training left them")
+        )
+    rows.append(("written by", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())))
+    return rows
+
+
+def _interface(facts: dict[str, Any], network: Any) -> Rows:
+    size = facts["image_size"]
+    smallest = network.minimum_image_size
+    sizes = "no other size" if facts.get("fixed_image_size") else f"others too, from {smallest} x {smallest}"
+    classes = facts.get("num_classes")
+    gives = f"logits, one for each of {classes} classes" if classes else "pooled features"
+    if facts.get("num_features") and not classes:
+        gives = f"{facts['num_features']} pooled features"
+    return [("images", f"RGB in [0, 1], {size} x {size} pixels; {sizes}"), ("outputs", f"for each image {gives}")]
+
+
+def _state(facts: dict[str, Any]) -> Rows:
+    rows: Rows = []
+    if "content_hash" in facts:
+        rows += [("files", "as they were written, by their checksums"), ("content hash", facts["content_hash"])]
+    uses: dict[str, int] = {}
+    for variable in facts["variables"]:
+        uses[variable["use"]] = uses.get(variable["use"], 0) + 1
+    rows += [(f"tensors: {use}", count) for use, count in sorted(uses.items(), key=lambda item: -item[1])]
+    if facts.get("leading_scope"):
+        rows.append(("leading scope", facts["leading_scope"]))
+    return rows
+
+
+def _shape(sizes: list[int]) -> str:
+    return " x ".join(map(str, sizes)) or "scalar"
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Runs `hubkeras verify`."""
+    from hubkeras.converters import verifying
+
+    if options.source:
+        with progress() as show:
+            parity = verifying.verify_source(options.directory, options.source, options.weights, show)
+    else:
+        parity = verifying.verify_frozen_graph(
+            options.directory, options.frozen_graph, options.input_minimum, options.output
+        )
+    if options.json:
+        print(json.dumps({"model": options.directory, **dataclasses.asdict(parity), "passed": parity.passed}, indent=2))
+    else:
+        print_table([("compared", f"{options.directory} with {parity.reference}"), *parity_rows(parity)])
+    return 0 if parity.passed else 1

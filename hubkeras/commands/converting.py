@@ -1,0 +1,91 @@
+"""`hubkeras export` and `hubkeras convert`: from a source of weights to a SavedModel or another form."""
+
+import argparse
+from collections.abc import Callable
+
+from hubkeras.commands.output import parity_rows, print_table, progress, report_rows
+from hubkeras.common.errors import Error
+from hubkeras.common.forms import FORMS, named_forms
+from hubkeras.common.metadata import TASKS, WEIGHTS
+
+SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
+
+
+def add(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the commands; `command` as in `hubkeras.commands.parser`."""
+    sub = command("export", run_export, "Convert a checkpoint to a SavedModel, and check it.")
+    sub.add_argument("source", metavar="SOURCE", help=SOURCE)
+    sub.add_argument("directory", metavar="OUT_DIR", help="the SavedModel to write")
+    _add_choices(sub)
+    sub.add_argument("--handle", help="published name; one of `hubkeras catalog` gives task and image size")
+    sub.add_argument("--labels", metavar="FILE", help="class names, one a line")
+    sub.add_argument("--fixed-size", action="store_true", help="accept images of this size only")
+    sub.add_argument("--frozen", action="store_true", help="constants instead of variables: faster, for inference only")
+    sub.add_argument("--no-verify", action="store_true", help="write without loading and comparing what was written")
+    sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it exists")
+
+    sub = command("convert", run_convert, "Convert a checkpoint to a weights file or another form, by its ending.")
+    sub.add_argument("source", metavar="SOURCE", help=SOURCE)
+    endings = ", ".join(form for form in FORMS if form.startswith("."))
+    output = sub.add_mutually_exclusive_group(required=True)
+    output.add_argument("path", nargs="?", metavar="OUT", help=f"what to write, ending in {endings}; or with --to")
+    output.add_argument("--to-slim", metavar="OUT.ckpt", help="the same as OUT.ckpt --to slim")
+    sub.add_argument("--to", choices=named_forms(), help="the form of OUT, where its ending does not tell it")
+    _add_choices(sub)
+    sub.add_argument("--overwrite", action="store_true", help="replace what exists")
+
+
+def _add_choices(sub: argparse.ArgumentParser) -> None:
+    """What both commands choose from a source."""
+    sub.add_argument("--task", choices=TASKS, help="by default as the source is")
+    weights_help = "take the moving averages of the weights where there are any (ema, the default), or never (raw)"
+    sub.add_argument("--weights", choices=WEIGHTS, default="ema", help=weights_help)
+    sub.add_argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """Runs `hubkeras export`."""
+    from hubkeras.exporting import export
+
+    with progress() as show:
+        written = export(
+            options.source,
+            options.directory,
+            options.task,
+            labels=options.labels,
+            image_size=options.image_size,
+            fixed_size=options.fixed_size,
+            overwrite=options.overwrite,
+            frozen=options.frozen,
+            weights=options.weights,
+            handle=options.handle,
+            verify=not options.no_verify,
+            progress=show,
+        )
+    metadata = written.metadata
+    size = metadata.default_image_size
+    rows = report_rows(metadata.architecture, metadata.settings, written.report)
+    rows.append(("written", f"{written.path}, {metadata.task}, {size} x {size} pixels"))
+    print_table([*rows, *parity_rows(written.parity)])
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """Runs `hubkeras convert`."""
+    from hubkeras.exporting import convert
+
+    path, to = (options.path, options.to) if options.to_slim is None else (options.to_slim, "slim")
+    if options.to_slim is not None and options.to not in (None, "slim"):
+        raise Error(f"--to-slim writes a TF-Slim checkpoint, not {options.to}; give OUT and --to {options.to}.")
+    with progress() as show:
+        written = convert(
+            options.source,
+            path,
+            options.task,
+            to=to,
+            image_size=options.image_size,
+            weights=options.weights,
+            overwrite=options.overwrite,
+            progress=show,
+        )
+    rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
+    print_table([*rows, *(("written", file) for file in written.files), *parity_rows(written.parity)])

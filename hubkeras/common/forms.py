@@ -1,0 +1,98 @@
+"""The forms that `hubkeras.convert` writes beside SavedModels.
+
+A new one is a line in `FORMS`: the ending of its files, or the name that `to` (`--to`) gives where an ending tells
+nothing, and where its writer is. A writer is a function of a `Job`; it writes `job.path`, whole or not at all, and
+returns the `Parity` of what it wrote with the network, or None where that cannot be checked. Options of its own go into
+`Form.options`, and into the command's parser in `hubkeras/commands/converting.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubkeras.common.errors import Error
+from hubkeras.common.metadata import Metadata
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a writer is given.
+
+    Attributes:
+        network: the `SlimNetwork` to be written; it must not be changed.
+        metadata: of what is written.
+        labels: class names, or None where there is no head.
+        report: what became of each tensor of the source; None where a network was given.
+        path: what to write.
+        overwrite: whether it may exist.
+        options: those of `Form.options` that were given, by name.
+    """
+
+    network: Any
+    metadata: Metadata
+    labels: Sequence[str] | None
+    report: Any
+    path: pathlib.Path
+    overwrite: bool
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that `convert` writes.
+
+    Attributes:
+        writer: its function, `<module>:<name>`, imported when it is used.
+        options: names of the further arguments of `convert` that it takes.
+        endings: what is added to the path for each of its files.
+    """
+
+    writer: str
+    options: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ("",)
+
+    def write(self, job: Job) -> Any:
+        """Writes, and returns a `Parity` or None."""
+        module, name = self.writer.split(":")
+        writer: Callable[[Job], Any] = getattr(importlib.import_module(module), name)
+        return writer(job)
+
+    def files(self, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
+        """What is written."""
+        return tuple(pathlib.Path(f"{path}{ending}") for ending in self.endings)
+
+
+FORMS: dict[str, Form] = {
+    ".weights.h5": Form("hubkeras.converters.weights:write_weights_file"),
+    "slim": Form("hubkeras.converters.slim_writer:write_slim", endings=(".index", ".data-00000-of-00001")),
+}
+
+
+def named_forms() -> list[str]:
+    """The forms that `to` names."""
+    return [form for form in FORMS if not form.startswith(".")]
+
+
+def form_of(path: str | os.PathLike[str], to: str | None = None) -> Form:
+    """The form that `convert` writes to a path.
+
+    Raises:
+        hubkeras.Error: neither the ending nor `to` is of a form.
+    """
+    name, others = os.fspath(path), ", ".join(named_forms())
+    if not os.path.basename(name):
+        raise Error(f"convert needs the path of a file to write; got {name!r}.")
+    if to is not None:
+        if to not in named_forms():
+            raise Error(f"to (--to) must be one of {others}; got {to!r}.")
+        return FORMS[to]
+    endings = [form for form in FORMS if form.startswith(".")]
+    for ending in endings:
+        if name.endswith(ending):
+            return FORMS[ending]
+    raise Error(f"{name}: the ending says what to write, one of {', '.join(endings)}; for {others} name it with --to.")
