@@ -7,11 +7,11 @@ import tarfile
 import tempfile
 import zlib
 
-import h5py
-
 from hubkeras.common import archives
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
-from hubkeras.converters.sources.keras_weights import open_h5
+from hubkeras.converters.sources.keras_files import is_keras
+from hubkeras.converters.sources.keras_models import open_keras_model
+from hubkeras.converters.sources.keras_weights import is_own_h5, open_h5
 from hubkeras.converters.sources.pytorch_models import is_pytorch, open_pytorch
 from hubkeras.converters.sources.tensorflow_checkpoints import V2_FILE, only_checkpoint, open_tensorflow, prefix_of
 
@@ -71,7 +71,8 @@ def _open_tensorflow(path):
 # how each form is recognised and opened; the first that fits
 _FORMS = (
     (_is_archive, _open_archive),
-    (lambda path: path.is_file() and h5py.is_hdf5(path), open_h5),
+    (is_own_h5, open_h5),
+    (is_keras, open_keras_model),
     (is_pytorch, open_pytorch),
     (lambda path: True, _open_tensorflow),
 )

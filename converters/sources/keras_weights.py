@@ -31,6 +31,17 @@ _UNCHECKED = "The file has no checksums of its weights; convert the checkpoint a
 _DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 
 
+def is_own_h5(path: pathlib.Path) -> bool:
+    """Whether a path is a file that `hubkeras convert` wrote; by its name where it is damaged."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path) as file:
+            return _FACTS in file.attrs
+    except _DAMAGE:
+        return path.name.endswith(ENDING)
+
+
 @contextlib.contextmanager
 def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
     """Context manager that yields the `Checkpoint` of a `.weights.h5` file of `hubkeras convert`.
