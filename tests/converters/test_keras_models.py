@@ -11,7 +11,7 @@ import tf_keras
 
 import hubkeras
 from hubkeras.converters import open_checkpoint, read_network
-from hubkeras.converters.verifying import BOUNDS, reference_outputs, relative_error, sample_images
+from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
 from tests import slim
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
@@ -65,7 +65,7 @@ def assert_same(network, model, sizes):
         images = sample_images(size, batch=1)
         outputs = np.asarray(model(2 * images - 1))
         error = relative_error(outputs, reference_outputs(network, images, task))
-        assert error <= BOUNDS[network.architecture], f"{size} x {size}: {error:.1e}"
+        assert error <= network.parity_bound, f"{size} x {size}: {error:.1e}"
 
 
 @pytest.mark.parametrize("form", FORMS)
