@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -87,7 +87,7 @@ class SlimNetwork(keras.Model):
         self.stage_names = [layer.name for layer in stages]
         self.head = head
         if not (weights is None if initialize is None else initialize):
-            for layer in self._flatten_layers(include_self=False):
+            for layer in self.all_layers():
                 if hasattr(layer, "kernel_initializer"):
                     layer.kernel_initializer = "zeros"
         self.build((None, None, None, 3))
@@ -162,6 +162,11 @@ class SlimNetwork(keras.Model):
     def stages(self) -> list[SlimLayer]:
         """The layers before the global pooling, in order."""
         return [getattr(self, name) for name in self.stage_names]
+
+    def all_layers(self) -> Iterator[SlimLayer]:
+        """Every layer of the network and below, in Slim's order of creation."""
+        for stage in [*self.stages(), *([] if self.head is None else [self.head])]:
+            yield from (layer for _, layer in stage.walk(self.scope))
 
     def stride_endpoints(self) -> list[str]:
         """Names of the feature maps of each stride, for the argument `endpoints`: `["stride_4", ..., "stride_32"]`."""
@@ -312,6 +317,10 @@ class FrozenNetwork:
     def outputs(self, images: Tensor, include_head: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
         """As `SlimNetwork.outputs`, in inference."""
         return self._network.outputs(images, include_head=include_head)
+
+    def feature_maps(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As `SlimNetwork.feature_maps`."""
+        return self._network.feature_maps(outputs)
 
     def __call__(self, images: Tensor) -> Tensor | dict[str, Tensor]:
         """As the network's own call, in inference."""

@@ -16,7 +16,7 @@ from hubkeras.common.version import __version__
 
 METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
-TASKS = ("classification", "feature_vector")
+TASKS = ("classification", "feature_vector", "backbone")
 WEIGHTS = ("ema", "raw")
 
 
@@ -142,7 +142,14 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_settings(value: Any) -> bool:
-    return isinstance(value, dict) and all(v is None or isinstance(v, str | int | float) for v in value.values())
+    def is_setting(value: Any) -> bool:
+        return (
+            value is None
+            or isinstance(value, str | int | float)
+            or (isinstance(value, list) and all(map(_is_text, value)))
+        )
+
+    return isinstance(value, dict) and all(map(is_setting, value.values()))
 
 
 def _is_source(value: Any) -> bool:
@@ -170,7 +177,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "fixed_image_size": _BOOL,
     "num_features": _COUNT,
     "num_classes": _or_null(*_COUNT),
-    "settings": ("an object of numbers, texts, true, false and null", _is_settings),
+    "settings": ("an object of numbers, texts, lists of texts, true, false and null", _is_settings),
     "source": _or_null('an object of "checkpoint", a text, and "sha256", an object of texts', _is_source),
     "weights": _or_null(*_one_of(WEIGHTS)),
     "frozen": _BOOL,

@@ -1,13 +1,30 @@
 """A network as a frozen SavedModel: constants in place of variables, for serving alone."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
-from hubkeras.packaging.reusable import ReusableModule, check_task, checked, function, large_enough, signatures_of
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.packaging.modules import (
+    Assets,
+    ReusableModule,
+    check_task,
+    checked,
+    function,
+    images_spec,
+    large_enough,
+    results_for,
+    signatures_of,
+)
 
 REFUSAL = "This SavedModel is frozen and cannot be trained; export the network again without frozen to train it."
 
 
-def frozen_module(network, task, image_size=None, assets=None):
+def frozen_module(
+    network: SlimNetwork, task: str, image_size: int | None = None, assets: Assets | None = None
+) -> tuple[ReusableModule, dict[str, Any]]:
     """Builds the root object and the signatures of a frozen SavedModel.
 
     Args:
@@ -16,7 +33,7 @@ def frozen_module(network, task, image_size=None, assets=None):
     Returns:
         A trackable object with `__call__(inputs, training=False)` and the assets, where `training=True` raises
         `tf.errors.InvalidArgumentError`; and the signatures for inference by name. It has no variables. After saving,
-        `saved_inference(images)` runs the graph that was saved: `features` and `default`.
+        `saved_inference(images)` runs the graph that was saved.
 
     Raises:
         hubkeras.Error: as for `hubkeras.packaging.reusable.reusable_module`.
@@ -28,26 +45,24 @@ def frozen_module(network, task, image_size=None, assets=None):
     def inference(images):
         images = checked(images, network.minimum_image_size) if image_size is None else images
         features, outputs = constant.outputs(images, include_head=task == "classification")
-        return {"features": features, "default": outputs["default"]}
+        return results_for(task, constant, features, outputs)
 
     @function
     def call(inputs, training=False):
         if training:  # consumers such as hub.KerasLayer(trainable=True) shall not train nothing in silence
             with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[REFUSAL])]):
                 inputs = tf.identity(inputs)
-        return inference(large_enough(inputs, network) if image_size is None else inputs)["default"]
+        results = inference(large_enough(inputs, network) if image_size is None else inputs)
+        return results if task == "backbone" else results["default"]
 
-    images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="inputs")
     traced = {}
 
     def trace():
         for training in (False, True):
-            call.get_concrete_function(images, training)
-        traced["inference"] = inference.get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+            call.get_concrete_function(images_spec(image_size, "inputs"), training)
+        traced["inference"] = inference.get_concrete_function(images_spec(image_size))
 
     root = ReusableModule(call, trace)
     root.saved_inference = lambda images: traced["inference"](images)
-    for name, path in (assets or {}).items():
-        setattr(root, name, tf.saved_model.Asset(str(path)))
-    signatures = signatures_of(lambda images, *_: inference(images), task, images, trains=False)
-    return root, signatures
+    root.add(assets)
+    return root, signatures_of(task, image_size, inference)

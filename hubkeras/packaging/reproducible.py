@@ -1,19 +1,21 @@
 """Takes out of a SavedModel what depends on the process that wrote it, so that equal models are equal bytes."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 import re
 import uuid
-
-from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
-from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+from typing import Any
 
 from hubkeras.common.integrity import write_checksums
 from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
+from hubkeras.packaging.tensorflow_internals import ARGUMENT_NAME, fingerprint_of, saved_model_pb2
 
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 
 
-def finish(directory):
+def finish(directory: str | os.PathLike[str]) -> None:
     """Takes out of a SavedModel what does nothing, and makes its bytes the same in every process.
 
     Functions are named by the order in which they were traced, the fingerprint is made anew, and the checksums of all
@@ -33,15 +35,22 @@ def finish(directory):
             shorten(graph)
         _rename(graph)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    fingerprint = fingerprint_pb2.FingerprintDef()
-    fingerprint.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
-    if "uuid" in fingerprint.DESCRIPTOR.fields_by_name:  # not in TensorFlow 2.16
-        fingerprint.uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, str(fingerprint.saved_model_checksum)).int)
-    pathlib.Path(directory, "fingerprint.pb").write_bytes(fingerprint.SerializeToString(deterministic=True))
+    _renew_fingerprint(pathlib.Path(directory))
     write_checksums(directory)
 
 
-def _rename(graph):
+def _renew_fingerprint(directory: pathlib.Path) -> None:
+    """Replaces the fingerprint, which is of other bytes now, and has a random identifier."""
+    path, fingerprint = directory / "fingerprint.pb", fingerprint_of(directory)
+    if fingerprint is None:
+        path.unlink(missing_ok=True)
+        return
+    if "uuid" in fingerprint.DESCRIPTOR.fields_by_name:  # not in TensorFlow 2.16
+        fingerprint.uuid = str(uuid.uuid5(uuid.NAMESPACE_OID, str(fingerprint.saved_model_checksum)).int)
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def _rename(graph: Any) -> None:
     """Replaces process-wide numbers in a MetaGraphDef, in place."""
     library = graph.graph_def.library.function
     matches = [match for function in library if (match := _NUMBERED.fullmatch(function.signature.name))]
@@ -56,8 +65,8 @@ def _rename(graph):
     for function in library:
         function.signature.name = names.get(function.signature.name, function.signature.name)
         for argument in function.arg_attr.values():
-            if argument.attr["_user_specified_name"].s.isdigit():  # a captured variable, which no user has named
-                del argument.attr["_user_specified_name"]
+            if argument.attr[ARGUMENT_NAME].s.isdigit():  # a captured variable, which no user has named
+                del argument.attr[ARGUMENT_NAME]
     library.sort(key=lambda function: function.signature.name)
     objects = graph.object_graph_def
     concrete = {name: function.SerializeToString() for name, function in objects.concrete_functions.items()}

@@ -4,247 +4,203 @@ The interface is that of https://www.tensorflow.org/hub/reusable_saved_models, w
 of Google's image modules.
 """
 
-import functools
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
-from hubkeras.common.errors import Error
+from hubkeras.packaging.modules import (
+    Assets,
+    Results,
+    ReusableModule,
+    check_task,
+    checked,
+    function,
+    images_spec,
+    large_enough,
+    momentum_spec,
+    results_for,
+    signatures_of,
+)
 
-# the functions hold no Python control flow over tensors, which autograph would look for
-function = functools.partial(tf.function, autograph=False)
+# as tf_keras has its moving averages: each replica keeps its own, reading gives their mean
+STATISTIC_OPTIONS = {
+    "trainable": False,
+    "synchronization": tf.VariableSynchronization.ON_READ,
+    "aggregation": tf.VariableAggregation.MEAN,
+}
 
-TASKS = ("classification", "feature_vector")
 
-
-def is_statistic(name):
+def is_statistic(name: str) -> bool:
     """Whether a variable of this Slim name is a moving average of batch norm, which has no gradient."""
     return name.rsplit("/", 1)[-1] in ("moving_mean", "moving_variance")
 
 
-def _plain(network):
-    """`network`, or where its layers are frozen or of reduced precision, one that is not, of the same weights."""
-    layers = network._flatten_layers()
-    if all(layer.trainable and layer.compute_dtype == "float32" for layer in layers):
-        return network
-    return network.copy("float32")
-
-
-def check_task(network, task):
-    """Raises hubkeras.Error unless a SavedModel for `task` can be made of `network` here."""
-    if keras.backend.backend() != "tensorflow":
-        raise Error(
-            f"Exporting needs Keras on TensorFlow, not on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
-        )
-    if task not in TASKS:
-        raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
-    if task == "classification" and network.num_classes is None:
-        raise Error("The network has no classification head (num_classes is None); export it as a feature_vector.")
-
-
-def checked(images, minimum):
-    """`images`, or an error where they are smaller than `minimum`, without control flow."""
-    size = tf.shape(images)[1:3]
-    message = f"This network expects images of at least {minimum} x {minimum} pixels; got height and width:"
-    check = tf.raw_ops.Assert(condition=tf.reduce_min(size) >= minimum, data=[message, size])
-    with tf.control_dependencies([check]):
-        return tf.identity(images)
-
-
-def large_enough(images, network):
-    """`images`, or the error of `checked`, for callers whose size is known when the graph is made.
-
-    TensorFlow infers shapes before anything runs. Where `network` has layers without padding this would fail on small
-    images, before the check could say why; so these are filled up with zeros, of which nothing is computed.
-    """
-    if all(getattr(layer, "padding", "same") == "same" for layer in network._flatten_layers()):
-        return images  # `checked` in the network's own graph is enough
-    images = checked(images, network.minimum_image_size)
-    batch, height, width, _ = tf.unstack(tf.shape(images))
-    larger = [tf.maximum(size, network.minimum_image_size) for size in (height, width)]
-    images = tf.pad(images, [[0, 0], [0, larger[0] - height], [0, larger[1] - width], [0, 0]])
-    # shape inference does not know the channels after that, and converters to other runtimes need them
-    return tf.reshape(images, [batch, *larger, 3])
-
-
-class ReusableModule(tf.__internal__.tracking.AutoTrackable):
-    """The root object of a SavedModel; `reusable_module` gives it its attributes.
-
-    Args:
-        call: the `tf.function` that becomes the SavedModel's `__call__`.
-        trace: traces it for everything that the SavedModel offers. TensorFlow traces again what was traced before
-            saving began, and keeps both, so this is called while it saves.
-    """
-
-    def __init__(self, call, trace):
-        super().__init__()
-        self.__call__ = call  # SavedModel looks for functions among the attributes of the instance
-        self._trace = trace
-
-    def __call__(self, *args, **kwargs):
-        return self.__dict__["__call__"](*args, **kwargs)
-
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
-        if save_type == "savedmodel":
-            self._trace()
-        return super()._trackable_children(save_type, **kwargs)
-
-
-def reusable_module(network, task, image_size=None, assets=None):
+def reusable_module(
+    network: SlimNetwork, task: str, image_size: int | None = None, assets: Assets | None = None
+) -> tuple[ReusableModule, dict[str, Any]]:
     """Builds the root object and the signatures of a SavedModel.
 
     Args:
         network: a `SlimNetwork`; it is not changed, and later changes of it do not matter.
-        task: `classification` (logits) or `feature_vector` (pooled features).
+        task: `classification` (logits), `feature_vector` (pooled features), or `backbone` (feature maps) for a network
+            with `endpoints`.
         image_size: height and width in pixels that inputs are fixed to; None leaves them free.
         assets: files to travel with the SavedModel, `{"labels": path}`; each becomes an attribute, a
             `tf.saved_model.Asset`.
 
     Returns:
         A trackable object with `__call__(inputs, training=False, batch_norm_momentum=0.99, return_endpoints=False)`,
-        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name. After
-        saving, `saved_inference(images)` runs the graph that was saved: `features` and `default`.
+        `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name. The
+        call of a backbone has no `return_endpoints` and returns a dict. After saving, `saved_inference(images)` runs
+        the graph that was saved.
 
     Raises:
         hubkeras.Error: the task is unknown or the network has no head for it, or Keras runs on another backend.
     """
     check_task(network, task)
-    network = _plain(network)
-    include_head = task == "classification"
-    head = f"{network.scope}/Logits/"
-    sources = {n: v for n, v in network.slim_variables().items() if include_head or not n.startswith(head)}
-    variables = {}
-    for name, source in sources.items():
-        # as tf_keras has its moving averages: each replica keeps its own, reading gives their mean
-        options = {
-            "trainable": False,
-            "synchronization": tf.VariableSynchronization.ON_READ,
-            "aggregation": tf.VariableAggregation.MEAN,
+    traces = Traces(network, task, image_size)
+    call = _backbone_call(traces) if task == "backbone" else _call(traces)
+    momentum, options = momentum_spec(), [()] if task == "backbone" else [(False,), (True,)]
+    saved = {}
+
+    def trace():
+        for training in (False, True):
+            for return_endpoints in options:
+                call.get_concrete_function(images_spec(image_size, "inputs"), training, momentum, *return_endpoints)
+        saved["inference"] = traces.infer.get_concrete_function(images_spec(image_size))
+
+    root = ReusableModule(call, trace)
+    root.saved_inference = lambda images: saved["inference"](images)
+    root.variables = list(traces.variables.values())
+    root.trainable_variables = [v for name, v in traces.variables.items() if not is_statistic(name)]
+    root.regularization_losses = [_regularization_loss(traces)]
+    root.add(assets)
+    return root, signatures_of(task, image_size, traces.infer, traces.train)
+
+
+class Traces:
+    """The computations of a SavedModel over its own variables.
+
+    Two to four graphs hold the network. Those with several callers are `tf.function`s, and TensorFlow drops what a call
+    does not use; those of end points that have no other caller are traced in its place.
+
+    Attributes:
+        variables: the SavedModel's, by Slim's names; only what the task needs.
+        infer, train: functions of images, and of images and momentum, that return `results_for` the task.
+        infer_all, train_all: the same with all end points.
+    """
+
+    def __init__(self, network: SlimNetwork, task: str, image_size: int | None) -> None:
+        self.network = _plain(network)
+        self.task = task
+        self.image_size = image_size
+        head = f"{network.scope}/Logits/"
+        self.sources = {
+            name: variable
+            for name, variable in self.network.slim_variables().items()
+            if task == "classification" or not name.startswith(head)
         }
         # both have one buffer until either is changed
-        variables[name] = tf.Variable(source.value, name=name, **(options if is_statistic(name) else {}))
+        self.variables = {
+            name: tf.Variable(source.value, name=name, **(STATISTIC_OPTIONS if is_statistic(name) else {}))
+            for name, source in self.sources.items()
+        }
+        if network.folds_for_inference or task == "backbone":
+            self.infer, self.infer_all = function(self.inference_folded), self.inference_endpoints
+        else:
+            self.infer = self.infer_all = function(self.inference_endpoints)
+        # TensorFlow computes with a gradient of zeros for each end point that is not used
+        if network.every_layer_is_end_point or task == "backbone":
+            self.train, self.train_all = function(self.train_plain), self.train_endpoints
+        else:
+            self.train = self.train_all = function(self.train_endpoints)
 
-    def network_outputs(images, **options):
+    def _compute(self, images: tf.Tensor, **options: Any) -> tuple[Results, Results]:
         """What the network returns with the SavedModel's variables in place of its own, and the batch's statistics."""
-        images = checked(images, network.minimum_image_size) if image_size is None else images
-        with keras.StatelessScope([(sources[name], variables[name]) for name in variables]) as scope:
-            features, outputs = network.outputs(images, include_head=include_head, **options)
-        batch_statistics = {name: scope.get_current_value(sources[name]) for name in filter(is_statistic, variables)}
-        return {"features": features, **outputs}, batch_statistics
+        images = checked(images, self.network.minimum_image_size) if self.image_size is None else images
+        pairs = [(self.sources[name], variable) for name, variable in self.variables.items()]
+        with keras.StatelessScope(pairs) as scope:
+            features, outputs = self.network.outputs(images, include_head=self.task == "classification", **options)
+        statistics = {
+            name: scope.get_current_value(self.sources[name]) for name in filter(is_statistic, self.variables)
+        }
+        return {"features": features, **outputs}, statistics
 
-    def update_statistics(batch_statistics, momentum):
+    def _plain_results(self, outputs: Results) -> Results:
+        return results_for(self.task, self.network, outputs["features"], outputs)
+
+    def inference_endpoints(self, images: tf.Tensor) -> Results:
+        # in Slim's order of operations, so that end points agree most closely with Slim's
+        return self._compute(images, fold=False)[0]
+
+    def inference_folded(self, images: tf.Tensor) -> Results:
+        return self._plain_results(self._compute(images, fold=self.network.folds_for_inference)[0])
+
+    def train_endpoints(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
+        outputs, statistics = self._compute(images, training=True, statistics="store")
+        self._average(statistics, batch_norm_momentum)
+        return outputs
+
+    def train_plain(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
+        return self._plain_results(self.train_endpoints(images, batch_norm_momentum))
+
+    def _average(self, batch_statistics: Results, momentum: tf.Tensor) -> None:
         """Updates the moving averages, all in a few large operations, which cost less than many small ones."""
-        moving = [variables[name] for name in batch_statistics]
+        moving = [self.variables[name] for name in batch_statistics]
         batch = tf.concat(list(batch_statistics.values()), 0)
         values = tf.concat(moving, 0) * momentum + batch * (1 - momentum)
         for variable, value in zip(moving, tf.split(values, [v.shape[0] for v in moving]), strict=True):
             variable.assign(value)
 
-    def plain(outputs):
-        return {name: outputs[name] for name in ("features", "default")}
 
-    def inference_endpoints(images):
-        # in Slim's order of operations, so that end points agree most closely with Slim's
-        return network_outputs(images, fold=False)[0]
+def _plain(network: SlimNetwork) -> SlimNetwork:
+    """`network`, or where its layers are frozen or of reduced precision, one that is not, of the same weights."""
+    if all(layer.trainable and layer.compute_dtype == "float32" for layer in network.all_layers()):
+        return network
+    return network.copy("float32")
 
-    def inference_folded(images):
-        return plain(network_outputs(images, fold=True)[0])
 
-    def train_endpoints(images, batch_norm_momentum):
-        outputs, batch_statistics = network_outputs(images, training=True, statistics="store")
-        update_statistics(batch_statistics, batch_norm_momentum)
-        return outputs
-
-    def train_plain(images, batch_norm_momentum):
-        return plain(train_endpoints(images, batch_norm_momentum))
-
-    # Two to four graphs hold the network. Those with several callers are functions, and TensorFlow drops what a call
-    # does not use; those of end points that have no other caller are traced in its place.
-    if network.folds_for_inference:
-        inference = function(inference_folded)
-    else:
-        inference = inference_endpoints = function(inference_endpoints)
-    # TensorFlow computes with a gradient of zeros for each end point that is not used
-    if network.every_layer_is_end_point:
-        train = function(train_plain)
-    else:
-        train = train_endpoints = function(train_endpoints)
-
-    def outputs(images, training, batch_norm_momentum, return_endpoints):
-        if training:
-            run = train_endpoints if return_endpoints else train
-            return run(images, tf.convert_to_tensor(batch_norm_momentum))
-        return inference_endpoints(images) if return_endpoints else inference(images)
-
+def _call(traces: Traces) -> Any:
     @function
     def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
-        images = large_enough(inputs, network) if image_size is None else inputs
-        result = outputs(images, training, batch_norm_momentum, return_endpoints)
+        images = large_enough(inputs, traces.network) if traces.image_size is None else inputs
+        if training:
+            run = traces.train_all if return_endpoints else traces.train
+            results = run(images, tf.convert_to_tensor(batch_norm_momentum))
+        else:
+            results = traces.infer_all(images) if return_endpoints else traces.infer(images)
         if not return_endpoints:
-            return result["default"]
-        return {name: value for name, value in result.items() if name != "features"}
+            return results["default"]
+        return {name: value for name, value in results.items() if name != "features"}
 
+    return call
+
+
+def _backbone_call(traces: Traces) -> Any:
+    @function
+    def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM):
+        images = large_enough(inputs, traces.network) if traces.image_size is None else inputs
+        if training:
+            return traces.train(images, tf.convert_to_tensor(batch_norm_momentum))
+        return traces.infer(images)
+
+    return call
+
+
+def _regularization_loss(traces: Traces) -> Callable[[], tf.Tensor]:
     @function(input_signature=[])
     def regularization_loss():
         halves = {}  # l2_loss halves the sum of squares
-        for name, variable in variables.items():
-            if sources[name].regularizer is not None:
-                halves.setdefault(float(sources[name].regularizer.l2), []).append(tf.nn.l2_loss(variable))
+        for name, variable in traces.variables.items():
+            regularizer = traces.sources[name].regularizer
+            if regularizer is not None:
+                halves.setdefault(float(regularizer.l2), []).append(tf.nn.l2_loss(variable))
         return tf.add_n([2 * l2 * tf.add_n(terms) for l2, terms in halves.items()])
 
-    images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="inputs")
-    momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
-    traced = {}
-
-    def trace():
-        for training in (False, True):
-            for return_endpoints in (False, True):
-                call.get_concrete_function(images, training, momentum, return_endpoints)
-        traced["inference"] = inference.get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
-
-    root = ReusableModule(call, trace)
-    root.saved_inference = lambda images: traced["inference"](images)
-    root.variables = list(variables.values())
-    root.trainable_variables = [v for n, v in variables.items() if not is_statistic(n)]
-    root.regularization_losses = [regularization_loss]
-    for name, path in (assets or {}).items():
-        setattr(root, name, tf.saved_model.Asset(str(path)))
-    return root, signatures_of(outputs, task, images)
-
-
-def signatures_of(outputs, task, spec, trains=True):
-    """`serving_default`, `image_feature_vector`, with a head `image_classification`, and for training their likes.
-
-    Args:
-        outputs: function of images, training, momentum, return_endpoints; returns `features` and `default`.
-        task: `classification` or `feature_vector`.
-        spec: of the images.
-        trains: whether to make the signatures for training.
-    """
-    images = tf.TensorSpec(spec.shape, spec.dtype, name="images")
-    momentum = tf.TensorSpec([], tf.float32, name="batch_norm_momentum")
-    serving_output = "logits" if task == "classification" else "features"
-
-    @function(input_signature=[spec])
-    def serving(inputs):
-        return {serving_output: outputs(inputs, False, None, False)["default"]}
-
-    signatures = {"serving_default": serving}
-    names = {"image_feature_vector": "features"}
-    if task == "classification":
-        names["image_classification"] = "default"
-    for name, output in names.items():
-
-        @function(input_signature=[images])
-        def inference(images, output=output):
-            return {"default": outputs(images, False, None, False)[output]}
-
-        @function(input_signature=[images, momentum])
-        def training(images, batch_norm_momentum, output=output):
-            return {"default": outputs(images, True, batch_norm_momentum, False)[output]}
-
-        signatures[name] = inference
-        if trains:
-            signatures[f"{name}_with_bn_hparams"] = training
-    return signatures
+    return regularization_loss

@@ -1,11 +1,16 @@
 """Takes out of a SavedModel what does nothing, which makes it smaller and quicker to load."""
 
-from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hubkeras.packaging.tensorflow_internals import function_def_to_graph_def
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def inline_saver(graph):
+def inline_saver(graph: Any) -> None:
     """Puts the operations that save and restore variables into the graph, in place of calls of functions.
 
     TensorFlow Serving and TF1 run them. TF2 does not, yet builds all functions when it loads a SavedModel; these would
@@ -14,6 +19,8 @@ def inline_saver(graph):
     Args:
         graph: the MetaGraphDef of a SavedModel, changed in place. The functions are left in its library.
     """
+    if function_def_to_graph_def is None:
+        return
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
     saver = graph.saver_def
     names = (saver.save_tensor_name.split(":")[0], saver.restore_op_name)
@@ -43,7 +50,7 @@ def inline_saver(graph):
         call.attr["T"].type = output.type
 
 
-def make_calls_direct(graph):
+def make_calls_direct(graph: Any) -> None:
     """Where a signature calls a function that only calls another, lets it call the other.
 
     TensorFlow wraps every signature in one more function. Each function takes all variables as arguments, and loading
@@ -59,7 +66,7 @@ def make_calls_direct(graph):
             _skip_middle(function, functions)
 
 
-def drop_unused_functions(graph):
+def drop_unused_functions(graph: Any) -> None:
     """Takes out of a MetaGraphDef, in place, the functions that nothing calls."""
     library = graph.graph_def.library.function
     used = set(graph.object_graph_def.concrete_functions)
@@ -70,7 +77,7 @@ def drop_unused_functions(graph):
     library.extend(kept)
 
 
-def drop_identities(graph):
+def drop_identities(graph: Any) -> None:
     """Takes out of all functions the operations that only pass a tensor on.
 
     TensorFlow puts one or two for each variable into the functions that save and restore them.
@@ -99,7 +106,7 @@ def drop_identities(graph):
         _reconnect(function, source)
 
 
-def _reconnect(function, source):
+def _reconnect(function: Any, source: Callable[[str], str]) -> None:
     """Gives the operations and results of a FunctionDef, in place, the tensor `source(name)` for each by its name."""
     for node in function.node_def:
         node.input[:] = [source(name) for name in node.input]
@@ -107,14 +114,14 @@ def _reconnect(function, source):
         function.ret[result] = source(name)
 
 
-def _only_call(function):
+def _only_call(function: Any) -> Any | None:
     """The call in a function that does nothing else, or None."""
     calls = [node for node in function.node_def if node.op in CALLS]
     others = [node for node in function.node_def if node.op not in (*CALLS, "Identity", "NoOp")]
     return calls[0] if len(calls) == 1 and not others else None
 
 
-def _skip_middle(outer, functions):
+def _skip_middle(outer: Any, functions: dict[str, Any]) -> None:
     """Changes `outer`, which only calls a function that only calls an inner one, to call the inner one."""
     call = _only_call(outer)
     middle = functions[call.attr["f"].func.name] if call is not None else None
