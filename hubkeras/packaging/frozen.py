@@ -32,8 +32,7 @@ def frozen_module(
 
     Returns:
         A trackable object with `__call__(inputs, training=False)` and the assets, where `training=True` raises
-        `tf.errors.InvalidArgumentError`; and the signatures for inference by name. It has no variables. After saving,
-        `saved_inference(images)` runs the graph that was saved.
+        `tf.errors.InvalidArgumentError`; and the signatures for inference by name. It has no variables.
 
     Raises:
         hubkeras.Error: as for `hubkeras.packaging.reusable.reusable_module`.
@@ -55,14 +54,10 @@ def frozen_module(
         results = inference(large_enough(inputs, network) if image_size is None else inputs)
         return results if task == "backbone" else results["default"]
 
-    traced = {}
-
     def trace():
         for training in (False, True):
             call.get_concrete_function(images_spec(image_size, "inputs"), training)
-        traced["inference"] = inference.get_concrete_function(images_spec(image_size))
 
     root = ReusableModule(call, trace)
-    root.saved_inference = lambda images: traced["inference"](images)
     root.add(assets)
     return root, signatures_of(task, image_size, inference)

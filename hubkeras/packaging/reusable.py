@@ -57,8 +57,7 @@ def reusable_module(
     Returns:
         A trackable object with `__call__(inputs, training=False, batch_norm_momentum=0.99, return_endpoints=False)`,
         `variables`, `trainable_variables`, `regularization_losses` and the assets; and the signatures by name. The
-        call of a backbone has no `return_endpoints` and returns a dict. After saving, `saved_inference(images)` runs
-        the graph that was saved.
+        call of a backbone has no `return_endpoints` and returns a dict.
 
     Raises:
         hubkeras.Error: the task is unknown or the network has no head for it, or Keras runs on another backend.
@@ -67,16 +66,13 @@ def reusable_module(
     traces = Traces(network, task, image_size)
     call = _backbone_call(traces) if task == "backbone" else _call(traces)
     momentum, options = momentum_spec(), [()] if task == "backbone" else [(False,), (True,)]
-    saved = {}
 
     def trace():
         for training in (False, True):
             for return_endpoints in options:
                 call.get_concrete_function(images_spec(image_size, "inputs"), training, momentum, *return_endpoints)
-        saved["inference"] = traces.infer.get_concrete_function(images_spec(image_size))
 
     root = ReusableModule(call, trace)
-    root.saved_inference = lambda images: saved["inference"](images)
     root.variables = list(traces.variables.values())
     root.trainable_variables = [v for name, v in traces.variables.items() if not is_statistic(name)]
     root.regularization_losses = [_regularization_loss(traces)]
