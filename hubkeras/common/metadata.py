@@ -143,11 +143,8 @@ def _is_texts(value: Any) -> bool:
 
 def _is_settings(value: Any) -> bool:
     def is_setting(value: Any) -> bool:
-        return (
-            value is None
-            or isinstance(value, str | int | float)
-            or (isinstance(value, list) and all(map(_is_text, value)))
-        )
+        texts = value if isinstance(value, list) and value else [None]
+        return value is None or isinstance(value, str | int | float) or all(map(_is_text, texts))
 
     return isinstance(value, dict) and all(map(is_setting, value.values()))
 
