@@ -19,6 +19,7 @@ _HOMES = {
     "get_expected_image_size": "hubkeras.common.metadata",
     "decode_predictions": "hubkeras.consuming.predictions",
     "load_image": "hubkeras.consuming.images",
+    "embed": "hubkeras.bulk.embedding",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from hubkeras.commands import benchmarking, checking, converting, publishing
+from hubkeras.commands import benchmarking, bulk, checking, converting, publishing
 from hubkeras.common.errors import Error
 from hubkeras.common.version import __version__
 
-_MODULES = (converting, checking, benchmarking, publishing)
+_MODULES = (converting, checking, benchmarking, bulk, publishing)
 
 # the groups of `hubkeras --help`, and the example at the end of each command's own help; tests run these, in this order
 DIGITS = "examples/data/mobilenet_v2_0.35_96_digits.tgz"

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,15 @@ import numpy as np
 from hubkeras.common.errors import Error
 
 CENTRAL_FRACTION = 0.875  # `central_fraction` of Slim's `preprocess_for_eval` (inception_preprocessing.py)
+RESIZES = ("squash", "crop")
 _warned = False
 
 
 def load_image(
-    path: str | os.PathLike[str], size: int | tuple[int, int], central_fraction: float = CENTRAL_FRACTION
+    path: str | os.PathLike[str],
+    size: int | Sequence[int],
+    central_fraction: float = CENTRAL_FRACTION,
+    resize: str = "squash",
 ) -> np.ndarray:
     """Reads an image as TF-Slim did when it evaluated these networks.
 
@@ -24,6 +29,7 @@ def load_image(
         path: a JPEG, PNG, GIF (its first frame) or BMP file.
         size: height and width in pixels of the result: a number, or a pair as of `get_expected_image_size`.
         central_fraction: share of the height and of the width to cut out, in (0, 1].
+        resize: `squash` as Slim did, or `crop`, which takes the central square first and so keeps proportions.
 
     Returns:
         float32 `[height, width, 3]`, RGB in [0, 1].
@@ -33,19 +39,55 @@ def load_image(
     """
     import tensorflow as tf
 
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if not (0 < central_fraction <= 1 and height > 0 and width > 0):
-        raise Error(f"size must be above 0 and central_fraction in (0, 1]; got {size} and {central_fraction}.")
+    size = check_size(size, central_fraction, resize)
     try:
         with open(path, "rb") as file:
-            image = tf.io.decode_image(file.read(), channels=3, dtype=tf.float32, expand_animations=False)
+            return decode(file.read(), size, central_fraction, resize).numpy()
     except OSError as error:
         raise Error(f"Cannot read the image {path}: {error.strerror}.") from error
     except tf.errors.InvalidArgumentError as error:
         raise Error(f"{path} is not a JPEG, PNG, GIF or BMP image that can be read.") from error
+
+
+def check_size(
+    size: int | Sequence[int], central_fraction: float = CENTRAL_FRACTION, resize: str = "squash"
+) -> tuple[int, int]:
+    """Height and width of `size`, a number or a pair; hubkeras.Error where an argument of `load_image` is not in its
+    range."""
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if not (0 < central_fraction <= 1 and height > 0 and width > 0):
+        raise Error(f"size must be above 0 and central_fraction in (0, 1]; got {size} and {central_fraction}.")
+    if resize not in RESIZES:
+        raise Error(f"resize must be one of {', '.join(RESIZES)}; got {resize!r}.")
+    return int(height), int(width)
+
+
+def decode(data: Any, size: Sequence[int], central_fraction: float = CENTRAL_FRACTION, resize: str = "squash") -> Any:
+    """What `load_image` does with the bytes of a file, also inside of a `tf.function` or a `tf.data` pipeline.
+
+    Args:
+        data: the bytes, or a string tensor `[]`.
+        size: height and width.
+        central_fraction, resize: as for `load_image`.
+
+    Returns:
+        A float32 tensor `[height, width, 3]` in [0, 1].
+
+    Raises:
+        tf.errors.InvalidArgumentError: the bytes are no JPEG, PNG, GIF or BMP image.
+    """
+    import tensorflow as tf
+
+    image = tf.io.decode_image(data, channels=3, dtype=tf.float32, expand_animations=False)
+    image.set_shape([None, None, 3])
+    if resize == "crop":
+        shape = tf.shape(image)[:2]
+        side = tf.reduce_min(shape)
+        top, left = tf.unstack((shape - side) // 2)
+        image = image[top : top + side, left : left + side]
     image = tf.image.central_crop(image, central_fraction)
-    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=[height, width], half_pixel_centers=False)
-    return np.clip(image[0].numpy(), 0.0, 1.0)
+    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=list(size), half_pixel_centers=False)[0]
+    return tf.clip_by_value(tf.ensure_shape(image, [*size, 3]), 0.0, 1.0)
 
 
 def warn_of_range(images: Any) -> bool:

@@ -1,0 +1,202 @@
+"""Features or classes of many images as Parquet files, in a run that goes on where it was."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hubkeras.bulk import rows as row_files
+from hubkeras.bulk.models import Model, open_model
+from hubkeras.bulk.pipeline import decoded, prepared
+from hubkeras.bulk.rows import Layout
+from hubkeras.bulk.sources import Images, open_images
+from hubkeras.common.errors import Error
+from hubkeras.consuming.images import check_size
+
+BATCH_SIZE = 32
+ROWS_PER_FILE = 4096  # 20 MiB of 1280 features
+_LOCK = ".lock"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """What a run did.
+
+    Attributes:
+        path: the folder of Parquet files.
+        rows: of all files.
+        errors: rows of this run whose image could not be read.
+        already_there: rows that an earlier run had written.
+        seconds: that reading and inference took, without opening the model.
+        content_hash: of the model.
+    """
+
+    path: str
+    rows: int
+    errors: int
+    already_there: int
+    seconds: float
+    content_hash: str
+
+
+def embed(
+    model: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    task: str | None = None,
+    top: int = 5,
+    resize: str = "squash",
+    image_size: int | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    column: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    rows_per_file: int = ROWS_PER_FILE,
+    progress: Progress | None = None,
+) -> Embedded:
+    """Computes features or classes of many images and writes them as Parquet files.
+
+    Images are read, decoded and resized as `hubkeras.load_image` does, beside inference. Each file appears whole; a run
+    that was stopped goes on after the files that are there. The columns are those of `hubkeras.bulk.rows.Layout`: an
+    image that cannot be read is a row with `error`.
+
+    Args:
+        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx` file.
+        images: paths, folders and globs of image files, of tar shards, of TFRecords with `image/encoded` and of Parquet
+            files, or one of these.
+        out: the folder to write, `part-00000.parquet` and so on.
+        task: `classification` or `feature_vector`; by default classification where the model has a head.
+        top: how many classes a row of a classifier has.
+        resize: `squash` as Slim did, or `crop`, which keeps proportions.
+        image_size: height and width in pixels; by default what the model was trained with.
+        labels: class names, a list or a file with one a line; by default the model's own.
+        column: of Parquet files, the one with the images: bytes, or paths.
+        batch_size: how many images the model gets at once.
+        rows_per_file: the same in every run into one folder.
+        progress: called with the number of rows that there are and of all rows.
+
+    Raises:
+        hubkeras.Error: the model or the images cannot be opened, `out` holds rows of another model, other options or
+            other images, or it cannot be written.
+    """
+    for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
+        if value < 1:
+            raise Error(f"{name} must be at least 1; got {value}.")
+    check_size(1, resize=resize)
+    found = open_images(images, column)
+    opened = open_model(model, task, image_size, labels)
+    layout = Layout.of(opened, top)
+    about = row_files.about(
+        opened, {**options_of(opened, layout, resize), "rows_per_file": rows_per_file}, found.description()
+    )
+    run = _Run(opened, layout, found, resize, batch_size, pathlib.Path(out), rows_per_file, about)
+    with _locked(run.folder):
+        done = run.finished()
+        already_there = sum(len(run.numbers(part)) for part in done)
+        begin = time.perf_counter()
+        errors = run.go(done, progress or (lambda done, total: None))
+    seconds = time.perf_counter() - begin
+    return Embedded(str(out), len(found), errors, already_there, seconds, opened.content_hash)
+
+
+def options_of(model: Model, layout: Layout, resize: str) -> dict[str, Any]:
+    """What rows depend on besides the model's content and the images, JSON-ready."""
+    options: dict[str, Any] = {"task": model.task, "image_size": list(model.image_size), "resize": resize}
+    if layout.labels is not None:
+        names = "\n".join(layout.labels)
+        options.update(top=layout.top, labels=hashlib.sha256(names.encode()).hexdigest()[:16])
+    return options
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One run: part `i` is the file of the rows from `i * rows_per_file`."""
+
+    model: Model
+    layout: Layout
+    images: Images
+    resize: str
+    batch_size: int
+    folder: pathlib.Path
+    rows_per_file: int
+    about: dict[str, str]
+
+    def file(self, part: int) -> pathlib.Path:
+        return self.folder / f"part-{part:05}.parquet"
+
+    def parts(self) -> range:
+        return range(-(-len(self.images) // self.rows_per_file))
+
+    def numbers(self, part: int) -> range:
+        return range(part * self.rows_per_file, min((part + 1) * self.rows_per_file, len(self.images)))
+
+    def finished(self) -> list[int]:
+        """The parts that are there, all of them of this run; what a killed run left is taken away."""
+        for leftover in self.folder.glob(".part-*.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        known = {self.file(part): part for part in self.parts()}
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix == ".parquet":
+                row_files.check_agreement(path, self.about)
+            if path not in known and not path.name.startswith("."):
+                raise Error(f"{self.folder} holds {path.name}, which `hubkeras embed` did not write; name another OUT.")
+        return [part for path, part in known.items() if path.exists()]
+
+    def go(self, done: list[int], progress: Progress) -> int:
+        """Writes the parts that are not there, and returns how many images could not be read."""
+        schema, errors, written = self.layout.schema(self.about), 0, sum(len(self.numbers(part)) for part in done)
+        for part in sorted(set(self.parts()) - set(done)):
+            values: dict[int, dict[str, Any]] = {}
+            progress(written, len(self.images))
+            batches = prepared(self.images, self.numbers(part), self.model.image_size, self.resize, self.batch_size)
+            for numbers, pixels in batches:
+                values.update(zip(numbers, map(self.layout.values, self.model.run(pixels)), strict=True))
+                progress(written + len(values), len(self.images))
+            rows = [self._row(number, values.get(number)) for number in self.numbers(part)]
+            row_files.write(rows, schema, self.file(part))
+            errors += sum(row["error"] is not None for row in rows)
+            written += len(rows)
+        progress(written, len(self.images))
+        return errors
+
+    def _row(self, number: int, values: dict[str, Any] | None) -> dict[str, Any]:
+        path = self.images.path(number)
+        if values is not None:
+            return self.layout.row(path, values, None)
+        try:  # alone, to learn why, or because it can be read after all
+            image = decoded(self.images.read(number), path, self.model.image_size, self.resize)
+        except Error as error:
+            return self.layout.row(path, None, row_files.printable(str(error)))
+        return self.layout.row(path, self.layout.values(self.model.run(image[np.newaxis])[0]), None)
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Makes the folder, and keeps it from another run for as long as the block lasts.
+
+    The system forgets the lock when the process ends, however it ends. Where it has no such locks there is none.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / _LOCK, "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise Error(f"Cannot write to {folder}: {error.strerror}.") from error
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
+        except (ImportError, OSError):
+            pass
+        yield

@@ -1,0 +1,178 @@
+"""The rows that a run gives, one for each image, and the Parquet files that keep them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hubkeras.bulk.models import Model
+from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
+from hubkeras.common.files import written_whole
+from hubkeras.common.version import __version__
+from hubkeras.consuming.predictions import decode_predictions
+
+PREFIX = b"hubkeras."  # of the keys in the schema's metadata
+_MUST_AGREE = ("model", "options", "images")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The columns of the rows: `path`, then what the model gives, then `error`.
+
+    A feature vector is `features`, a list of fixed size of float32. Of a classifier it is `labels`, the names of the
+    likeliest classes, and `probabilities`, float32. `error` says why an image could not be read, and the others are null
+    then; else `error` is null.
+
+    Attributes:
+        task: `classification` or `feature_vector`.
+        width: number of features, or of classes.
+        top: how many classes a row has.
+        labels: names of all classes, None for a feature vector.
+    """
+
+    task: str
+    width: int
+    top: int
+    labels: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, model: Model, top: int) -> "Layout":
+        """The layout for a model.
+
+        Raises:
+            hubkeras.Error: there are not `top` classes.
+        """
+        if model.labels is None:
+            return cls(model.task, model.width, 0, None)
+        if not 1 <= top <= model.width:
+            raise Error(f"top must be from 1 to the {model.width} classes of {model.name}; got {top}.")
+        return cls(model.task, model.width, top, tuple(model.labels))
+
+    def values(self, output: np.ndarray) -> dict[str, Any]:
+        """Columns of one image from the model's output for it, float32 `[width]`."""
+        if self.labels is None:
+            return {"features": np.asarray(output, np.float32)}
+        best = decode_predictions(output, self.top, list(self.labels))
+        return {
+            "labels": [name for name, _ in best],
+            "probabilities": np.array([share for _, share in best], np.float32),
+        }
+
+    def row(self, path: str, values: Mapping[str, Any] | None, error: str | None) -> dict[str, Any]:
+        """One row; `values` is None where there is an error."""
+        return {"path": printable(path), **(values or dict.fromkeys(self.columns)), "error": error}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns between `path` and `error`."""
+        return ("features",) if self.labels is None else ("labels", "probabilities")
+
+    def schema(self, about: Mapping[str, str] | None = None) -> Any:
+        """The `pyarrow.Schema` of the rows; `about` goes into its metadata."""
+        arrow = extra("bulk", "pyarrow")
+        types = {
+            "features": arrow.list_(arrow.float32(), self.width),
+            "labels": arrow.list_(arrow.string()),
+            "probabilities": arrow.list_(arrow.float32()),
+        }
+        fields = [("path", arrow.string()), *((name, types[name]) for name in self.columns), ("error", arrow.string())]
+        metadata = {PREFIX + key.encode(): value.encode() for key, value in (about or {}).items()}
+        return arrow.schema(fields, metadata)
+
+
+def printable(path: str) -> str:
+    """A path as text that UTF-8 can hold; bytes of a file's name that are none are written as `\\\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def about(model: Model, options: Mapping[str, Any], images: str) -> dict[str, str]:
+    """What the schema's metadata say, all as text: the model's name and content hash, options, images and versions.
+
+    Args:
+        options: all that rows depend on besides the model and the images, JSON-ready.
+        images: what tells these images from others.
+    """
+    import tensorflow as tf
+
+    versions = {
+        "hubkeras": __version__,
+        "tensorflow": tf.__version__,
+        "pyarrow": extra("bulk", "pyarrow").__version__,
+    }
+    return {
+        "model": model.content_hash,
+        "model_name": model.name,
+        "options": json.dumps(dict(options), sort_keys=True),
+        "images": images,
+        "versions": json.dumps(versions),
+    }
+
+
+def read_about(file: str | os.PathLike[str]) -> dict[str, str]:
+    """What `about` wrote into the schema's metadata of a Parquet file.
+
+    Raises:
+        hubkeras.Error: it is not a Parquet file that hubkeras wrote.
+    """
+    parquet = extra("bulk", "pyarrow.parquet")
+    try:
+        metadata = parquet.read_schema(file).metadata or {}
+    except (OSError, ValueError) as error:
+        raise Error(f"{file} is not a whole Parquet file; move it away.") from error
+    found = {key[len(PREFIX) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(PREFIX)}
+    if not set(_MUST_AGREE) <= set(found):
+        raise Error(f"{file} was not written by `hubkeras embed`; name another OUT.")
+    return found
+
+
+def check_agreement(file: str | os.PathLike[str], expected: Mapping[str, str]) -> None:
+    """Raises hubkeras.Error unless a finished file is of this model, these options and these images."""
+    found = read_about(file)
+    folder = pathlib.Path(file).parent
+    if found["model"] != expected["model"]:
+        raise Error(
+            f"{folder} holds rows of another model ({found.get('model_name')}, {found['model'][:12]}) than "
+            f"{expected['model_name']} ({expected['model'][:12]}); name another OUT."
+        )
+    if found["options"] != expected["options"]:
+        before, now = json.loads(found["options"]), json.loads(expected["options"])
+        names = [name for name in now if now[name] != before.get(name)]
+        told = "; ".join(f"{name} was {before.get(name)} and is {now[name]}" for name in names)
+        raise Error(f"{folder} holds rows made with other options ({told}); name another OUT.")
+    if found["images"] != expected["images"]:
+        raise Error(f"{folder} holds rows of other images than are given now; name another OUT.")
+
+
+def write(rows: Sequence[Mapping[str, Any]], schema: Any, file: pathlib.Path) -> None:
+    """Writes a Parquet file whole.
+
+    Raises:
+        hubkeras.Error: it cannot be written.
+    """
+    arrow, parquet = extra("bulk", "pyarrow"), extra("bulk", "pyarrow.parquet")
+    columns = [_array([row[field.name] for row in rows], field.type, arrow) for field in schema]
+    table = arrow.Table.from_arrays(columns, schema=schema)
+    try:
+        with written_whole(file, overwrite=True) as partial:
+            parquet.write_table(table, partial, compression="zstd", use_dictionary=["labels"])
+    except OSError as error:
+        raise Error(f"Cannot write {file}: {error.strerror or error}; finished files stay as they are.") from error
+
+
+def _array(values: list[Any], kind: Any, arrow: Any) -> Any:
+    if not arrow.types.is_fixed_size_list(kind):
+        return arrow.array(values, kind)
+    empty = np.zeros(kind.list_size, np.float32)
+    flat = np.stack([empty if value is None else value for value in values]).reshape(-1)
+    mask = arrow.array([value is None for value in values])
+    return arrow.FixedSizeListArray.from_arrays(arrow.array(flat), type=kind, mask=mask)
+
+
+def finished(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The Parquet files of a run in its folder, in the order of their names."""
+    return iter(sorted(folder.glob("part-*.parquet")))
