@@ -20,6 +20,7 @@ _HOMES = {
     "decode_predictions": "hubkeras.consuming.predictions",
     "load_image": "hubkeras.consuming.images",
     "embed": "hubkeras.bulk.embedding",
+    "evaluate": "hubkeras.bulk.evaluating",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -31,6 +32,8 @@ if (_CHECKOUT / "converters").is_dir() and (_CHECKOUT / "pyproject.toml").is_fil
 
 
 def __getattr__(name):
+    if name == "beam":  # a room of its own, since `import hubkeras.beam` must work too
+        return importlib.import_module("hubkeras.beam")
     if name not in _HOMES:
         raise AttributeError(f"module 'hubkeras' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

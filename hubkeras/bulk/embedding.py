@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import pathlib
 import shutil
@@ -14,11 +13,11 @@ import numpy as np
 
 from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.models import Model, open_model
-from hubkeras.bulk.pipeline import decoded, prepared
+from hubkeras.bulk.pipeline import Preparation, decoder, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common.errors import Error
-from hubkeras.consuming.images import check_size
+from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
 
 BATCH_SIZE = 32
 ROWS_PER_FILE = 4096  # 20 MiB of 1280 features
@@ -56,6 +55,7 @@ def embed(
     task: str | None = None,
     top: int = 5,
     resize: str = "squash",
+    central_fraction: float = CENTRAL_FRACTION,
     image_size: int | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     column: str | None = None,
@@ -77,6 +77,7 @@ def embed(
         task: `classification` or `feature_vector`; by default classification where the model has a head.
         top: how many classes a row of a classifier has.
         resize: `squash` as Slim did, or `crop`, which keeps proportions.
+        central_fraction: share of the height and of the width to cut out, in (0, 1].
         image_size: height and width in pixels; by default what the model was trained with.
         labels: class names, a list or a file with one a line; by default the model's own.
         column: of Parquet files, the one with the images: bytes, or paths.
@@ -91,14 +92,17 @@ def embed(
     for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
         if value < 1:
             raise Error(f"{name} must be at least 1; got {value}.")
-    check_size(1, resize=resize)
+    check_size(1, central_fraction, resize)
     found = open_images(images, column)
     opened = open_model(model, task, image_size, labels)
+    preparation = Preparation(opened.image_size, resize, central_fraction)
     layout = Layout.of(opened, top)
     about = row_files.about(
-        opened, {**options_of(opened, layout, resize), "rows_per_file": rows_per_file}, found.description()
+        opened,
+        {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file},
+        found.description(),
     )
-    run = _Run(opened, layout, found, resize, batch_size, pathlib.Path(out), rows_per_file, about)
+    run = _Run(opened, layout, found, preparation, batch_size, pathlib.Path(out), rows_per_file, about)
     with _locked(run.folder):
         done = run.finished()
         already_there = sum(len(run.numbers(part)) for part in done)
@@ -108,15 +112,6 @@ def embed(
     return Embedded(str(out), len(found), errors, already_there, seconds, opened.content_hash)
 
 
-def options_of(model: Model, layout: Layout, resize: str) -> dict[str, Any]:
-    """What rows depend on besides the model's content and the images, JSON-ready."""
-    options: dict[str, Any] = {"task": model.task, "image_size": list(model.image_size), "resize": resize}
-    if layout.labels is not None:
-        names = "\n".join(layout.labels)
-        options.update(top=layout.top, labels=hashlib.sha256(names.encode()).hexdigest()[:16])
-    return options
-
-
 @dataclasses.dataclass(frozen=True)
 class _Run:
     """One run: part `i` is the file of the rows from `i * rows_per_file`."""
@@ -124,7 +119,7 @@ class _Run:
     model: Model
     layout: Layout
     images: Images
-    resize: str
+    preparation: Preparation
     batch_size: int
     folder: pathlib.Path
     rows_per_file: int
@@ -157,7 +152,7 @@ class _Run:
         for part in sorted(set(self.parts()) - set(done)):
             values: dict[int, dict[str, Any]] = {}
             progress(written, len(self.images))
-            batches = prepared(self.images, self.numbers(part), self.model.image_size, self.resize, self.batch_size)
+            batches = prepared(self.images, self.numbers(part), self.preparation, self.batch_size)
             for numbers, pixels in batches:
                 values.update(zip(numbers, map(self.layout.values, self.model.run(pixels)), strict=True))
                 progress(written + len(values), len(self.images))
@@ -173,7 +168,7 @@ class _Run:
         if values is not None:
             return self.layout.row(path, values, None)
         try:  # alone, to learn why, or because it can be read after all
-            image = decoded(self.images.read(number), path, self.model.image_size, self.resize)
+            image = decoder(self.preparation)(self.images.read(number), path)
         except Error as error:
             return self.layout.row(path, None, row_files.printable(str(error)))
         return self.layout.row(path, self.layout.values(self.model.run(image[np.newaxis])[0]), None)

@@ -3,8 +3,8 @@
 Only TensorFlow or ONNX Runtime is needed, neither Keras nor tensorflow_hub.
 """
 
+import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,10 +17,9 @@ from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.files import sha256
-from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE
+from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, TASKS, Metadata
 from hubkeras.consuming import handles
 
-TASKS = ("classification", "feature_vector")
 # of hub.KerasLayer's common signatures; `serving_default` is what other SavedModels have
 _SIGNATURES = {"classification": "image_classification", "feature_vector": "image_feature_vector"}
 _SERVING = "serving_default"
@@ -39,7 +38,7 @@ class Model:
         width: number of logits or features.
         labels: class names; None for a feature vector.
         content_hash: SHA-256 over its files, in hexadecimal; equal for equal models, wherever they lie.
-        metadata: what hubkeras wrote of it, or an empty dict.
+        metadata: what hubkeras wrote of it, None of other models.
         run: function from float32 `[batch, height, width, 3]`, RGB in [0, 1], to float32 `[batch, width]`, logits or
             features.
     """
@@ -50,7 +49,7 @@ class Model:
     width: int
     labels: list[str] | None
     content_hash: str
-    metadata: dict[str, Any]
+    metadata: Metadata | None
     run: Callable[[Any], np.ndarray]
 
 
@@ -62,7 +61,7 @@ class _Opened:
     shape: Sequence[Any]  # of the images, batch first
     output_shape: Sequence[Any]
     run: Callable[[Any], np.ndarray]
-    metadata: dict[str, Any]
+    metadata: Metadata | None
     labels: list[str] | None
     content_hash: str
 
@@ -101,7 +100,7 @@ def open_model(
 
 def _image_size(name: str, opened: _Opened, wanted: int | None) -> tuple[int, int]:
     fixed = [dimension if isinstance(dimension, int) else None for dimension in opened.shape[1:3]]
-    default = opened.metadata.get("default_image_size")
+    default = opened.metadata.default_image_size if opened.metadata else None
     size = [dimension or wanted or default for dimension in fixed]
     if None in size:
         raise Error(f"{name} does not say which size its images have; give it (image_size=..., --image-size).")
@@ -156,7 +155,7 @@ def _open_saved_model(name: str, task: str | None) -> _Opened:
         shape=shape or [],
         output_shape=outputs[output].shape.as_list(),
         run=_logits_of(run, output),
-        metadata=_json(_asset(folder, METADATA_FILE)),
+        metadata=_metadata(_asset(folder, METADATA_FILE)),
         labels=(_asset(folder, LABELS_FILE) or "").splitlines() or None,
         content_hash=content_hash,
     )
@@ -179,7 +178,7 @@ def _open_onnx(name: str, task: str | None) -> _Opened:
     _check_input(name, inputs[0].shape if inputs else None, len(inputs), dtype is not None)
     texts = session.get_modelmeta().custom_metadata_map
     output = _output(outputs)
-    own_task = "feature_vector" if output == "features" or "labels" not in texts and output == "default" else TASKS[0]
+    own_task = "feature_vector" if output == "features" or (output == "default" and "labels" not in texts) else TASKS[0]
     if task not in (None, own_task):
         raise Error(f"{name} gives {output}, which is a {own_task}; got task {task}.")
 
@@ -193,7 +192,7 @@ def _open_onnx(name: str, task: str | None) -> _Opened:
         shape=inputs[0].shape,
         output_shape=outputs[output],
         run=_logits_of(run, output),
-        metadata=_json(texts.get("metadata")),
+        metadata=_metadata(texts.get("metadata")),
         labels=texts.get("labels", "").splitlines() or None,
         content_hash=content_hash,
     )
@@ -218,9 +217,8 @@ def _asset(folder: pathlib.Path, name: str) -> str | None:
         return None
 
 
-def _json(text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _metadata(text: str | None) -> Metadata | None:
+    """What hubkeras wrote; the file may be of this name and another's."""
+    with contextlib.suppress(Error):
+        return Metadata.from_json(text) if text else None
+    return None

@@ -1,5 +1,6 @@
 """Reading, decoding and resizing beside inference."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,22 +10,43 @@ import numpy as np
 
 from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
-from hubkeras.consuming.images import CENTRAL_FRACTION, decode
+from hubkeras.consuming.images import CENTRAL_FRACTION, check_size, decode
 
 _READERS = 16  # threads, which wait for a disk or a network most of the time
 _AHEAD = 2  # batches
 
 
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How images are made ready: the arguments of `hubkeras.load_image`.
+
+    Attributes:
+        size: height and width in pixels.
+        resize: `squash` or `crop`.
+        central_fraction: share of the height and of the width to cut out, in (0, 1].
+    """
+
+    size: tuple[int, int]
+    resize: str = "squash"
+    central_fraction: float = CENTRAL_FRACTION
+
+    def __post_init__(self) -> None:
+        check_size(self.size, self.central_fraction, self.resize)
+
+    def decode(self, data: Any) -> Any:
+        """A float32 tensor `[height, width, 3]` of the bytes of an image, see `hubkeras.consuming.images.decode`."""
+        return decode(data, self.size, self.central_fraction, self.resize)
+
+
 def prepared(
-    images: Source, numbers: Sequence[int], size: tuple[int, int], resize: str, batch_size: int
+    images: Source, numbers: Sequence[int], preparation: Preparation, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Yields batches of images as `hubkeras.load_image` makes them, in order; those that cannot be read are left out.
 
     Args:
         images: where they come from.
         numbers: of the images to read.
-        size: height and width in pixels.
-        resize: `squash` or `crop`.
+        preparation: how they are made ready.
         batch_size: of all but the last batch.
 
     Returns:
@@ -36,14 +58,16 @@ def prepared(
         with ThreadPoolExecutor(_READERS) as pool:
             for start in range(0, len(numbers), batch_size):
                 chunk = numbers[start : start + batch_size]
-                found = [pair for pair in zip(chunk, pool.map(_read_if_possible(images), chunk), strict=True) if pair[1]]
-                yield [number for number, _ in found], [data for _, data in found]
+                pairs = zip(chunk, pool.map(_read_if_possible(images), chunk), strict=True)
+                found = [(number, data) for number, data in pairs if data]
+                if found:
+                    yield [number for number, _ in found], [data for _, data in found]
 
     specs = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.string))
     dataset = tf.data.Dataset.from_generator(read, output_signature=specs).unbatch()
     # a fixed number of calls, since automatic tuning lets the memory grow
     dataset = dataset.map(
-        lambda number, data: (number, decode(data, size, CENTRAL_FRACTION, resize)),
+        lambda number, data: (number, preparation.decode(data)),
         num_parallel_calls=os.cpu_count() or 1,
         deterministic=True,
     )
@@ -57,20 +81,22 @@ def _read_if_possible(images: Source) -> Callable[[int], bytes | None]:
         try:
             return images.read(number)
         except Error:
-            return None  # `decoded` says why
+            return None  # the row of this image says why
 
     return read
 
 
-def decoded(data: bytes, path: str, size: tuple[int, int], resize: str) -> np.ndarray:
-    """One image as `prepared` makes them, float32 `[height, width, 3]`.
-
-    Raises:
-        hubkeras.Error: the bytes are no image.
-    """
+def decoder(preparation: Preparation) -> Callable[[bytes, str], np.ndarray]:
+    """A function from the bytes of an image and its path to what `prepared` makes of it, float32 `[height, width, 3]`;
+    it raises hubkeras.Error where the bytes are no image."""
     import tensorflow as tf
 
-    try:
-        return decode(data, size, CENTRAL_FRACTION, resize).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise Error(f"{path} is not a JPEG, PNG, GIF or BMP image that can be read.") from error
+    function = tf.function(preparation.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+
+    def decoded(data: bytes, path: str) -> np.ndarray:
+        try:
+            return function(data).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise Error(f"{path} is not a JPEG, PNG, GIF or BMP image that can be read.") from error
+
+    return decoded

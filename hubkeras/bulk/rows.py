@@ -1,15 +1,17 @@
 """The rows that a run gives, one for each image, and the Parquet files that keep them."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hubkeras.bulk.models import Model
+from hubkeras.bulk.pipeline import Preparation
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.files import written_whole
@@ -25,8 +27,8 @@ class Layout:
     """The columns of the rows: `path`, then what the model gives, then `error`.
 
     A feature vector is `features`, a list of fixed size of float32. Of a classifier it is `labels`, the names of the
-    likeliest classes, and `probabilities`, float32. `error` says why an image could not be read, and the others are null
-    then; else `error` is null.
+    likeliest classes, and `probabilities`, float32. `error` says why an image could not be read, and the others are
+    null then; else `error` is null.
 
     Attributes:
         task: `classification` or `feature_vector`.
@@ -88,6 +90,16 @@ class Layout:
 def printable(path: str) -> str:
     """A path as text that UTF-8 can hold; bytes of a file's name that are none are written as `\\\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def options_of(model: Model, layout: Layout, preparation: Preparation) -> dict[str, Any]:
+    """What rows depend on besides the model's content and the images, JSON-ready."""
+    options: dict[str, Any] = {"task": model.task, **dataclasses.asdict(preparation)}
+    options["image_size"] = list(options.pop("size"))
+    if layout.labels is not None:
+        names = "\n".join(layout.labels)
+        options.update(top=layout.top, labels=hashlib.sha256(names.encode()).hexdigest()[:16])
+    return options
 
 
 def about(model: Model, options: Mapping[str, Any], images: str) -> dict[str, str]:
@@ -171,8 +183,3 @@ def _array(values: list[Any], kind: Any, arrow: Any) -> Any:
     flat = np.stack([empty if value is None else value for value in values]).reshape(-1)
     mask = arrow.array([value is None for value in values])
     return arrow.FixedSizeListArray.from_arrays(arrow.array(flat), type=kind, mask=mask)
-
-
-def finished(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The Parquet files of a run in its folder, in the order of their names."""
-    return iter(sorted(folder.glob("part-*.parquet")))

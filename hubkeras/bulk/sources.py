@@ -22,7 +22,7 @@ from hubkeras.common.extras import extra
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords or .parquet files"
-_RECORDS = re.compile(r".*(\.tfrecords?|-\d{5}-of-\d{5})")  # the latter as Slim's scripts name them
+_RECORDS = re.compile(r".*(\.tfrecords?|[-_]\d{5}-of-\d{5})")  # the latter as Slim's scripts name them
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _TAR_BLOCK = 512
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), 4  # a TFRecord is: length, its checksum, data, their checksum
@@ -236,8 +236,8 @@ def _column(path: str, schema: Any, name: str | None) -> str:
     candidates = bytes_columns or [column for column in schema.names if column == "path"]
     if len(candidates) != 1:
         raise Error(
-            f"{path} has {len(bytes_columns)} columns of bytes and {'a' if candidates else 'no'} column `path`; name the "
-            f"column of the images (column=..., --column), one of {', '.join(schema.names)}."
+            f"{path} has {len(bytes_columns)} columns of bytes, so that none is taken by itself; name that of the "
+            f"images (column=..., --column), one of {', '.join(schema.names)}."
         )
     return candidates[0]
 
@@ -246,7 +246,7 @@ def _refuse_compressed(path: str, file: BinaryIO) -> None:
     start = file.read(2)
     file.seek(0)
     if start in _COMPRESSED and not path.lower().endswith(IMAGE_ENDINGS):
-        raise Error(f"{path} is compressed with {_COMPRESSED[start]}, so that its images cannot be found; decompress it.")
+        raise Error(f"{path} is compressed with {_COMPRESSED[start]}; decompress it, so that its images can be found.")
 
 
 def _kind(path: str) -> str:
@@ -265,8 +265,8 @@ def _is_known(path: str) -> bool:
 def listed(pattern: str | os.PathLike[str]) -> list[str]:
     """The files that a path, a folder or a glob names, sorted.
 
-    Of a folder these are the images, tar shards, TFRecords and Parquet files in it and in the folders below; hidden ones
-    are left out. Of a glob all that it matches.
+    Of a folder these are the images, tar shards, TFRecords and Parquet files in it and in the folders below; hidden
+    ones are left out. Of a glob all that it matches.
 
     Raises:
         hubkeras.Error: there are none.

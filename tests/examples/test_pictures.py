@@ -55,16 +55,6 @@ def test_grad_cam_finds_the_digit(examples, photos, tmp_path):  # noqa: F811
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_search_images_finds_the_same_digit(digits, examples, photos):  # noqa: F811
-    directory = digits[0]
-    paths, order = examples("search_images").main(directory, photos)
-    kinds = np.array([int(path.name[0]) for path in paths])
-    assert order.shape == (COUNT, COUNT - 1)
-    assert all(query not in row for query, row in enumerate(order))
-    assert (kinds[order[:, 0]] == kinds).mean() >= 0.8
-    assert pathlib.Path(f"{directory}.neighbours.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_serve_offline_runs(tmp_path):
     script, checkpoint = ROOT / "examples" / "serve_offline.py", shutil.copy(DIGITS, tmp_path)
     result = subprocess.run(

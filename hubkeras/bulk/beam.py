@@ -1,0 +1,309 @@
+"""The run of `hubkeras embed` on Apache Beam: the same images, the same rows, on as many machines as a runner has."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hubkeras.bulk import rows as row_files
+from hubkeras.bulk.models import Model, open_model
+from hubkeras.bulk.pipeline import Preparation, decoder
+from hubkeras.bulk.rows import Layout, options_of, printable
+from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
+from hubkeras.common.errors import Error
+from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
+
+try:
+    import apache_beam as beam
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.ml.inference import base
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ModuleNotFoundError as error:
+    raise Error("apache_beam is not installed; `pip install 'hubkeras[beam]'` installs it.") from error
+
+BATCH_SIZE = 32
+_CHUNK = 64  # images that one worker reads in a row
+_OPEN_SOURCES = 8  # of a process, whose headers need not be read anew for each chunk
+_REMOTE = "://"
+_UNREADABLE = "unreadable"
+
+Labels = str | os.PathLike[str] | Sequence[str] | None
+
+
+def _absolute(handle: str | os.PathLike[str]) -> str:
+    """A handle that means the same in a worker, whose folder is another."""
+    handle = os.fspath(handle)
+    return os.path.abspath(handle) if os.path.exists(handle) else handle
+
+
+class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, Model]):
+    """A model for Beam's `RunInference`: a SavedModel, loaded by `tf.saved_model.load`, or an ONNX file.
+
+    Examples are float32 `[height, width, 3]`, RGB in [0, 1], all of one size; the inference of each is float32
+    `[width]`, features or logits. There is one model a process, whatever number of threads it has.
+    Workers need neither Keras nor tensorflow_hub.
+
+    Args:
+        handle: the folder of a SavedModel, an archive of one, its http(s) URL or handle, or an `.onnx` file, which
+            every worker must find under this name.
+        task: `classification` or `feature_vector`; by default classification where the model has a head.
+        image_size: height and width in pixels, where the model does not say it.
+        min_batch_size, max_batch_size: of the batches that Beam makes.
+        options: more of Beam's, such as `max_batch_duration_secs`, `large_model` and `model_copies`.
+    """
+
+    def __init__(
+        self,
+        handle: str | os.PathLike[str],
+        *,
+        task: str | None = None,
+        image_size: int | None = None,
+        min_batch_size: int = 1,
+        max_batch_size: int = BATCH_SIZE,
+        **options: Any,
+    ) -> None:
+        super().__init__(min_batch_size=min_batch_size, max_batch_size=max_batch_size, **options)
+        self.handle, self.task, self.image_size = _absolute(handle), task, image_size
+
+    def load_model(self) -> Model:
+        """Opens the model; raises hubkeras.Error where it cannot."""
+        return open_model(self.handle, self.task, self.image_size)
+
+    def run_inference(
+        self, batch: Sequence[np.ndarray], model: Model, inference_args: Mapping[str, Any] | None = None
+    ) -> Iterable[base.PredictionResult]:
+        """Yields a `PredictionResult` for each image of a batch; there are no inference arguments."""
+        for image, output in zip(batch, model.run(np.stack(batch)), strict=True):
+            yield base.PredictionResult(image, output, self.handle)
+
+    def get_num_bytes(self, batch: Sequence[np.ndarray]) -> int:
+        """Bytes of the images of a batch, for Beam's metrics."""
+        return sum(image.nbytes for image in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Under which name Beam's metrics are kept."""
+        return "hubkeras"
+
+    def validate_inference_args(self, inference_args: Mapping[str, Any] | None) -> None:
+        """Raises hubkeras.Error for inference arguments."""
+        if inference_args:
+            raise Error(f"hubkeras' ModelHandler takes no inference arguments; got {', '.join(inference_args)}.")
+
+
+class EmbedImages(beam.PTransform):
+    """Images to rows with features or classes.
+
+    Elements are paths, folders and globs (of this machine or of any file system that Beam knows, `gs://...`) of what
+    `hubkeras.embed` takes, or pairs of a path and the bytes of an image. The model is opened here too, to know the
+    size of the images, so it must be found where the pipeline is made.
+
+    The result is a dict of two collections: `rows`, a dict each of `path`, `features` (float32 `[num_features]`) or
+    `labels` and `probabilities`, and `error`, which is None; and `unreadable`, rows of the same keys with the reason in
+    `error`, for images, files and patterns that cannot be read.
+
+    Args:
+        model: as for `ModelHandler`.
+        task, image_size, labels, top, resize, central_fraction, column, batch_size: as for `hubkeras.embed`.
+
+    Raises:
+        hubkeras.Error: the model cannot be opened, or an argument does not fit it.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        task: str | None = None,
+        top: int = 5,
+        resize: str = "squash",
+        central_fraction: float = CENTRAL_FRACTION,
+        image_size: int | None = None,
+        labels: Labels = None,
+        column: str | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        super().__init__()
+        check_size(1, central_fraction, resize)
+        opened = open_model(model, task, image_size, labels)
+        self.layout, self.column = Layout.of(opened, top), column
+        self.preparation = Preparation(opened.image_size, resize, central_fraction)
+        self.handler = ModelHandler(model, task=opened.task, image_size=image_size, max_batch_size=batch_size)
+        self.options = options_of(opened, self.layout, self.preparation)
+        self.about = row_files.about(opened, self.options, "")
+
+    def expand(self, inputs: beam.PCollection) -> dict[str, beam.PCollection]:
+        """The collections `rows` and `unreadable`."""
+        split = inputs | "List" >> beam.ParDo(_List(self.column)).with_outputs("images", _UNREADABLE, main="chunks")
+        # otherwise the one worker that lists would also read and compute
+        chunks = split.chunks | "Spread" >> beam.Reshuffle()
+        read = chunks | "Read" >> beam.ParDo(_Read()).with_outputs(_UNREADABLE, main="images")
+        images = (read.images, split.images) | "All images" >> beam.Flatten()
+        decoded = images | "Decode" >> beam.ParDo(_Decode(self.preparation)).with_outputs(_UNREADABLE, main="images")
+        outputs = decoded.images | "Infer" >> base.RunInference(base.KeyedModelHandler(self.handler))
+        rows = outputs | "Rows" >> beam.MapTuple(functools.partial(_row, self.layout))
+        unreadable = (split[_UNREADABLE], read[_UNREADABLE], decoded[_UNREADABLE]) | "All unreadable" >> beam.Flatten()
+        return {
+            "rows": rows,
+            _UNREADABLE: unreadable | "Errors" >> beam.MapTuple(functools.partial(_error_row, self.layout)),
+        }
+
+
+def _row(layout: Layout, path: str, result: base.PredictionResult) -> dict[str, Any]:
+    return layout.row(path, layout.values(result.inference), None)
+
+
+def _error_row(layout: Layout, path: str, error: str) -> dict[str, Any]:
+    return layout.row(path, None, error)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+    """The images `start` to `stop` of a file, or image files where `start` is None."""
+
+    paths: tuple[str, ...]
+    column: str | None = None
+    start: int | None = None
+    stop: int | None = None
+
+
+def _open(path: str) -> BinaryIO:
+    if _REMOTE not in path:
+        return open_local(path)
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+@functools.lru_cache(_OPEN_SOURCES)
+def _source(path: str, column: str | None) -> Images:
+    return Images(sources([path], column, _open))
+
+
+def _chunks(files: Sequence[str], column: str | None) -> Iterator[_Chunk | tuple[str, str]]:
+    """Yields chunks, and a pair of path and error for each file that is not whole."""
+    images = []
+    for path in files:
+        try:
+            source = _source(path, column)
+        except Error as error:
+            yield path, str(error)
+            continue
+        if isinstance(source.parts[0], Files):
+            images.append(path)
+        else:
+            for start in range(0, len(source), _CHUNK):
+                yield _Chunk((path,), column, start, min(start + _CHUNK, len(source)))
+    for start in range(0, len(images), _CHUNK):
+        yield _Chunk(tuple(images[start : start + _CHUNK]))
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files of a pattern, of this machine or of another file system."""
+    if _REMOTE not in pattern:
+        return listed(pattern)
+    try:
+        (match,) = FileSystems.match([pattern])
+    except Exception as error:  # a file system's own
+        raise Error(f"{pattern} cannot be listed: {str(error).splitlines()[0]}") from error
+    if not match.metadata_list:
+        raise Error(f"{pattern} matches nothing.")
+    return sorted(file.path for file in match.metadata_list)
+
+
+class _List(beam.DoFn):
+    """From patterns, files (a tuple of paths) and pairs of path and bytes to chunks, and pairs as they are."""
+
+    def __init__(self, column: str | None) -> None:
+        self.column = column
+
+    def process(self, element: Any) -> Iterator[Any]:
+        if isinstance(element, tuple) and len(element) == 2 and isinstance(element[1], bytes):
+            yield beam.pvalue.TaggedOutput("images", element)
+            return
+        try:
+            files = list(element) if isinstance(element, tuple) else _matches(os.fspath(element))
+        except Error as error:
+            yield beam.pvalue.TaggedOutput(_UNREADABLE, (os.fspath(element), str(error)))
+            return
+        for chunk in _chunks(files, self.column):
+            yield chunk if isinstance(chunk, _Chunk) else beam.pvalue.TaggedOutput(_UNREADABLE, chunk)
+
+
+class _Read(beam.DoFn):
+    """From chunks to pairs of path and bytes."""
+
+    def process(self, chunk: _Chunk) -> Iterator[Any]:
+        if chunk.start is None or chunk.stop is None:
+            images, numbers = Images([Files(chunk.paths, _open)]), range(len(chunk.paths))
+        else:
+            images, numbers = _source(chunk.paths[0], chunk.column), range(chunk.start, chunk.stop)
+        for number in numbers:
+            try:
+                path = images.path(number)
+                yield path, images.read(number)
+            except Error as error:
+                yield beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
+
+
+class _Decode(beam.DoFn):
+    """From pairs of path and bytes to pairs of path and float32 `[height, width, 3]`."""
+
+    def __init__(self, preparation: Preparation) -> None:
+        self.preparation = preparation
+
+    def setup(self) -> None:
+        self.decode = decoder(self.preparation)
+
+    def process(self, element: tuple[str, bytes]) -> Iterator[Any]:
+        path, data = element
+        try:
+            yield path, self.decode(data, path)
+        except Error as error:
+            yield beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
+
+
+def embed(
+    model: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    pipeline_arguments: Sequence[str] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """The run of `hubkeras.embed` on Beam: the same rows, in files of Beam's number and order.
+
+    Args:
+        model: see `EmbedImages`.
+        images: as for `hubkeras.embed`; patterns with `://` are left to Beam's file systems.
+        out: the folder of Parquet files; there must be none in it, since Beam has no runs that go on.
+        pipeline_arguments: Beam's options, `--runner=...` and the runner's.
+        options: of `EmbedImages`.
+
+    Returns:
+        What was written: `path` and `content_hash`.
+
+    Raises:
+        hubkeras.Error: an argument does not fit, or there are rows in `out`.
+    """
+    folder = os.fspath(out)
+    if _REMOTE not in folder:
+        folder = os.path.abspath(folder)
+        if next(pathlib.Path(folder).glob("*.parquet"), None):
+            raise Error(f"{out} holds rows already, and a Beam run always begins anew; name another OUT.")
+    transform = EmbedImages(model, **options)
+    elements: list[Any] = []
+    for pattern in map(os.fspath, images):
+        local = [] if _REMOTE in pattern else listed(pattern)
+        elements += [tuple(local[start : start + _CHUNK]) for start in range(0, len(local), _CHUNK)] or [pattern]
+    if not elements:
+        raise Error("There are no images.")
+    schema = transform.layout.schema({**transform.about, "images": " ".join(map(printable, map(os.fspath, images)))})
+    with beam.Pipeline(options=PipelineOptions(list(pipeline_arguments))) as pipeline:
+        found = pipeline | "Images" >> beam.Create(elements) | "Embed" >> transform
+        everything = (found["rows"], found[_UNREADABLE]) | "All rows" >> beam.Flatten()
+        _ = everything | "Write" >> beam.io.WriteToParquet(
+            f"{folder}/part", schema, codec="zstd", file_name_suffix=".parquet"
+        )
+    return {"path": folder, "content_hash": transform.about["model"]}

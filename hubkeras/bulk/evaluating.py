@@ -1,0 +1,199 @@
+"""How often a model is right on images with known classes, beside what was published."""
+
+import collections
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hubkeras.bulk.labelled import match, open_labelled
+from hubkeras.bulk.models import open_model
+from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.common.errors import Error
+from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
+
+TOP = 5
+_Z = 1.959963984540054  # of the normal distribution, two-sided 95%
+_MOST_CONFUSIONS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """How many of all, with Wilson's 95% interval (E. B. Wilson 1927, JASA 22:209-212).
+
+    Attributes:
+        right, count: whole numbers.
+        share: `right / count`.
+        low, high: the interval of shares.
+    """
+
+    right: int
+    count: int
+    share: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, right: int, count: int) -> "Share":
+        """The share of `right` in `count`, which is above 0."""
+        share, square = right / count, _Z * _Z
+        centre = (share + square / (2 * count)) / (1 + square / count)
+        half = _Z * math.sqrt(share * (1 - share) / count + square / (4 * count * count)) / (1 + square / count)
+        return cls(right, count, share, max(centre - half, 0.0), min(centre + half, 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A published accuracy beside a measured one.
+
+    Attributes:
+        published: share, in [0, 1].
+        within: whether it lies within the interval of what was measured.
+    """
+
+    published: float
+    within: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassAccuracy:
+    """One class of the model.
+
+    Attributes:
+        name: the class.
+        count: its images.
+        top_1, top_5: how many of them were right.
+        mistaken_for: the wrong class that they were most often given to, or None.
+    """
+
+    name: str
+    count: int
+    top_1: int
+    top_5: int
+    mistaken_for: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        model: as it was given.
+        data: the form of the data, in words.
+        labels: how the labels were matched, in words.
+        top_1, top_5: of the images that could be read; `top_5` is None where there are at most five classes.
+        published: `{"top_1": Compared, "top_5": Compared}`, or empty.
+        unreadable: paths of the images that could not be read, which count nowhere.
+        classes: one `ClassAccuracy` for each class that has images, in the order of the model.
+        confusions: (true class, predicted class, images), the most frequent first, at most twenty.
+    """
+
+    model: str
+    data: str
+    labels: str
+    top_1: Share
+    top_5: Share | None
+    published: dict[str, Compared]
+    unreadable: list[str]
+    classes: list[ClassAccuracy]
+    confusions: list[tuple[str, str, int]]
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    published: dict[str, float] | None = None,
+    resize: str = "squash",
+    central_fraction: float = CENTRAL_FRACTION,
+    image_size: int | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measures top-1 and top-5 accuracy, with Slim's evaluation crop (see `hubkeras.load_image`).
+
+    Args:
+        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx` file, with a classification head.
+        data: a folder with a folder of images for each class; a CSV of names and labels, or a folder of images with
+            one; ImageNet's validation images with `ILSVRC2012_validation_ground_truth.txt` or `LOC_val_solution.csv`;
+            or `tfds:NAME` where tensorflow_datasets is installed.
+        labels: the model's class names, a list or a file with one a line; by default the model's own.
+        published: `{"top_1": share, "top_5": share}` in [0, 1] to compare with.
+        resize, central_fraction, image_size, batch_size: as for `hubkeras.embed`.
+        progress: called with the number of images done and of all.
+
+    Raises:
+        hubkeras.Error: the model has no head, the data have another form, a label is no class of the model (all of them
+            are looked at before the first image), or no image can be read.
+    """
+    if batch_size < 1:
+        raise Error(f"batch_size must be at least 1; got {batch_size}.")
+    check_size(1, central_fraction, resize)
+    labelled = open_labelled(data)
+    opened = open_model(model, "classification", image_size, labels)
+    assert opened.labels is not None
+    matched = match(labelled.labels, opened.labels)
+    truth = np.array([matched.classes[label] for label in labelled.labels])
+    report = progress or (lambda done, total: None)
+
+    preparation = Preparation(opened.image_size, resize, central_fraction)
+    best = np.full([len(truth), min(TOP, opened.width)], -1)
+    report(0, len(truth))
+    for numbers, pixels in prepared(labelled.images, range(len(truth)), preparation, batch_size):
+        best[numbers] = np.argsort(-opened.run(pixels), axis=1, kind="stable")[:, : best.shape[1]]
+        report(int(numbers[-1]) + 1, len(truth))
+    report(len(truth), len(truth))
+    read = best[:, 0] >= 0
+    if not read.any():
+        raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
+    unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read)]
+    truth, best = truth[read], best[read]
+    shares = {"top_1": best[:, 0] == truth, "top_5": (best == truth[:, np.newaxis]).any(1)}
+    measured = {name: Share.of(int(right.sum()), len(truth)) for name, right in shares.items()}
+    return Evaluation(
+        model=opened.name,
+        data=labelled.form,
+        labels=matched.how,
+        top_1=measured["top_1"],
+        top_5=measured["top_5"] if opened.width > TOP else None,
+        published={
+            name: Compared(value, measured[name].low <= value <= measured[name].high)
+            for name, value in (published or {}).items()
+        },
+        unreadable=unreadable,
+        classes=_classes(truth, best, opened.labels),
+        confusions=_confusions(truth, best, opened.labels),
+    )
+
+
+def _wrong(truth: np.ndarray, best: np.ndarray) -> collections.Counter[tuple[int, int]]:
+    pairs = zip(truth.tolist(), best[:, 0].tolist(), strict=True)
+    return collections.Counter((true, predicted) for true, predicted in pairs if true != predicted)
+
+
+def _confusions(truth: np.ndarray, best: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int]]:
+    ordered = sorted(_wrong(truth, best).items(), key=lambda item: (-item[1], item[0]))
+    return [(names[true], names[predicted], count) for (true, predicted), count in ordered[:_MOST_CONFUSIONS]]
+
+
+def _classes(truth: np.ndarray, best: np.ndarray, names: Sequence[str]) -> list[ClassAccuracy]:
+    wrong: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for (true, predicted), count in _wrong(truth, best).items():
+        wrong[true][predicted] = count
+    found = []
+    for number in np.unique(truth).tolist():
+        of_class = best[truth == number]
+        mistaken = min(wrong[number].items(), key=lambda item: (-item[1], item[0]))[0] if wrong[number] else None
+        found.append(
+            ClassAccuracy(
+                name=names[number],
+                count=len(of_class),
+                top_1=int((of_class[:, 0] == number).sum()),
+                top_5=int((of_class == number).any(1).sum()),
+                mistaken_for=None if mistaken is None else names[mistaken],
+            )
+        )
+    return found

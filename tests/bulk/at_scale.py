@@ -1,0 +1,118 @@
+"""What `hubkeras embed` promises of many images, measured: rows, memory, throughput, kills.
+
+    python -m tests.bulk.at_scale MODEL FOLDER [--count 10000] [--few 2000] [--damaged 20] [--kills 10]
+
+MODEL is a SavedModel of a classifier or feature vectors. FOLDER gets the images and the rows. Prints what it measured,
+and ends with an AssertionError where a promise is not kept. Throughput is told in wall time and in processor time; the
+latter also holds on a machine that others use.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+from pyarrow import dataset
+
+import hubkeras
+from hubkeras.bulk.models import open_model
+from tests.bulk import making
+
+BATCH = 32
+# `VmHWM` is the process's own peak; `ru_maxrss` of a child begins with that of the process that started it
+_RUN = """if True:
+    import json, os, sys, time
+    import hubkeras
+    model, images, out = sys.argv[1:]
+    result = hubkeras.embed(model, images, out)
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    times = os.times()
+    print(json.dumps({"rows": result.rows, "errors": result.errors, "seconds": result.seconds,
+                      "processor": times.user + times.system, "peak_mib": int(peak.split()[1]) / 1024}))"""
+
+
+def make_images(folder: pathlib.Path, count: int, damaged: int) -> pathlib.Path:
+    """Photos and digits in folders, in equal numbers."""
+    digits = making.digit_pngs(min(count // 2, 1797))
+    images = making.photo_jpegs(count - len(digits)) + digits
+    return making.write_folder(folder, making.damaged(images, damaged))
+
+
+def run(model: str, images: pathlib.Path, out: pathlib.Path) -> dict[str, float]:
+    """`embed` in a process of its own: rows, errors, seconds, processor seconds and peak memory in MiB."""
+    process = subprocess.run(
+        [sys.executable, "-c", _RUN, model, str(images), str(out)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def inference_alone(model: str, count: int) -> tuple[float, float]:
+    """Wall and processor seconds of an image, on arrays that are ready."""
+    opened = open_model(model)
+    images = np.random.default_rng(0).random((BATCH, *opened.image_size, 3), np.float32)
+    opened.run(images)
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(0, count, BATCH):
+        opened.run(images)
+    done = -(-count // BATCH) * BATCH
+    return (time.perf_counter() - wall) / done, (time.process_time() - processor) / done
+
+
+def worst_difference(model: str, out: pathlib.Path) -> float:
+    """Between the rows and direct calls, image by image as `hubkeras.load_image` reads them: the largest error of a
+    probability, or of a feature relative to the largest feature."""
+    opened, worst = open_model(model), 0.0
+    for batch in dataset.dataset(out, format="parquet").to_batches(batch_size=BATCH):
+        rows = [row for row in batch.to_pylist() if row["error"] is None]
+        if not rows:
+            continue
+        output = opened.run(np.stack([hubkeras.load_image(row["path"], opened.image_size) for row in rows]))
+        if opened.labels is None:
+            found = np.array([row["features"] for row in rows])
+            worst = max(worst, float(np.abs(found - output).max() / np.abs(output).max()))
+            continue
+        for row, best in zip(rows, hubkeras.decode_predictions(output, 5, opened.labels), strict=True):
+            assert row["labels"] == [name for name, _ in best]
+            worst = max(worst, float(np.abs(np.array(row["probabilities"]) - [share for _, share in best]).max()))
+    return worst
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=pathlib.Path)
+    for name, value in (("count", 10_000), ("few", 2_000), ("damaged", 20), ("kills", 10)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    options = parser.parse_args(arguments)
+    folder, found = options.folder, {}
+    for name, count in (("few", options.few), ("all", options.count)):
+        images = make_images(folder / f"images_{name}", count, options.damaged)
+        measured = run(options.model, images, folder / f"rows_{name}")
+        assert (measured["rows"], measured["errors"]) == (count, options.damaged)
+        found.update({f"{key}_{name}": value for key, value in measured.items()})
+    wall, processor = inference_alone(options.model, options.few)
+    counted = options.count - options.few
+    found["inference_images_a_second"] = 1 / wall
+    found["embed_images_a_second"] = options.count / found["seconds_all"]
+    found["throughput_in_wall_time"] = wall * options.count / found["seconds_all"]
+    # what opening the model takes is in both runs
+    found["throughput_in_processor_time"] = processor * counted / (found["processor_all"] - found["processor_few"])
+    found["memory"] = found["peak_mib_all"] / found["peak_mib_few"]
+    found["worst_difference"] = worst_difference(options.model, folder / "rows_all")
+    for key, value in found.items():
+        print(f"{key:32} {value:12.4g}", flush=True)
+    assert found["worst_difference"] <= 1e-5
+    assert found["memory"] <= 1.1
+    if options.kills:
+        from tests.bulk.test_embedding import check_kills
+
+        check_kills(options.model, folder / "images_few", folder / "killed", options.kills, seconds=20)
+        print(f"killed {options.kills} times: the same rows")
+    return found
+
+
+if __name__ == "__main__":
+    main()

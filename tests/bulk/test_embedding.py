@@ -1,0 +1,256 @@
+"""Rows equal those of direct calls; runs that are killed go on; what does not fit is one line."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pyarrow import dataset, parquet
+
+import hubkeras
+from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.bulk.sources import open_images
+from tests.bulk import making
+
+COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "embed"]
+COUNT, DAMAGED = 150, 7
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """150 image files in folders, 7 of them damaged."""
+    images = making.damaged(making.photo_jpegs(COUNT - 50, 128) + making.digit_pngs(50), DAMAGED)
+    return making.write_folder(tmp_path_factory.mktemp("photos"), images)
+
+
+def rows_of(out):
+    return dataset.dataset(out, format="parquet").to_table().to_pylist()
+
+
+def loaded(photos, resize="squash"):
+    """`{path: image}` of those that can be read, as `hubkeras.load_image` reads them."""
+    paths = sorted(str(path) for path in photos.rglob("*") if path.is_file() and not path.name.startswith("damaged"))
+    return {path: hubkeras.load_image(path, 96, resize=resize) for path in paths}
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_the_pipeline_gives_what_load_image_gives(photos, resize):
+    images, expected = open_images(photos), loaded(photos, resize)
+    numbers, found = [], {}
+    for batch, pixels in prepared(images, range(len(images)), Preparation((96, 96), resize), 32):
+        numbers += list(batch)
+        found.update((images.path(number), image) for number, image in zip(batch, pixels.numpy(), strict=True))
+    assert numbers == sorted(numbers)
+    assert found.keys() == expected.keys()
+    for path, image in found.items():
+        np.testing.assert_array_equal(image, expected[path])
+
+
+@pytest.mark.parametrize("task", ["classification", "feature_vector"])
+def test_rows_equal_direct_calls(model, photos, tmp_path, task):
+    result = hubkeras.embed(model, photos, tmp_path / "out", task=task, rows_per_file=64, batch_size=20)
+    rows = rows_of(tmp_path / "out")
+    expected = loaded(photos)
+    key = {"classification": "image_classification", "feature_vector": "image_feature_vector"}[task]
+    output = tf.saved_model.load(model).signatures[key](tf.stack(list(expected.values())))
+    output = dict(zip(expected, next(iter(output.values())).numpy(), strict=True))
+
+    assert (result.rows, result.errors, result.already_there) == (COUNT, DAMAGED, 0)
+    assert [row["path"] for row in rows] == sorted(str(path) for path in photos.rglob("*") if path.is_file())
+    for row in rows:
+        if "damaged" in row["path"]:
+            assert "is not a JPEG, PNG, GIF or BMP image" in row["error"]
+            assert all(row[name] is None for name in row if name not in ("path", "error"))
+            continue
+        assert row["error"] is None
+        if task == "feature_vector":
+            np.testing.assert_allclose(row["features"], output[row["path"]], rtol=1e-5, atol=1e-5)
+        else:
+            (best,) = hubkeras.decode_predictions(output[row["path"]][np.newaxis], 5, model / "assets" / "labels.txt")
+            assert row["labels"] == [name for name, _ in best]
+            np.testing.assert_allclose(row["probabilities"], [share for _, share in best], atol=1e-5)
+
+
+def test_files_say_what_they_are(model, photos, tmp_path):
+    result = hubkeras.embed(model, photos, tmp_path / "out", task="feature_vector", rows_per_file=100)
+    files = sorted((tmp_path / "out").glob("*"))
+    assert [path.name for path in files if not path.name.startswith(".")] == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    schema = parquet.read_schema(tmp_path / "out" / "part-00001.parquet")
+    assert str(schema.field("features").type) == "fixed_size_list<element: float>[1280]"
+    metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    assert metadata["hubkeras.model"] == result.content_hash
+    assert json.loads(metadata["hubkeras.options"])["image_size"] == [96, 96]
+    assert json.loads(metadata["hubkeras.versions"])["tensorflow"] == tf.__version__
+
+
+@pytest.mark.parametrize("form", ["tar", "records"])
+def test_shards_give_the_same_rows_as_files(model, tmp_path, form):
+    images = making.damaged(making.digit_pngs(20), 2)
+    for name, data in images:
+        (tmp_path / "files" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "files" / name).write_bytes(data)
+    images.sort()
+    write = {"tar": making.write_tar, "records": making.write_records}[form]
+    shard = write(tmp_path / f"shard.{'tfrecord' if form == 'records' else 'tar'}", images)
+    hubkeras.embed(model, tmp_path / "files", tmp_path / "a")
+    hubkeras.embed(model, shard, tmp_path / "b")
+    files, shards = rows_of(tmp_path / "a"), rows_of(tmp_path / "b")
+    assert [row["labels"] for row in files] == [row["labels"] for row in shards]
+    assert sum(row["error"] is not None for row in shards) == 2
+    assert all(row["path"].startswith(f"{shard}#") for row in shards)
+
+
+def test_another_model_other_options_and_other_images_are_refused(model, photos, tmp_path):
+    out, few = tmp_path / "out", sorted(photos.rglob("*.jpg"))[:5]
+    hubkeras.embed(model, few, out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(hubkeras.Error, match=r"made with other options \(top was 5 and is 3\); name another OUT"):
+        hubkeras.embed(model, few, out, top=3)
+    with pytest.raises(hubkeras.Error, match=r"other options \(resize was squash and is crop\)"):
+        hubkeras.embed(model, few, out, resize="crop")
+    with pytest.raises(hubkeras.Error, match="holds rows of other images"):
+        hubkeras.embed(model, few[1:], out)
+    changed = tf.saved_model.load(model)
+    changed.variables[7].assign(changed.variables[7] * 1.001)
+    tf.saved_model.save(changed, tmp_path / "changed", changed.signatures)
+    with pytest.raises(hubkeras.Error, match="holds rows of another model"):
+        hubkeras.embed(tmp_path / "changed", few, out, image_size=96)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(hubkeras.Error, match=r"holds thesis\.txt, which .* did not write"):
+        hubkeras.embed(model, few, tmp_path / "mine")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert hubkeras.embed(model, few, out).already_there == 5
+
+
+def test_two_runs_into_one_folder(model, photos, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(hubkeras.Error, match="Another run is writing"):
+            hubkeras.embed(model, photos, tmp_path / "out")
+
+
+def test_what_cannot_be_a_model(model, photos, tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    with pytest.raises(hubkeras.Error, match=r"broken\.onnx is no ONNX file"):
+        hubkeras.embed(tmp_path / "broken.onnx", photos, tmp_path / "out")
+    adder = tf.Module()
+    adder.call = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([None, 3])])
+    tf.saved_model.save(adder, str(tmp_path / "adder"), {"serving_default": adder.call})
+    with pytest.raises(hubkeras.Error, match=r"adder takes the shape \[None, 3\]; expected images"):
+        hubkeras.embed(tmp_path / "adder", photos, tmp_path / "out")
+    for bad in ({"top": 12}, {"top": 0}, {"batch_size": 0}, {"resize": "fit"}, {"task": "detection"}):
+        with pytest.raises(hubkeras.Error, match=next(iter(bad))):
+            hubkeras.embed(model, photos, tmp_path / "out", **bad)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_onnx_file_of_another_network(photos, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    first = helper.make_tensor_value_info("pixels", kind, [1, 3, 224, 224])
+    last = helper.make_tensor_value_info("same", kind, [1, 3, 224, 224])
+    graph = helper.make_graph([helper.make_node("Identity", ["pixels"], ["same"])], "other", [first], [last])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(hubkeras.Error, match=r"other\.onnx takes the shape \[1, 3, 224, 224\]; expected images"):
+        hubkeras.embed(tmp_path / "other.onnx", photos, tmp_path / "out")
+
+
+def test_any_savedmodel_with_an_image_signature(photos, tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec([None, 48, 48, 3], name="images")
+    module.call = tf.function(lambda images: {"default": tf.reduce_mean(images, [1, 2])}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "mean"), {"serving_default": module.call})
+    few = sorted(photos.rglob("*.png"))[:3]
+    hubkeras.embed(tmp_path / "mean", few, tmp_path / "out")
+    for path, row in zip(few, rows_of(tmp_path / "out"), strict=True):
+        np.testing.assert_allclose(row["features"], hubkeras.load_image(path, 48).mean((0, 1)), rtol=1e-5)
+
+
+def run(arguments, **options):
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options)
+
+
+def test_a_full_disk(model, photos, tmp_path):
+    """A limit on the size of files stands in for a full disk; what was finished stays, and the run goes on later."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    arguments = (model, photos, tmp_path / "out", "--task", "feature_vector", "--rows-per-file", 50)
+    process = run(arguments, preexec_fn=limit)
+    assert process.returncode == 1
+    assert process.stderr.startswith("hubkeras: Cannot write ")
+    assert "File too large; finished files stay" in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert list((tmp_path / "out").glob("*.parquet")) == []
+    assert run([*arguments, "--json"]).returncode == 0
+    assert len(rows_of(tmp_path / "out")) == COUNT
+
+
+def test_the_command(model, photos, tmp_path):
+    process = run([model, photos, tmp_path / "out", "--json", "--top", 2])
+    facts = json.loads(process.stdout)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (facts["rows"], facts["errors"]) == (COUNT, DAMAGED)
+    assert {len(row["labels"]) for row in rows_of(tmp_path / "out") if row["labels"]} == {2}
+    process = run([model, tmp_path / "no*.jpg", tmp_path / "out"])
+    assert (process.returncode, process.stderr.count("\n")) == (1, 1)
+    assert "matches nothing" in process.stderr
+
+
+def killed(arguments, after):
+    """Starts the command and kills it `after` seconds from when it opened its folder."""
+    out = pathlib.Path(arguments[2])
+    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None and not (out / ".lock").exists():
+        time.sleep(0.02)
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    return process.returncode
+
+
+def test_killed_and_run_again(model, photos, tmp_path):
+    check_kills(model, photos, tmp_path, kills=2)
+
+
+def check_kills(model, photos, folder, kills, seconds=1.5):
+    """Kills runs at random moments; the rows are in the end those of one run, and never is there a part of a file."""
+    hubkeras.embed(model, photos, folder / "expected", rows_per_file=16)
+    arguments = (model, photos, folder / "out", "--rows-per-file", 16)
+    random, ended = np.random.default_rng(), []
+    for _ in range(kills):
+        ended.append(killed(arguments, random.uniform(0, seconds)))
+        for path in (folder / "out").glob("*.parquet"):
+            parquet.read_table(path)
+    assert -signal.SIGKILL in ended
+    assert run(arguments).returncode == 0
+    rows, expected = rows_of(folder / "out"), rows_of(folder / "expected")
+    assert [row["path"] for row in rows] == [row["path"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert (row["labels"], row["error"]) == (other["labels"], other["error"])
+        if row["error"] is None:
+            np.testing.assert_allclose(row["probabilities"], other["probabilities"], atol=1e-6)
+    assert not [path for path in os.listdir(folder / "out") if "partial" in path]
+
+
+def test_a_folder_of_damaged_images_only(model, tmp_path):
+    making.write_folder(tmp_path / "photos", making.damaged(making.digit_pngs(5), 5))
+    result = hubkeras.embed(model, tmp_path / "photos", tmp_path / "out", batch_size=2)
+    assert (result.rows, result.errors) == (5, 5)
+    assert all(row["error"] and row["labels"] is None for row in rows_of(tmp_path / "out"))

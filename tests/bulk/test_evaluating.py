@@ -1,0 +1,185 @@
+"""Accuracy: every form of data, how labels are matched, and what does not fit."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.bulk.evaluating import Share
+from hubkeras.bulk.labelled import match, open_labelled, synset_of_number
+from hubkeras.common.labels import default_labels
+from tests.conftest import ROOT
+
+COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "evaluate"]
+IMAGENET = default_labels(1001)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The 360 held-out digits of examples/classify_digits.py, a folder for each of 0 to 9."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from classify_digits import held_out_digits
+
+    images, labels = held_out_digits()
+    folder = tmp_path_factory.mktemp("held_out")
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        # 108 pixels, of which the evaluation crop takes the inner 96
+        photo = np.pad(image, ((6, 6), (6, 6), (0, 0)), constant_values=1.0)
+        (folder / str(label - 1)).mkdir(exist_ok=True)
+        path = folder / str(label - 1) / f"{number:03}.png"
+        path.write_bytes(tf.io.encode_png(np.round(photo * 255).astype(np.uint8)).numpy())
+    return folder
+
+
+def write_files(folder, names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def test_the_digits(model, digits, tmp_path):
+    command = [*COMMAND, str(model), str(digits), "--json", "--report", str(tmp_path / "report")]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    found = json.loads(process.stdout)
+    assert (found["top_1"]["right"], found["top_1"]["count"]) == (353, 360)
+    assert found["top_1"]["share"] == pytest.approx(0.981, abs=5e-4)
+    # Wilson's interval for 353 of 360, from his formula in exact fractions
+    assert (found["top_1"]["low"], found["top_1"]["high"]) == pytest.approx((0.960405, 0.990549), abs=2e-6)
+    assert found["labels"] == "by number, the class after the background being 0"
+    assert sum(each["count"] for each in found["classes"]) == 360
+    assert sum(count for _, _, count in found["confusions"]) == 7
+    with open(tmp_path / "report" / "classes.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == [str(number) for number in range(1, 11)]
+    assert sum(int(row["top_1"]) for row in rows) == 353
+    assert (tmp_path / "report" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_beside_what_was_published(model, digits):
+    found = hubkeras.evaluate(model, digits, published={"top_1": 0.97, "top_5": 0.5})
+    assert found.published["top_1"].within
+    assert not found.published["top_5"].within
+
+
+def test_a_csv_and_an_image_that_cannot_be_read(model, digits, tmp_path):
+    names = {f"{digit}.png": next((digits / str(digit)).iterdir()).read_bytes() for digit in range(10)}
+    for name, data in names.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "3.png").write_bytes(b"damaged")
+    lines = [f"{name},{int(pathlib.Path(name).stem) + 1}" for name in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["filename,label", *lines]))
+    found = hubkeras.evaluate(model, tmp_path)
+    assert found.data == "images with labels.csv"
+    assert found.unreadable == [str(tmp_path / "3.png")]
+    assert (found.top_1.right, found.top_1.count) == (9, 9)
+    (tmp_path / "labels.csv").write_text("\n".join(lines[:2]) + "\n77.png,1\n")
+    with pytest.raises(hubkeras.Error, match=r"labels\.csv names 77\.png, which is not in"):
+        hubkeras.evaluate(model, tmp_path / "labels.csv")
+
+
+def test_labels_that_do_not_fit_are_one_line_before_the_run(model, digits, tmp_path):
+    write_files(tmp_path / "data", ["cats/a.png", "dogs/b.png"])
+    process = subprocess.run([*COMMAND, str(model), str(tmp_path / "data")], capture_output=True, text=True)
+    assert process.returncode == 1
+    expected = "hubkeras: The label 'cats' is no class of the model, which has 11 classes: 0, 1, 2, 3, ...\n"
+    assert process.stderr == expected
+    for form, message in (
+        (tmp_path / "none", "does not exist; expected a folder with a folder"),
+        (model, "no folders"),
+    ):
+        with pytest.raises(hubkeras.Error, match=message):
+            open_labelled(form)
+
+
+# the first five images of the validation set: number in the development kit, synset
+FIRST = [(490, "n01751748"), (361, "n09193705"), (171, "n02105855"), (822, "n04263257"), (297, "n03125729")]
+
+
+@pytest.mark.parametrize("form", ["numbers", "synsets", "solution"])
+def test_imagenet(tmp_path, form):
+    names = [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, 6)]
+    write_files(tmp_path, names)
+    if form == "solution":
+        lines = [f"{name[:-5]},{synset} 1 2 3 4 " for name, (_, synset) in zip(names, FIRST, strict=True)]
+        (tmp_path / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *lines[::-1]]))
+    else:
+        file = {
+            "numbers": "ILSVRC2012_validation_ground_truth.txt",
+            "synsets": "imagenet_2012_validation_synset_labels.txt",
+        }[form]
+        (tmp_path / file).write_text("\n".join(str(pair[form == "synsets"]) for pair in FIRST) + "\n")
+    found = open_labelled(tmp_path)
+    labels = {pathlib.Path(found.images.path(number)).name: label for number, label in enumerate(found.labels)}
+    assert labels == {name: synset for name, (_, synset) in zip(names, FIRST, strict=True)}
+    classes = match(found.labels, IMAGENET).classes
+    named = [IMAGENET[classes[synset]] for _, synset in FIRST]
+    assert named == ["sea snake", "alp", "Shetland sheepdog", "soup bowl", "cradle"]
+    assert match(found.labels, IMAGENET[1:]).classes == {label: number - 1 for label, number in classes.items()}
+
+
+def test_synsets_are_in_the_order_of_the_classes():
+    synsets = list(synset_of_number().values())
+    assert len(set(synsets)) == 1000
+    assert sorted(map(int, synset_of_number())) == list(range(1, 1001))
+    classes = match(synsets, IMAGENET).classes
+    for synset, name in {"n01440764": "tench", "n02119789": "kit fox", "n15075141": "toilet tissue"}.items():
+        assert IMAGENET[classes[synset]] == name
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (["dog", "cat"], ["background", "cat", "dog"], {"dog": 2, "cat": 1}),
+        (["Great_White_Shark"], IMAGENET, {"Great_White_Shark": 3}),
+        (["cardigan", "Cardigan"], IMAGENET, {"cardigan": 475, "Cardigan": 265}),
+        (["0", "1", "2"], ["background", "a", "b", "c"], {"0": 1, "1": 2, "2": 3}),
+        (["1", "2", "3"], ["background", "a", "b", "c"], {"1": 1, "2": 2, "3": 3}),
+        (["0", "2"], ["a", "b", "c"], {"0": 0, "2": 2}),
+        (["1", "2", "3"], ["a", "b", "c"], {"1": 0, "2": 1, "3": 2}),
+        (["2", "3"], ["a", "b", "c", "d"], {"2": 2, "3": 3}),
+        (["0", "1"], ["0", "1", "2"], {"0": 1, "1": 2}),
+        (["1", "2"], ["0", "1", "2"], {"1": 1, "2": 2}),
+        (["7"], ["1", "7"], {"7": 1}),
+    ],
+)
+def test_labels_are_matched_by_name_and_by_number(labels, names, expected):
+    assert match(labels, names).classes == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        (["crane"], IMAGENET, "'crane' is the name of 2 of the model's classes"),
+        (["n99999999"], IMAGENET, "'n99999999' is no class of the model, which has 1001 classes: background, tench"),
+        (["4"], ["a", "b"], "The label 4 is no class of the model, which has 2 classes, 0 to 1"),
+        (["dog", "7"], ["cat", "dog"], "'7' is no class"),
+    ],
+)
+def test_labels_that_are_no_classes(labels, names, message):
+    with pytest.raises(hubkeras.Error, match=message):
+        match(labels, names)
+
+
+def test_wilsons_interval():
+    # R. G. Newcombe 1998 (Statistics in Medicine 17:857-872), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29
+    for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        share = Share.of(right, count)
+        assert (share.low, share.high) == pytest.approx((low, high), abs=5e-5)
+    assert Share.of(1, 29).high == pytest.approx(0.1718, abs=5e-5)
+
+
+def test_a_feature_vector_cannot_be_evaluated(digits, tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec([None, 48, 48, 3], name="images")
+    module.call = tf.function(lambda images: {"default": tf.reduce_mean(images, [1, 2])}, input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "mean"), {"image_feature_vector": module.call})
+    with pytest.raises(hubkeras.Error, match="has no signature image_classification or serving_default"):
+        hubkeras.evaluate(tmp_path / "mean", digits)
