@@ -154,7 +154,7 @@ class EmbedImages(beam.PTransform):
 
 
 def _row(layout: Layout, path: str, result: base.PredictionResult) -> dict[str, Any]:
-    return layout.row(path, layout.values(result.inference), None)
+    return layout.row(path, *layout.values(result.inference[np.newaxis]), None)
 
 
 def _error_row(layout: Layout, path: str, error: str) -> dict[str, Any]:

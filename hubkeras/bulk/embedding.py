@@ -154,7 +154,7 @@ class _Run:
             progress(written, len(self.images))
             batches = prepared(self.images, self.numbers(part), self.preparation, self.batch_size)
             for numbers, pixels in batches:
-                values.update(zip(numbers, map(self.layout.values, self.model.run(pixels)), strict=True))
+                values.update(zip(numbers, self.layout.values(self.model.run(pixels)), strict=True))
                 progress(written + len(values), len(self.images))
             rows = [self._row(number, values.get(number)) for number in self.numbers(part)]
             row_files.write(rows, schema, self.file(part))
@@ -171,7 +171,7 @@ class _Run:
             image = decoder(self.preparation)(self.images.read(number), path)
         except Error as error:
             return self.layout.row(path, None, row_files.printable(str(error)))
-        return self.layout.row(path, self.layout.values(self.model.run(image[np.newaxis])[0]), None)
+        return self.layout.row(path, *self.layout.values(self.model.run(image[np.newaxis])), None)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import archives
+from hubkeras.common import integrity
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
@@ -129,7 +129,8 @@ def _open_saved_model(name: str, task: str | None) -> _Opened:
     folder = pathlib.Path(handles.resolve(name))
     if not (folder / "saved_model.pb").is_file():
         raise Error(f"{name} is not a model: it has no saved_model.pb; expected a SavedModel or an .onnx file.")
-    content_hash = archives.content_hash(archives.hashes(folder))
+    integrity.check(folder)
+    content_hash = integrity.content_hash(integrity.hashes(folder))
     try:
         module = tf.saved_model.load(str(folder))
     except Exception as error:  # TensorFlow's errors, or protobuf's

@@ -1,6 +1,7 @@
 """Reading, decoding and resizing beside inference."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,7 @@ def prepared(
     dataset = tf.data.Dataset.from_generator(read, output_signature=specs).unbatch()
     # a fixed number of calls, since automatic tuning lets the memory grow
     dataset = dataset.map(
-        lambda number, data: (number, preparation.decode(data)),
+        tf.autograph.experimental.do_not_convert(lambda number, data: (number, preparation.decode(data))),
         num_parallel_calls=os.cpu_count() or 1,
         deterministic=True,
     )
@@ -86,6 +87,7 @@ def _read_if_possible(images: Source) -> Callable[[int], bytes | None]:
     return read
 
 
+@functools.lru_cache(maxsize=1)  # tracing takes longer than an image
 def decoder(preparation: Preparation) -> Callable[[bytes, str], np.ndarray]:
     """A function from the bytes of an image and its path to what `prepared` makes of it, float32 `[height, width, 3]`;
     it raises hubkeras.Error where the bytes are no image."""

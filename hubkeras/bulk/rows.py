@@ -55,15 +55,17 @@ class Layout:
             raise Error(f"top must be from 1 to the {model.width} classes of {model.name}; got {top}.")
         return cls(model.task, model.width, top, tuple(model.labels))
 
-    def values(self, output: np.ndarray) -> dict[str, Any]:
-        """Columns of one image from the model's output for it, float32 `[width]`."""
+    def values(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+        """Columns of each image from the model's outputs, float32 `[batch, width]`."""
         if self.labels is None:
-            return {"features": np.asarray(output, np.float32)}
-        best = decode_predictions(output, self.top, list(self.labels))
-        return {
-            "labels": [name for name, _ in best],
-            "probabilities": np.array([share for _, share in best], np.float32),
-        }
+            return [{"features": np.asarray(output, np.float32)} for output in outputs]
+        return [
+            {
+                "labels": [name for name, _ in best],
+                "probabilities": np.array([share for _, share in best], np.float32),
+            }
+            for best in decode_predictions(outputs, self.top, list(self.labels))
+        ]
 
     def row(self, path: str, values: Mapping[str, Any] | None, error: str | None) -> dict[str, Any]:
         """One row; `values` is None where there is an error."""

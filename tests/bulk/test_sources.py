@@ -80,7 +80,7 @@ def test_a_column_of_a_parquet_file(tmp_path, kind):
 def test_a_parquet_file_with_several_columns_needs_a_name(tmp_path):
     path = tmp_path / "images.parquet"
     parquet.write_table(pyarrow.table({"small": [b"1"], "large": [b"2"], "none": ["3"]}), path)
-    with pytest.raises(hubkeras.Error, match=r"has 2 columns of bytes .* one of small, large, none"):
+    with pytest.raises(hubkeras.Error, match=r"has 2 columns of bytes, .* one of small, large, none"):
         open_images(path)
     with pytest.raises(hubkeras.Error, match="has no column middle; it has small, large, none"):
         open_images(path, "middle")
