@@ -25,7 +25,7 @@ EXAMPLES = {
         "inspect": "hubkeras inspect build/digits",
         "verify": f"hubkeras verify build/digits --source {DIGITS}",
         "benchmark": "hubkeras benchmark build/digits --batches 1 --seconds 1",
-        "evaluate": "hubkeras evaluate build/digits photos --labels names.txt",
+        "evaluate": "hubkeras evaluate build/digits photos --report build/report",
     },
     "publish": {
         "catalog": "hubkeras catalog mobilenet_v2_035",

@@ -11,7 +11,6 @@ from typing import Any
 from hubkeras.common.errors import Error
 
 MODEL = "a SavedModel (folder, archive or handle) or an .onnx file"
-INTERRUPTED = 130  # the exit status that shells give it
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -98,15 +97,11 @@ def run_embed(options: argparse.Namespace) -> int:
         return _embed_on_beam(options, chosen)
     from hubkeras.bulk.embedding import embed
 
-    try:
-        with _images_bar("images") as progress:
-            rows_per_file = options.rows_per_file
-            result = embed(
-                options.model, options.images, options.out, rows_per_file=rows_per_file, progress=progress, **chosen
-            )
-    except KeyboardInterrupt:
-        print("hubkeras: interrupted; finished files stay, and the same command goes on after them.", file=sys.stderr)
-        return INTERRUPTED
+    with _images_bar("images") as progress:
+        rows_per_file = options.rows_per_file
+        result = embed(
+            options.model, options.images, options.out, rows_per_file=rows_per_file, progress=progress, **chosen
+        )
     made = result.rows - result.already_there
     rows = [
         ("written", f"{result.path}, {result.rows} rows, {result.already_there} of them by an earlier run"),
@@ -125,7 +120,7 @@ def _embed_on_beam(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
 
 
 def _print(options: argparse.Namespace, facts: dict[str, Any], rows: list[tuple[str, str]]) -> None:
-    from hubkeras.commands import print_table
+    from hubkeras.commands.output import print_table
 
     if options.json:
         print(json.dumps(facts))
@@ -181,7 +176,7 @@ def _published_of(handle: str) -> Any:
 
 
 def _print_evaluation(result: Any, report: str | None) -> None:
-    from hubkeras.commands import print_table
+    from hubkeras.commands.output import print_table
 
     rows = [("model", result.model), ("data", result.data), ("labels", result.labels)]
     for name, title in (("top_1", "top-1"), ("top_5", "top-5")):
