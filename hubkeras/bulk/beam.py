@@ -24,7 +24,8 @@ try:
     from apache_beam.ml.inference import base
     from apache_beam.options.pipeline_options import PipelineOptions
 except ModuleNotFoundError as error:
-    raise Error("apache_beam is not installed; `pip install 'hubkeras[beam]'` installs it.") from error
+    text = f"{error.name} is not installed; `pip install 'hubkeras[beam]'` installs it."
+    raise ModuleNotFoundError(text, name=error.name) from error
 
 BATCH_SIZE = 32
 _CHUNK = 64  # images that one worker reads in a row

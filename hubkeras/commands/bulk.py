@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
 
 MODEL = "a SavedModel (folder, archive or handle) or an .onnx file"
 
@@ -112,6 +113,7 @@ def run_embed(options: argparse.Namespace) -> int:
 
 
 def _embed_on_beam(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
+    extra("beam", "apache_beam")
     from hubkeras.bulk import beam
 
     result = beam.embed(options.model, options.images, options.out, options.pipeline, **chosen)

@@ -254,3 +254,18 @@ def test_a_folder_of_damaged_images_only(model, tmp_path):
     result = hubkeras.embed(model, tmp_path / "photos", tmp_path / "out", batch_size=2)
     assert (result.rows, result.errors) == (5, 5)
     assert all(row["error"] and row["labels"] is None for row in rows_of(tmp_path / "out"))
+
+
+def test_beam_where_it_is_missing(model, photos, tmp_path):
+    code = """if True:
+        import sys
+        sys.modules["apache_beam"] = None
+        from hubkeras.commands import main
+        sys.exit(main())"""
+    arguments = ["embed", str(model), str(photos), str(tmp_path / "out"), "--beam", "--", "--runner=DirectRunner"]
+    process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    expected = "hubkeras: apache_beam is not installed; `pip install 'hubkeras[beam]'` installs it.\n"
+    assert (process.returncode, process.stderr) == (1, expected)
+    code = code.replace("from hubkeras.commands import main", "import hubkeras; hubkeras.beam")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stderr.endswith("ModuleNotFoundError: " + expected.removeprefix("hubkeras: "))
