@@ -8,6 +8,7 @@ from typing import Any
 
 from hubkeras.commands.output import parity_rows, print_table, progress, settings_in_words
 from hubkeras.common.metadata import WEIGHTS
+from hubkeras.consuming import signing
 
 Rows = list[tuple[str, object]]
 
@@ -18,11 +19,19 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("source", metavar="SOURCE|SAVED_MODEL")
     sub.add_argument("--json", action="store_true", help="print every fact as JSON")
 
-    sub = command("verify", run_verify, "Compare a model with its checkpoint or a frozen graph.")
+    sub = command(
+        "verify", run_verify, "Compare a model with its checkpoint or a frozen graph, or check its signature."
+    )
     sub.add_argument("directory", metavar="MODEL", help="a SavedModel")
-    against = sub.add_mutually_exclusive_group(required=True)
+    against = sub.add_mutually_exclusive_group()
     against.add_argument("--source", metavar="SOURCE", help="recompute from this checkpoint")
     against.add_argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim")
+    signer = sub.add_mutually_exclusive_group()
+    signer.add_argument("--public-key", metavar="KEY", help="check that the owner of this key (PEM) has signed MODEL")
+    chain_help = "check that the owner of a certificate has, which these (PEM) lead to, the trusted one last"
+    signer.add_argument("--certificate-chain", metavar="CERTIFICATE", nargs="+", default=[], help=chain_help)
+    sub.add_argument("--signature", metavar="FILE", help="the signature; model.sig in MODEL by default")
+    sub.set_defaults(usage_error=sub.error)
     sub.add_argument("--weights", choices=WEIGHTS, help="with --source; by default as the SavedModel was made")
     minimum_help = "the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0"
     sub.add_argument("--input-minimum", type=int, choices=[-1, 0], help=minimum_help)
@@ -124,6 +133,21 @@ def _shape(sizes: list[int]) -> str:
 
 def run_verify(options: argparse.Namespace) -> int:
     """Runs `hubkeras verify`."""
+    signed = bool(options.public_key or options.certificate_chain)
+    compared = bool(options.source or options.frozen_graph)
+    if not (signed or compared):
+        options.usage_error("give --source or --frozen-graph, or --public-key or --certificate-chain")
+    if signed:
+        chain, key = options.certificate_chain, options.public_key
+        signing.check_signature(options.directory, options.signature, public_key=key, certificate_chain=chain)
+    if not compared:
+        facts = {"model": options.directory, "signature": "valid"}
+        print(json.dumps(facts, indent=2)) if options.json else print_table(list(facts.items()))
+        return 0
+    return _compare(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
     from hubkeras.converters import verifying
 
     if options.source:

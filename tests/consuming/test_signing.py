@@ -1,6 +1,7 @@
 """Signed models: what is refused, and that the library's own command agrees."""
 
 import datetime
+import json
 import pathlib
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+from hubkeras.commands import main
 from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.integrity import SIGNATURE_FILE
@@ -86,6 +88,18 @@ def test_one_changed_byte_or_file_fails(name, model, keys):
     with pytest.raises(Error, match=r"is not what .*model.sig by .*ours.pub has signed"):
         check_signature(model, public_key=public)
     assert not library_verifies(model, "key", "--public_key", str(public))
+
+
+def test_the_command(model, keys, capsys):
+    (private, public), (_, others) = keys
+    assert main(["sign", str(model), "--private-key", str(private)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(model), "--public-key", str(public), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"model": str(model), "signature": "valid"}
+    assert main(["verify", str(model), "--public-key", str(others)]) == 1
+    assert "has signed" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", str(model)])
 
 
 def test_missing_files_and_others_keys_fail(model, keys):
