@@ -82,6 +82,33 @@ def compare(directory: str | os.PathLike[str], network: SlimNetwork, reference: 
     return Parity(reference, len(written), different, output, error, network.parity_bound)
 
 
+def compare_outputs(
+    run: Callable[[np.ndarray], np.ndarray],
+    network: SlimNetwork,
+    task: str,
+    images: np.ndarray,
+    *,
+    reference: str = "the checkpoint",
+    probabilities: bool = False,
+    slack: float = 1.0,
+) -> Parity:
+    """Compares what a model of any form gives for images with a network in float64.
+
+    Args:
+        run: from the images to logits, probabilities or features.
+        network: what it shall compute.
+        task: `classification` or `feature_vector`.
+        images: float32 `[batch, height, width, 3]` in [0, 1].
+        reference: what the network came from, for people.
+        probabilities: whether `run` gives the softmax of the logits.
+        slack: factor on the bound of float32.
+    """
+    truth = reference_outputs(network, images, task)
+    truth = np.asarray(tf.nn.softmax(truth)) if probabilities else truth
+    output = "features" if task == "feature_vector" else "probabilities" if probabilities else "logits"
+    return Parity(reference, 0, 0, output, relative_error(run(images), truth), slack * network.parity_bound)
+
+
 def _called(module, images):
     """What `module(images)` returns, by the function behind it: TensorFlow would trace a call of it once more."""
     for concrete in module.__call__.concrete_functions:

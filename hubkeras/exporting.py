@@ -258,17 +258,24 @@ def _checked(partial, origin, directory):
     from hubkeras.converters.verifying import compare
 
     try:
-        parity = compare(partial, origin.network, origin.name)
+        return _accepted(compare(partial, origin.network, origin.name), directory)
     except (tf.errors.OpError, MemoryError) as error:
         reason = str(getattr(error, "message", error)).splitlines()[0]
         raise Error(f"{directory} could not be checked ({reason}); it is as it was before.") from error
-    if not parity.passed:
-        raise Error(
-            f"{directory} failed its check: {parity.weights_different} of {parity.weights_compared} weights differ "
-            f"from those of {origin.name}, and its {parity.output} by {parity.error:.1e} of the largest (at most "
-            f"{parity.bound:.0e} is accepted); it is as it was before."
-        )
-    return parity
+
+
+def _accepted(parity, path):
+    """`parity`, or an error where it is not within the bound."""
+    if parity.passed:
+        return parity
+    weights = ""
+    if parity.weights_compared:
+        compared = f"{parity.weights_different} of {parity.weights_compared}"
+        weights = f"{compared} weights differ from those of {parity.reference}, and "
+    raise Error(
+        f"{path} failed its check: {weights}its {parity.output} differ by {parity.error:.1e} of the largest (at most "
+        f"{parity.bound:.0e} is accepted); it is as it was before."
+    )
 
 
 def convert(
@@ -277,6 +284,7 @@ def convert(
     task: str | None = None,
     *,
     to: str | None = None,
+    labels: Sequence[str] | str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     weights: str | None = None,
     overwrite: bool = False,
@@ -287,13 +295,17 @@ def convert(
 
     Args:
         model: as for `export`.
-        path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights.
+        path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights, `.onnx` for ONNX
+            Runtime, `.tflite` for LiteRT, `.xml` for OpenVINO, whose weights go beside it into a `.bin`.
         task: `classification` or `feature_vector`; by default the former where there is a head.
         to: the form where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
-        image_size, weights: as for `export`.
+        labels, image_size, weights: as for `export`.
         overwrite: whether to replace what exists.
         progress: called with (done, total, what) as work goes on.
-        options: what the form takes besides, see `hubkeras.common.forms`; None and False are as good as left out.
+        options: what the form takes besides; None and False are as good as left out. Those of files for runtimes:
+            `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
+            too; `probabilities`, whether to give the softmax of the logits; `uint8`, whether to take raw pixels in
+            [0, 255] in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision.
 
     Returns:
         A `Written`.
@@ -302,7 +314,7 @@ def convert(
         hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
     """
     form, path = form_of(path, to), pathlib.Path(path)
-    options = {name: value for name, value in options.items() if value not in (None, False)}
+    options = {name: value for name, value in options.items() if value not in (None, False, [])}
     for name in options:
         if name not in form.options:
             raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
@@ -311,7 +323,72 @@ def convert(
     progress = progress or _in_silence
     origin = _origin(model, task, weights, None, progress)
     task = task or ("feature_vector" if origin.network.num_classes is None else "classification")
-    metadata = _metadata(origin, task, image_size, origin.handle(task), False, False)
+    fixed_size = bool(options.get("fixed_size"))
+    metadata = _metadata(origin, task, image_size, origin.handle(task), fixed_size, form.serving)
     progress(0, 1, "writing")
-    job = Job(origin.network, metadata, _labels(origin, task, None), origin.report, path, overwrite, options)
+    job = Job(origin.network, metadata, _labels(origin, task, labels), origin.report, path, overwrite, options)
     return Written(path, metadata, origin.report, form.write(job), form.files(path))
+
+
+def write_for_runtime(job: Job) -> Parity:
+    """The writer of `.onnx`, `.tflite` and `.xml`, see `hubkeras.common.forms`.
+
+    What was written is run in its runtime and compared with the network in float64 before it takes its place.
+    """
+    from hubkeras.runtimes import files
+    from hubkeras.runtimes.inference import Interface, with_interface
+
+    size, options = job.metadata.default_image_size, job.options
+    interface = Interface(
+        job.metadata.task,
+        size if job.metadata.fixed_image_size else None,
+        tuple(options.get("endpoints", ())),
+        probabilities="probabilities" in options,
+        uint8="uint8" in options,
+        precision="float16" if "float16" in options else "float32",
+    )
+    texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
+    if job.labels is not None:
+        texts["labels"] = "".join(f"{label}\n" for label in job.labels)
+    with files.written(job.network, interface, texts, job.path, job.overwrite) as loaded:
+        return _accepted(_outputs_parity(loaded, interface, size, job.network, "the network"), job.path)
+
+
+def verify_file(
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    weights: str | None = None,
+    progress: Progress | None = None,
+) -> Parity:
+    """Compares a file for a runtime, run there, with its source in float64.
+
+    Args:
+        path: what `convert` wrote.
+        source, weights, progress: as for `hubkeras.converters.verifying.verify_source`.
+
+    Raises:
+        hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
+    """
+    from hubkeras.runtimes import files
+
+    loaded = files.load(path)
+    interface, metadata = loaded.interface(path), Metadata.from_json(loaded.texts["metadata"], path)
+    origin = _origin(source, metadata.task, weights or metadata.weights, None, progress or _in_silence)
+    if (origin.network.architecture, origin.network.settings()) != (metadata.architecture, metadata.settings):
+        raise Error(f"{path} and {os.fspath(source)} are of different networks: their settings differ.")
+    return _outputs_parity(loaded, interface, metadata.default_image_size, origin.network, os.fspath(source))
+
+
+def _outputs_parity(loaded, interface, size, network, reference):
+    """How far a loaded file is from its network, on images of `size` that both see as the file takes them."""
+    from hubkeras.converters.verifying import compare_outputs, sample_images
+
+    return compare_outputs(
+        lambda images: loaded.run(interface.to_input(images))[interface.output],
+        network,
+        interface.task,
+        interface.seen(sample_images(size)),
+        reference=reference,
+        probabilities=interface.probabilities,
+        slack=interface.slack,
+    )

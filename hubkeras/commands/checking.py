@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hubkeras.commands.output import parity_rows, print_table, progress, settings_in_words
+from hubkeras.common.errors import Error
 from hubkeras.common.metadata import WEIGHTS
 from hubkeras.consuming import signing
 
@@ -22,7 +23,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command(
         "verify", run_verify, "Compare a model with its checkpoint or a frozen graph, or check its signature."
     )
-    sub.add_argument("directory", metavar="MODEL", help="a SavedModel")
+    sub.add_argument("directory", metavar="MODEL", help="a SavedModel, or a file for a runtime: .onnx, .tflite, .xml")
     against = sub.add_mutually_exclusive_group()
     against.add_argument("--source", metavar="SOURCE", help="recompute from this checkpoint")
     against.add_argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim")
@@ -149,8 +150,15 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from hubkeras.converters import verifying
+    from hubkeras.exporting import verify_file
+    from hubkeras.runtimes import files
 
-    if options.source:
+    if files.is_form(options.directory):
+        if not options.source:
+            raise Error("A file for a runtime is compared with its source; name that with --source.")
+        with progress() as show:
+            parity = verify_file(options.directory, options.source, options.weights, show)
+    elif options.source:
         with progress() as show:
             parity = verifying.verify_source(options.directory, options.source, options.weights, show)
     else:

@@ -9,6 +9,7 @@ from hubkeras.common.forms import FORMS, named_forms
 from hubkeras.common.metadata import TASKS, WEIGHTS
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
+SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16")  # options of files for runtimes
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -33,6 +34,13 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--to", choices=named_forms(), help="the form of OUT, where its ending does not tell it")
     _add_choices(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace what exists")
+    serving = sub.add_argument_group("for runtimes (.onnx, .tflite, .xml)")
+    serving.add_argument("--labels", metavar="FILE", help="class names, one a line")
+    serving.add_argument("--fixed-size", action="store_true", help="accept images of this size only")
+    serving.add_argument("--endpoints", nargs="+", metavar="NAME", help="end points that are outputs too")
+    serving.add_argument("--probabilities", action="store_true", help="give the softmax of the logits")
+    serving.add_argument("--uint8", action="store_true", help="take raw pixels, 0 to 255, in place of 0.0 to 1.0")
+    serving.add_argument("--float16", action="store_true", help="keep weights in half precision")
 
 
 def _add_choices(sub: argparse.ArgumentParser) -> None:
@@ -86,6 +94,8 @@ def run_convert(options: argparse.Namespace) -> None:
             weights=options.weights,
             overwrite=options.overwrite,
             progress=show,
+            labels=options.labels,
+            **{name: getattr(options, name) for name in SERVING},
         )
     rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
     print_table([*rows, *(("written", file) for file in written.files), *parity_rows(written.parity)])

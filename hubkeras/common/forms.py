@@ -8,6 +8,7 @@ returns the `Parity` of what it wrote with the network, or None where that canno
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import pathlib
@@ -50,11 +51,15 @@ class Form:
         writer: its function, `<module>:<name>`, imported when it is used.
         options: names of the further arguments of `convert` that it takes.
         endings: what is added to the path for each of its files.
+        beside: endings of further files, in place of the path's own.
+        serving: whether it is for inference alone.
     """
 
     writer: str
     options: tuple[str, ...] = ()
     endings: tuple[str, ...] = ("",)
+    beside: tuple[str, ...] = ()
+    serving: bool = False
 
     def write(self, job: Job) -> Any:
         """Writes, and returns a `Parity` or None."""
@@ -64,11 +69,20 @@ class Form:
 
     def files(self, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
         """What is written."""
-        return tuple(pathlib.Path(f"{path}{ending}") for ending in self.endings)
+        own = (pathlib.Path(f"{path}{ending}") for ending in self.endings)
+        return (*own, *(path.with_suffix(ending) for ending in self.beside))
 
 
+_RUNTIME = Form(
+    "hubkeras.exporting:write_for_runtime",
+    options=("fixed_size", "endpoints", "probabilities", "uint8", "float16"),
+    serving=True,
+)
 FORMS: dict[str, Form] = {
     ".weights.h5": Form("hubkeras.converters.weights:write_weights_file"),
+    ".onnx": _RUNTIME,
+    ".tflite": _RUNTIME,
+    ".xml": dataclasses.replace(_RUNTIME, beside=(".bin",)),
     "slim": Form("hubkeras.converters.slim_writer:write_slim", endings=(".index", ".data-00000-of-00001")),
 }
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ def size(path: str | os.PathLike[str]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _form(path: str | os.PathLike[str]) -> ModuleType:
+def form(path: str | os.PathLike[str]) -> ModuleType:
     """The module with `write` and `load` for a file of this ending.
 
     Raises:
@@ -52,15 +52,17 @@ def _form(path: str | os.PathLike[str]) -> ModuleType:
     return importlib.import_module(f"hubkeras.runtimes.{FORMS[ending][0]}")
 
 
-def write(
+@contextlib.contextmanager
+def written(
     network: SlimNetwork,
     interface: Interface,
     texts: dict[str, str],
     path: str | os.PathLike[str],
     overwrite: bool = False,
-    check: Callable[[Loaded], None] | None = None,
-) -> None:
-    """Writes a network as a file for the runtime that its ending names, whole or not at all.
+) -> Iterator[Loaded]:
+    """Context manager that writes a network as a file for the runtime that its ending names, whole or not at all.
+
+    Yields what was written, loaded in its runtime. When the block ends without an exception the file takes its place.
 
     Args:
         network: it is not changed.
@@ -68,22 +70,19 @@ def write(
         texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
         path: the file; beside an `.xml` goes a `.bin` with its weights.
         overwrite: whether it may exist.
-        check: called with what was written, loaded in its runtime, before it takes its place; it raises an exception to
-            leave everything as it was.
 
     Raises:
         hubkeras.Error: the ending is unknown, a package is missing, the network cannot serve this interface, or the
             file exists or cannot be written.
     """
-    module, path = _form(path), pathlib.Path(path)
+    module, path = form(path), pathlib.Path(path)
     with contextlib.ExitStack() as stack:
         partial = stack.enter_context(written_whole(path, overwrite))
-        weights = (
-            stack.enter_context(written_whole(path.with_suffix(".bin"), overwrite)) if path.suffix == ".xml" else None
-        )
+        weights = None
+        if path.suffix == ".xml":
+            weights = stack.enter_context(written_whole(path.with_suffix(".bin"), overwrite))
         module.write(network, interface, texts, partial)
-        if check is not None:
-            check(module.load(partial))
+        yield module.load(partial)
         if weights is not None:
             os.replace(partial.with_suffix(".bin"), weights)
 
@@ -103,4 +102,4 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
         return saved_model.load(path, threads)
     if not path.is_file():
         raise Error(f"There is no file {path}.")
-    return _form(path).load(path, threads)
+    return form(path).load(path, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # files are loaded without TensorFlow
 
 INPUT = "inputs"
 LARGEST_PIXEL = 255
+# Kinds of weights, and how many times the error of float32 each may have. Half precision has three digits: outputs were
+# off by up to 1.6e-2 (MobileNet V2) and 4e-4 (Inceptions) with the random weights of the golden figures.
+SLACK = {"float32": 1, "float16": 1000}
 TEXTS = ("metadata", "labels")  # what travels inside a file
 
 
@@ -43,6 +47,11 @@ class Interface:
     uint8: bool = False
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        """Raises hubkeras.Error where parts of it do not go together."""
+        if self.precision not in SLACK:
+            raise Error(f"precision must be one of {', '.join(SLACK)}; got {self.precision!r}.")
+
     @property
     def output(self) -> str:
         """Name of the first output."""
@@ -54,6 +63,15 @@ class Interface:
     def dtype(self) -> str:
         """Dtype of the input."""
         return "uint8" if self.uint8 else "float32"
+
+    @property
+    def slack(self) -> float:
+        """How many times the error of float32 outputs is accepted."""
+        return SLACK[self.precision]
+
+    def seen(self, images: np.ndarray) -> np.ndarray:
+        """Images of float32 in [0, 1] as the network sees them: rounded to whole pixel values where it gets these."""
+        return self.to_input(images).astype(np.float32) / LARGEST_PIXEL if self.uint8 else images
 
     def to_input(self, images: np.ndarray) -> np.ndarray:
         """Images of float32 in [0, 1] as this interface takes them."""
@@ -75,6 +93,28 @@ class Loaded:
     texts: dict[str, str]
     dtype: str
     image_size: int | None
+
+    def interface(self, path: object) -> Interface:
+        """The interface that hubkeras wrote the file with.
+
+        Args:
+            path: of the file, for messages.
+
+        Raises:
+            hubkeras.Error: hubkeras did not write it.
+        """
+        try:
+            facts = json.loads(self.texts["metadata"])["interface"]
+            return Interface(**{**facts, "endpoints": tuple(facts["endpoints"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise Error(
+                f"{path} does not say what it takes and gives; it is no file that hubkeras convert wrote."
+            ) from error
+
+
+def with_interface(metadata: str, interface: Interface) -> str:
+    """The JSON of metadata with an interface in it."""
+    return json.dumps({**json.loads(metadata), "interface": dataclasses.asdict(interface)}, indent=2)
 
 
 def check_interface(network: SlimNetwork, interface: Interface) -> None:

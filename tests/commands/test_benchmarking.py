@@ -20,7 +20,8 @@ def models(tmp_path_factory):
     texts = {"metadata": Metadata.of_network(network, "classification", default_image_size=32).to_json()}
     paths = [str(folder / "model.onnx"), str(folder / "pixels.tflite")]
     for path, uint8 in zip(paths, (False, True), strict=True):
-        files.write(network, Interface("classification", uint8=uint8), texts, path)
+        with files.written(network, Interface("classification", uint8=uint8), texts, path):
+            pass
     return paths
 
 

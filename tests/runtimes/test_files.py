@@ -38,7 +38,8 @@ def ending(request):
 
 
 def written(network, interface, path, texts=TEXTS):
-    files.write(network, interface, texts, path)
+    with files.written(network, interface, texts, path):
+        pass
     return files.load(path, threads=1)
 
 
@@ -130,7 +131,7 @@ def test_onnx_runtime_fuses_every_layer(small, tmp_path):
 def test_litert_has_a_signature_and_files_inside(small, tmp_path):
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
     path = tmp_path / "model.tflite"
-    files.write(small, Interface("classification"), TEXTS, path)
+    written(small, Interface("classification"), path)
     interpreter = interpreter_module.Interpreter(str(path))
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["inputs"], "outputs": ["logits"]}}
     with zipfile.ZipFile(path) as archive:
@@ -149,7 +150,7 @@ def test_litert_has_a_signature_and_files_inside(small, tmp_path):
 def test_bad_interfaces(small, tmp_path, interface, words):
     path = tmp_path / "model.onnx"
     with pytest.raises(hubkeras.Error, match=words):
-        files.write(small, interface, TEXTS, path)
+        written(small, interface, path)
     assert not path.exists()
 
 
@@ -161,7 +162,7 @@ def test_bad_files(tmp_path, ending):
     with pytest.raises(hubkeras.Error, match="There is no file"):
         files.load(tmp_path / f"missing.{ending}")
     with pytest.raises(hubkeras.Error, match=r"ends in .onnx \(ONNX Runtime\), .tflite \(LiteRT\)"):
-        files.write(None, None, {}, "model.pt")
+        files.form("model.pt")
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
