@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from hubkeras.architectures import MobileNetV2
@@ -31,6 +32,61 @@ _CONFIG = {
     "tf_padding": True,
     "layer_norm_eps": 0.001,
 }
+
+_MEANS = [0.5, 0.5, 0.5]
+
+
+def config_of(network: MobileNetV2, image_size: int, labels: Sequence[str] | None) -> dict[str, Any]:
+    """The `config.json` of a network.
+
+    Args:
+        network: with or without a head.
+        image_size: height and width in pixels.
+        labels: class names, or None for numbers.
+
+    Raises:
+        hubkeras.Error: `transformers` rounds the filters of this depth multiplier in another way.
+    """
+    settings = network.settings()
+    multiplier = settings["depth_multiplier"]
+    for scope, filters in network.filters(depth_multiplier=1.0).items():
+        rounded = network.scale(round(filters * multiplier), 1.0)
+        if not scope.endswith("/expand") and rounded != network.scale(filters, multiplier):
+            raise Error(
+                f"transformers rounds the filters of the depth multiplier {multiplier} in another way than Slim."
+            )
+    head = network.num_classes is not None
+    config = {
+        "architectures": ["MobileNetV2ForImageClassification" if head else "MobileNetV2Model"],
+        "model_type": MODEL_TYPE,
+        "image_size": image_size,
+        "depth_multiplier": multiplier,
+        "finegrained_output": settings["finegrain_classification_mode"],
+        "output_stride": 32,
+        **_CONFIG,
+    }
+    if head:
+        names = list(labels) if labels else [f"LABEL_{number}" for number in range(network.num_classes)]
+        config["id2label"] = {str(number): name for number, name in enumerate(names)}
+        config["label2id"] = {name: number for number, name in enumerate(names)}
+    return config
+
+
+def preprocessor_of(image_size: int) -> dict[str, Any]:
+    """The `preprocessor_config.json`: images in [-1, 1], the middle of a slightly larger one."""
+    return {
+        "image_processor_type": "MobileNetV2ImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": image_size * 8 // 7},
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": {"height": image_size, "width": image_size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": _MEANS,
+        "image_std": _MEANS,
+    }
 
 
 def check_config(config: dict[str, Any]) -> None:

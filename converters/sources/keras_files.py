@@ -173,6 +173,11 @@ def _name(config):
     return config.get("name") or config["config"]["name"]
 
 
+def layers_of_config(config: dict[str, Any]) -> tuple[KerasLayer, ...]:
+    """The layers of a model by its config alone, as `Model.to_json` gives it; they have no arrays."""
+    return _tree(config, lambda names: {}).layers
+
+
 def _tree(config, arrays, names=()):
     """The tree of a model's config, its arrays from a function of a path of names."""
     layers = []

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator
 
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
 from hubkeras.converters.sources.checkpoint import first_line
 from hubkeras.converters.sources.foreign import Stored
 
@@ -29,12 +30,7 @@ def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
     Raises:
         hubkeras.Error: the library is missing, or the file is damaged.
     """
-    try:
-        import safetensors
-    except ImportError as error:
-        raise Error(
-            f"{path} is read by safetensors, which is not installed; pip install 'hubkeras[hugging-face]'."
-        ) from error
+    safetensors = extra("hugging-face", "safetensors")
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))

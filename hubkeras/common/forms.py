@@ -83,6 +83,9 @@ FORMS: dict[str, Form] = {
     ".onnx": _RUNTIME,
     ".tflite": _RUNTIME,
     ".xml": dataclasses.replace(_RUNTIME, beside=(".bin",)),
+    "hugging-face": Form("hubkeras.converters.pytorch_writer:write_hugging_face"),
+    "keras-applications": Form("hubkeras.converters.keras_writer:write_keras_applications"),
+    "timm": Form("hubkeras.converters.pytorch_writer:write_timm"),
     "slim": Form("hubkeras.converters.slim_writer:write_slim", endings=(".index", ".data-00000-of-00001")),
 }
 

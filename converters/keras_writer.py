@@ -1,0 +1,85 @@
+"""From a network to a model or weights of `keras.applications`: the inverse of `sources.keras_models`."""
+
+import json
+from typing import Any
+
+import keras
+import numpy as np
+
+from hubkeras.architectures import InceptionResNetV2, MobileNetV2
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+from hubkeras.common.forms import Job
+from hubkeras.converters.naming import keras_applications
+from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
+from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.pytorch_writer import require
+from hubkeras.converters.sources.keras_files import layers_of_config
+
+ENDINGS = (".weights.h5", ".keras", ".h5")
+_LIBRARY = "keras.applications"
+
+
+def write_keras_applications(job: Job) -> Parity:
+    """The writer of `--to keras-applications`, see `hubkeras.common.forms`.
+
+    Writes the model as `.keras` or `.h5`, or its weights as `.weights.h5`; with a head it ends in softmax, as the
+    library's own do.
+
+    Raises:
+        hubkeras.Error: the ending is of no form, or the network not one that the library builds.
+    """
+    if not job.path.name.endswith(ENDINGS):
+        raise Error(f"{job.path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which say how Keras saves it.")
+    model = application(job.network, job.metadata.default_image_size)
+    with written_whole(job.path, job.overwrite) as partial:
+        if job.path.name.endswith(ENDINGS[0]):
+            model.save_weights(partial)
+        else:
+            model.save(partial)
+        return compare_weights(partial, job.network)
+
+
+def application(network: SlimNetwork, image_size: int) -> keras.Model:
+    """The model of `keras.applications` with the weights of a network; its images are in [-1, 1].
+
+    Raises:
+        hubkeras.Error: the library does not build this network.
+    """
+    mobile = isinstance(network, MobileNetV2)
+    require(network, MobileNetV2 if mobile else InceptionResNetV2, _LIBRARY)
+    head = network.num_classes is not None
+    options: dict[str, Any] = {"classes": network.num_classes} if head else {}
+    shape = (image_size, image_size, 3)
+    if mobile:
+        options["alpha"] = network.settings()["depth_multiplier"]
+        model = keras.applications.MobileNetV2(shape, include_top=head, weights=None, **options)
+    else:
+        model = keras.applications.InceptionResNetV2(head, None, input_shape=shape, **options)
+    variables = network.slim_variables()
+    layers = layers_of_config(json.loads(model.to_json()))
+    for scope, parts in keras_applications.parts_of(type(network), layers).items():
+        for layer, inner in ((parts.convolution, scope), (parts.batch_norm, f"{scope}/BatchNorm")):
+            if layer is not None:
+                _assign(model.get_layer(layer.name), variables, f"{network.scope}/{inner}")
+    if head:
+        (dense,) = (layer for layer in scoped_layers(type(network)) if layer.kind == "dense")
+        kernel, biases = (np.asarray(variables[f"{network.scope}/{dense.scope}/{n}"]) for n in ("weights", "biases"))
+        model.get_layer("predictions").set_weights([kernel_layout(KERAS, dense).from_slim(kernel), biases])
+    return model
+
+
+_NAMES = {"kernel": ("weights", "depthwise_weights"), "bias": ("biases",)}
+
+
+def _assign(layer: keras.layers.Layer, variables: dict[str, Any], scope: str) -> None:
+    for variable in layer.weights:
+        names = (f"{scope}/{name}" for name in _NAMES.get(variable.name, (variable.name,)))
+        value = next(variables[name] for name in names if name in variables)
+        if tuple(value.shape) != tuple(variable.shape):
+            raise Error(
+                f"{_LIBRARY} has {list(variable.shape)} for {layer.name}, the network {list(value.shape)}; the library "
+                "does not build this depth multiplier or mode."
+            )
+        variable.assign(value)
