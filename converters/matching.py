@@ -52,7 +52,8 @@ def match(checkpoint: Checkpoint) -> Match:
     """
     network, prefix = _root(checkpoint)
     start = f"{prefix}/{network.scope}/" if prefix else f"{network.scope}/"
-    tensors = {name[len(start) :]: name for name in checkpoint.shapes if name.startswith(start)}
+    kinds = checkpoint.kinds
+    tensors = {name[len(start) :]: name for name in checkpoint.shapes if name.startswith(start) and name not in kinds}
     if checkpoint.metadata:
         settings = {"num_classes": None, **checkpoint.metadata.settings}
         image_size = checkpoint.metadata.default_image_size
@@ -63,6 +64,7 @@ def match(checkpoint: Checkpoint) -> Match:
         sizes = [image_size] if image_size != network.default_image_size else []
     else:
         settings = network.settings_from_shapes({name: checkpoint.shapes[tensor] for name, tensor in tensors.items()})
+        settings.update(checkpoint.settings)
         sizes = [size for name in checkpoint.names for size in _IMAGE_SIZE.findall(name)]
         sizes += [checkpoint.image_size] if checkpoint.image_size else []
         image_size = int(sizes[-1]) if sizes else network.default_image_size

@@ -20,10 +20,10 @@ from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.parity import Parity, compare_weights
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
+from hubkeras.converters.sources.checkpoint import SHADOW
 from hubkeras.converters.sources.keras_weights import ENDING, write_h5
 
 CHOICES = ("ema", "raw")
-SHADOW = "/ExponentialMovingAverage"
 AS_IN_CHECKPOINT = "as in the checkpoint"
 Progress = Callable[[int, int, str], None]
 # what `tf.contrib.quantize` adds: `weights_quant/min`, `act_quant/.../max/biased`, `post_activation_bypass_quant/...`

@@ -8,12 +8,20 @@ import tempfile
 import zlib
 
 from hubkeras.common import archives
+from hubkeras.converters.sources import frozen_graphs
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
 from hubkeras.converters.sources.keras_models import open_keras_model
 from hubkeras.converters.sources.keras_weights import is_own_h5, open_h5
 from hubkeras.converters.sources.pytorch_models import is_pytorch, open_pytorch
-from hubkeras.converters.sources.tensorflow_checkpoints import V2_FILE, only_checkpoint, open_tensorflow, prefix_of
+from hubkeras.converters.sources.stem import with_folded_stem
+from hubkeras.converters.sources.tensorflow_checkpoints import (
+    V2_FILE,
+    is_v1_name,
+    only_checkpoint,
+    open_tensorflow,
+    prefix_of,
+)
 
 __all__ = ["ACCEPTED", "Checkpoint", "open_checkpoint"]
 
@@ -31,7 +39,7 @@ def open_checkpoint(source):
     path = pathlib.Path(source)
     opener = next(open_form for recognise, open_form in _FORMS if recognise(path))
     with opener(path) as checkpoint:
-        yield checkpoint
+        yield with_folded_stem(checkpoint)
 
 
 def _is_archive(path):
@@ -44,23 +52,29 @@ def _is_archive(path):
 
 
 def _unpack(archive, folder):
-    """Extracts the archive's one checkpoint into `folder` and returns its prefix."""
-    prefix = None
+    """Extracts the archive's one checkpoint, or else its one frozen graph; returns its prefix or file."""
+    wanted = None
 
     def select(names):
-        nonlocal prefix
-        prefix = str(only_checkpoint(names, archive))
-        return [n for n in names if n == prefix or ((m := V2_FILE.match(n)) and m["prefix"] == prefix)]
+        nonlocal wanted
+        graphs = [name for name in names if name.endswith(frozen_graphs.ENDING)]
+        has_checkpoint = any(name.endswith(".index") or is_v1_name(name) for name in names)
+        wanted = graphs[0] if len(graphs) == 1 and not has_checkpoint else str(only_checkpoint(names, archive))
+        return [n for n in names if n == wanted or ((m := V2_FILE.match(n)) and m["prefix"] == wanted)]
 
     archives.unpack(archive, folder, select)
-    return folder / prefix
+    return folder / wanted
 
 
 @contextlib.contextmanager
 def _open_archive(path):
     with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
-        prefix = _unpack(path, pathlib.Path(folder))
-        with open_tensorflow(prefix, path, files=[path]) as checkpoint:
+        found = _unpack(path, pathlib.Path(folder))
+        if found.name.endswith(frozen_graphs.ENDING):
+            opened = frozen_graphs.open_frozen_graph(found, path, names=(found.name,))
+        else:
+            opened = open_tensorflow(found, path, files=[path])
+        with opened as checkpoint:
             yield checkpoint
 
 
@@ -74,5 +88,6 @@ _FORMS = (
     (is_own_h5, open_h5),
     (is_keras, open_keras_model),
     (is_pytorch, open_pytorch),
+    (frozen_graphs.is_frozen_graph, frozen_graphs.open_frozen_graph),
     (lambda path: True, _open_tensorflow),
 )

@@ -1,5 +1,6 @@
 """The tensors of a checkpoint by name, in whatever form they were stored."""
 
+import copy
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from hubkeras.common.metadata import Metadata
 
 ACCEPTED = (
     "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a .tar.gz of a "
-    "checkpoint, a SavedModel or TF1 Hub module folder, or a .weights.h5 of `hubkeras convert`"
+    "checkpoint, a SavedModel or TF1 Hub module folder, a frozen graph (.pb), or a .weights.h5 of `hubkeras convert`"
 )
+SHADOW = "/ExponentialMovingAverage"
 # what readers raise; IndexError where a file is cut short
 READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError)
 
@@ -40,6 +42,7 @@ class Checkpoint:
         metadata: what a hubkeras SavedModel says of itself, or what a `.weights.h5` that was made of one keeps of
             that; None for other sources.
         labels: names of the classes, where these have them, else None.
+        settings: arguments of the network that neither names nor shapes tell, as far as the source's kind does.
         notes: sentences about the file that the user should read.
     """
 
@@ -57,6 +60,7 @@ class Checkpoint:
         notes: Sequence[str] = (),
         metadata: Metadata | None = None,
         labels: Sequence[str] | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.names = names
@@ -69,7 +73,14 @@ class Checkpoint:
         self.metadata = metadata
         self.labels = None if labels is None else list(labels)
         self.notes = list(notes)
+        self.settings = settings or {}
         self._read = read
+
+    def changed(self, *, read: Callable[[str], np.ndarray], **attributes: Any) -> "Checkpoint":
+        """A copy with other attributes and another function that reads."""
+        changed = copy.copy(self)
+        vars(changed).update(attributes, _read=read)
+        return changed
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as a numpy array.

@@ -13,6 +13,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.labels import read_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
+from hubkeras.converters.naming import detectors
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint, first_line
 from hubkeras.converters.sources.tensor_bundle import check_index
 
@@ -65,10 +66,15 @@ def _prefix_in_state_file(file):
     return found
 
 
+def is_v1_name(file: str) -> bool:
+    """Whether a file is called as checkpoints of one file are: `inception_v2.ckpt`, `model.ckpt-1000`."""
+    return bool(_V1_NAME.search(file)) and not V2_FILE.match(file)
+
+
 def only_checkpoint(files: Iterable[str], where: str | pathlib.Path) -> pathlib.Path:
     """The one checkpoint among file names, as a prefix."""
     found = {match["prefix"] for file in files if (match := V2_FILE.match(file)) and file.endswith(".index")}
-    found |= {file for file in files if _V1_NAME.search(file) and not V2_FILE.match(file)}
+    found |= {file for file in files if is_v1_name(file)}
     if not found:
         raise Error(f"{where} holds no checkpoint (no .index file and no .ckpt file); expected {ACCEPTED}.")
     if len(found) > 1:
@@ -105,6 +111,8 @@ def open_tensorflow(
             shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
             dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
             keys = _names_of_objects(reader) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
+            found = detectors.named(keys)
+            keys = {name: keys[own] for name, own in found.names.items()}
             shapes, dtypes = ({name: of[key] for name, key in keys.items()} for of in (shapes, dtypes))
         except (*READ_ERRORS, KeyError) as error:
             raise Error(
@@ -119,8 +127,11 @@ def open_tensorflow(
             dtypes,
             lambda name: reader.get_tensor(keys[name]),
             names=(str(path), prefix.name),
+            kinds=found.kinds,
+            notes=found.notes,
             metadata=metadata,
             labels=labels,
+            settings=found.settings,
         )
 
 

@@ -1,0 +1,87 @@
+"""Names in checkpoints of networks under other heads: detectors, segmenters and pose estimators built on Slim's scopes.
+
+Sources: `models/*_feature_extractor.py` of TensorFlow's Object Detection API, `model.py` of DeepLab, and
+`predict.py` of DeepLabCut, whose head lies below `pose/`.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+
+class Named(NamedTuple):
+    """What the names of a checkpoint mean.
+
+    Attributes:
+        names: `{Slim's name: name in the file}` of every tensor; under their own names where these are Slim's already.
+        kinds: `{name: kind}` of the tensors of the head.
+        settings: arguments of the network that neither names nor shapes tell.
+        notes: sentences that the user should read.
+    """
+
+    names: dict[str, str]
+    kinds: dict[str, str]
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+class _Head(NamedTuple):
+    """A head: what it is called, a name that only checkpoints with it have, and the names of its tensors."""
+
+    kind: str
+    marker: re.Pattern[str]
+    tensors: re.Pattern[str]
+
+
+_HEADS = (
+    _Head(
+        "detection head",
+        re.compile(r"^((First|Second)Stage)?(FeatureExtractor|BoxPredictor)"),
+        # the feature maps that SSD adds lie in the network's own scope: `layer_19_1_Conv2d_2_1x1_256`
+        re.compile(
+            r"^(BoxPredictor_\d+|(First|Second)StageBoxPredictor|WeightShared\w+|Conv)/"
+            r"|^FeatureExtractor/\w+/((layer_\d+|Mixed_5c)_\d_Conv2d_|fpn/|bottom_up_)"
+        ),
+    ),
+    _Head(
+        "segmentation head",
+        re.compile(r"^logits/semantic/"),
+        re.compile(r"^(logits|aspp\d+|image_pooling|concat_projection|decoder)/"),
+    ),
+    _Head("pose head", re.compile(r"^pose/"), re.compile(r"^pose/")),
+)
+_STAGES = re.compile(r"^(?P<stage>First|Second)StageFeatureExtractor/(?P<rest>.+)")
+_LAST_REPEAT = re.compile(r"^InceptionResnetV2/Repeat/")
+
+
+def named(names: Iterable[str]) -> Named:
+    """Slim's names for those of a checkpoint, and which tensors are a head's.
+
+    A Faster R-CNN has its network in two scopes, in the second of which Slim's `Repeat_2` counts anew as `Repeat`.
+    """
+    names = list(names)
+    slim = {slim_name(name): name for name in names}
+    kinds = {}
+    for head in _HEADS:
+        if any(map(head.marker.search, names)):
+            kinds.update({name: head.kind for name in names if head.tensors.search(name)})
+    settings, notes = {}, []
+    if any(map(_STAGES.search, names)):
+        notes.append("The network was found in the two stages of a Faster R-CNN.")
+        if any(name.startswith("InceptionResnetV2/") for name in slim):
+            settings["align_feature_maps"] = True  # as its first stage is built, with SAME padding throughout
+    if any(name.startswith("FeatureExtractor/InceptionV2/") for name in names):
+        notes.append(
+            "An SSD's pipeline.config says which activation its Inception V2 has; this one has ReLU as TF-Slim's, so "
+            "where that says RELU_6 its outputs differ."
+        )
+    return Named(slim, kinds, settings, tuple(notes))
+
+
+def slim_name(name: str) -> str:
+    """Slim's name of a tensor below the stages of a Faster R-CNN; other names are Slim's already."""
+    match = _STAGES.match(name)
+    if not match:
+        return name
+    rest = match["rest"]
+    return _LAST_REPEAT.sub("InceptionResnetV2/Repeat_2/", rest) if match["stage"] == "Second" else rest
