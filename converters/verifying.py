@@ -220,8 +220,7 @@ def verify_frozen_graph(
         )
     if (expected >= 0).all() and np.allclose(expected.sum(-1), 1, atol=1e-4):
         actual = np.asarray(tf.nn.softmax(actual))
-    error = relative_error(actual, expected)
-    return Parity(str(graph_file), 0, 0, output, error, 2 * bound)
+    return Parity(str(graph_file), 0, 0, output, relative_error(actual, expected), 2 * bound)
 
 
 def _bound(directory, metadata):

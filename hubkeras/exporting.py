@@ -87,48 +87,41 @@ def export(
     It is written beside `directory`, loaded from there and compared with its source, and only then put in place.
 
     Args:
-        model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`, which is not changed; or the path of a
-            checkpoint in any form of `hubkeras.converters.sources.ACCEPTED`.
+        model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`, which is not changed; or a source of
+            weights in any form of `hubkeras.converters.sources.ACCEPTED`. A SavedModel as source gives the defaults.
         directory: the folder to write; it appears whole or not at all.
-        task: `classification` or `feature_vector`. By default that of `handle` or of a SavedModel as source; else the
-            former, but for a network without a head.
-        labels: class names: a list, or the path of a file with one a line. By default those of a SavedModel as source,
-            else the ILSVRC-2012 names for 1000 classes, with `background` before them for 1001, and `0, 1, 2, ...` for
-            other numbers.
-        image_size: height and width in pixels that the model was trained with. By default what the checkpoint's name
-            or the SavedModel says, else that of `handle`, else the network's default.
+        task: `classification` or `feature_vector`; by default the former, but for a network without a head.
+        labels: class names: a list, or the path of a file with one a line. By default the ILSVRC-2012 names for 1000
+            classes, with `background` before them for 1001, and `0, 1, 2, ...` for other numbers.
+        image_size: height and width in pixels that it was trained with, by default as the source's name says, or else
+            the network's default.
         fixed_size: whether the SavedModel shall accept this size only.
         overwrite: whether to replace a folder that exists.
         frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
             fastest form, for inference alone.
-        provenance: where the weights of a network came from, for the metadata, `{"checkpoint": name, "sha256":
-            {file name: digest}}`; a checkpoint gives its own.
-        weights: of a checkpoint: `ema` takes the moving averages of the weights where there are any, which is the
-            default, `raw` never. Of a network: which of these it has, for the metadata.
-        handle: the name that it is published under, for the metadata; by default that of a SavedModel as source, where
-            the task is the same. One of the catalogue (`hubkeras catalog`) gives
-            the task and the image size, and is refused for another network.
-        verify: whether to load what was written and compare it with its source, which takes seconds.
+        provenance: where the weights of a network came from, `{"checkpoint": name, "sha256": {file: digest}}`.
+        weights: of a source: `ema`, the default, takes the moving averages of the weights where there are any, `raw`
+            never. Of a network: which of these it has, for the metadata.
+        handle: the name that it is published under. One of the catalogue (`hubkeras catalog`) gives the task and the
+            image size, and is refused for another network.
+        verify: whether to compare what was written with its source, which takes seconds.
         progress: called with (done, total, what) as work goes on.
 
-    Returns:
-        A `Written`.
-
     Raises:
-        hubkeras.Error: the checkpoint cannot be read, an argument does not fit, the folder exists or cannot be written,
-            or what was written differs from its source. The folder is then as it was before.
+        hubkeras.Error: the source cannot be read, an argument does not fit, the folder exists or cannot be written, or
+            what was written differs from its source. The folder is then as it was before.
     """
     refuse_existing(directory, overwrite)
-    progress = progress or _in_silence
     published = catalog.publication(handle)
     task = task or (published.task if published else None)
-    origin = _origin(model, task, weights, provenance, progress)
-    task = task or _task(origin)
-    if origin.report and task == "classification" and origin.network.num_classes is None:
-        raise Error(f"{origin.report.source} has no Logits; export it as a feature_vector (--task feature_vector).")
-    metadata = _metadata(origin, task, image_size, handle or origin.handle(task), fixed_size, frozen)
+    origin = _origin(model, task, weights, provenance, progress or _in_silence)
+    metadata = _metadata(origin, task or _task(origin), image_size, handle, fixed_size, frozen)
+    names = _labels(origin, metadata.task, labels)
+    return _export(origin, metadata, names, directory, overwrite, verify, progress or _in_silence)
+
+
+def _export(origin, metadata, names, directory, overwrite, verify, progress):
     texts = {"metadata": (METADATA_FILE, metadata.to_json())}
-    names = _labels(origin, task, labels)
     if names is not None:
         texts["labels"] = (LABELS_FILE, "\n".join(names))
     progress(0, 1, "writing the SavedModel")
@@ -145,8 +138,11 @@ def export(
 
 
 def _metadata(origin, task, image_size, handle, fixed_size, frozen):
-    """What a SavedModel says of itself."""
+    """What is written says of itself."""
     network = origin.network
+    if origin.report and task == "classification" and network.num_classes is None:
+        raise Error(f"{origin.report.source} has no Logits; write it as a feature_vector (--task feature_vector).")
+    handle = handle or origin.handle(task)
     published = catalog.publication(handle)
     size = image_size or origin.image_size or (published.image_size if published else network.default_image_size)
     if size < network.minimum_image_size:
@@ -324,7 +320,7 @@ def convert(
     origin = _origin(model, task, weights, None, progress)
     task = task or ("feature_vector" if origin.network.num_classes is None else "classification")
     fixed_size = bool(options.get("fixed_size"))
-    metadata = _metadata(origin, task, image_size, origin.handle(task), fixed_size, form.serving)
+    metadata = _metadata(origin, task, image_size, None, fixed_size, form.serving)
     progress(0, 1, "writing")
     job = Job(origin.network, metadata, _labels(origin, task, labels), origin.report, path, overwrite, options)
     return Written(path, metadata, origin.report, form.write(job), form.files(path))

@@ -59,8 +59,8 @@ def run_inspect(options: argparse.Namespace) -> None:
     for title, rows in groups.items():
         print_table(rows, title)
     if facts["variables"]:
-        rows = [(v["name"], _shape(v["shape"]), v["dtype"], v["use"]) for v in facts["variables"]]
-        print_table(rows, columns=("variable", "shape", "dtype", "use"))
+        variables = [(v["name"], _shape(v["shape"]), v["dtype"], v["use"]) for v in facts["variables"]]
+        print_table(variables, columns=("variable", "shape", "dtype", "use"))
 
 
 def _identity(facts: dict[str, Any], title: str) -> Rows:

@@ -13,6 +13,7 @@ ASSET_PATH = (
     "https address of the archive, ending in .tar.gz, for the page's metadata; the default, internal, is what "
     "tfhub.dev has for pages of models that are not published"
 )
+CACHE_DIR = "the cache folder; TFHUB_CACHE_DIR by default"
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -36,24 +37,23 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--signature", metavar="FILE", help="the file to write; model.sig in the folder by default")
     sub.add_argument("--overwrite", action="store_true", help="replace the signature if it exists")
 
-    cache = {"metavar": "DIR", "help": "the cache folder; TFHUB_CACHE_DIR by default"}
     sub = command("install", run_install, "Put a SavedModel into tensorflow_hub's cache under handles.", False)
     sub.add_argument("source", metavar="SAVED_MODEL", help="a folder, or an archive of `hubkeras pack`")
     sub.add_argument("--handle", action="append", required=True, help="what code calls it by; may be repeated")
     sub.add_argument("--overwrite", action="store_true", help="replace another model of this handle")
     sub.add_argument("--public-key", metavar="KEY", help="refuse what the owner of this key (PEM) has not signed")
-    sub.add_argument("--cache-dir", **cache)
+    sub.add_argument("--cache-dir", metavar="DIR", help=CACHE_DIR)
 
     sub = command("installed", run_installed, "List and check what is in tensorflow_hub's cache.", False)
     sub.add_argument("--json", action="store_true", help="print JSON")
-    sub.add_argument("--cache-dir", **cache)
+    sub.add_argument("--cache-dir", metavar="DIR", help=CACHE_DIR)
 
     sub = command("uninstall", run_uninstall, "Remove handles from tensorflow_hub's cache.", False)
     sub.add_argument("handle", metavar="HANDLE", nargs="+")
-    sub.add_argument("--cache-dir", **cache)
+    sub.add_argument("--cache-dir", metavar="DIR", help=CACHE_DIR)
 
 
-def run_catalog(options: argparse.Namespace) -> int | None:
+def run_catalog(options: argparse.Namespace) -> int:
     modules = catalog.search(options.pattern)
     if options.json:
         print(json.dumps([module.facts() for module in modules], indent=2))
@@ -76,23 +76,23 @@ def run_catalog(options: argparse.Namespace) -> int | None:
     return 0 if modules else 1
 
 
-def run_pack(options: argparse.Namespace) -> int | None:
+def run_pack(options: argparse.Namespace) -> None:
     digest = archives.pack(options.directory, options.archive, options.overwrite)
     content = integrity.content_hash(integrity.hashes(options.directory))
     print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
 
 
-def run_sign(options: argparse.Namespace) -> int | None:
+def run_sign(options: argparse.Namespace) -> None:
     path = signing.sign(options.directory, options.private_key, options.signature, options.overwrite)
     print_table([("written", path)])
 
 
-def run_document(options: argparse.Namespace) -> int | None:
+def run_document(options: argparse.Namespace) -> None:
     for path in documentation.write(options.directory, asset_path=options.asset_path):
         print_table([("written", path)])
 
 
-def run_install(options: argparse.Namespace) -> int | None:
+def run_install(options: argparse.Namespace) -> None:
     folders = installing.install(
         options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
     )
@@ -100,7 +100,7 @@ def run_install(options: argparse.Namespace) -> int | None:
     print_table(list(zip(handles, folders, strict=True)), columns=("handle", "folder"))
 
 
-def run_installed(options: argparse.Namespace) -> int | None:
+def run_installed(options: argparse.Namespace) -> int:
     entries = installing.installed(options.cache_dir)
     facts = [
         {
@@ -119,7 +119,7 @@ def run_installed(options: argparse.Namespace) -> int | None:
     return 1 if any(entry.problem for entry in entries) else 0
 
 
-def run_uninstall(options: argparse.Namespace) -> int | None:
+def run_uninstall(options: argparse.Namespace) -> None:
     for handle in options.handle:
         installing.uninstall(handle, options.cache_dir)
         print_table([("removed", cache.normalized(handle))])

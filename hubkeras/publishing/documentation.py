@@ -5,8 +5,10 @@ card is a README.md as the Hugging Face Hub shows it. Both lie beside the model 
 """
 
 import json
+import os
 import pathlib
 import re
+from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
@@ -38,7 +40,12 @@ _CHANGES = {
 }
 
 
-def write(directory, parity=None, name=None, asset_path="internal"):
+def write(
+    directory: str | os.PathLike[str],
+    parity: dict[str, Any] | None = None,
+    name: str | None = None,
+    asset_path: str = "internal",
+) -> list[pathlib.Path]:
     """Writes the page and the model card into the folder of a SavedModel, in place of those that are there.
 
     Args:
@@ -66,16 +73,25 @@ def write(directory, parity=None, name=None, asset_path="internal"):
         with written_whole(record, overwrite=True) as partial:
             partial.write_text(json.dumps(parity, indent=2) + "\n", "utf-8")
     elif record.is_file():
-        try:
-            parity = json.loads(record.read_text("utf-8"))
-        except ValueError as error:
-            raise Error(f"{record} is not JSON; remove it, or export the model again.") from error
+        parity = _read_parity(record)
     name = name or directory.absolute().name
     texts = {PAGE_FILE: page(metadata, parity, name, asset_path), CARD_FILE: model_card(metadata, parity, name)}
     for file, text in texts.items():
         with written_whole(directory / file, overwrite=True) as partial:
             partial.write_text(text, "utf-8")
     return [directory / file for file in texts]
+
+
+def _read_parity(record):
+    """What `write` kept of a check."""
+    try:
+        parity = json.loads(record.read_text("utf-8"))
+        numbers = [parity[key] for key in ("weights_compared", "weights_different", "error", "bound")]
+        if all(isinstance(number, int | float) for number in numbers) and isinstance(parity["output"], str):
+            return {"reference": "the checkpoint", **parity}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise Error(f"{record} is damaged; remove it, or export the model again.")
 
 
 def title_of(metadata: Metadata, name: str = "model") -> str:
@@ -93,7 +109,9 @@ def title_of(metadata: Metadata, name: str = "model") -> str:
     return "/".join([re.sub(r"[^a-z0-9-]+", "-", publisher.lower()).strip("-") or "hubkeras", *names, *version])
 
 
-def page(metadata, parity=None, name="model", asset_path="internal"):
+def page(
+    metadata: Metadata, parity: dict[str, Any] | None = None, name: str = "model", asset_path: str = "internal"
+) -> str:
     """The page of a SavedModel, Markdown.
 
     Args:
@@ -113,7 +131,7 @@ def page(metadata, parity=None, name="model", asset_path="internal"):
     return "\n\n".join([heading, *_sections(metadata, parity, name)]) + "\n"
 
 
-def model_card(metadata, parity=None, name="model"):
+def model_card(metadata: Metadata, parity: dict[str, Any] | None = None, name: str = "model") -> str:
     """The model card of a SavedModel, Markdown with YAML front matter; arguments as for `page`."""
     classification = metadata.task == "classification"
     lines = [
@@ -233,43 +251,53 @@ def _usage(metadata, module, location):
         ]
     else:
         blocks.append("Run the code where the folder of this SavedModel lies.")
-    if metadata.task == "classification":
-        blocks += [
-            "Name what is in a photo:",
-            _python(
-                "import hubkeras",
-                "import tensorflow_hub as hub",
-                "",
-                f'model = hub.load("{location}")',
-                f'image = hubkeras.load_image("photo.jpg", {size})',
-                "labels = model.labels.asset_path.numpy().decode()",
-                "for name, probability in hubkeras.decode_predictions(model(image[None]), labels=labels)[0]:",
-                '    print(f"{name}: {probability:.1%}")',
-            ),
-            "In a model of tf_keras, which returns logits:",
-            _python(
-                "import tensorflow_hub as hub",
-                "import tf_keras",
-                "",
-                f'm = tf_keras.Sequential([hub.KerasLayer("{location}")])',
-                f"m.build([None, {size}, {size}, 3])",
-            ),
-        ]
-    else:
-        blocks += [
-            "In a model of tf_keras:",
-            _python(
-                "import tensorflow_hub as hub",
-                "import tf_keras",
-                "",
-                "num_classes = 10",
-                "m = tf_keras.Sequential([",
-                f'    hub.KerasLayer("{location}", trainable=False),',
-                '    tf_keras.layers.Dense(num_classes, activation="softmax"),',
-                "])",
-                f"m.build([None, {size}, {size}, 3])",
-            ),
-        ]
+    blocks += _classifier(location, size) if metadata.task == "classification" else _features(location, size)
+    return "\n\n".join([*blocks, *_without_hub(metadata, location)])
+
+
+def _classifier(location, size):
+    return [
+        "Name what is in a photo:",
+        _python(
+            "import hubkeras",
+            "import tensorflow_hub as hub",
+            "",
+            f'model = hub.load("{location}")',
+            f'image = hubkeras.load_image("photo.jpg", {size})',
+            "labels = model.labels.asset_path.numpy().decode()",
+            "for name, probability in hubkeras.decode_predictions(model(image[None]), labels=labels)[0]:",
+            '    print(f"{name}: {probability:.1%}")',
+        ),
+        "In a model of tf_keras, which returns logits:",
+        _python(
+            "import tensorflow_hub as hub",
+            "import tf_keras",
+            "",
+            f'm = tf_keras.Sequential([hub.KerasLayer("{location}")])',
+            f"m.build([None, {size}, {size}, 3])",
+        ),
+    ]
+
+
+def _features(location, size):
+    return [
+        "In a model of tf_keras:",
+        _python(
+            "import tensorflow_hub as hub",
+            "import tf_keras",
+            "",
+            "num_classes = 10",
+            "m = tf_keras.Sequential([",
+            f'    hub.KerasLayer("{location}", trainable=False),',
+            '    tf_keras.layers.Dense(num_classes, activation="softmax"),',
+            "])",
+            f"m.build([None, {size}, {size}, 3])",
+        ),
+    ]
+
+
+def _without_hub(metadata, location):
+    size = metadata.default_image_size
     output = f"(1, {metadata.num_classes or metadata.num_features})"
     if metadata.frozen:
         alone, call = "With TensorFlow alone:", [f"assert model(images).shape == {output}"]
@@ -279,7 +307,7 @@ def _usage(metadata, module, location):
             "outputs = model(images, return_endpoints=True)",
             f"assert outputs['default'].shape == {output}",
         ]
-    blocks += [
+    return [
         alone,
         _python(
             "import tensorflow as tf",
@@ -290,7 +318,6 @@ def _usage(metadata, module, location):
             *call,
         ),
     ]
-    return "\n\n".join(blocks)
 
 
 def _fine_tuning(metadata, location):

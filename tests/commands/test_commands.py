@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import resource
 import shlex
 import shutil
@@ -350,6 +351,22 @@ def test_the_examples_of_the_helps_run(run, tmp_path, monkeypatch):
             program, *arguments = shlex.split(next(names[name] for names in EXAMPLES.values() if name in names))
             status, _, err = run(*arguments)
             assert (program, status) == ("hubkeras", 0), err
+
+
+def test_the_readmes_python_runs_as_typed(digits, tmp_path, monkeypatch):
+    names = ("hub", "hubkeras", "keras", "tf", "tf_keras")
+    modules = {
+        name: pytest.importorskip({"hub": "tensorflow_hub", "tf": "tensorflow"}.get(name, name)) for name in names
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "digits").symlink_to(digits[0])
+    (tmp_path / "mobilenet_v2_0.35_96.ckpt").symlink_to(DIGITS)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), dict(modules))
+    assert (tmp_path / "out" / "dir" / "saved_model.pb").is_file()
 
 
 def test_shells_complete_commands_and_options():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -210,6 +211,15 @@ def test_asset_paths_that_tfhub_dev_refuses(exported, capsys):
     for path in ("https://example.com/model.zip", "model.tar.gz", ""):
         assert main(["document", str(directory), "--asset-path", path]) == 1
         assert "address of a .tar.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"error": "x"}', "[" * 100_000])
+def test_a_damaged_record_of_verification(text, documented, tmp_path, capsys):
+    directory = tmp_path / "copy"
+    shutil.copytree(documented("--frozen"), directory)
+    (directory / documentation.VERIFICATION_FILE).write_text(text)
+    assert main(["document", str(directory)]) == 1
+    assert "verification.json is damaged" in capsys.readouterr().err
 
 
 def test_titles_of_networks():
