@@ -102,7 +102,7 @@ def form_of(path: str | os.PathLike[str], to: str | None = None) -> Form:
         hubkeras.Error: neither the ending nor `to` is of a form.
     """
     name, others = os.fspath(path), ", ".join(named_forms())
-    if not os.path.basename(name):
+    if not pathlib.Path(name).name:
         raise Error(f"convert needs the path of a file to write; got {name!r}.")
     if to is not None:
         if to not in named_forms():
