@@ -9,7 +9,6 @@ import pathlib
 import zlib
 
 import numpy as np
-import tensorflow as tf
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz") if "config" in np.load(path).files)
@@ -86,6 +85,8 @@ class Golden:
 
 def save_checkpoint(tensors, path, version="v2", state_file=False):
     """Writes tensors by name as TF1's Saver does, in format `v1` (one file) or `v2`; returns the path."""
+    import tensorflow as tf  # the figures alone serve backends without it
+
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import urllib.parse
 
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
@@ -38,6 +39,11 @@ def resolve(handle):
     handle = os.fspath(handle)
     if os.path.isdir(handle):
         return handle
+    if _URL.match(handle):
+        try:
+            urllib.parse.urlsplit(handle)
+        except ValueError as error:
+            raise Error(f"{handle} is not a valid address: {error}.") from error
     if os.path.isfile(handle):
         return _unpack(handle, handle)
     if (_URL.match(handle) or _HUB.match(handle) or _PUBLISHED.match(handle)) and (found := cache.lookup(handle)):

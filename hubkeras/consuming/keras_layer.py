@@ -14,9 +14,18 @@ import tensorflow as tf
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import reading
+from hubkeras.consuming import keras_internals, safety
+from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of
 from hubkeras.consuming.handles import is_local, resolve
 from hubkeras.consuming.images import warn_of_range
-from hubkeras.consuming.loaded import SavedRegularization, SavedVariable, for_any_shape, inputs_of, variable_specs
+from hubkeras.consuming.loaded import (
+    SavedRegularization,
+    compiles,
+    for_any_shape,
+    inputs_of,
+    standing_for,
+    variable_specs,
+)
 
 _ARCHIVED = "saved_model"  # folder of the SavedModel below the layer's own in a `.keras` file
 
@@ -35,7 +44,12 @@ class KerasLayer(keras.layers.Layer):
     Under `MirroredStrategy` make the layer within the strategy's scope; Keras must be 3.8 or newer. Keras 3 has no
     `fit` under `MultiWorkerMirroredStrategy`, only loops of one's own with `strategy.run`.
 
-    A SavedModel is a program: load only those that you trust, and `.keras` files with them.
+    A SavedModel is a program. In `safe_mode` its files are read before anything is loaded, and all but harmless
+    operations are refused: no files, no Python, no network, no custom operations. `keras.models.load_model` has the
+    same argument for the SavedModel in a `.keras` file; a config does not carry it.
+
+    Two layers made from one loaded object share its variables, also in training. `stateless_call` is refused: the
+    functions of a SavedModel read their own variables.
 
     Args:
         handle: a folder, a `.tar.gz`, an http(s) URL or a tfhub.dev or Kaggle handle of a SavedModel; or a callable
@@ -49,6 +63,7 @@ class KerasLayer(keras.layers.Layer):
         output_key: name of the one output to return, where the SavedModel returns a dict.
         output_shape: shape of the output without the batch, or a nest of them, where the SavedModel does not tell.
         load_options: `tf.saved_model.LoadOptions`; not part of the layer's config.
+        safe_mode: whether to refuse SavedModels that could do more than compute. Not for a `handle` that is an object.
         **kwargs: of every Keras layer: `name`, `dtype`. Under a half-precision policy inputs are cast
             to what the SavedModel takes and outputs to the compute dtype; the SavedModel computes as it was saved.
 
@@ -71,6 +86,7 @@ class KerasLayer(keras.layers.Layer):
         output_key=None,
         output_shape=None,
         load_options=None,
+        safe_mode=True,
         **kwargs,
     ):
         if keras.backend.backend() != "tensorflow":
@@ -91,13 +107,14 @@ class KerasLayer(keras.layers.Layer):
         self._config = {
             "handle": handle if callable(handle) else os.fspath(handle),
             "arguments": dict(arguments or {}),
-            "tags": tags,
+            "tags": sorted(tags) if isinstance(tags, set | frozenset) else tags,
             "signature": signature,
             "signature_outputs_as_dict": signature_outputs_as_dict,
             "output_key": output_key,
             "output_shape": output_shape,
         }
         self._load_options = load_options
+        self._safe_mode = safe_mode
         self._variable_specs = []
         self._output_specs = None
         self._values_given = False  # whether variables hold values that loading the SavedModel must not replace
@@ -129,11 +146,17 @@ class KerasLayer(keras.layers.Layer):
         try:
             with reading(folder):
                 integrity.check(folder)
+                if self._safe_mode:
+                    safety.check(folder)
                 loaded = tf.saved_model.load(folder, tags=self._config["tags"], options=self._load_options)
         except Error:
             raise
-        except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
-            raise Error(f"{folder} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # of any kind where the file is damaged
+            reason = (str(error).splitlines() or [""])[0]
+            raise Error(
+                f"{folder} cannot be loaded as a SavedModel ({type(error).__name__}: {reason}); "
+                "if it is damaged, get it again."
+            ) from error
         self._folder = folder
         return loaded
 
@@ -154,14 +177,21 @@ class KerasLayer(keras.layers.Layer):
             )
         if not self._variable_specs:
             self._track_variables([*trainable, *others], specs)
-        for saved, variable in zip(self._own_variables(), [*trainable, *others], strict=True):
+        for saved, variable in zip(keras_internals.own_variables(self), [*trainable, *others], strict=True):
             if self._values_given:
                 variable.assign(saved.value)
             saved.bind(variable)
         if losses and trainable:
-            self._own_variables()[0].regularizer = SavedRegularization(losses)
+            keras_internals.own_variables(self)[0].regularizer = SavedRegularization(losses)
         self._object, self._callable = loaded, function
-        self._input_dtypes, self._takes_training = inputs_of(function)
+        self._input_specs, self._takes_training = inputs_of(function)
+        self.supports_jit = compiles(function)
+        if self.trainable and not trainable and not self._config["signature"]:
+            warnings.warn(
+                f"{self.name} has trainable=True, but its SavedModel has no trainable variables: nothing of it will be "
+                "trained.",
+                stacklevel=4,
+            )
         of_saved_model = not callable(self._config["handle"]) and not self._config["signature"]
         self._eager_callable = for_any_shape(function) if of_saved_model else function
 
@@ -181,22 +211,14 @@ class KerasLayer(keras.layers.Layer):
         return loaded
 
     def _track_variables(self, variables, specs):
-        """Makes the layer's Keras variables, which stand for `variables`."""
+        """Makes the layer's Keras variables, which stand for `variables`; their order is that of `specs`."""
         for variable, spec in zip(variables, specs, strict=True):
-            *scopes, leaf = spec["name"].split("/")
-            with contextlib.ExitStack() as stack:
-                for scope in (self.name, *scopes):
-                    stack.enter_context(keras.name_scope(scope))
-                saved = SavedVariable(
-                    variable, shape=spec["shape"], dtype=spec["dtype"], trainable=spec["trainable"], name=leaf
-                )
-            self._track_variable(saved)
+            saved, trained_elsewhere = standing_for(variable, spec, self.name)
+            saved.trainable = spec["trainable"]  # which tells Keras where to keep it
+            keras_internals.track(self, saved)
+            saved.trainable = saved.trainable or trained_elsewhere
         self._variable_specs = specs
         self.built = True
-
-    def _own_variables(self):
-        """The layer's variables in the order of `_variable_specs`: trainable ones first, frozen or not."""
-        return [*self._trainable_variables, *self._non_trainable_variables]
 
     # Calling.
 
@@ -206,12 +228,12 @@ class KerasLayer(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         self._load()
-        self._check_trainability()
+        self._check_call()
         arguments = dict(self._config["arguments"])
         if self._takes_training:
             arguments["training"] = bool(training) and self.trainable
         self._check_range(inputs)
-        inputs = self._cast_inputs(inputs)
+        inputs = checked_inputs(inputs, self._input_specs, self.name)
         function = self._eager_callable if tf.executing_eagerly() else self._callable
         if self._config["signature"] and isinstance(inputs, dict):
             outputs = function(**inputs, **arguments)
@@ -219,31 +241,22 @@ class KerasLayer(keras.layers.Layer):
             outputs = function(inputs)
         else:
             outputs = function(inputs, **arguments)
-        return self._finish(inputs, self._select(outputs))
+        outputs = self._select(outputs)
+        return finished_outputs(outputs, inputs, self.compute_dtype, self._config["output_shape"])
 
     def _check_range(self, inputs):
         """Looks once whether eager images for a SavedModel of hubkeras are in [0, 1]."""
         if self._range_unseen and len(getattr(inputs, "shape", ())) == 4 and hasattr(self._object, "metadata"):
             self._range_unseen = not warn_of_range(inputs)
 
-    def _check_trainability(self):
+    def _check_call(self):
         if self.trainable and self._config["signature"]:
             raise Error("A signature cannot be trained; set trainable=False, or leave the signature out.")
-
-    def _cast_inputs(self, inputs):
-        """Float inputs in the dtype that the SavedModel takes."""
-        flat = tf.nest.flatten(inputs)
-        if len(flat) != len(self._input_dtypes):
-            return inputs
-        cast = []
-        for value, dtype in zip(flat, self._input_dtypes, strict=True):
-            value = tf.convert_to_tensor(value)
-            if value.dtype != dtype:
-                if not (value.dtype.is_floating and dtype.is_floating):
-                    raise Error(f"{self.name} takes {dtype.name} inputs; got {value.dtype.name}.")
-                value = tf.cast(value, dtype)
-            cast.append(value)
-        return tf.nest.pack_sequence_as(inputs, cast)
+        if any(map(keras_internals.is_given_another_value, keras_internals.own_variables(self))):
+            raise Error(
+                f"{self.name} cannot be called with other values of its variables (stateless_call): the functions of a "
+                "SavedModel read their own; assign the values to layer.variables and call it."
+            )
 
     def _select(self, outputs):
         key = self._config["output_key"]
@@ -257,21 +270,6 @@ class KerasLayer(keras.layers.Layer):
             raise Error(f"The SavedModel has no output {key!r}; its outputs: {', '.join(sorted(outputs))}.")
         return outputs[key]
 
-    def _finish(self, inputs, outputs):
-        """Outputs in the compute dtype, with the static shapes that the user gave."""
-
-        def cast(output):
-            wanted = self.compute_dtype and tf.as_dtype(self.compute_dtype)
-            castable = output.dtype.is_floating and wanted and wanted.is_floating
-            return tf.cast(output, wanted) if castable else output
-
-        outputs = tf.nest.map_structure(cast, outputs)
-        if self._config["output_shape"] is not None:
-            batch = tf.nest.flatten(inputs)[0].shape[:1]
-            shapes = _shapes(self._config["output_shape"])
-            tf.nest.map_structure(lambda output, shape: output.set_shape(batch.concatenate(shape)), outputs, shapes)
-        return outputs
-
     def compute_output_spec(self, inputs, training=None):
         if self._callable is None and self._output_specs is not None:
             return keras.saving.deserialize_keras_object(self._output_specs)
@@ -284,10 +282,10 @@ class KerasLayer(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         if self._config["output_shape"] is not None:
             batch = tf.TensorShape(input_shape)[:1]
-            shapes = _shapes(self._config["output_shape"])
+            shapes = shapes_of(self._config["output_shape"])
             return tf.nest.map_structure(lambda shape: tuple(batch.concatenate(shape)), shapes)
         self._load()
-        dtype = self._input_dtypes[0].name if self._input_dtypes else self.compute_dtype
+        dtype = self._input_specs[0][0].dtype.name if self._input_specs else self.compute_dtype
         inputs = keras.KerasTensor(input_shape, dtype)
         return keras.tree.map_structure(lambda output: output.shape, self.compute_output_spec(inputs))
 
@@ -306,12 +304,17 @@ class KerasLayer(keras.layers.Layer):
                 json.dumps(self._config[name])
             except TypeError as error:
                 raise Error(f"{name} of KerasLayer must be JSON-ready to be saved: {error}.") from error
-        return {**super().get_config(), **{name: value for name, value in self._config.items() if value}}
+        given = {name: value for name, value in self._config.items() if value is not None and value != {}}
+        return {**super().get_config(), **given}
 
     @classmethod
     def from_config(cls, config):
-        """The layer of a config; it loads its SavedModel when it is built, since a `.keras` file brings its own."""
-        return cls(**config, _deferred=True)
+        """The layer of a config; it loads its SavedModel when it is built, since a `.keras` file brings its own.
+
+        In safe mode unless Keras' own is off, by `load_model(..., safe_mode=False)` or
+        `keras.config.enable_unsafe_deserialization()`.
+        """
+        return cls(**{**config, "safe_mode": keras_internals.in_safe_mode()}, _deferred=True)
 
     def get_build_config(self):
         if self._callable is None:
@@ -342,13 +345,24 @@ class KerasLayer(keras.layers.Layer):
         # Keras removes its folder after loading; this one lasts as long as the layer
         self._archived = tempfile.TemporaryDirectory(prefix="hubkeras-")
         folder = pathlib.Path(self._archived.name) / _ARCHIVED
-        shutil.copytree(os.path.join(inner_path, _ARCHIVED), folder)
+        try:
+            shutil.copytree(os.path.join(inner_path, _ARCHIVED), folder)
+        except (OSError, shutil.Error) as error:
+            raise Error(
+                f"The file holds no SavedModel for {self.name}: it is damaged or was not saved whole."
+            ) from error
         self._bind(self._load_folder(str(folder)))
 
     def load_own_variables(self, store):
         if not self._variable_specs:
             self._load()
-        super().load_own_variables(store)
+        try:
+            super().load_own_variables(store)
+        except (ValueError, KeyError) as error:
+            raise Error(
+                f"The weights in the file do not fit {self.name}, which has {len(self._variable_specs)} variables; "
+                "the file is damaged or of another model."
+            ) from error
         self._values_given = True
 
 
@@ -367,12 +381,3 @@ def _check_strategy():
             "PerReplica); write the loop with strategy.run, or use tensorflow_hub.KerasLayer with tf_keras.",
             stacklevel=3,
         )
-
-
-def _shapes(nest):
-    """`nest` with its shapes, tuples or lists of integers or None, as `tf.TensorShape`."""
-    if isinstance(nest, dict):
-        return {key: _shapes(value) for key, value in nest.items()}
-    with contextlib.suppress(TypeError):
-        return tf.TensorShape(nest)
-    return type(nest)(_shapes(value) for value in nest)

@@ -1,0 +1,228 @@
+"""Whether a SavedModel can do no more than compute, told from its files before anything of them is loaded.
+
+A SavedModel is a program: `tf.saved_model.load` may run parts of it, and calling it runs the rest. Here its graph and
+all functions are read as data, and every operation must be on a list (`hubkeras.consuming.harmless`).
+
+Operations that save and restore files are TensorFlow's own and in every SavedModel. They pass where only the saver's
+two entries can run them: nothing that loading, a call, a gradient or a signature reaches leads there, restoring writes
+nothing, and what it reads is the file that the loader names, not one that the SavedModel does.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from hubkeras.common import graphs
+from hubkeras.common.errors import Error
+from hubkeras.consuming.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
+
+_OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")  # which TensorFlow may read in place of saved_model.pb
+_SHOWN = 5
+
+
+class Finding(NamedTuple):
+    """What safe mode does not allow: an operation and where it is, or an asset."""
+
+    operation: str
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} in {self.function}"
+
+
+def check(directory: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error where a SavedModel has anything that is not on the list of harmless operations."""
+    found = findings(directory)
+    if found:
+        names = ", ".join(map(str, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")
+        raise Error(
+            f"{directory} is not loaded: a SavedModel is a program, and this one has what a model need not have "
+            f"({names}); if you trust where it comes from, pass safe_mode=False."
+        )
+
+
+def findings(directory: str | os.PathLike[str]) -> list[Finding]:
+    """What safe mode does not allow in a SavedModel, sorted; empty where it is safe.
+
+    Raises:
+        hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
+    """
+    found = {Finding(name, "the folder") for name in _OTHER_FORMS if pathlib.Path(directory, name).exists()}
+    for graph in graphs.read(directory):
+        found.update(Finding(f"asset {name!r}", "the list of assets") for name in _assets(graph) if _leaves(name))
+        found.update(_MetaGraph(graph).findings())
+    return sorted(found)
+
+
+def _assets(graph: Any) -> list[str]:
+    """File names of assets, as TF2 and as TF1 list them."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    names = [asset.filename for asset in graph.asset_file_def]
+    for value in graph.collection_def["saved_model_assets"].any_list.value:
+        asset = meta_graph_pb2.AssetFileDef()
+        try:
+            asset.ParseFromString(value.value)
+        except DecodeError:
+            names.append("..")
+        names.append(asset.filename)
+    return names
+
+
+def _leaves(name: str) -> bool:
+    """Whether the file of an asset, which lies below `assets`, would be elsewhere by this name."""
+    parts = re.split(r"[/\\]", name)
+    return ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name
+
+
+def _bare(name: str) -> str:
+    """The operation's name in the name of a tensor or of a control input."""
+    return name.removeprefix("^").split(":")[0]
+
+
+class _MetaGraph:
+    """One graph with its functions, and who can run what."""
+
+    def __init__(self, graph: Any):
+        self.graph = graph
+        self.nodes = {node.name: node for node in graph.graph_def.node}
+        self.functions: dict[str, list[Any]] = {}  # two of one name are an error in TensorFlow, and both are looked at
+        for function in graph.graph_def.library.function:
+            self.functions.setdefault(function.signature.name, []).append(function)
+        saver = graph.saver_def
+        self.filename = _bare(saver.filename_tensor_name)
+        self.restoring = self.ancestors([_bare(saver.restore_op_name)])
+        self.reached = self.ancestors(self.fetched())
+
+    def findings(self) -> set[Finding]:
+        found = set()
+        for node in self.graph.graph_def.node:
+            if node.op in READING | WRITING:
+                allowed = self.may_save(node.name, [node], self.is_filename)
+            else:
+                allowed = node.op in HARMLESS or node.op in CREATING_VARIABLES or node.op in self.functions
+            if not allowed:
+                found.add(Finding(node.op, graphs.MAIN))
+        for name, functions in self.functions.items():
+            for function in functions:
+                allowed_here = HARMLESS | self.functions.keys()
+                if any(node.op in READING | WRITING for node in function.node_def):
+                    allowed_here |= READING | WRITING if self.is_for_the_saver(name, function) else set()
+                found.update(Finding(node.op, name) for node in function.node_def if node.op not in allowed_here)
+        return found
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """The operations of the main graph that run when those of these names do, these among them."""
+        found: set[str] = set()
+        ahead = [name for name in names if name in self.nodes]
+        while ahead:
+            name = ahead.pop()
+            if name not in found:
+                found.add(name)
+                ahead += [source for source in map(_bare, self.nodes[name].input) if source in self.nodes]
+        return found
+
+    def fetched(self) -> set[str]:
+        """The operations of the main graph that loading or a call may ask for, but for the saver's."""
+        from google.protobuf.message import DecodeError
+        from tensorflow.core.framework import variable_pb2
+
+        names: set[str] = set()
+        for signature in self.graph.signature_def.values():
+            names.update(_bare(tensor.name) for tensor in (*signature.inputs.values(), *signature.outputs.values()))
+        names.update(_bare(asset.tensor_info.name) for asset in self.graph.asset_file_def)
+        for collection in self.graph.collection_def.values():
+            names.update(map(_bare, collection.node_list.value))
+            for value in collection.bytes_list.value:
+                variable = variable_pb2.VariableDef()
+                try:
+                    variable.ParseFromString(value)
+                except DecodeError:
+                    continue  # not a variable, and nothing else of a collection runs on loading
+                names.update((_bare(variable.initializer_name), _bare(variable.initial_value_name)))
+                names.update((_bare(variable.variable_name), _bare(variable.snapshot_name)))
+        return names
+
+    def may_save(self, caller: str, nodes: Iterable[Any], is_filename: Any) -> bool:
+        """Whether operations that save or restore are the saver's, run by `caller` of the main graph."""
+        if caller in self.reached:
+            return False
+        if caller not in self.restoring:
+            return True  # runs only where a user saves
+        return all(
+            node.op not in WRITING and (node.op not in READING or is_filename(node.input[0] if node.input else ""))
+            for node in nodes
+        )
+
+    def is_filename(self, name: str) -> bool:
+        """Whether a tensor of the main graph is the file name that the loader gives."""
+        return self.filename != "" and _source(name, self.nodes, self.filename) == self.filename
+
+    def is_for_the_saver(self, name: str, function: Any) -> bool:
+        """Whether a function is called by the saver in the main graph and mentioned nowhere else."""
+        if name in self.graph.object_graph_def.concrete_functions or name in self.mentioned:
+            return False
+        return all(
+            self.may_save(
+                node.name, function.node_def, lambda source, node=node: self.is_argument(source, function, node)
+            )
+            for node in self.graph.graph_def.node
+            if name in _mentions(node)
+        )
+
+    def is_argument(self, name: str, function: Any, call: Any) -> bool:
+        """Whether a tensor in a function is the file name that the loader gives to the function's caller."""
+        inner = {node.name: node for node in function.node_def}
+        name = _source(name, inner)
+        arguments = [argument.name for argument in function.signature.input_arg]
+        if name not in arguments or name in inner or arguments.index(name) >= len(call.input):
+            return False
+        return self.is_filename(call.input[arguments.index(name)])
+
+    @functools.cached_property
+    def mentioned(self) -> set[str]:
+        """All that could name a function, but for the main graph: functions, gradients, and the objects of TF2."""
+        library = self.graph.graph_def.library
+        names: set[str] = set()
+        for function in library.function:
+            names.update(name for value in function.attr.values() for name in _names(value))
+            for node in function.node_def:
+                names |= _mentions(node)
+        for node in self.graph.object_graph_def.nodes:
+            names.update((*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name))
+        for gradient in library.gradient:
+            names.update((gradient.function_name, gradient.gradient_func))
+        for registered in getattr(library, "registered_gradients", ()):
+            names.update((registered.gradient_func, registered.registered_op_type))
+        return names
+
+
+def _source(name: str, nodes: dict[str, Any], end: str = "") -> str:
+    """The name of the operation or argument that a tensor comes from, past operations that only pass it on."""
+    seen: set[str] = set()
+    name = _bare(name)
+    while name not in (end, *seen) and name in nodes and nodes[name].op == "Identity" and nodes[name].input:
+        seen.add(name)
+        name = _bare(nodes[name].input[0])
+    return name
+
+
+def _mentions(node: Any) -> set[str]:
+    """What a node could name a function by: its operation, and function and text attributes."""
+    return {node.op, *(name for value in node.attr.values() for name in _names(value))}
+
+
+def _names(value: Any) -> list[str]:
+    """The functions and texts in an attribute; those of a function that is one are looked at too."""
+    found = []
+    for function in (value.func, *value.list.func) if value.HasField("func") or value.list.func else ():
+        found.append(function.name)
+        found += [name for inner in function.attr.values() for name in _names(inner)]
+    texts = (*([value.s] if value.HasField("s") else []), *value.list.s)
+    return [*found, *(text.decode("utf-8", "replace") for text in texts)]

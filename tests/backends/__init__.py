@@ -1,0 +1,1 @@
+"""The networks on Keras' backends other than TensorFlow, checked by `.ci/backends` without TensorFlow."""
