@@ -155,7 +155,8 @@ class EmbedImages(beam.PTransform):
 
 
 def _row(layout: Layout, path: str, result: base.PredictionResult) -> dict[str, Any]:
-    return layout.row(path, *layout.values(result.inference[np.newaxis]), None)
+    (values,) = layout.values(result.inference[np.newaxis])
+    return layout.row(path, values, None)
 
 
 def _error_row(layout: Layout, path: str, error: str) -> dict[str, Any]:
@@ -295,12 +296,13 @@ def embed(
             raise Error(f"{out} holds rows already, and a Beam run always begins anew; name another OUT.")
     transform = EmbedImages(model, **options)
     elements: list[Any] = []
-    for pattern in map(os.fspath, images):
+    patterns = [os.fspath(pattern) for pattern in images]
+    for pattern in patterns:
         local = [] if _REMOTE in pattern else listed(pattern)
         elements += [tuple(local[start : start + _CHUNK]) for start in range(0, len(local), _CHUNK)] or [pattern]
     if not elements:
         raise Error("There are no images.")
-    schema = transform.layout.schema({**transform.about, "images": " ".join(map(printable, map(os.fspath, images)))})
+    schema = transform.layout.schema({**transform.about, "images": " ".join(map(printable, patterns))})
     with beam.Pipeline(options=PipelineOptions(list(pipeline_arguments))) as pipeline:
         found = pipeline | "Images" >> beam.Create(elements) | "Embed" >> transform
         everything = (found["rows"], found[_UNREADABLE]) | "All rows" >> beam.Flatten()

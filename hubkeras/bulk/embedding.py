@@ -171,7 +171,8 @@ class _Run:
             image = decoder(self.preparation)(self.images.read(number), path)
         except Error as error:
             return self.layout.row(path, None, row_files.printable(str(error)))
-        return self.layout.row(path, *self.layout.values(self.model.run(image[np.newaxis])), None)
+        (values,) = self.layout.values(self.model.run(image[np.newaxis]))
+        return self.layout.row(path, values, None)
 
 
 @contextlib.contextmanager

@@ -149,7 +149,7 @@ def evaluate(
     read = best[:, 0] >= 0
     if not read.any():
         raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
-    unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read)]
+    unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read).tolist()]
     truth, best = truth[read], best[read]
     shares = {"top_1": best[:, 0] == truth, "top_5": (best == truth[:, np.newaxis]).any(1)}
     measured = {name: Share.of(int(right.sum()), len(truth)) for name, right in shares.items()}

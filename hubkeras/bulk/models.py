@@ -101,12 +101,12 @@ def open_model(
 def _image_size(name: str, opened: _Opened, wanted: int | None) -> tuple[int, int]:
     fixed = [dimension if isinstance(dimension, int) else None for dimension in opened.shape[1:3]]
     default = opened.metadata.default_image_size if opened.metadata else None
-    size = [dimension or wanted or default for dimension in fixed]
-    if None in size:
+    height, width = (dimension or wanted or default for dimension in fixed)
+    if height is None or width is None:
         raise Error(f"{name} does not say which size its images have; give it (image_size=..., --image-size).")
-    if wanted is not None and (wanted < 1 or size != [wanted, wanted]):
-        raise Error(f"image_size does not fit {name}, which takes {size[0]} x {size[1]} pixels; got {wanted}.")
-    return size[0], size[1]
+    if wanted is not None and (wanted < 1 or (height, width) != (wanted, wanted)):
+        raise Error(f"image_size does not fit {name}, which takes {height} x {width} pixels; got {wanted}.")
+    return height, width
 
 
 def _labels(name: str, opened: _Opened, labels: Any, width: int) -> list[str]:

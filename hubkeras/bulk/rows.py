@@ -59,12 +59,13 @@ class Layout:
         """Columns of each image from the model's outputs, float32 `[batch, width]`."""
         if self.labels is None:
             return [{"features": np.asarray(output, np.float32)} for output in outputs]
+        decoded: Any = decode_predictions(outputs, self.top, list(self.labels))
         return [
             {
                 "labels": [name for name, _ in best],
                 "probabilities": np.array([share for _, share in best], np.float32),
             }
-            for best in decode_predictions(outputs, self.top, list(self.labels))
+            for best in decoded
         ]
 
     def row(self, path: str, values: Mapping[str, Any] | None, error: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import glob
 import hashlib
 import itertools
 import os
-import pathlib
 import re
 import struct
 import tarfile
@@ -141,7 +140,8 @@ class Records(_Ranges):
     """The images of a TFRecord file of `tf.train.Example`s with `image/encoded`, as Slim's scripts write them."""
 
     def _scan(self, file: BinaryIO) -> list[tuple[str, int, int]]:
-        found, offset = [], 0
+        found: list[tuple[str, int, int]] = []
+        offset = 0
         while header := file.read(_LENGTH.size):
             start = offset + _LENGTH.size + _CHECKSUM
             length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else self.size
@@ -359,9 +359,9 @@ def open_images(
     Raises:
         hubkeras.Error: one of them names nothing, or a file that holds many images is not whole.
     """
-    patterns = [patterns] if isinstance(patterns, str | pathlib.PurePath) else list(patterns)
-    files = dict.fromkeys(path for pattern in patterns for path in listed(pattern))
+    names = [patterns] if isinstance(patterns, str | os.PathLike) else list(patterns)
+    files = dict.fromkeys(path for name in names for path in listed(name))
     images = Images(sources(list(files), column))
     if not len(images):
-        raise Error(f"{', '.join(map(str, patterns))} has no images in it; expected {EXPECTED}.")
+        raise Error(f"{', '.join(map(str, names))} has no images in it; expected {EXPECTED}.")
     return images
