@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
+from hubkeras.commands.output import print_table
 from hubkeras.common.errors import Error
 
 BAR = 30  # characters of the longest bar
@@ -53,38 +54,26 @@ def run_benchmark(options: argparse.Namespace) -> None:
 
 
 def _show(results: dict[str, dict[str, Any]], fastest: dict[str, str], machine: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if os.isatty(1) else 140)
-    columns = ("model", "runtime", "input", "MB", "load s", "memory MB")
-    table = Table(title="Models", title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    rows = []
     for model, facts in results.items():
-        size = facts["image_size"]
-        megabytes = [f"{facts[key] / 1e6:.1f}" for key in ("bytes", "memory_bytes")]
-        taken = f"{facts['dtype']}, {size} x {size}"
-        table.add_row(model, facts["runtime"], taken, megabytes[0], f"{facts['load_seconds']:.2f}", megabytes[1])
-    console.print(table)
+        size, load = facts["image_size"], f"{facts['load_seconds']:.2f}"
+        on_disk, memory = (f"{facts[key] / 1e6:.1f}" for key in ("bytes", "memory_bytes"))
+        rows.append((model, facts["runtime"], f"{facts['dtype']}, {size} x {size}", on_disk, load, memory))
+    print_table(rows, "Models", ("model", "runtime", "input", "MB", "load s", "memory MB"))
     for batch in fastest:
-        table = Table(title=f"{batch} image{'s' * (batch != '1')} in a call", title_justify="left")
-        for column in ("model", "median ms", "quartiles", "images/s", ""):
-            table.add_column(column, overflow="fold")
         best = results[fastest[batch]]["batches"][batch]["images_per_second"]
+        rows = []
         for model, facts in results.items():
             summary = facts["batches"][batch]
             low, high = summary["quartiles_ms"]
             speed = summary["images_per_second"]
             bar = "█" * max(1, round(BAR * speed / best))
-            table.add_row(model, f"{summary['median_ms']:.2f}", f"{low:.2f} - {high:.2f}", f"{speed:.1f}", bar)
-        console.print(table)
-    console.print(
-        f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}",
-        highlight=False,
-    )
+            rows.append((model, f"{summary['median_ms']:.2f}", f"{low:.2f} - {high:.2f}", f"{speed:.1f}", bar))
+        title = f"{batch} image{'s' * (batch != '1')} in a call"
+        print_table(rows, title, ("model", "median ms", "quartiles", "images/s", ""))
+    print(f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}")
     for purpose, model in _verdicts(results, fastest).items():
-        console.print(f"fastest for {purpose}: {model}", highlight=False)
+        print(f"fastest for {purpose}: {model}")
 
 
 def _verdicts(results: dict[str, dict[str, Any]], fastest: dict[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hubkeras.commands import EXAMPLES, main, parser
+from hubkeras.commands import EXAMPLES, benchmarking, main, parser
 from hubkeras.commands.output import print_table, progress
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
@@ -262,6 +262,15 @@ def test_texts_are_printed_as_texts(capsys):
     assert capsys.readouterr().out.count(text) == 4
 
 
+def test_names_of_models_in_the_table_of_benchmark(capsys):
+    name = "a[/b].onnx"
+    batch = {"median_ms": 1.0, "quartiles_ms": (1.0, 2.0), "images_per_second": 9.0}
+    facts = {"runtime": "ONNX Runtime", "dtype": "uint8", "image_size": 96, "load_seconds": 1.0, "bytes": 1}
+    results = {name: {**facts, "memory_bytes": 1, "batches": {"1": batch}}}
+    benchmarking._show(results, {"1": name}, {"cores": 2, "threads": 2, "load_average": 0.0})
+    assert capsys.readouterr().out.count(name) == 4
+
+
 def test_progress_on_a_terminal_only(monkeypatch, capsys):
     for terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
@@ -436,7 +445,7 @@ def test_memory_of_the_largest_network(checkpoint, tmp_path):
     # `VmHWM` is the process's own; `ru_maxrss` of a child begins with that of the process that started it
     code = """if True:
         import sys
-        from hubkeras.commands import EXAMPLES, main, parser
+        from hubkeras.commands import EXAMPLES, benchmarking, main, parser
 from hubkeras.commands.output import print_table, progress
         status = main()
         print(*(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
