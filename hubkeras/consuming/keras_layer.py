@@ -14,7 +14,7 @@ import tensorflow as tf
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import reading
-from hubkeras.consuming import keras_internals, safety
+from hubkeras.consuming import keras_internals, safety, signing
 from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of
 from hubkeras.consuming.handles import is_local, resolve
 from hubkeras.consuming.images import warn_of_range
@@ -64,6 +64,8 @@ class KerasLayer(keras.layers.Layer):
         output_shape: shape of the output without the batch, or a nest of them, where the SavedModel does not tell.
         load_options: `tf.saved_model.LoadOptions`; not part of the layer's config.
         safe_mode: whether to refuse SavedModels that could do more than compute. Not for a `handle` that is an object.
+        public_key: PEM file of a key whose owner must have signed the SavedModel (`hubkeras sign`); not part of the
+            layer's config.
         **kwargs: of every Keras layer: `name`, `dtype`. Under a half-precision policy inputs are cast
             to what the SavedModel takes and outputs to the compute dtype; the SavedModel computes as it was saved.
 
@@ -87,6 +89,7 @@ class KerasLayer(keras.layers.Layer):
         output_shape=None,
         load_options=None,
         safe_mode=True,
+        public_key=None,
         **kwargs,
     ):
         if keras.backend.backend() != "tensorflow":
@@ -114,7 +117,7 @@ class KerasLayer(keras.layers.Layer):
             "output_shape": output_shape,
         }
         self._load_options = load_options
-        self._safe_mode = safe_mode
+        self._safe_mode, self._public_key = safe_mode, public_key
         self._variable_specs = []
         self._output_specs = None
         self._values_given = False  # whether variables hold values that loading the SavedModel must not replace
@@ -146,6 +149,8 @@ class KerasLayer(keras.layers.Layer):
         try:
             with reading(folder):
                 integrity.check(folder)
+                if self._public_key is not None:
+                    signing.check_signature(folder, public_key=self._public_key)
                 if self._safe_mode:
                     safety.check(folder)
                 loaded = tf.saved_model.load(folder, tags=self._config["tags"], options=self._load_options)

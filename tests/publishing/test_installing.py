@@ -474,8 +474,13 @@ def test_an_unsigned_model_is_refused_where_a_key_is_given(model, cache, tmp_pat
     signing.sign(copy, private)
     (folder,) = installing.install(copy, [HANDLE], public_key=public)
     signing.check_signature(folder, public_key=public)
+    other = write_key(tmp_path, "other")[2]
     with pytest.raises(Error, match="has signed"):
-        installing.install(copy, [HANDLE], public_key=write_key(tmp_path, "other")[2])
+        installing.install(copy, [HANDLE], public_key=other)
+    assert hubkeras.KerasLayer(HANDLE, public_key=public)(np.zeros((1, 96, 96, 3), np.float32)).shape == (1, 1280)
+    for handle, key in ((HANDLE, other), (str(model), public)):
+        with pytest.raises(Error, match="signed"):
+            hubkeras.KerasLayer(handle, public_key=key)
     (copy / "assets" / "metadata.json").write_text("changed")
     with pytest.raises(Error, match="has signed"):
         installing.install(copy, [HANDLE], public_key=public, overwrite=True)
