@@ -3,13 +3,15 @@
 import argparse
 import dataclasses
 import json
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from hubkeras.commands.output import parity_rows, print_table, progress, settings_in_words
 from hubkeras.common.errors import Error
-from hubkeras.common.metadata import WEIGHTS
-from hubkeras.consuming import signing
+from hubkeras.common.graphs import operations_of
+from hubkeras.common.metadata import METADATA_FILE, WEIGHTS
+from hubkeras.consuming import safety, signing
 
 Rows = list[tuple[str, object]]
 
@@ -43,11 +45,14 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 def run_inspect(options: argparse.Namespace) -> None:
     """Runs `hubkeras inspect`."""
     from hubkeras.architectures import NETWORKS
-    from hubkeras.converters.inspecting import inspect
 
-    facts = inspect(options.source)
+    facts = _inspected(options.source)
     if options.json:
         print(json.dumps(facts, indent=2))
+        return
+    if facts["architecture"] is None:
+        print_table([("kind", "SavedModel, not of a network that hubkeras knows")], "What it is")
+        print_table(_safety(facts), "Is it safe")
         return
     (network,) = (network for network in NETWORKS if network.architecture == facts["architecture"])
     groups = {
@@ -55,12 +60,38 @@ def run_inspect(options: argparse.Namespace) -> None:
         "Where it came from": _origin(facts),
         "What it takes and gives": _interface(facts, network),
         "Is it whole": _state(facts),
+        **({"Is it safe": _safety(facts)} if "safe" in facts else {}),
     }
     for title, rows in groups.items():
         print_table(rows, title)
     if facts["variables"]:
         variables = [(v["name"], _shape(v["shape"]), v["dtype"], v["use"]) for v in facts["variables"]]
         print_table(variables, columns=("variable", "shape", "dtype", "use"))
+
+
+def _inspected(source: str) -> dict[str, Any]:
+    """What `inspect` tells, and of every SavedModel, hubkeras' or not, its operations and whether they are harmless."""
+    from hubkeras.converters.inspecting import inspect
+
+    folder = pathlib.Path(source)
+    is_saved_model = (folder / "saved_model.pb").is_file()
+    try:
+        facts = inspect(source)
+    except Error:
+        if not is_saved_model or (folder / "assets" / METADATA_FILE).is_file():
+            raise
+        facts = {"kind": "saved_model", "architecture": None}
+    if is_saved_model:
+        found = safety.findings(folder)
+        facts |= {"operations": list(operations_of(folder)), "safe": not found}
+        facts["unsafe_operations"] = [finding._asdict() for finding in found]
+    return facts
+
+
+def _safety(facts: dict[str, Any]) -> Rows:
+    verdict = "safe: it computes, and does nothing else" if facts["safe"] else "NOT SAFE: it could do more than compute"
+    unsafe = [(finding["operation"], f"in {finding['function']}") for finding in facts["unsafe_operations"]]
+    return [("verdict", verdict), *unsafe, ("operations", ", ".join(facts["operations"]))]
 
 
 def _identity(facts: dict[str, Any], title: str) -> Rows:

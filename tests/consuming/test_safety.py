@@ -1,5 +1,6 @@
 """What a SavedModel can do beside computing is seen in its files, and refused before anything of them runs."""
 
+import json
 import pathlib
 import shutil
 import zipfile
@@ -12,6 +13,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 import hubkeras
 from hubkeras import Error, KerasLayer
+from hubkeras.commands import main
 from hubkeras.common import graphs
 from hubkeras.consuming import safety
 from hubkeras.consuming.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
@@ -389,3 +391,23 @@ def test_tf1_module_passes(tmp_path):
     assert safety.findings(tmp_path / "v1") == []
     layer = KerasLayer(tmp_path / "v1", signature="serving_default", output_key="y")
     assert layer(X).shape == (1, 1)
+
+
+# What the command tells.
+
+
+def test_inspect_says_what_is_safe(exported, tmp_path, capsys):
+    assert main(["inspect", str(exported("mobilenet_v2", "feature_vector")), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["safe"] is True
+    assert facts["unsafe_operations"] == []
+    assert {"Conv2D", "FusedBatchNormV3", "SaveV2"} <= set(facts["operations"])
+    path = writes_when_called(tmp_path / "model", tmp_path / "victim")
+    assert main(["inspect", path, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["safe"] is False
+    assert [finding["operation"] for finding in facts["unsafe_operations"]] == ["WriteFile"]
+    assert main(["inspect", path]) == 0
+    out = capsys.readouterr().out
+    assert "NOT SAFE" in out
+    assert "WriteFile" in out
