@@ -8,7 +8,7 @@ import tempfile
 import zlib
 
 from hubkeras.common import archives
-from hubkeras.converters.sources import frozen_graphs
+from hubkeras.converters.sources import frozen_graphs, handles
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
 from hubkeras.converters.sources.keras_models import open_keras_model
@@ -31,14 +31,17 @@ def open_checkpoint(source):
     """Context manager that yields the `Checkpoint` behind `source`.
 
     Args:
-        source: path of any form of `ACCEPTED`.
+        source: path of any form of `ACCEPTED`, or an address, see `hubkeras.converters.sources.handles`.
 
     Raises:
         hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
     """
-    path = pathlib.Path(source)
+    address = str(source) if handles.is_address(source) else None
+    path = handles.local_path(address) if address else pathlib.Path(source)
     opener = next(open_form for recognise, open_form in _FORMS if recognise(path))
     with opener(path) as checkpoint:
+        if address:  # what the user knows it by, which may tell the image size
+            checkpoint.path, checkpoint.names = address, [*checkpoint.names, address]
         yield with_folded_stem(checkpoint)
 
 
