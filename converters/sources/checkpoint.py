@@ -3,6 +3,8 @@
 import copy
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +23,10 @@ ACCEPTED = (
 )
 SHADOW = "/ExponentialMovingAverage"
 # what readers raise; IndexError where a file is cut short
-READ_ERRORS = (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError)
+READ_ERRORS = (
+    *(tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def first_line(error: BaseException) -> str:

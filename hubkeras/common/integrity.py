@@ -128,7 +128,7 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
     if not (path.is_file() and graph.is_file()):
         return
     from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import fingerprint_pb2
+    from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 
     # No public function of TensorFlow computes this checksum: it is of the graph as C++ serializes it. Tried with
     # TensorFlow 2.16 and 2.21.
@@ -137,6 +137,10 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
     written, found = fingerprint_pb2.FingerprintDef(), fingerprint_pb2.FingerprintDef()
     try:
         written.ParseFromString(path.read_bytes())
+        model = saved_model_pb2.SavedModel()
+        model.ParseFromString(graph.read_bytes())
+        if not model.meta_graphs:  # TensorFlow's function would end the process
+            raise DecodeError("saved_model.pb holds no graph")
         found.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
     except (OSError, DecodeError, fingerprinting.FingerprintException) as error:
         raise Error(f"{directory} is a damaged SavedModel ({str(error).splitlines()[0]}). {_AGAIN}.") from error

@@ -10,6 +10,7 @@ import pathlib
 import re
 from typing import Any
 
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.common.metadata import Metadata, read_metadata
@@ -60,11 +61,13 @@ def write(
         The paths of the two files.
 
     Raises:
-        hubkeras.Error: the folder is no SavedModel of hubkeras, or cannot be written; or `asset_path` is neither.
+        hubkeras.Error: the folder is no SavedModel of hubkeras or a damaged one, or cannot be written; or `asset_path`
+            is neither.
     """
     directory = pathlib.Path(directory)
     if asset_path != "internal" and not re.fullmatch(r"https?://\S+\.tar\.gz", asset_path):
         raise Error(f"asset_path must be the http(s) address of a .tar.gz, or internal; got {asset_path!r}.")
+    integrity.check(directory)
     metadata = read_metadata(directory)
     if metadata.architecture not in NAMES:
         raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NAMES)} only.")

@@ -48,6 +48,7 @@ READERS = {
     "install": lambda folder: installing.install(folder, [HANDLE], folder.parent / "cache"),
     "verify": lambda folder: verify_source(folder, DIGITS),
     "inspect": inspect,
+    "document": documentation.write,
 }
 
 
@@ -79,6 +80,20 @@ def test_a_changed_graph_that_tensorflow_saved_is_refused(at, models):
     flip(models / "saved_again" / "saved_model.pb", at)
     with pytest.raises(hubkeras.Error, match=r"fingerprint.pb. Copy or export|is a damaged SavedModel"):
         integrity.check(models / "saved_again")
+
+
+def test_another_file_in_place_of_the_graph_is_refused(models):
+    folder = models / "saved_again"
+    shutil.copyfile(folder / "fingerprint.pb", folder / "saved_model.pb")  # TensorFlow's fingerprinting would abort
+    with pytest.raises(hubkeras.Error, match=r"damaged SavedModel \(saved_model.pb holds no graph"):
+        integrity.check(folder)
+
+
+def test_cut_variables_of_what_tensorflow_saved_are_refused(models):
+    data = models / "saved_again" / VARIABLES
+    data.write_bytes(data.read_bytes()[:-1000])  # TensorFlow raises IndexError
+    with pytest.raises(hubkeras.Error, match="cannot be loaded as a SavedModel"):
+        hubkeras.KerasLayer(models / "saved_again")
 
 
 def test_what_has_no_checksums_is_not_checked(models):
