@@ -23,7 +23,7 @@ _TFDS = "tfds:"
 _SYNSET = re.compile(r"n\d{8}")
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.jpeg", re.IGNORECASE)
 _GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
-_HEADERS = ("label", "labels", "class", "category", "target", "y")
+_HEADERS = ("label", "labels", "class", "category", "target", "y", "predictionstring")  # the last is Kaggle's
 _BACKGROUND = "background"
 _CLASSES = 1000  # of ILSVRC-2012
 
@@ -114,31 +114,26 @@ def _of_csv(table: pathlib.Path, folder: pathlib.Path, text: str) -> Labelled:
     rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
     if not rows or any(len(row) < 2 for row in rows):
         raise Error(f"{table} must have a name of an image and its label in each line, separated by a comma.")
-    first, label = 0, 1
+    column = 1
     header = [cell.strip().lower() for cell in rows[0]]
-    is_header = pathlib.PurePath(header[0]).suffix not in IMAGE_ENDINGS and header[1:2] != [] and _is_header(header)
-    if is_header:
-        label = next((header.index(name) for name in _HEADERS if name in header), 1)
-        rows = rows[1:]
+    columns = [number for number, cell in enumerate(header) if number and cell in _HEADERS]
+    if columns and pathlib.PurePath(header[0]).suffix not in IMAGE_ENDINGS:  # `a.png,y` is a row
+        column, rows = columns[0], rows[1:]
     stems = {path.name: str(path) for path in _images_below(folder)}
     stems = {**{pathlib.PurePath(name).stem: path for name, path in stems.items()}, **stems}
     paths, labels = [], []
     for row in rows:
-        name = row[first].strip()
+        name = row[0].strip()
         path = str(folder / name) if (folder / name).is_file() else stems.get(pathlib.PurePath(name).name)
         if path is None:
             raise Error(f"{table} names {name}, which is not in {folder} or below.")
         paths.append(path)
         # `LOC_val_solution.csv` has the synset, then boxes
-        cell = row[label].strip()
+        cell = row[column].strip() if column < len(row) else ""
         labels.append(cell.split()[0] if _SYNSET.match(cell) else cell)
     if not paths:
         raise Error(f"{table} has no images.")
     return Labelled(Files(paths), labels, f"images with {table.name}")
-
-
-def _is_header(cells: list[str]) -> bool:
-    return cells[1] in _HEADERS or cells[1] == "predictionstring" or any(cell in _HEADERS for cell in cells)
 
 
 class _Tfds:

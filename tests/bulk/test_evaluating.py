@@ -209,3 +209,28 @@ def test_a_dataset_of_tensorflow_datasets(tmp_path):
         open_labelled("tfds:ours:train")
     with pytest.raises(hubkeras.Error, match="tensorflow_datasets has no nothing_of_this_name here"):
         open_labelled("tfds:nothing_of_this_name")
+
+
+@pytest.mark.parametrize(
+    ("lines", "labels"),
+    [
+        (["a.png,y", "b.png,n"], ["y", "n"]),
+        (["image,width,label", "a.png,8,cat", "sub/b.png,8,dog"], ["cat", "dog"]),
+        (["Filename,Class", "b,dog", "", '"a.png","cat, big"'], ["dog", "cat, big"]),
+    ],
+)
+def test_csvs_as_people_write_them(tmp_path, lines, labels):
+    write_files(tmp_path, ["a.png", "sub/b.png"])
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    found = open_labelled(tmp_path)
+    assert found.labels == labels
+    names = ["a.png" if "a" in line[:3] else "b.png" for line in lines if ".png" in line or line.startswith("b,")]
+    assert [pathlib.Path(found.images.path(number)).name for number in range(2)] == names
+
+
+def test_a_folder_with_two_tables(tmp_path):
+    write_files(tmp_path, ["a.png", "one.csv", "two.csv"])
+    with pytest.raises(hubkeras.Error, match=r"has one\.csv, two\.csv; name the file with the labels"):
+        open_labelled(tmp_path)
+    with pytest.raises(hubkeras.Error, match=r"one\.csv must have a name of an image and its label in each line"):
+        open_labelled(tmp_path / "one.csv")
