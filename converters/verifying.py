@@ -45,6 +45,13 @@ def reference_outputs(network: SlimNetwork, images: np.ndarray, task: str) -> np
     return np.asarray(outputs["default"] if task == "classification" else features)
 
 
+def reference_maps(network: SlimNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The feature maps of a network with `endpoints`, as `reference_outputs`."""
+    exact = network.copy("float64")
+    _, outputs = exact.outputs(tf.constant(images, tf.float64), fold=False)
+    return {name: np.asarray(value) for name, value in exact.feature_maps(outputs).items()}
+
+
 def compare(directory: str | os.PathLike[str], network: SlimNetwork, reference: str = "the checkpoint") -> Parity:
     """Compares a SavedModel with the network that it shall hold: weights bit by bit, outputs with those in float64.
 
@@ -75,11 +82,14 @@ def compare(directory: str | os.PathLike[str], network: SlimNetwork, reference: 
         raise Error(f"{directory} and {reference} are of different networks: their variables' names or shapes differ.")
     different = sum(not np.array_equal(v.numpy(), expected[name].numpy()) for name, v in written.items())
     images = sample_images(metadata.default_image_size)
-    truth = reference_outputs(network, images, metadata.task)
-    output = "logits" if metadata.task == "classification" else "features"
-    served = module.signatures["serving_default"](inputs=tf.constant(images))[output]
-    error = max(relative_error(value, truth) for value in (served, _called(module, images)))
-    return Parity(reference, len(written), different, output, error, network.parity_bound)
+    served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
+    if metadata.task == "backbone":
+        output, bound, truth = "feature maps", network.endpoint_bound, reference_maps(network, images)
+    else:
+        output, bound = "logits" if metadata.task == "classification" else "features", network.parity_bound
+        truth, called = {output: reference_outputs(network, images, metadata.task)}, {output: called}
+    errors = [relative_error(values[name], truth[name]) for values in (served, called) for name in truth]
+    return Parity(reference, len(written), different, output, max(errors), bound)
 
 
 def compare_outputs(
@@ -159,6 +169,9 @@ def verify_source(
         progress=progress,
         **({} if metadata.num_classes else {"num_classes": None}),
     )
+    variations = {name: value for name, value in metadata.settings.items() if name in network.variations}
+    if variations:
+        network = network.copy(**variations)
     if progress:
         progress(0, 1, "computing outputs")
     return compare(directory, network, str(source))

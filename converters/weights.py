@@ -146,9 +146,13 @@ def _account(checkpoint, found, chosen):
     kinds, unknown = {}, []
     used = set(chosen.values())
     has_head = any(name.startswith(f"{found.network.scope}/Logits/") for name in chosen)
+    left_out = found.network.scopes() - {name.split("/")[1] for name in chosen}
     inner_names = {tensor: inner for inner, tensor in found.tensors.items()}
     for tensor in sorted(checkpoint.shapes.keys() - used):
-        kind = checkpoint.kinds.get(tensor) or kind_of(tensor, inner_names.get(tensor), found)
+        inner = inner_names.get(tensor)
+        kind = checkpoint.kinds.get(tensor) or kind_of(tensor, inner, found)
+        if kind is None and inner and inner.split("/")[0] in left_out:
+            kind = "after the last end point"
         if kind is None or (kind == "Logits" and has_head):
             unknown.append(tensor)
         else:

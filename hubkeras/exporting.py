@@ -79,6 +79,8 @@ def export(
     provenance: dict[str, Any] | None = None,
     weights: str | None = None,
     handle: str | None = None,
+    endpoints: Sequence[str] | None = None,
+    output_stride: int | None = None,
     verify: bool = True,
     progress: Progress | None = None,
 ) -> Written:
@@ -90,7 +92,8 @@ def export(
         model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`, which is not changed; or a source of
             weights in any form of `hubkeras.converters.sources.ACCEPTED`. A SavedModel as source gives the defaults.
         directory: the folder to write; it appears whole or not at all.
-        task: `classification` or `feature_vector`; by default the former, but for a network without a head.
+        task: `classification`, `feature_vector` or `backbone`, which returns feature maps; by default the first that
+            the network can be.
         labels: class names: a list, or the path of a file with one a line. By default the ILSVRC-2012 names for 1000
             classes, with `background` before them for 1001, and `0, 1, 2, ...` for other numbers.
         image_size: height and width in pixels that it was trained with, by default as the source's name says, or else
@@ -104,6 +107,7 @@ def export(
             never. Of a network: which of these it has, for the metadata.
         handle: the name that it is published under. One of the catalogue (`hubkeras catalog`) gives the task and the
             image size, and is refused for another network.
+        endpoints, output_stride: see `hubkeras.packaging.modules.network_for`.
         verify: whether to compare what was written with its source, which takes seconds.
         progress: called with (done, total, what) as work goes on.
 
@@ -111,11 +115,15 @@ def export(
         hubkeras.Error: the source cannot be read, an argument does not fit, the folder exists or cannot be written, or
             what was written differs from its source. The folder is then as it was before.
     """
+    from hubkeras.packaging.modules import network_for
+
     refuse_existing(directory, overwrite)
     published = catalog.publication(handle)
     task = task or (published.task if published else None)
     origin = _origin(model, task, weights, provenance, progress or _in_silence)
-    metadata = _metadata(origin, task or _task(origin), image_size, handle, fixed_size, frozen)
+    task = task or ("backbone" if endpoints else _task(origin))
+    origin = dataclasses.replace(origin, network=network_for(origin.network, task, endpoints, output_stride))
+    metadata = _metadata(origin, task, image_size, handle, fixed_size, frozen)
     names = _labels(origin, metadata.task, labels)
     return _export(origin, metadata, names, directory, overwrite, verify, progress or _in_silence)
 
@@ -133,8 +141,7 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
             parity = _checked(partial, origin, directory)
         record = dataclasses.asdict(parity) if parity else None
         documentation.write(partial, record, os.path.basename(os.path.abspath(directory)))
-    path = pathlib.Path(directory)
-    return Written(path, metadata, origin.report, parity, (path,))
+    return Written(pathlib.Path(directory), metadata, origin.report, parity, (pathlib.Path(directory),))
 
 
 def _metadata(origin, task, image_size, handle, fixed_size, frozen):
@@ -180,9 +187,10 @@ def _in_silence(done: int, total: int, what: str) -> None:
 
 def _task(origin):
     """What to write where nobody says: what a SavedModel was for, else a classifier, but for a network without head."""
-    own = origin.report.metadata if origin.report else None
-    if own:
-        return own.task
+    if origin.report and origin.report.metadata:
+        return origin.report.metadata.task
+    if origin.network.endpoints is not None:
+        return "backbone"
     return "classification" if origin.report or origin.network.num_classes else "feature_vector"
 
 
@@ -319,6 +327,8 @@ def convert(
     progress = progress or _in_silence
     origin = _origin(model, task, weights, None, progress)
     task = task or ("feature_vector" if origin.network.num_classes is None else "classification")
+    if task == "backbone":
+        raise Error("A backbone is a SavedModel; write it with export, or choose another task.")
     fixed_size = bool(options.get("fixed_size"))
     metadata = _metadata(origin, task, image_size, None, fixed_size, form.serving)
     progress(0, 1, "writing")

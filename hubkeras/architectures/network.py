@@ -37,6 +37,7 @@ class SlimNetwork(keras.Model):
         minimum_image_size: smallest height and width that the network accepts, in pixels.
         parity_bound: largest relative error of the outputs in float32 against Slim's graph in float64 that counts as
             equal; Slim's own float32 is off by a fifth to a half of it.
+        endpoint_bound: the same for single pixels of end points, which are not averaged as the features are.
         variations: settings that most networks leave at Slim's defaults, and these.
         published_ends: end points at which published checkpoints of larger models end this network.
         folds_for_inference: whether folding batch norm into the convolutions at each call makes inference faster. Only
@@ -54,6 +55,7 @@ class SlimNetwork(keras.Model):
     default_image_size: int
     minimum_image_size: int
     parity_bound: float
+    endpoint_bound = 1e-4
     variations: Mapping[str, Any] = {"batch_norm_epsilon": EPSILON, "final_endpoint": None, "endpoints": None}
     published_ends: tuple[str, ...] = ()
     folds_for_inference = False
@@ -135,6 +137,12 @@ class SlimNetwork(keras.Model):
         stages, _ = cls.create_layers(num_classes=None, **settings)
         layers = (pair for stage in stages for pair in stage.walk(""))
         return {scope[1:]: layer.filters for scope, layer in layers if hasattr(layer, "filters")}
+
+    @classmethod
+    def scopes(cls) -> set[str]:
+        """Slim's scopes below the root scope, without the head's, of the whole network."""
+        stages, _ = cls.create_layers(num_classes=None)
+        return {stage.name for stage in stages}
 
     @classmethod
     def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -275,7 +283,13 @@ class SlimNetwork(keras.Model):
         Args:
             dtype: that it computes in; this network's by default.
             changes: settings that need no other variables than this network has: `endpoints`, `output_stride`, ...
+
+        Raises:
+            ValueError: the network has no such setting, or it is out of range.
         """
+        unknown = changes.keys() - self.setting_names
+        if unknown:
+            raise ValueError(f"{self.title} has no setting {', '.join(sorted(unknown))}.")
         settings = {**self.settings(), **changes}
         copy = type(self)(**settings, dtype=dtype or self.dtype_policy, initialize=False)
         variables = self.slim_variables()

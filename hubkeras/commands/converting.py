@@ -20,6 +20,10 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     _add_choices(sub)
     sub.add_argument("--handle", help="published name; one of `hubkeras catalog` gives task and image size")
     sub.add_argument("--labels", metavar="FILE", help="class names, one a line")
+    sub.add_argument(
+        "--endpoints", nargs="+", metavar="NAME", help="feature maps of a backbone: stride_8, layer_7, ..."
+    )
+    sub.add_argument("--output-stride", type=int, metavar="8|16|32", help="dilate convolutions beyond this stride")
     sub.add_argument("--fixed-size", action="store_true", help="accept images of this size only")
     sub.add_argument("--frozen", action="store_true", help="constants instead of variables: faster, for inference only")
     sub.add_argument("--no-verify", action="store_true", help="write without loading and comparing what was written")
@@ -67,6 +71,8 @@ def run_export(options: argparse.Namespace) -> None:
             frozen=options.frozen,
             weights=options.weights,
             handle=options.handle,
+            endpoints=options.endpoints,
+            output_stride=options.output_stride,
             verify=not options.no_verify,
             progress=show,
         )

@@ -41,6 +41,13 @@ _CHANGES = {
 }
 
 
+_WHAT = {
+    "classification": "Image classification",
+    "feature_vector": "Feature vectors of images",
+    "backbone": "Feature maps of images",
+}
+
+
 def write(
     directory: str | os.PathLike[str],
     parity: dict[str, Any] | None = None,
@@ -126,7 +133,7 @@ def page(
         "dataset": "imagenet-ilsvrc-2012-cls" if _is_imagenet(metadata) else "other",
         "fine-tunable": "false" if metadata.frozen else "true",
         "format": "saved_model_2",
-        "task": f"image-{metadata.task.replace('_', '-')}",
+        "task": "image-classification" if metadata.task == "classification" else "image-feature-vector",
         "network-architecture": metadata.architecture.replace("_", "-"),
     }
     comments = "\n".join(f"<!-- {key}: {value} -->" for key, value in facts.items())
@@ -167,7 +174,7 @@ def _network_name(metadata):
 
 
 def _summary(metadata):
-    what = "Image classification" if metadata.task == "classification" else "Feature vectors of images"
+    what = _WHAT[metadata.task]
     data = " trained on ImageNet (ILSVRC-2012-CLS)" if _is_imagenet(metadata) else ""
     return f"{what} with {_network_name(metadata)}{data}."
 
@@ -254,7 +261,8 @@ def _usage(metadata, module, location):
         ]
     else:
         blocks.append("Run the code where the folder of this SavedModel lies.")
-    blocks += _classifier(location, size) if metadata.task == "classification" else _features(location, size)
+    if metadata.task != "backbone":
+        blocks += _classifier(location, size) if metadata.task == "classification" else _features(location, size)
     return "\n\n".join([*blocks, *_without_hub(metadata, location)])
 
 
@@ -302,7 +310,10 @@ def _features(location, size):
 def _without_hub(metadata, location):
     size = metadata.default_image_size
     output = f"(1, {metadata.num_classes or metadata.num_features})"
-    if metadata.frozen:
+    if metadata.task == "backbone":
+        alone, names = "It returns a dict of feature maps by name:", sorted(metadata.settings["endpoints"])
+        call = ["maps = model(images)", f"assert sorted(maps) == {json.dumps(names)}"]
+    elif metadata.frozen:
         alone, call = "With TensorFlow alone:", [f"assert model(images).shape == {output}"]
     else:
         alone = "With TensorFlow alone, end points included:"
