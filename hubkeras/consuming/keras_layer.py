@@ -1,5 +1,7 @@
 """`hub.KerasLayer` for Keras 3: a Reusable SavedModel as a layer."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -7,6 +9,8 @@ import pathlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Collection
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -78,19 +82,19 @@ class KerasLayer(keras.layers.Layer):
 
     def __init__(
         self,
-        handle,
-        trainable=False,
-        arguments=None,
-        _sentinel=None,
-        tags=None,
-        signature=None,
-        signature_outputs_as_dict=None,
-        output_key=None,
-        output_shape=None,
-        load_options=None,
-        safe_mode=True,
-        public_key=None,
-        **kwargs,
+        handle: Any,
+        trainable: bool = False,
+        arguments: dict[str, Any] | None = None,
+        _sentinel: None = None,
+        tags: str | Collection[str] | None = None,
+        signature: str | None = None,
+        signature_outputs_as_dict: bool | None = None,
+        output_key: str | None = None,
+        output_shape: Any = None,
+        load_options: Any = None,
+        safe_mode: bool = True,
+        public_key: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
     ):
         if keras.backend.backend() != "tensorflow":
             raise Error(
@@ -118,16 +122,18 @@ class KerasLayer(keras.layers.Layer):
         }
         self._load_options = load_options
         self._safe_mode, self._public_key = safe_mode, public_key
-        self._variable_specs = []
+        self._variable_specs: list[dict[str, Any]] = []
         self._output_specs = None
         self._values_given = False  # whether variables hold values that loading the SavedModel must not replace
-        self._object = self._callable = self._folder = None
+        self._object: Any = None
+        self._callable: Any = None
+        self._folder: Any = None
         self._range_unseen = True
         if not deferred:
             self._load()
 
     @property
-    def resolved_object(self):
+    def resolved_object(self) -> Any:
         self._load()
         return self._object
 
@@ -227,11 +233,11 @@ class KerasLayer(keras.layers.Layer):
 
     # Calling.
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         self._load()
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         self._load()
         self._check_call()
         arguments = dict(self._config["arguments"])
@@ -275,7 +281,7 @@ class KerasLayer(keras.layers.Layer):
             raise Error(f"The SavedModel has no output {key!r}; its outputs: {', '.join(sorted(outputs))}.")
         return outputs[key]
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         if self._callable is None and self._output_specs is not None:
             return keras.saving.deserialize_keras_object(self._output_specs)
         self._load()
@@ -284,7 +290,7 @@ class KerasLayer(keras.layers.Layer):
         self._output_specs = keras.saving.serialize_keras_object(outputs)
         return outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         if self._config["output_shape"] is not None:
             batch = tf.TensorShape(input_shape)[:1]
             shapes = shapes_of(self._config["output_shape"])
@@ -296,7 +302,7 @@ class KerasLayer(keras.layers.Layer):
 
     # Saving.
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor.
 
         Raises:
@@ -313,7 +319,7 @@ class KerasLayer(keras.layers.Layer):
         return {**super().get_config(), **given}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> KerasLayer:
         """The layer of a config; it loads its SavedModel when it is built, since a `.keras` file brings its own.
 
         In safe mode unless Keras' own is off, by `load_model(..., safe_mode=False)` or
@@ -321,12 +327,12 @@ class KerasLayer(keras.layers.Layer):
         """
         return cls(**{**config, "safe_mode": keras_internals.in_safe_mode()}, _deferred=True)
 
-    def get_build_config(self):
+    def get_build_config(self) -> dict[str, Any] | None:
         if self._callable is None:
             return None
         return {"variables": list(self._variable_specs), "outputs": self._output_specs}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes the variables that the layer was saved with.
 
         They take their values from the SavedModel where it is on this machine, else when a file of weights or the
@@ -339,14 +345,14 @@ class KerasLayer(keras.layers.Layer):
             with contextlib.suppress(Error):  # another SavedModel has taken its place
                 self._load()
 
-    def save_assets(self, inner_path):
+    def save_assets(self, inner_path: str) -> None:
         self._load()
         try:
             shutil.copytree(self._folder, os.path.join(inner_path, _ARCHIVED))
         except OSError as error:
             raise Error(f"The SavedModel of {self.name} at {self._folder} is gone; it cannot be saved.") from error
 
-    def load_assets(self, inner_path):
+    def load_assets(self, inner_path: str) -> None:
         # Keras removes its folder after loading; this one lasts as long as the layer
         self._archived = tempfile.TemporaryDirectory(prefix="hubkeras-")
         folder = pathlib.Path(self._archived.name) / _ARCHIVED
@@ -358,7 +364,7 @@ class KerasLayer(keras.layers.Layer):
             ) from error
         self._bind(self._load_folder(str(folder)))
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         if not self._variable_specs:
             self._load()
         try:
