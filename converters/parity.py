@@ -20,6 +20,8 @@ class Parity:
         output: name of the output that was compared; None where only weights were.
         error: largest absolute difference over largest absolute value of the reference.
         bound: the largest error that counts as equal.
+        images: how many images were compared, where that is told.
+        agreement: share of them with the same top class, where there are classes.
     """
 
     reference: str
@@ -28,6 +30,8 @@ class Parity:
     output: str | None
     error: float
     bound: float
+    images: int | None = None
+    agreement: float | None = None
 
     @property
     def passed(self) -> bool:

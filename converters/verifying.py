@@ -100,7 +100,7 @@ def compare_outputs(
     *,
     reference: str = "the checkpoint",
     probabilities: bool = False,
-    slack: float = 1.0,
+    bound: float | None = None,
 ) -> Parity:
     """Compares what a model of any form gives for images with a network in float64.
 
@@ -111,12 +111,18 @@ def compare_outputs(
         images: float32 `[batch, height, width, 3]` in [0, 1].
         reference: what the network came from, for people.
         probabilities: whether `run` gives the softmax of the logits.
-        slack: factor on the bound of float32.
+        bound: the largest error that counts as equal; the network's by default. Where it is larger, the top classes
+            are compared too.
     """
     truth = reference_outputs(network, images, task)
     truth = np.asarray(tf.nn.softmax(truth)) if probabilities else truth
     output = "features" if task == "feature_vector" else "probabilities" if probabilities else "logits"
-    return Parity(reference, 0, 0, output, relative_error(run(images), truth), slack * network.parity_bound)
+    values = run(images)
+    bound = network.parity_bound if bound is None else bound
+    agreement = None
+    if bound > network.parity_bound and task == "classification":
+        agreement = float((values.argmax(-1) == truth.argmax(-1)).mean())
+    return Parity(reference, 0, 0, output, relative_error(values, truth), bound, len(images), agreement)
 
 
 def _called(module, images):

@@ -309,7 +309,8 @@ def convert(
         options: what the form takes besides; None and False are as good as left out. Those of files for runtimes:
             `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
             too; `probabilities`, whether to give the softmax of the logits; `uint8`, whether to take raw pixels in
-            [0, 255] in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision.
+            [0, 255] in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision; `int8`,
+            100 to 500 images for 8-bit integers, see `hubkeras.consuming.images.calibration_images`.
 
     Returns:
         A `Written`.
@@ -318,7 +319,7 @@ def convert(
         hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
     """
     form, path = form_of(path, to), pathlib.Path(path)
-    options = {name: value for name, value in options.items() if value not in (None, False, [])}
+    options = {name: value for name, value in options.items() if value is not None and value is not False}
     for name in options:
         if name not in form.options:
             raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
@@ -341,6 +342,8 @@ def write_for_runtime(job: Job) -> Parity:
 
     What was written is run in its runtime and compared with the network in float64 before it takes its place.
     """
+    from hubkeras.consuming.images import calibration_images
+    from hubkeras.converters.verifying import sample_images
     from hubkeras.runtimes import files
     from hubkeras.runtimes.inference import Interface, with_interface
 
@@ -351,13 +354,16 @@ def write_for_runtime(job: Job) -> Parity:
         tuple(options.get("endpoints", ())),
         probabilities="probabilities" in options,
         uint8="uint8" in options,
-        precision="float16" if "float16" in options else "float32",
+        precision="int8" if "int8" in options else "float16" if "float16" in options else "float32",
     )
+    calibration, compared = None, sample_images(size)
+    if "int8" in options:
+        calibration, compared = calibration_images(options["int8"], size)
     texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
     if job.labels is not None:
         texts["labels"] = "".join(f"{label}\n" for label in job.labels)
-    with files.written(job.network, interface, texts, job.path, job.overwrite) as loaded:
-        return _accepted(_outputs_parity(loaded, interface, size, job.network, "the network"), job.path)
+    with files.written(job.network, interface, texts, job.path, job.overwrite, calibration) as loaded:
+        return _accepted(_outputs_parity(loaded, interface, compared, job.network, "the network"), job.path)
 
 
 def verify_file(
@@ -375,6 +381,7 @@ def verify_file(
     Raises:
         hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
     """
+    from hubkeras.converters import verifying
     from hubkeras.runtimes import files
 
     loaded = files.load(path)
@@ -382,19 +389,20 @@ def verify_file(
     origin = _origin(source, metadata.task, weights or metadata.weights, None, progress or _in_silence)
     if (origin.network.architecture, origin.network.settings()) != (metadata.architecture, metadata.settings):
         raise Error(f"{path} and {os.fspath(source)} are of different networks: their settings differ.")
-    return _outputs_parity(loaded, interface, metadata.default_image_size, origin.network, os.fspath(source))
+    images = verifying.sample_images(metadata.default_image_size)
+    return _outputs_parity(loaded, interface, images, origin.network, os.fspath(source))
 
 
-def _outputs_parity(loaded, interface, size, network, reference):
-    """How far a loaded file is from its network, on images of `size` that both see as the file takes them."""
-    from hubkeras.converters.verifying import compare_outputs, sample_images
+def _outputs_parity(loaded, interface, images, network, reference):
+    """How far a loaded file is from its network, on images that both see as the file takes them."""
+    from hubkeras.converters.verifying import compare_outputs
 
     return compare_outputs(
         lambda images: loaded.run(interface.to_input(images))[interface.output],
         network,
         interface.task,
-        interface.seen(sample_images(size)),
+        interface.seen(images),
         reference=reference,
         probabilities=interface.probabilities,
-        slack=interface.slack,
+        bound=interface.bound(network.parity_bound),
     )

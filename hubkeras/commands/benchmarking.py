@@ -37,10 +37,11 @@ def run_benchmark(options: argparse.Namespace) -> None:
     models = list(dict.fromkeys(options.models))
     batches = list(dict.fromkeys(options.batches))
     results = dict(measuring.compare(models, batches, options.seconds, options.threads))
-    fastest = {
-        str(batch): min(results, key=lambda model, batch=batch: results[model]["batches"][str(batch)]["median_ms"])
+    medians = {
+        str(batch): {model: facts["batches"][str(batch)]["median_ms"] for model, facts in results.items()}
         for batch in batches
     }
+    fastest = {batch: min(of_models, key=of_models.__getitem__) for batch, of_models in medians.items()}
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

@@ -9,7 +9,7 @@ from hubkeras.common.forms import FORMS, named_forms
 from hubkeras.common.metadata import TASKS, WEIGHTS
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
-SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16")  # options of files for runtimes
+SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")  # options of files for runtimes
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -44,7 +44,10 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     serving.add_argument("--endpoints", nargs="+", metavar="NAME", help="end points that are outputs too")
     serving.add_argument("--probabilities", action="store_true", help="give the softmax of the logits")
     serving.add_argument("--uint8", action="store_true", help="take raw pixels, 0 to 255, in place of 0.0 to 1.0")
-    serving.add_argument("--float16", action="store_true", help="keep weights in half precision")
+    precision = serving.add_mutually_exclusive_group()
+    precision.add_argument("--float16", action="store_true", help="keep weights in half precision")
+    images_help = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
+    precision.add_argument("--int8", metavar="IMAGES", help=images_help)
 
 
 def _add_choices(sub: argparse.ArgumentParser) -> None:

@@ -91,4 +91,6 @@ def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
         verdict = "within" if parity.error <= parity.bound else "ABOVE"
         words = f"{parity.output}: relative error {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}"
         rows.append(("parity", words))
+    if parity and parity.agreement is not None:
+        rows.append(("top class", f"the same for {parity.agreement:.1%} of {parity.images} images"))
     return rows

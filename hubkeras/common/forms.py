@@ -75,7 +75,7 @@ class Form:
 
 _RUNTIME = Form(
     "hubkeras.exporting:write_for_runtime",
-    options=("fixed_size", "endpoints", "probabilities", "uint8", "float16"),
+    options=("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8"),
     serving=True,
 )
 FORMS: dict[str, Form] = {

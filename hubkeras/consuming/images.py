@@ -1,16 +1,23 @@
 """Images for a SavedModel, as TF-Slim read them."""
 
 import os
+import pathlib
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from hubkeras.common import archives
 from hubkeras.common.errors import Error
 
 CENTRAL_FRACTION = 0.875  # `central_fraction` of Slim's `preprocess_for_eval` (inception_preprocessing.py)
 RESIZES = ("squash", "crop")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+# of calibration for 8 bits
+FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
 _warned = False
 
 
@@ -119,3 +126,67 @@ def warn_of_range(images: Any) -> bool:
             stacklevel=3,
         )
     return True
+
+
+def calibration_images(source: str | os.PathLike[str] | np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images to find the ranges of 8-bit integers with, and others of the same kind to check them.
+
+    Args:
+        source: a folder of images, searched below too, or a tar archive of them; an `.npz` file with one array; or an
+            array `[number, height, width, 3]`, RGB, float in [0, 1] or uint8, of the size that is asked for. Of more
+            than 500 images every so many is taken.
+        size: height and width in pixels.
+
+    Returns:
+        Two arrays, float32 `[number, size, size, 3]` in [0, 1]: four fifths of the images, and every fifth, at most 50.
+
+    Raises:
+        hubkeras.Error: there are fewer than ten images, or they are of another kind.
+    """
+    images = _calibration_array(source, size)
+    if len(images) < FEWEST_IMAGES:
+        found = f"there {'is' if len(images) == 1 else 'are'} {len(images) or 'none'} in {_named(source)}"
+        raise Error(f"8-bit integers need 100 to 500 images of the kind that the network will see; {found}.")
+    held_back = np.arange(len(images)) % 5 == 4
+    return images[~held_back], images[held_back][:MOST_HELD_BACK]
+
+
+def _named(source):
+    return "the array" if isinstance(source, np.ndarray) else os.fspath(source)
+
+
+def _calibration_array(source, size):
+    if isinstance(source, np.ndarray) or str(source).endswith(".npz"):
+        array = source if isinstance(source, np.ndarray) else _npz_array(source)
+        if array.shape[1:] != (size, size, 3) or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+            expected = f"[number, {size}, {size}, 3], float in [0, 1] or uint8"
+            raise Error(f"{_named(source)} has images {list(array.shape)} of {array.dtype}; expected {expected}.")
+        array = _thinned(array)
+        array = (array / 255 if array.dtype == np.uint8 else array).astype(np.float32)
+        if array.size and not (array.min() >= 0 and array.max() <= 1):
+            raise Error(f"{_named(source)} has images in [{array.min():.4g}, {array.max():.4g}]; expected [0, 1].")
+        return array
+    folder = pathlib.Path(source)
+    if not folder.exists():
+        raise Error(f"There are no images at {folder}; name a folder, a tar archive or an .npz file.")
+    with tempfile.TemporaryDirectory() as scratch:
+        if folder.is_file():
+            archives.unpack(folder, scratch)
+            folder = pathlib.Path(scratch)
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        images = [load_image(path, size) for path in _thinned(paths)]
+    return np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
+
+
+def _npz_array(path):
+    try:
+        with np.load(path) as file:
+            (name,) = file.files
+            return file[name]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise Error(f"{path} is not an .npz file with one array, of images.") from error
+
+
+def _thinned(items):
+    """At most `MOST_IMAGES` of the items, every so many of them."""
+    return items[:: max(1, -(-len(items) // MOST_IMAGES))]

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.runtimes import saved_model
@@ -59,6 +61,7 @@ def written(
     texts: dict[str, str],
     path: str | os.PathLike[str],
     overwrite: bool = False,
+    calibration: np.ndarray | None = None,
 ) -> Iterator[Loaded]:
     """Context manager that writes a network as a file for the runtime that its ending names, whole or not at all.
 
@@ -70,6 +73,7 @@ def written(
         texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
         path: the file; beside an `.xml` goes a `.bin` with its weights.
         overwrite: whether it may exist.
+        calibration: images for the ranges of 8 bits, float32 `[number, height, width, 3]` in [0, 1]; None for floats.
 
     Raises:
         hubkeras.Error: the ending is unknown, a package is missing, the network cannot serve this interface, or the
@@ -81,7 +85,7 @@ def written(
         weights = None
         if path.suffix == ".xml":
             weights = stack.enter_context(written_whole(path.with_suffix(".bin"), overwrite))
-        module.write(network, interface, texts, partial)
+        module.write(network, interface, texts, partial, calibration)
         yield module.load(partial)
         if weights is not None:
             os.replace(partial.with_suffix(".bin"), weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import zipfile
@@ -13,6 +14,8 @@ from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
+from hubkeras.runtimes.quantization import quantize_litert
+from hubkeras.runtimes.quiet import quietly
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -26,6 +29,7 @@ def write(
     interface: Interface,
     texts: dict[str, str],
     path: str | os.PathLike[str],
+    calibration: np.ndarray | None = None,
 ) -> None:
     """Writes a network as a LiteRT file with LiteRT's metadata and a signature `serving_default`.
 
@@ -34,6 +38,7 @@ def write(
         interface: inputs and outputs.
         texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
         path: the file to write.
+        calibration: for 8 bits, see `files.written`.
 
     Raises:
         hubkeras.Error: the package ai-edge-litert is missing, or the network cannot serve this interface.
@@ -41,13 +46,20 @@ def write(
     import tensorflow as tf
 
     extra("litert", "ai_edge_litert")
-    function = inference_function(network, interface)
+    # in integers, raw pixels are the integers of the images
+    pixels = interface.uint8 and interface.precision != "int8"
+    function = inference_function(network, dataclasses.replace(interface, uint8=pixels))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     if interface.precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
+    if interface.precision == "int8":
+        assert calibration is not None
+        quantize_litert(converter, calibration, interface.uint8)
     outputs = sorted(function.structured_outputs)  # the order of TensorFlow's flat outputs
-    finish(converter.convert(), outputs, interface, texts, network, path)
+    with quietly():
+        content = converter.convert()
+    finish(content, outputs, interface, texts, network, path)
 
 
 def finish(
@@ -109,12 +121,13 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
     (images,) = interpreter.get_input_details()
     outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
     fixed = int(images["shape_signature"][1])
-    state = {"shape": None}
+    state: dict[str, tuple[int, ...]] = {}
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
-        if state["shape"] != values.shape:
+        if state.get("shape") != values.shape:
             interpreter.resize_tensor_input(images["index"], values.shape)
-            interpreter.allocate_tensors()
+            with quietly():  # it tells of XNNPACK
+                interpreter.allocate_tensors()
             state["shape"] = values.shape
         interpreter.set_tensor(images["index"], values)
         interpreter.invoke()

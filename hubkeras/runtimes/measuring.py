@@ -35,7 +35,7 @@ def measure(
     Returns:
         `{name: summary}`, see `summarize`.
     """
-    times = {name: ([], []) for name in contestants}
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
     for function, _ in itertools.product(contestants.values(), range(2)):
         function()
     gc.collect()
@@ -56,7 +56,7 @@ def measure(
 
 def measure_once(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, Any]]:
     """As `measure` for what is slow and done once in a process, such as loading: no warm-up, a clean heap each time."""
-    times = {name: ([], []) for name in contestants}
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in contestants}
     for _, (name, function) in itertools.product(range(rounds), contestants.items()):
         gc.collect()
         wall, processor = time.perf_counter(), time.process_time()

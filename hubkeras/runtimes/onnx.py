@@ -16,6 +16,7 @@ from hubkeras.common.extras import extra
 from hubkeras.common.version import __version__
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.onnx_graph import GraphWriter
+from hubkeras.runtimes.quantization import quantized_onnx
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -62,9 +63,13 @@ def write(
     interface: Interface,
     texts: dict[str, str],
     path: str | os.PathLike[str],
+    calibration: np.ndarray | None = None,
 ) -> None:
-    """Writes a network as an ONNX file; arguments and errors as for `model_of`."""
+    """Writes a network as an ONNX file; `calibration` as for `files.written`, the rest as for `model_of`."""
     model = model_of(network, interface, texts)
+    if interface.precision == "int8":
+        assert calibration is not None
+        model = quantized_onnx(model, interface.to_input(calibration))
     extra("onnx", "onnx.checker").check_model(model, full_check=True)
     with open(path, "wb") as file:
         file.write(model.SerializeToString(deterministic=True))

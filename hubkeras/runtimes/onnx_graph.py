@@ -6,6 +6,7 @@ everything after them is written in ONNX's own layout.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class GraphWriter:
         self.initializers = [constant for constant in self.initializers if constant.name in needed]
 
 
-def padding(operation: tf.Operation, kernel: tuple[int, int]) -> dict[str, Any]:
+def padding(operation: tf.Operation, kernel: Sequence[int]) -> dict[str, Any]:
     """Attributes for the padding of a convolution or pooling: numbers where they do not depend on the image size."""
     strides, dilations = spatial(operation, "strides"), spatial(operation, "dilations")
     attributes = {"strides": strides, "dilations": dilations}
@@ -128,8 +129,8 @@ def write_convolution(graph: GraphWriter, operation: tf.Operation) -> None:
     if operation.type == "DepthwiseConv2dNative":
         group = kernel.shape[2]  # each channel has its own filters
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-    kernel = graph.constant(f"{operation.name}/weights", kernel.transpose(3, 2, 0, 1))
-    graph.node("Conv", operation, [*graph.inputs(operation), kernel], group=group, **attributes)
+    weights = graph.constant(f"{operation.name}/weights", kernel.transpose(3, 2, 0, 1))
+    graph.node("Conv", operation, [*graph.inputs(operation), weights], group=group, **attributes)
 
 
 def write_matmul(graph: GraphWriter, operation: tf.Operation) -> None:

@@ -15,6 +15,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.inference import TEXTS, Interface, Loaded
+from hubkeras.runtimes.quantization import quantized_openvino
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -28,6 +29,7 @@ def write(
     interface: Interface,
     texts: dict[str, str],
     path: str | os.PathLike[str],
+    calibration: np.ndarray | None = None,
 ) -> None:
     """Writes a network as an OpenVINO model: `path`, an `.xml` file, and its weights beside it, a `.bin` file.
 
@@ -36,6 +38,7 @@ def write(
         interface: inputs and outputs.
         texts: what travels in the runtime information, section `hubkeras`, each as JSON.
         path: the `.xml` file.
+        calibration: for 8 bits, see `files.written`.
 
     Raises:
         hubkeras.Error: the packages openvino or onnx are missing, or the network cannot serve this interface.
@@ -44,6 +47,9 @@ def write(
     whole = dataclasses.replace(interface, precision="float32")
     content = onnx_files.model_of(network, whole, {}).SerializeToString()
     model = openvino.convert_model(io.BytesIO(content))  # unlike read_model, it simplifies the graph
+    if interface.precision == "int8":
+        assert calibration is not None
+        model = quantized_openvino(model, interface.to_input(calibration))
     for number, node in enumerate(model.get_ordered_ops()):
         if COUNTED.fullmatch(node.get_friendly_name()):  # by how many there were in this process
             node.set_friendly_name(f"{node.get_type_name()}_{number}")

@@ -9,9 +9,15 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.converters.verifying import sample_images
+from hubkeras.runtimes import files as runtime_files
 
 NETWORKS = {"mobilenet_v2": "MobileNetV2", "inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResNetV2"}
-OURS = ("hubkeras", "hubkeras frozen", "hubkeras native")
+RUNTIMES = (
+    ("ONNX Runtime", "onnxruntime", ".onnx"),
+    ("LiteRT", "ai_edge_litert", ".tflite"),
+    ("OpenVINO", "openvino", ".xml"),
+)
+OURS = ("hubkeras", "hubkeras frozen", "hubkeras native", *(f"hubkeras, {name}" for name, *_ in RUNTIMES))
 
 
 def optional(module):
@@ -72,16 +78,12 @@ class Files:
             hubkeras.export(self.model, path, task, frozen=frozen)
         return str(path)
 
-    def onnx(self, size):
-        """Serialized ONNX model of the frozen network at a fixed image size, or None without tf2onnx."""
-        if optional("tf2onnx") is None:
-            return None
-        from tf2onnx import convert
-
-        constant = self.model.frozen()
-        function = tf.function(lambda images: constant.outputs(images)[1]["default"], autograph=False)
-        spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
-        return convert.from_function(function, [spec], opset=17)[0].SerializeToString()
+    def for_runtime(self, ending):
+        """Path of a file for the runtime of this ending, `.onnx`."""
+        path = self.directory / f"model{ending}"
+        if not path.exists():
+            hubkeras.convert(self.model, path)
+        return str(path)
 
 
 def inference(files, size, slim_frozen=None):
@@ -89,7 +91,7 @@ def inference(files, size, slim_frozen=None):
 
     Args:
         files: a `Files`.
-        size: height and width, fixed for ONNX alone.
+        size: height and width.
         slim_frozen: path of a frozen graph of TF-Slim, input `images`, output `logits`, or None.
     """
     hub = optional("tensorflow_hub")
@@ -106,19 +108,10 @@ def inference(files, size, slim_frozen=None):
             contestants[f"{name}.applications"] = compiled(partial(model, training=False))
     if slim_frozen:
         contestants.update(slim_graphs(slim_frozen, size))
-    model = files.onnx(size)
-    if model and optional("onnxruntime"):
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        contestants["ONNX Runtime"] = lambda images: session.run(None, {session.get_inputs()[0].name: images})
-    if model and optional("openvino"):
-        import openvino
-
-        core = openvino.Core()
-        # its own choice is bfloat16 where the processor has it
-        network = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        contestants["OpenVINO"] = lambda images: network(images)[0]
+    for runtime, module, ending in RUNTIMES:
+        if optional(module):
+            loaded = runtime_files.load(files.for_runtime(ending))
+            contestants[f"hubkeras, {runtime}"] = loaded.run
     return contestants
 
 

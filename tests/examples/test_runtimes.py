@@ -1,65 +1,44 @@
-"""The examples of other runtimes, and how far they are from the SavedModel."""
+"""The example that serves an ONNX file."""
+
+import importlib
+import json
+import sys
+import threading
+import urllib.error
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+import hubkeras
 from hubkeras.converters import read_network
-from hubkeras.exporting import export
 from tests.conftest import DIGITS, ROOT
 
 
 @pytest.fixture(scope="module")
-def examples():
-    """The example modules by name, imported as from their folder."""
-    import importlib
-    import sys
-
+def serve_onnx():
+    pytest.importorskip("onnxruntime", reason="needs hubkeras[onnx]")
     sys.path.insert(0, str(ROOT / "examples"))
-    yield importlib.import_module
+    yield importlib.import_module("serve_onnx")
     sys.path.remove(str(ROOT / "examples"))
 
 
-@pytest.fixture(scope="module")
-def digits(examples, tmp_path_factory):
-    """A SavedModel of the digits checkpoint, held-out digits, and its logits for them."""
-    directory = tmp_path_factory.mktemp("digits") / "digits"
-    export(read_network(DIGITS)[0], directory, image_size=96)
-    images, labels = examples("classify_digits").held_out_digits()
-    return str(directory), images, labels, tf.saved_model.load(str(directory))(images).numpy()
-
-
-def relative_error(logits, expected):
-    return np.abs(logits - expected).max() / np.abs(expected).max()
-
-
-def test_tflite_float32_is_the_same(examples, digits):
-    directory, images, _, expected = digits
-    to_tflite = examples("to_tflite")
-    assert relative_error(to_tflite.run(to_tflite.convert(directory), images), expected) < 1e-4
-
-
-def test_tflite_int8_agrees_on_held_out_digits(examples, digits):
-    directory, images, labels, expected = digits
-    to_tflite = examples("to_tflite")
-    trained_on = examples("classify_digits").digit_images(to_tflite.load_digits().data[:100])
-    model = to_tflite.convert(directory, trained_on)
-    interpreter = tf.lite.Interpreter(model_content=model)
-    details = [*interpreter.get_input_details(), *interpreter.get_output_details()]
-    assert [detail["dtype"] for detail in details] == [np.int8, np.int8]
-    predicted = to_tflite.run(model, images).argmax(-1)
-    assert (predicted == expected.argmax(-1)).mean() >= 0.95
-    assert (predicted == labels).mean() >= 0.95
-    assert len(model) < len(to_tflite.convert(directory)) / 2
-
-
-def test_onnx_is_the_same_at_every_size(examples, digits, tmp_path):
-    pytest.importorskip("tf2onnx", reason="needs hubkeras[runtimes]")
-    directory, images, _, expected = digits
-    to_onnx = examples("to_onnx")
-    path = str(tmp_path / "digits.onnx")
-    to_onnx.convert(directory, path)
-    assert relative_error(to_onnx.run(path, images), expected) < 1e-5
-    larger = np.random.default_rng(0).uniform(0, 1, (3, 128, 112, 3)).astype(np.float32)
-    expected = tf.saved_model.load(directory)(larger).numpy()
-    assert relative_error(to_onnx.run(path, larger), expected) < 1e-5
+def test_the_server_answers_as_the_network(serve_onnx, tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    network = read_network(DIGITS)[0]
+    hubkeras.convert(network, tmp_path / "digits.onnx", image_size=96, uint8=True, probabilities=True)
+    pixels = np.random.RandomState(0).randint(0, 256, (96, 96, 3)).astype(np.uint8)
+    image_module.fromarray(pixels).save(tmp_path / "image.png")
+    (tmp_path / "text.png").write_text("no image")
+    with serve_onnx.server(str(tmp_path / "digits.onnx"), 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        answer = serve_onnx.ask(url, tmp_path / "image.png")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            serve_onnx.ask(url, tmp_path / "text.png")
+        assert "cannot identify image file" in json.load(refused.value)["error"]
+        server.shutdown()
+    expected = network.outputs((pixels / 255).astype(np.float32)[np.newaxis])[1]["MobilenetV2/Predictions"][0]
+    order = np.argsort(expected)[::-1][:5]
+    # the checkpoint has 11 classes, which get their numbers as names
+    assert [int(row["label"]) for row in answer] == order.tolist()
+    np.testing.assert_allclose([row["probability"] for row in answer], np.asarray(expected)[order], atol=1e-4)

@@ -1,0 +1,86 @@
+"""Networks in 8-bit integers: the ranges of their tensors come from images of the kind that they will see."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from hubkeras.common.extras import extra
+from hubkeras.runtimes.quiet import quietly
+
+
+def quantized_onnx(model: Any, images: np.ndarray) -> Any:
+    """An ONNX model in 8 bits: QDQ nodes, weights by output channel.
+
+    Weights have 7 bits, since without VNNI the products of 8 bits would overflow in pairs.
+
+    Args:
+        model: an `onnx.ModelProto` of one input.
+        images: for calibration, as the model takes them.
+    """
+    onnx = extra("onnx", "onnx")
+    quantization: Any = extra("onnx", "onnxruntime.quantization")
+    preprocess = extra("onnx", "onnxruntime.quantization.shape_inference").quant_pre_process
+    name = model.graph.input[0].name
+
+    class Images(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rest = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.rest, None)
+            return None if image is None else {name: image[np.newaxis]}
+
+    with tempfile.TemporaryDirectory() as folder, quietly():
+        paths = [os.path.join(folder, f"{stage}.onnx") for stage in ("float", "prepared", "quantized")]
+        onnx.save(model, paths[0])
+        preprocess(paths[0], paths[1], skip_symbolic_shape=True)
+        quantization.quantize_static(
+            paths[1],
+            paths[2],
+            Images(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        return onnx.load(paths[2])
+
+
+def quantize_litert(converter: Any, images: np.ndarray, uint8: bool) -> None:
+    """Sets a `tf.lite.TFLiteConverter` of a float32 function to integers throughout.
+
+    Args:
+        converter: it is changed.
+        images: for calibration, float32 in [0, 1].
+        uint8: whether the file shall take raw pixels.
+    """
+    import tensorflow as tf
+
+    images = images.copy()
+    images[0, 0, :2] = [[0.0], [1.0]]  # with this range, the integers of the input are pixels in [0, 255]
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if uint8:
+        converter.inference_input_type = tf.uint8
+
+
+def quantized_openvino(model: Any, images: np.ndarray) -> Any:
+    """An OpenVINO model in 8 bits, by NNCF.
+
+    Args:
+        model: an `openvino.Model` of one input.
+        images: for calibration, as the model takes them.
+    """
+    with quietly():
+        nncf = extra("openvino", "nncf")
+        nncf.set_log_level(logging.ERROR)
+        data = nncf.Dataset([image[np.newaxis] for image in images])
+        preset = nncf.QuantizationPreset.MIXED
+        return nncf.quantize(model, data, preset=preset, subset_size=len(images))

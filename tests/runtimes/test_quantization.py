@@ -1,0 +1,117 @@
+"""Files in 8-bit integers: size, interface, and what is left of the digits checkpoint's classes."""
+
+import collections
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.commands import main
+from hubkeras.consuming.images import calibration_images
+from hubkeras.converters import read_network
+from hubkeras.runtimes import files
+from tests.conftest import DIGITS, ROOT
+
+FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "nncf"}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The network, its held-out digits, their labels, and an .npz of digits that it was trained on."""
+    pytest.importorskip("sklearn", reason="needs hubkeras[examples]")
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        from classify_digits import digit_images, held_out_digits
+        from sklearn.datasets import load_digits
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
+    path = tmp_path_factory.mktemp("calibration") / "digits.npz"
+    np.savez(path, digit_images(load_digits().data[:100]))
+    return read_network(DIGITS)[0], *held_out_digits(), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", FORMS)
+def test_less_than_half_the_size_and_the_same_digits(ending, digits, tmp_path, capsys):
+    pytest.importorskip(FORMS[ending], reason="needs hubkeras[onnx,litert,openvino]")
+    network, images, labels, calibration = digits
+    paths = [tmp_path / f"{kind}.{ending}" for kind in ("float32", "int8")]
+    hubkeras.convert(network, paths[0], image_size=96)
+    capsys.readouterr()
+    assert main(["convert", str(DIGITS), str(paths[1]), "--int8", str(calibration), "--uint8"]) == 0
+    captured = capsys.readouterr()
+    assert "top class" in captured.out
+    assert "of 20 images" in captured.out
+    assert captured.err == ""
+    assert files.size(paths[1]) < 0.5 * files.size(paths[0])
+    loaded = files.load(paths[1])
+    assert loaded.dtype == "uint8"
+    interface = loaded.interface(paths[1])
+    predicted = loaded.run(interface.to_input(images))["logits"].argmax(-1)
+    expected = np.asarray(network(images)).argmax(-1)
+    assert (predicted == expected).mean() >= 0.975
+    assert (predicted == labels).mean() >= (expected == labels).mean() - 0.01
+    assert main(["verify", str(paths[1]), "--source", str(DIGITS)]) == 0
+
+
+def test_integers_throughout(digits, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("ai_edge_litert")
+    network, _, _, calibration = digits
+    images = np.load(calibration)["arr_0"][:20]
+    hubkeras.convert(network, tmp_path / "model.onnx", image_size=96, int8=images)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    kinds = collections.Counter(node.op_type for node in graph.node)
+    assert kinds["Conv"] == 52
+    written_by = {node.output[0]: node.op_type for node in graph.node}
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            assert {written_by[name] for name in node.input[:2]} == {"DequantizeLinear"}
+    written = hubkeras.convert(network, tmp_path / "model.tflite", image_size=96, int8=images)
+    assert 0 < written.parity.error <= written.parity.bound == 0.5
+    assert (written.parity.images, written.parity.agreement > 0.7) == (4, True)
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(tmp_path / "model.tflite"))
+    details = [detail for detail in interpreter.get_tensor_details() if detail["name"] not in ("inputs", "logits")]
+    assert {np.dtype(detail["dtype"]).name for detail in details} <= {"int8", "int32", "float32"}
+    assert sum(detail["dtype"] == np.float32 for detail in details) == 0
+
+
+def test_calibration_images_of_every_kind(tmp_path):
+    random = np.random.RandomState(0)
+    folder = tmp_path / "images" / "below"
+    folder.mkdir(parents=True)
+    for number in range(11):
+        png = tf.io.encode_png(random.randint(0, 256, (20, 30, 3)).astype(np.uint8)).numpy()
+        (folder / f"{number:02}.png").write_bytes(png)
+    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "images", "images")
+    kept, held_back = calibration_images(tmp_path / "images", 16)
+    assert (kept.shape, held_back.shape) == ((9, 16, 16, 3), (2, 16, 16, 3))
+    np.testing.assert_array_equal(held_back[0], hubkeras.load_image(folder / "04.png", 16))
+    np.testing.assert_array_equal(calibration_images(tmp_path / "images.tar.gz", 16)[0], kept)
+    pixels = random.randint(0, 256, (1001, 4, 4, 3)).astype(np.uint8)
+    kept, held_back = calibration_images(pixels, 4)
+    assert (len(kept), len(held_back)) == (268, 50)  # of every third
+    np.testing.assert_allclose(kept[1], pixels[3] / 255, rtol=1e-6)
+
+
+def test_bad_calibration_images(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.npz").write_bytes(b"nothing")
+    for source, words in [
+        (tmp_path / "empty", "need 100 to 500 images .* there are none in"),
+        (tmp_path / "missing", "There are no images at"),
+        (tmp_path / "bad.npz", "is not an .npz file with one array"),
+        (np.zeros((9, 8, 8, 3), np.float32), "there are 9 in the array"),
+        (np.zeros((20, 9, 8, 3), np.float32), r"has images \[20, 9, 8, 3\] of float32; expected \[number, 8, 8, 3\]"),
+        (np.full((20, 8, 8, 3), 255.0), r"in \[255, 255\]; expected \[0, 1\]"),
+        (np.full((20, 8, 8, 3), np.nan), "expected"),
+        (np.zeros((20, 8, 8, 3), np.int32), "of int32"),
+    ]:
+        with pytest.raises(hubkeras.Error, match=words):
+            calibration_images(source, 8)
