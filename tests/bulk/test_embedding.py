@@ -216,6 +216,7 @@ def test_the_command(model, photos, tmp_path):
 def killed(arguments, after):
     """Starts the command and kills it `after` seconds from when it opened its folder."""
     out = pathlib.Path(arguments[2])
+    (out / ".lock").unlink(missing_ok=True)
     process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None and not (out / ".lock").exists():
         time.sleep(0.02)
