@@ -117,9 +117,9 @@ def unpack(
                 for name in wanted:
                     _extract(tar, members[name], pathlib.Path(directory, name))
     except (*DAMAGE, OSError) as error:
-        if getattr(error, "errno", None) is None:  # bz2 raises OSError for damage
-            raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
-        raise Error(f"Cannot unpack {archive}: {error.strerror}.") from error
+        if isinstance(error, OSError) and error.errno is not None:  # without a number it is bz2's word for damage
+            raise Error(f"Cannot unpack {archive}: {error.strerror}.") from error
+        raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
     for name in wanted:
         if f"/{name}".endswith(f"/{integrity.CHECKSUMS_FILE}"):
             integrity.check(pathlib.Path(directory, name).parents[1])
