@@ -52,7 +52,7 @@ def inspect(source):
             "moving_averages_of_weights": sum(name.endswith(SHADOW) for name in names),
             "auxiliary_head": found.has_auxiliary_head,
             "leading_scope": found.prefix,
-            "sha256": checkpoint.provenance()["sha256"],
+            "sha256": checkpoint.own_provenance()["sha256"],
         }
     return {**facts, **own_facts, "variables": variables}
 

@@ -114,7 +114,11 @@ class Checkpoint:
         Where the source says what it was made of, this is that, with its own under `through`: the weights may have been
         trained on since.
         """
-        files = {pathlib.Path(file).name: sha256(file) for file in sorted(map(str, self.files))}
-        own = {"checkpoint": pathlib.Path(self.path).name, "sha256": files}
+        own = self.own_provenance()
         first = self.metadata.source if self.metadata else self.attributes.get("source")
         return {**first, "through": own} if first else own
+
+    def own_provenance(self) -> dict[str, Any]:
+        """`{"checkpoint": name, "sha256": {file name: digest}}` of the source's own files."""
+        files = {pathlib.Path(file).name: sha256(file) for file in sorted(map(str, self.files))}
+        return {"checkpoint": pathlib.Path(self.path).name, "sha256": files}

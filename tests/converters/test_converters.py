@@ -119,16 +119,17 @@ def test_a_saved_model_keeps_what_it_says_of_itself(golden, tmp_path):
     checkpoint = slim.save_checkpoint(golden(WITH_SHADOWS).tensors(), tmp_path / "model.ckpt")
     network, _, report = read_network(checkpoint)
     labels = [f"class {number}" for number in range(network.num_classes)]
-    facts = {"image_size": 96, "source": report.provenance, "weights": report.weights, "handle": "mine/model/1"}
+    facts = {"image_size": 96, "provenance": report.provenance, "weights": report.weights, "handle": "mine/model/1"}
     hubkeras.export(network, tmp_path / "model", labels=labels, **facts)
     convert(tmp_path / "model", tmp_path / "model.weights.h5")
     for source in ("model", "model.weights.h5"):
         _, found, report = read_network(tmp_path / source)
         assert (found.image_size, found.names_image_size) == (96, True)
         assert (report.weights, report.labels, report.metadata.handle) == ("ema", labels, "mine/model/1")
-        assert report.provenance.items() >= facts["source"].items()
+        assert report.provenance.items() >= facts["provenance"].items()
         assert report.provenance["through"]["checkpoint"] == source
         assert not any("no exponential moving averages" in note for note in report.notes)
+    assert list(inspect(tmp_path / "model.weights.h5")["sha256"]) == ["model.weights.h5"]
 
 
 def ema_tensors(tensors, of_statistics):

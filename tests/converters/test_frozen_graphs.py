@@ -1,6 +1,8 @@
 """Frozen graphs of TF1 as a source: constants under Slim's names."""
 
 import io
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -10,6 +12,7 @@ import tensorflow as tf
 from hubkeras.converters import read_network
 from hubkeras.converters.inspecting import inspect
 from tests import slim
+from tests.conftest import ROOT
 from tests.converters.conftest import SCOPE, assert_reads, fails
 
 
@@ -83,3 +86,20 @@ def test_bad_frozen_graphs(tensors, tmp_path):
     fails(path, "not frozen")
     path.write_bytes(tf.compat.v1.GraphDef().SerializeToString())
     fails(path, "no constants")
+
+
+@pytest.mark.slow
+def test_reading_a_large_network_takes_little_memory(golden, tmp_path):
+    """The command of a user, for each form of Inception-ResNet V2, 224 MB."""
+    tensors = golden("inception_resnet_v2_299").tensors()
+    graph = tmp_path / "frozen.pb"
+    graph.write_bytes(freeze(tensors).SerializeToString())
+    checkpoint = slim.save_checkpoint(tensors, tmp_path / "model.ckpt", "v1")
+    code = """if 1:
+        import resource, sys
+        from hubkeras.converters import read_network
+        read_network(sys.argv[1])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
+    for source in (graph, checkpoint):
+        run = subprocess.run([sys.executable, "-c", code, source], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert int(run.stdout) < 3 << 20  # KiB
