@@ -10,6 +10,7 @@ from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.convolutions import BatchNorm
 from hubkeras.architectures.options import CallOptions
 from hubkeras.converters import write_slim_checkpoint
+from hubkeras.publishing import documentation
 from tests import slim
 from tests.slim import relative_error
 
@@ -240,3 +241,10 @@ def test_native_model_is_an_ordinary_keras_model(tmp_path, golden, checkpoint):
     assert middle(golden.images).shape == (4, 12, 12, 96)
     clone = keras.models.clone_model(network)
     assert clone.settings() == network.settings()
+
+
+@pytest.mark.parametrize("network_class", NETWORKS, ids=lambda network: network.architecture)
+def test_pages_say_what_the_networks_say(network_class):
+    """Pages are written without TensorFlow, and so have their own copy of a network's title and paper."""
+    assert documentation.NAMES[network_class.architecture] == network_class.title
+    assert documentation.PAPERS[network_class.architecture] == tuple(network_class.paper)
