@@ -1,9 +1,10 @@
 """What a checkpoint or a SavedModel is, without building the network."""
 
 import dataclasses
+import math
+import os
 import pathlib
-
-import numpy as np
+from typing import Any
 
 from hubkeras.common.integrity import check, content_hash, hashes
 from hubkeras.common.metadata import METADATA_FILE, read_metadata
@@ -12,7 +13,7 @@ from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.weights import SHADOW, kind_of
 
 
-def inspect(source):
+def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
     """The facts about a checkpoint or a SavedModel.
 
     Args:
@@ -32,7 +33,7 @@ def inspect(source):
         found = match(checkpoint)
         inner = {tensor: name for name, tensor in found.tensors.items()}
         names = sorted(checkpoint.shapes)
-        variables = [
+        variables: list[dict[str, Any]] = [
             {
                 "name": name,
                 "shape": list(checkpoint.shapes[name]),
@@ -48,7 +49,7 @@ def inspect(source):
             "architecture": found.network.architecture,
             **found.settings,
             "image_size": found.image_size,
-            "parameters": int(sum(np.prod(v["shape"]) for v in own if "/moving_" not in v["name"])),
+            "parameters": sum(math.prod(v["shape"]) for v in own if "/moving_" not in v["name"]),
             "moving_averages_of_weights": sum(name.endswith(SHADOW) for name in names),
             "auxiliary_head": found.has_auxiliary_head,
             "leading_scope": found.prefix,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubkeras.architectures import NETWORKS
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.converters.sources.checkpoint import Checkpoint
 
@@ -32,7 +33,7 @@ class Match:
         names_image_size: whether `image_size` is from the source, else it is the network's default.
     """
 
-    network: type
+    network: type[SlimNetwork]
     settings: dict[str, Any]
     image_size: int
     prefix: str

@@ -24,7 +24,7 @@ from hubkeras.converters.sources.checkpoint import SHADOW
 from hubkeras.converters.sources.keras_weights import ENDING, write_h5
 
 CHOICES = ("ema", "raw")
-AS_IN_CHECKPOINT = "as in the checkpoint"
+AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
 Progress = Callable[[int, int, str], None]
 # what `tf.contrib.quantize` adds: `weights_quant/min`, `act_quant/.../max/biased`, `post_activation_bypass_quant/...`
 _QUANTIZATION = re.compile(r"(^|/)\w+_quant/")

@@ -1,4 +1,4 @@
-"""The house rules that no linter checks: what rooms show to others and what lies where.
+"""The house rules that no linter checks: what rooms show to others, what lies where, and how long things are.
 
 Which room may import which is in `[tool.importlinter]` of `pyproject.toml`.
 """
@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import ROOT
 
 SOURCES = sorted([*ROOT.glob("hubkeras/**/*.py"), *ROOT.glob("converters/**/*.py")])
-MOST_LINES_OF_EXAMPLE = 100
+PYTHON = sorted([*SOURCES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/**/*.py")])
+MOST_LINES_OF_FILE, MOST_LINES_OF_FUNCTION, MOST_LINES_OF_EXAMPLE = 400, 60, 100
 
 
 def dotted(path):
@@ -69,6 +70,14 @@ def test_a_room_shows_what_others_import(path):
             assert inner in shown_by(room), f"{room} does not show {inner}: name it in its __all__"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_and_functions_are_short(path):
+    assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES_OF_FILE
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < MOST_LINES_OF_FUNCTION, f"{node.name} is too long"
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=name_of)
 def test_examples_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES_OF_EXAMPLE
@@ -77,6 +86,29 @@ def test_examples_are_short(path):
 def test_the_top_folder_holds_rooms_only():
     files = {path.name for path in (ROOT / "hubkeras").iterdir() if path.is_file()}
     assert files == {"__init__.py", "exporting.py", "py.typed"}
+
+
+def public_functions(path):
+    """Yields (name, function) for the functions and methods of a file whose names are public."""
+    scopes = [("", parse(path))]
+    while scopes:
+        start, scope = scopes.pop()
+        for node in scope.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                scopes.append((f"{node.name}.", node))
+            elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield f"{start}{node.name}", node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_public_functions_have_types(path):
+    bare = []
+    for name, function in public_functions(path):
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        missing = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        if missing or function.returns is None:
+            bare.append(f"{name}({', '.join(missing)})")
+    assert not bare, f"without types: {'; '.join(bare)}"
 
 
 def test_every_package_is_installed():

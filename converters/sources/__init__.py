@@ -2,10 +2,12 @@
 
 import contextlib
 import lzma
+import os
 import pathlib
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterator
 
 from hubkeras.common import archives
 from hubkeras.converters.sources import frozen_graphs, handles
@@ -27,7 +29,7 @@ __all__ = ["ACCEPTED", "Checkpoint", "open_checkpoint"]
 
 
 @contextlib.contextmanager
-def open_checkpoint(source):
+def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     """Context manager that yields the `Checkpoint` behind `source`.
 
     Args:

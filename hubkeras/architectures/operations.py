@@ -4,6 +4,8 @@ The TensorFlow kernels are what TF-Slim itself runs; the generic forms serve Ker
 dtypes that the kernels lack.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -17,13 +19,13 @@ def _tensorflow():
     return tensorflow
 
 
-def bias_add(inputs, bias):
+def bias_add(inputs: Any, bias: Any) -> Any:
     """`inputs + bias` along the last axis, as the BiasAdd op that TensorFlow fuses into a convolution before it."""
     tf = _tensorflow()
     return tf.nn.bias_add(inputs, bias) if tf else ops.add(inputs, bias)
 
 
-def normalize(inputs, gamma, beta, mean, variance, epsilon):
+def normalize(inputs: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float) -> Any:
     """`(inputs - mean) * rsqrt(variance + epsilon) * gamma + beta`; the last four `[channels]`, of the same dtype."""
     tf = _tensorflow()
     if tf and gamma.dtype == "float32":  # the kernel takes no others
@@ -33,7 +35,7 @@ def normalize(inputs, gamma, beta, mean, variance, epsilon):
     return ops.cast(outputs, inputs.dtype)
 
 
-def batch_normalize(inputs, gamma, beta, epsilon):
+def batch_normalize(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
     """Normalizes by the statistics of the batch.
 
     Args:
@@ -56,13 +58,13 @@ def batch_normalize(inputs, gamma, beta, epsilon):
     return normalize(inputs, gamma, beta, mean, variance, epsilon), mean, unbiased
 
 
-def sum_of_squares(inputs):
+def sum_of_squares(inputs: Any) -> Any:
     """The sum of the squares of all elements, a scalar, in one pass over them."""
     tf = _tensorflow()
     return 2 * tf.nn.l2_loss(inputs) if tf else ops.sum(ops.square(inputs))
 
 
-def dropout(inputs, rate, seed_generator):
+def dropout(inputs: Any, rate: float, seed_generator: keras.random.SeedGenerator | None) -> Any:
     """Sets a fraction `rate` of the inputs to zero and scales the others by `1 / (1 - rate)`.
 
     On TensorFlow the op keeps its own random state: a SavedModel needs no variable for it.
@@ -71,6 +73,6 @@ def dropout(inputs, rate, seed_generator):
     return tf.nn.dropout(inputs, rate) if tf else keras.random.dropout(inputs, rate, seed=seed_generator)
 
 
-def random_state():
+def random_state() -> keras.random.SeedGenerator | None:
     """What `dropout` needs of its caller: None on TensorFlow, a `keras.random.SeedGenerator` elsewhere."""
     return None if _tensorflow() else keras.random.SeedGenerator()

@@ -89,19 +89,14 @@ def embed(
         hubkeras.Error: the model or the images cannot be opened, `out` holds rows of another model, other options or
             other images, or it cannot be written.
     """
-    for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
-        if value < 1:
-            raise Error(f"{name} must be at least 1; got {value}.")
+    _check_counts(batch_size=batch_size, rows_per_file=rows_per_file)
     check_size(1, central_fraction, resize)
     found = open_images(images, column)
     opened = open_model(model, task, image_size, labels)
     preparation = Preparation(opened.image_size, resize, central_fraction)
     layout = Layout.of(opened, top)
-    about = row_files.about(
-        opened,
-        {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file},
-        found.description(),
-    )
+    options = {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file}
+    about = row_files.about(opened, options, found.description())
     run = _Run(opened, layout, found, preparation, batch_size, pathlib.Path(out), rows_per_file, about)
     with _locked(run.folder):
         done = run.finished()
@@ -110,6 +105,12 @@ def embed(
         errors = run.go(done, progress or (lambda done, total: None))
     seconds = time.perf_counter() - begin
     return Embedded(str(out), len(found), errors, already_there, seconds, opened.content_hash)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise Error(f"{name} must be at least 1; got {value}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hubkeras.bulk.labelled import match, open_labelled
-from hubkeras.bulk.models import open_model
+from hubkeras.bulk.models import Model, open_model
 from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
 from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
 
@@ -137,15 +138,8 @@ def evaluate(
     assert opened.labels is not None
     matched = match(labelled.labels, opened.labels)
     truth = np.array([matched.classes[label] for label in labelled.labels])
-    report = progress or (lambda done, total: None)
-
     preparation = Preparation(opened.image_size, resize, central_fraction)
-    best = np.full([len(truth), min(TOP, opened.width)], -1)
-    report(0, len(truth))
-    for numbers, pixels in prepared(labelled.images, range(len(truth)), preparation, batch_size):
-        best[numbers] = np.argsort(-opened.run(pixels), axis=1, kind="stable")[:, : best.shape[1]]
-        report(int(numbers[-1]) + 1, len(truth))
-    report(len(truth), len(truth))
+    best = _best_classes(opened, labelled.images, preparation, batch_size, progress or (lambda done, total: None))
     read = best[:, 0] >= 0
     if not read.any():
         raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
@@ -167,6 +161,20 @@ def evaluate(
         classes=_classes(truth, best, opened.labels),
         confusions=_confusions(truth, best, opened.labels),
     )
+
+
+def _best_classes(
+    model: Model, images: Source, preparation: Preparation, batch_size: int, progress: Callable[[int, int], None]
+) -> np.ndarray:
+    """The likeliest classes of each image, the best first; -1 where it cannot be read."""
+    count = len(images)
+    best = np.full([count, min(TOP, model.width)], -1)
+    progress(0, count)
+    for numbers, pixels in prepared(images, range(count), preparation, batch_size):
+        best[numbers] = np.argsort(-model.run(pixels), axis=1, kind="stable")[:, : best.shape[1]]
+        progress(int(numbers[-1]) + 1, count)
+    progress(count, count)
+    return best
 
 
 def _wrong(truth: np.ndarray, best: np.ndarray) -> collections.Counter[tuple[int, int]]:

@@ -14,15 +14,17 @@ from hubkeras.common.errors import Error
 
 TFHUB = "https://tfhub.dev/"
 
+Directory = str | os.PathLike[str] | None
 
-def cache_dir(directory=None):
+
+def cache_dir(directory: Directory = None) -> pathlib.Path:
     """The cache folder: `directory`, or `TFHUB_CACHE_DIR`, or as in tensorflow_hub `tfhub_modules` among the
     temporary files, which systems may delete."""
     named = directory or os.environ.get("TFHUB_CACHE_DIR")
     return pathlib.Path(named or pathlib.Path(tempfile.gettempdir(), "tfhub_modules")).absolute()
 
 
-def normalized(handle):
+def normalized(handle: str) -> str:
     """The handle as code gives it to tensorflow_hub: `google/...` gets the host `https://tfhub.dev/`.
 
     Nothing else is changed, since tensorflow_hub takes the text of a handle as it is.
@@ -37,12 +39,12 @@ def normalized(handle):
     return handle
 
 
-def folder_of(handle, directory=None):
+def folder_of(handle: str, directory: Directory = None) -> pathlib.Path:
     """The folder that tensorflow_hub looks for, whether it exists or not."""
     return cache_dir(directory) / hashlib.sha1(normalized(handle).encode()).hexdigest()
 
 
-def lookup(handle, directory=None):
+def lookup(handle: str, directory: Directory = None) -> pathlib.Path | None:
     """The folder of an installed handle, or None. Nothing is checked but that there is a SavedModel.
 
     Args:

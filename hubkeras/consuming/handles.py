@@ -17,12 +17,12 @@ _PUBLISHED = re.compile(r"^google/")  # a handle of tfhub.dev without its host
 _HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
 
 
-def is_local(handle):
+def is_local(handle: str | os.PathLike[str]) -> bool:
     """Whether `handle` names something on this machine, to which `resolve` needs no network."""
     return not _URL.match(str(handle)) and os.path.exists(handle)
 
 
-def resolve(handle):
+def resolve(handle: str | os.PathLike[str]) -> str:
     """The folder of a SavedModel.
 
     Args:

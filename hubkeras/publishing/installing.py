@@ -18,14 +18,14 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import replace, sha256
 from hubkeras.common.metadata import read_metadata
-from hubkeras.consuming.cache import cache_dir, folder_of, normalized
+from hubkeras.consuming.cache import Directory, cache_dir, folder_of, normalized
 from hubkeras.consuming.signing import check_signature
 from hubkeras.publishing import catalog
 from hubkeras.publishing.cache_lock import REPLACED, locked
@@ -79,7 +79,7 @@ def _problem(folder: pathlib.Path, files: dict[str, str]) -> str | None:
     return None
 
 
-def installed(directory=None):
+def installed(directory: Directory = None) -> list[Entry]:
     """All modules of the cache, each checked: files there, hashes as when they were installed.
 
     Returns:
@@ -103,7 +103,7 @@ def _contents(folder):
 def install(
     source: str | os.PathLike[str],
     handles: Sequence[str],
-    directory: str | os.PathLike[str] | None = None,
+    directory: Directory = None,
     overwrite: bool = False,
     public_key: str | os.PathLike[str] | None = None,
 ) -> list[pathlib.Path]:
@@ -137,7 +137,7 @@ def install(
 
 
 @contextlib.contextmanager
-def opened(source):
+def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Context manager that yields the folder of a SavedModel, which is unpacked where `source` is an archive."""
     if pathlib.Path(source).is_file():
         with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
@@ -196,7 +196,7 @@ def _write_descriptor(folder: pathlib.Path, handle: str, task: str) -> None:
     os.replace(partial, _descriptor(folder))
 
 
-def uninstall(handle, directory=None):
+def uninstall(handle: str, directory: Directory = None) -> None:
     """Removes a handle from the cache.
 
     Raises:
