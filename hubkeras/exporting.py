@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import os
 import pathlib
 import tempfile
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common import labels as label_files
+from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing, without_wildcards, written_whole
 from hubkeras.common.forms import Job, form_of
@@ -133,7 +132,7 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
     if names is not None:
         texts["labels"] = (LABELS_FILE, "\n".join(names))
     progress(0, 1, "writing the SavedModel")
-    with written_whole(directory, overwrite) as partial, _without_collection():
+    with written_whole(directory, overwrite) as partial, without_collection():
         _save(origin.network, metadata, texts, partial, directory)
         parity = None
         if verify:
@@ -167,18 +166,6 @@ def _metadata(origin, task, image_size, handle, fixed_size, frozen):
     if published is not None:
         catalog.check_metadata(handle, metadata)
     return metadata
-
-
-@contextlib.contextmanager
-def _without_collection():
-    """Python's garbage collector off: it would walk TensorFlow's million objects again and again, a second or two."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _in_silence(done: int, total: int, what: str) -> None:
@@ -219,12 +206,7 @@ def _labels(origin, task, labels):
         if labels is not None:
             raise Error("labels are for a classification head; leave them out when exporting a feature_vector.")
         return None
-    if labels is None:
-        return origin.labels or label_files.default_labels(network.num_classes)
-    if isinstance(labels, str | os.PathLike):
-        return label_files.read_labels(labels, network.num_classes)
-    label_files.check_labels(labels, network.num_classes)
-    return labels
+    return label_files.chosen_labels(labels, network.num_classes, origin.labels)
 
 
 def _save(network, metadata, texts, partial, directory):

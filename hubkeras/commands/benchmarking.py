@@ -55,7 +55,7 @@ def run_benchmark(options: argparse.Namespace) -> None:
 
 
 def _show(results: dict[str, dict[str, Any]], fastest: dict[str, str], machine: dict[str, Any]) -> None:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for model, facts in results.items():
         size, load = facts["image_size"], f"{facts['load_seconds']:.2f}"
         on_disk, memory = (f"{facts[key] / 1e6:.1f}" for key in ("bytes", "memory_bytes"))

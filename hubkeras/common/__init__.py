@@ -3,4 +3,16 @@
 Imports nothing of ours, and TensorFlow nowhere at the top, so that commands without it start at once.
 """
 
-__all__ = ["archives", "errors", "extras", "files", "forms", "graphs", "integrity", "labels", "metadata", "version"]
+__all__ = [
+    "archives",
+    "collecting",
+    "errors",
+    "extras",
+    "files",
+    "forms",
+    "graphs",
+    "integrity",
+    "labels",
+    "metadata",
+    "version",
+]

@@ -59,3 +59,24 @@ def check_labels(labels: Sequence[str], num_classes: int, what: str = "labels") 
     for number, label in enumerate(labels):
         if not label.strip() or "\n" in label:
             raise Error(f"{what}: name {number} ({label!r}) is empty or has a line break; give one line a class.")
+
+
+def chosen_labels(
+    labels: Sequence[str] | str | os.PathLike[str] | None, num_classes: int, known: Sequence[str] | None = None
+) -> Sequence[str]:
+    """The class names to write.
+
+    Args:
+        labels: names, or the path of a file with one a line; None for `known`, or else `default_labels`.
+        num_classes: how many there must be.
+        known: what a source says of itself.
+
+    Raises:
+        hubkeras.Error: see `read_labels` and `check_labels`.
+    """
+    if labels is None:
+        return known or default_labels(num_classes)
+    if isinstance(labels, str | os.PathLike):
+        return read_labels(labels, num_classes)
+    check_labels(labels, num_classes)
+    return labels
