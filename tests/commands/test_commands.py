@@ -445,8 +445,7 @@ def test_memory_of_the_largest_network(checkpoint, tmp_path):
     # `VmHWM` is the process's own; `ru_maxrss` of a child begins with that of the process that started it
     code = """if True:
         import sys
-        from hubkeras.commands import EXAMPLES, benchmarking, main, parser
-from hubkeras.commands.output import print_table, progress
+        from hubkeras.commands import main
         status = main()
         print(*(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
         sys.exit(status)"""

@@ -57,7 +57,8 @@ def step_in_keras(model, momentum, images):
     for variable in layer.trainable_variables:
         variable.regularizer = None
     fitted(keras, layer, images)
-    return {variable.path.removeprefix(f"{layer.name}/"): variable for variable in layer.variables}
+    # the first scope is the layer that made the variable, which others on the same object share
+    return {variable.path.split("/", 1)[1]: variable for variable in layer.variables}
 
 
 def step_of_network(model, momentum, images):

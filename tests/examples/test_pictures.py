@@ -11,13 +11,12 @@ import tensorflow as tf
 
 import hubkeras
 from tests.conftest import DIGITS, ROOT
-from tests.examples.test_runtimes import digits, examples  # noqa: F401
 
 COUNT = 40
 
 
 @pytest.fixture(scope="module")
-def photos(digits, tmp_path_factory):  # noqa: F811
+def photos(digits, tmp_path_factory):
     """Photos of held-out digits, with a margin that the central crop takes away; the name starts with the digit."""
     _, images, labels, _ = digits
     folder = tmp_path_factory.mktemp("photos")
@@ -28,7 +27,7 @@ def photos(digits, tmp_path_factory):  # noqa: F811
     return folder
 
 
-def test_classify_image_names_digits(digits, examples, photos):  # noqa: F811
+def test_classify_image_names_digits(digits, examples, photos):
     directory = digits[0]
     classify_image = examples("classify_image")
     paths = sorted(photos.iterdir())[:: COUNT // 5]  # the model is loaded for each
@@ -41,7 +40,7 @@ def test_classify_image_names_digits(digits, examples, photos):  # noqa: F811
     assert classify_image.FLOWER.is_file()
 
 
-def test_grad_cam_finds_the_digit(examples, photos, tmp_path):  # noqa: F811
+def test_grad_cam_finds_the_digit(examples, photos, tmp_path):
     grad_cam = examples("grad_cam")
     network, found, _ = grad_cam.read_network(DIGITS)
     label, heat = grad_cam.heat_map(network, hubkeras.load_image(sorted(photos.iterdir())[0], found.image_size))

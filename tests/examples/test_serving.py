@@ -1,8 +1,6 @@
 """The example that serves an ONNX file."""
 
-import importlib
 import json
-import sys
 import threading
 import urllib.error
 
@@ -11,15 +9,13 @@ import pytest
 
 import hubkeras
 from hubkeras.converters import read_network
-from tests.conftest import DIGITS, ROOT
+from tests.conftest import DIGITS
 
 
 @pytest.fixture(scope="module")
-def serve_onnx():
+def serve_onnx(examples):
     pytest.importorskip("onnxruntime", reason="needs hubkeras[onnx]")
-    sys.path.insert(0, str(ROOT / "examples"))
-    yield importlib.import_module("serve_onnx")
-    sys.path.remove(str(ROOT / "examples"))
+    return examples("serve_onnx")
 
 
 def test_the_server_answers_as_the_network(serve_onnx, tmp_path):
