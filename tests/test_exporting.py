@@ -124,7 +124,10 @@ def swap_classes(directory):
 
 @pytest.mark.parametrize(
     ("damage", "words"),
-    [(damage_weights, "is not what was written"), (swap_classes, r"0 of 262 weights differ .* its logits differ by .*5e-05")],
+    [
+        (damage_weights, "is not what was written"),
+        (swap_classes, r"0 of 262 weights differ .* its logits differ by .*5e-05"),
+    ],
 )
 def test_a_failed_check_leaves_the_old_model(damage, words, small, tmp_path, monkeypatch):
     """What is compared is what was written: it is changed between writing and checking."""
