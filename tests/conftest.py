@@ -25,10 +25,10 @@ TASKS = ("classification", "feature_vector")
 
 def pytest_collection_modifyitems(config, items):
     """Tests of one file run in one process and share its exports; the longest tests are a group of their own."""
-    campaign = "campaign" in config.option.markexpr
+    unasked = [name for name in ("campaign", "long") if name not in config.option.markexpr]
     for item in items:
-        if item.get_closest_marker("campaign") and not campaign:
-            item.add_marker(pytest.mark.skip(reason="takes half an hour; pytest -m campaign runs it"))
+        for name in filter(item.get_closest_marker, unasked):
+            item.add_marker(pytest.mark.skip(reason=f"takes many minutes; pytest -m {name} runs it"))
         longest = item.path.name == "test_contract.py" and "inception_resnet_v2" in item.name
         item.add_marker(pytest.mark.xdist_group("longest" if longest else str(item.path.relative_to(ROOT))))
 

@@ -7,7 +7,7 @@ import pytest
 from tests.bulk import at_scale
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_few_images(model, tmp_path):
     found = at_scale.main(

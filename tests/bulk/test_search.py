@@ -38,7 +38,7 @@ def write_rows(folder, features, errors=()):
         row_files.write(half, schema, folder / f"part-{part:05}.parquet")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_10000_images(search_images, tmp_path):
     check_neighbours(search_images, tmp_path, 10_000)
 

@@ -66,7 +66,7 @@ def test_hugging_face_without_a_head(multiplier, tmp_path):
     assert_state(tmp_path / "model", foreign.hugging_face(values_of(network), head=False))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_timm(network, tmp_path):
     resnet = network("inception_resnet_v2_160_7classes_noaux")
     hubkeras.convert(resnet, tmp_path / "model", to="timm")
@@ -96,7 +96,7 @@ def test_keras_applications(ending, mobilenet, tmp_path):
     assert_returns(mobilenet, path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_keras_applications_inception_resnet(network, tmp_path):
     resnet = network("inception_resnet_v2_160_7classes_noaux")
     hubkeras.convert(resnet, tmp_path / "model.keras", to="keras-applications", image_size=160)

@@ -94,7 +94,7 @@ def test_every_alpha(multiplier, tmp_path):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("top", [True, False])
 def test_inception_resnet(top, library, tmp_path):
     """The layers have numbers for names, which another model made before has used up."""

@@ -17,11 +17,11 @@ FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "openvino"}
 GOLDEN = [
     pytest.param("mobilenet_v2_0.35_96", 5e-5),
     pytest.param("mobilenet_v2_1.3_128_11classes", 5e-5, marks=pytest.mark.slow),
-    pytest.param("mobilenet_v2_1.0_224", 5e-5, marks=pytest.mark.slow),
+    pytest.param("mobilenet_v2_1.0_224", 5e-5, marks=pytest.mark.long),
     pytest.param("inception_v2_171_5classes", 5e-6, marks=pytest.mark.slow),
-    pytest.param("inception_v2_224", 5e-6, marks=pytest.mark.slow),
+    pytest.param("inception_v2_224", 5e-6, marks=pytest.mark.long),
     pytest.param("inception_resnet_v2_160_7classes_noaux", 5e-6, marks=pytest.mark.slow),
-    pytest.param("inception_resnet_v2_299", 5e-6, marks=pytest.mark.slow),
+    pytest.param("inception_resnet_v2_299", 5e-6, marks=pytest.mark.long),
 ]
 TEXTS = {"metadata": json.dumps({"architecture": "mobilenet_v2"}), "labels": "tench\ngold fish\nK\u00f6nig\n"}
 
