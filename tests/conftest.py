@@ -21,6 +21,8 @@ SMALL = {
     "inception_resnet_v2": "inception_resnet_v2_160_7classes_noaux",
 }
 TASKS = ("classification", "feature_vector")
+# in the names of tests whose networks take seconds to build and to run
+LARGE = ("224", "299", "inception", "mobilenet_v2_1.3", "mobilenet_v2-1.")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -29,6 +31,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for name in filter(item.get_closest_marker, unasked):
             item.add_marker(pytest.mark.skip(reason=f"takes many minutes; pytest -m {name} runs it"))
+        if any(name in item.name for name in LARGE):
+            item.add_marker(pytest.mark.slow)
         longest = item.path.name == "test_contract.py" and "inception_resnet_v2" in item.name
         item.add_marker(pytest.mark.xdist_group("longest" if longest else str(item.path.relative_to(ROOT))))
 

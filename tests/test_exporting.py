@@ -16,6 +16,9 @@ from hubkeras.packaging import reproducible
 from tests.conftest import DIGITS
 from tests.slim import relative_error
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 40, 40, 3)).astype(np.float32)
 
 

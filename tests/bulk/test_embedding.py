@@ -19,6 +19,9 @@ from hubkeras.bulk.pipeline import Preparation, prepared
 from hubkeras.bulk.sources import open_images
 from tests.bulk import making
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "embed"]
 COUNT, DAMAGED = 150, 7
 

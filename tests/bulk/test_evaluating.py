@@ -17,6 +17,9 @@ from hubkeras.bulk.labelled import match, open_labelled, synset_of_number
 from hubkeras.common.labels import default_labels
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "evaluate"]
 IMAGENET = default_labels(1001)
 

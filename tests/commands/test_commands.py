@@ -24,6 +24,9 @@ from hubkeras.common.metadata import read_metadata
 from tests import slim
 from tests.conftest import DIGITS, ROOT
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())"]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import ROOT, SMALL, TASKS
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("architecture", SMALL)

@@ -12,6 +12,9 @@ from hubkeras.converters import open_checkpoint, read_network, write_slim_checkp
 from tests import slim
 from tests.conftest import DIGITS
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 SIZE = 32
 LABELS = np.arange(8) % 3
 

@@ -25,6 +25,9 @@ from tests import slim
 from tests.conftest import DIGITS
 from tests.converters.conftest import SCOPE, assert_reads, fails
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
 
 LINKS_AND_DEVICES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)

@@ -11,6 +11,9 @@ import pytest
 from hubkeras.converters import read_network
 from tests import slim
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 BOUNDS = {"mobilenet_v2": 5e-5, "inception_v2": 1e-5, "inception_resnet_v2": 1e-5}
 FAMILIES = {
     # family: settings that are recognised, and the number of tensors of the head

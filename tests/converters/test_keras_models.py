@@ -14,6 +14,9 @@ from hubkeras.converters import open_checkpoint, read_network
 from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
 from tests import slim
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 FORMS = ("model.keras", "model.h5", "model.weights.h5", "weights only.h5")
 CLASSES = 5

@@ -12,6 +12,9 @@ from hubkeras.converters.inspecting import inspect
 from tests import slim
 from tests.converters.conftest import assert_reads
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 ODD = ["a[1]", "a*", "a?b", r"a\\b"]
 
 

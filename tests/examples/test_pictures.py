@@ -12,6 +12,9 @@ import tensorflow as tf
 import hubkeras
 from tests.conftest import DIGITS, ROOT
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 COUNT = 40
 
 

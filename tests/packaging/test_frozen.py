@@ -11,6 +11,9 @@ from hubkeras.converters.verifying import reference_outputs, relative_error, sam
 from hubkeras.runtimes import measuring
 from tests.conftest import DIGITS, SMALL
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 MEGABYTE = 1_000_000
 
 

@@ -18,6 +18,9 @@ from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.publishing import catalog, documentation
 from tests.conftest import DIGITS
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 SECTIONS = ["Overview", "Training", "Usage", "Fine-tuning", "Changelog"]
 # the identifiers of these networks in https://github.com/tensorflow/tfhub.dev/tree/master/tags
 ALLOWED = {

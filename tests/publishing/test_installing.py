@@ -31,6 +31,9 @@ from hubkeras.consuming.cache import cache_dir, folder_of, lookup
 from hubkeras.publishing import cache_lock, installing
 from tests.conftest import ROOT, SMALL
 
+pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
+
+
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
 KAGGLE_HANDLE = "https://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/035-96-feature-vector/2"
 
