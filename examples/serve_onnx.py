@@ -6,13 +6,13 @@
     python examples/serve_onnx.py http://127.0.0.1:8000 IMAGE
 
 The server takes the bytes of an image (POST) and answers with JSON, the five likeliest classes. With --uint8 the file
-takes pixels as they are decoded, so that a client in any language needs no arithmetic of its own.
+takes pixels as they are decoded, so that a client in any language needs no arithmetic of its own. Writes nothing.
 """
 
+import argparse
 import http.server
 import io
 import json
-import sys
 import urllib.request
 
 import numpy as np
@@ -70,15 +70,19 @@ def ask(url, image):
         return json.load(response)
 
 
-def main(target="build/digits.onnx", argument=None):
-    if target.startswith("http"):
-        for row in ask(target, argument):
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", nargs="?", default="build/digits.onnx", help="the file to serve, or a server to ask")
+    parser.add_argument("argument", nargs="?", metavar="PORT|IMAGE", help="8000 by default; or the image to ask about")
+    options = parser.parse_args(arguments)
+    if options.target.startswith("http"):
+        for row in ask(options.target, options.argument):
             print(f"{row['probability']:.4f}  {row['label']}")
     else:
-        with server(target, int(argument or 8000)) as running:
-            print(f"serving {target} at http://127.0.0.1:{running.server_port}")
+        with server(options.target, int(options.argument or 8000)) as running:
+            print(f"serving {options.target} at http://127.0.0.1:{running.server_port}")
             running.serve_forever()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
