@@ -78,7 +78,7 @@ def test_files_and_functions_are_short(path):
             assert node.end_lineno - node.lineno < MOST_LINES_OF_FUNCTION, f"{node.name} is too long"
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=name_of)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.py")), ids=name_of)
 def test_examples_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES_OF_EXAMPLE
 

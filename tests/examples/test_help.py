@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("**/*.py")), ids=lambda path: path.name)
 def test_help(path):
     run = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
