@@ -35,6 +35,7 @@ class Written:
         report: what became of each tensor of the source; None where a network was given.
         parity: how far what was written is from its source; None where it was not checked.
         files: the files or the folder that were written.
+        parameters: of a file for a runtime, how many weights and biases it has.
     """
 
     path: pathlib.Path
@@ -42,6 +43,7 @@ class Written:
     report: Report | None
     parity: Parity | None
     files: tuple[pathlib.Path, ...]
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -316,7 +318,12 @@ def convert(
     metadata = _metadata(origin, task, image_size, None, fixed_size, form.serving)
     progress(0, 1, "writing")
     job = Job(origin.network, metadata, _labels(origin, task, labels), origin.report, path, overwrite, options)
-    return Written(path, metadata, origin.report, form.write(job), form.files(path))
+    parity, count = form.write(job), None
+    if form.serving:
+        from hubkeras.runtimes import inference
+
+        count = inference.parameters(origin.network, task)
+    return Written(path, metadata, origin.report, parity, form.files(path), count)
 
 
 def write_for_runtime(job: Job) -> Parity:

@@ -9,6 +9,7 @@ from hubkeras.common.forms import FORMS, named_forms
 from hubkeras.common.metadata import TASKS, WEIGHTS
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
+WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
 SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")  # options of files for runtimes
 
 
@@ -107,4 +108,9 @@ def run_convert(options: argparse.Namespace) -> None:
             **{name: getattr(options, name) for name in SERVING},
         )
     rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
-    print_table([*rows, *(("written", file) for file in written.files), *parity_rows(written.parity)])
+    rows.extend(("written", str(file)) for file in written.files)
+    if written.parameters is not None:
+        size = sum(file.stat().st_size for file in written.files) / 1e6
+        weights = ", ".join(f"{written.parameters * width / 1e6:.2f} in {name}" for name, width in WIDTHS.items())
+        rows.append(("size", f"{size:.2f} MB; the weights are {weights}"))
+    print_table([*rows, *parity_rows(written.parity)])

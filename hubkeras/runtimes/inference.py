@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,16 @@ def check_interface(network: SlimNetwork, interface: Interface) -> None:
     size = interface.image_size
     if size is not None and size < network.minimum_image_size:
         raise Error(f"image_size must be at least {network.minimum_image_size} for {network.name}; got {size}.")
+
+
+def parameters(network: SlimNetwork, task: str) -> int:
+    """Number of weights and biases of a file, where each layer's batch norm is a bias."""
+    folded = ("gamma", "moving_mean", "moving_variance")
+    return sum(
+        math.prod(variable.shape)
+        for name, variable in network.slim_variables().items()
+        if not name.endswith(folded) and (task == "classification" or not name.startswith(f"{network.scope}/Logits/"))
+    )
 
 
 def inference_function(network: SlimNetwork, interface: Interface) -> Any:
