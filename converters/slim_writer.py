@@ -51,23 +51,17 @@ def write_slim_checkpoint(network: Any, path: str | os.PathLike[str], overwrite:
             raise Error(
                 f"A Slim checkpoint holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune."
             )
-    existing = [file for file in files_of(path) if file.exists()]
-    if existing and not overwrite:
-        raise Error(f"{existing[0]} exists already; name another place or pass --overwrite to replace it.")
     names = sorted(variables)
     tensors = [tf.constant(np.asarray(variables[name])) for name in names]
     index, data = files_of(path)
-    # the data first: an index without its data would be a broken checkpoint
-    with written_whole(index, overwrite=True) as partial_index, written_whole(data, overwrite=True) as partial_data:
-        # SaveV2 names its two files after the prefix, so write beside and move to the names that are asked for
-        prefix = partial_data.parent / path.name
+    with written_whole(index, overwrite, others=(data.name,)) as partial:
+        prefix = partial.with_name(path.name)  # SaveV2 names its two files after it
         try:
             tf.raw_ops.SaveV2(
                 prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
             )
         except tf.errors.OpError as error:
             raise Error(f"Cannot write {path}: {error.message.splitlines()[0]}; it is as it was before.") from error
-        os.replace(files_of(prefix)[0], partial_index)
     return names
 
 

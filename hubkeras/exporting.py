@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hubkeras.common import labels as label_files
 from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error
-from hubkeras.common.files import refuse_existing, without_wildcards, written_whole
+from hubkeras.common.files import refuse_existing, temporary_directory, without_wildcards, written_whole
 from hubkeras.common.forms import Job, form_of
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.publishing import catalog, documentation
@@ -220,7 +219,7 @@ def _save(network, metadata, texts, partial, directory):
     from hubkeras.packaging.reusable import reusable_module
 
     build = frozen_module if metadata.frozen else reusable_module
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_directory() as scratch:
         assets = {}
         for name, (file, text) in texts.items():
             assets[name] = pathlib.Path(scratch, file)

@@ -5,11 +5,12 @@ import lzma
 import os
 import pathlib
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 
 from hubkeras.common import archives
+from hubkeras.common.errors import Error
+from hubkeras.common.files import temporary_directory
 from hubkeras.converters.sources import frozen_graphs, handles
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
@@ -41,7 +42,13 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     address = str(source) if handles.is_address(source) else None
     path = handles.local_path(address) if address else pathlib.Path(source)
     opener = next(open_form for recognise, open_form in _FORMS if recognise(path))
-    with opener(path) as checkpoint:
+    with contextlib.ExitStack() as stack:
+        try:
+            checkpoint = stack.enter_context(opener(path))
+        except Error as error:
+            if address:
+                handles.reject(address, error)
+            raise
         if address:  # what the user knows it by, which may tell the image size
             checkpoint.path, checkpoint.names = address, [*checkpoint.names, address]
         yield with_folded_stem(checkpoint)
@@ -73,7 +80,7 @@ def _unpack(archive, folder):
 
 @contextlib.contextmanager
 def _open_archive(path):
-    with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+    with temporary_directory() as folder:
         found = _unpack(path, pathlib.Path(folder))
         if found.name.endswith(frozen_graphs.ENDING):
             opened = frozen_graphs.open_frozen_graph(found, path, names=(found.name,))

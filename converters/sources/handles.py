@@ -48,6 +48,14 @@ def local_path(address: str) -> pathlib.Path:
     return pathlib.Path(cache.lookup(address) or downloads.fetch(address))
 
 
+def reject(address: str, error: BaseException) -> None:
+    """Has what an http(s) address gave fetched anew the next time, since it is no source; `error` says why."""
+    if _URL.match(address) and not _HUB.match(address):
+        from hubkeras.consuming import downloads
+
+        downloads.reject(address, error)
+
+
 def _from_hugging_face(address: str) -> pathlib.Path:
     match = _HUGGING_FACE.fullmatch(address)
     if not match:

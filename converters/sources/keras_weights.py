@@ -123,16 +123,38 @@ def write_h5(
         OSError: the file cannot be written.
     """
     image = io.BytesIO()
-    # the newer structure has checksums, and no index for a dataset of a single chunk
-    with h5py.File(image, "w", libver=("v110", "v110")) as file:
+    with _without_times(image) as file:
         for name, value in values.items():
             whole = {"chunks": value.shape, "fletcher32": True} if value.ndim and value.size else {}
-            file.create_dataset(datasets[name], data=value, **whole)
+            group, _, leaf = datasets[name].rpartition("/")
+            _group(file, group).create_dataset(leaf, data=value, **whole)
         digests = {name: _sha256(value) for name, value in values.items()}
         text = json.dumps({**facts, "datasets": dict(datasets), "sha256": digests})
         file.attrs[_FACTS], file.attrs[_DIGEST] = text, _text_sha256(text)
     with open(path, "wb") as file:
         file.write(image.getbuffer())
+
+
+def _without_times(image):
+    """A new HDF5 file in an `io.BytesIO`, in which there is no time: equal weights are equal bytes."""
+    creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    creation.set_obj_track_times(False)
+    # the newer structure has checksums, and no index for a dataset of a single chunk
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, image)
+    return h5py.File(h5py.h5f.create(repr(image).encode(), h5py.h5f.ACC_TRUNC, creation, access))
+
+
+def _group(file, name):
+    """The group of a name, made where it is missing."""
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    group = file
+    for part in filter(None, name.split("/")):
+        if part not in group:
+            h5py.h5g.create(group.id, part.encode(), gcpl=creation)
+        group = group[part]
+    return group
 
 
 def _sha256(value):

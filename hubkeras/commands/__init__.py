@@ -1,12 +1,13 @@
 """The command `hubkeras`: parses, calls, prints. A group of commands is a file here, and a line in `_MODULES`."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from hubkeras.commands import benchmarking, bulk, checking, converting, publishing
 from hubkeras.common.errors import Error
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped("interrupted", signal.SIGINT)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return _failed(options, error, "This process may open no more files; raise the limit (ulimit -n).")
         return _failed(options, error, f"{type(error).__name__}: {error} (--debug shows more)")
 
 
@@ -148,10 +151,18 @@ def _complete(commands: argparse.ArgumentParser) -> None:
     argcomplete.autocomplete(commands)
 
 
+def _log() -> IO[bytes]:
+    """A file for what TensorFlow writes while it is imported."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # there is no place for temporary files, which most commands do without
+        return open(os.devnull, "w+b")
+
+
 def _import_quietly() -> None:
     """Imports TensorFlow without the lines that it writes to standard error, which is for our messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as log:
+    with _log() as log:
         original = os.dup(2)
         os.dup2(log.fileno(), 2)
         try:

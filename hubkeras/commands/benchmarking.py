@@ -1,13 +1,12 @@
 """`hubkeras benchmark`: which form of a network is fastest on this machine."""
 
 import argparse
-import json
 import os
 import platform
 from collections.abc import Callable
 from typing import Any
 
-from hubkeras.commands.output import print_table
+from hubkeras.commands.output import print_json, print_table
 from hubkeras.common.errors import Error
 
 BAR = 30  # characters of the longest bar
@@ -49,7 +48,7 @@ def run_benchmark(options: argparse.Namespace) -> None:
         "load_average": round(os.getloadavg()[0], 2),
     }
     if options.json:
-        print(json.dumps({"machine": machine, "models": results, "fastest": fastest}, indent=2))
+        print_json({"machine": machine, "models": results, "fastest": fastest})
     else:
         _show(results, fastest, machine)
 

@@ -3,11 +3,11 @@
 import argparse
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hubkeras.commands.output import print_json, print_table
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 
@@ -122,10 +122,8 @@ def _embed_on_beam(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
 
 
 def _print(options: argparse.Namespace, facts: dict[str, Any], rows: list[tuple[str, str]]) -> None:
-    from hubkeras.commands.output import print_table
-
     if options.json:
-        print(json.dumps(facts))
+        print_json(facts)
     else:
         print_table(rows)
 
@@ -149,7 +147,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if options.report:
         reports.write(result, options.report, options.overwrite)
     if options.json:
-        print(json.dumps({**dataclasses.asdict(result), "catalogued": module.handle if module else None}))
+        print_json({**dataclasses.asdict(result), "catalogued": module.handle if module else None})
     else:
         _print_evaluation(result, options.report)
     return 0
@@ -178,8 +176,6 @@ def _published_of(handle: str) -> Any:
 
 
 def _print_evaluation(result: Any, report: str | None) -> None:
-    from hubkeras.commands.output import print_table
-
     rows = [("model", result.model), ("data", result.data), ("labels", result.labels)]
     for name, title in (("top_1", "top-1"), ("top_5", "top-5")):
         share = getattr(result, name)

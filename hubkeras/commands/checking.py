@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from hubkeras.commands.output import parity_rows, print_table, progress, settings_in_words
+from hubkeras.commands.output import parity_rows, print_json, print_table, progress, settings_in_words
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
 from hubkeras.common.metadata import METADATA_FILE, WEIGHTS
@@ -23,7 +23,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--json", action="store_true", help="print every fact as JSON")
 
     sub = command(
-        "verify", run_verify, "Compare a model with its checkpoint or a frozen graph, or check its signature."
+        "verify", run_verify, "Compare a model with its source or a frozen graph, or check its signature or hash."
     )
     sub.add_argument("directory", metavar="MODEL", help="a SavedModel, or a file for a runtime: .onnx, .tflite, .xml")
     against = sub.add_mutually_exclusive_group()
@@ -34,6 +34,8 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     chain_help = "check that the owner of a certificate has, which these (PEM) lead to, the trusted one last"
     signer.add_argument("--certificate-chain", metavar="CERTIFICATE", nargs="+", default=[], help=chain_help)
     sub.add_argument("--signature", metavar="FILE", help="the signature; model.sig in MODEL by default")
+    hash_help = "check that a SavedModel has this content hash (see inspect), or a file this SHA-256"
+    sub.add_argument("--sha256", metavar="HEX", help=hash_help)
     sub.set_defaults(usage_error=sub.error)
     sub.add_argument("--weights", choices=WEIGHTS, help="with --source; by default as the SavedModel was made")
     minimum_help = "the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0"
@@ -48,7 +50,7 @@ def run_inspect(options: argparse.Namespace) -> None:
 
     facts = _inspected(options.source)
     if options.json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     if facts["architecture"] is None:
         print_table([("kind", "SavedModel, not of a network that hubkeras knows")], "What it is")
@@ -167,14 +169,18 @@ def run_verify(options: argparse.Namespace) -> int:
     """Runs `hubkeras verify`."""
     signed = bool(options.public_key or options.certificate_chain)
     compared = bool(options.source or options.frozen_graph)
-    if not (signed or compared):
-        options.usage_error("give --source or --frozen-graph, or --public-key or --certificate-chain")
+    if not (signed or compared or options.sha256):
+        options.usage_error("give --source or --frozen-graph, --public-key or --certificate-chain, or --sha256")
+    facts = {"model": options.directory}
+    if options.sha256:
+        integrity.check_sha256(options.directory, options.sha256)
+        facts["sha256"] = options.sha256.lower()
     if signed:
         chain, key = options.certificate_chain, options.public_key
         signing.check_signature(options.directory, options.signature, public_key=key, certificate_chain=chain)
+        facts["signature"] = "valid"
     if not compared:
-        facts = {"model": options.directory, "signature": "valid"}
-        print(json.dumps(facts, indent=2)) if options.json else print_table(list(facts.items()))
+        print_json(facts) if options.json else print_table(list(facts.items()))
         return 0
     return _compare(options)
 
@@ -197,7 +203,7 @@ def _compare(options: argparse.Namespace) -> int:
             options.directory, options.frozen_graph, options.input_minimum, options.output
         )
     if options.json:
-        print(json.dumps({"model": options.directory, **dataclasses.asdict(parity), "passed": parity.passed}, indent=2))
+        print_json({"model": options.directory, **dataclasses.asdict(parity), "passed": parity.passed})
     else:
         print_table([("compared", f"{options.directory} with {parity.reference}"), *parity_rows(parity)])
     return 0 if parity.passed else 1

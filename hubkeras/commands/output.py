@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,19 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
         yield show
         for task in tasks.values():
             bars.update(task, completed=bars.tasks[task].total)
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Prints one JSON object; numbers that JSON has not, infinity and not-a-number, are null."""
+    print(json.dumps(_finite(facts), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(

@@ -1,10 +1,9 @@
 """The commands of publishing and of the cache: parses, calls, prints."""
 
 import argparse
-import json
 from collections.abc import Callable
 
-from hubkeras.commands.output import print_table
+from hubkeras.commands.output import print_json, print_table
 from hubkeras.common import archives, integrity
 from hubkeras.consuming import cache, signing
 from hubkeras.publishing import catalog, documentation, installing
@@ -56,7 +55,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 def run_catalog(options: argparse.Namespace) -> int:
     modules = catalog.search(options.pattern)
     if options.json:
-        print(json.dumps([module.facts() for module in modules], indent=2))
+        print_json({"modules": [module.facts() for module in modules]})
         return 0
     columns = ("handle", "versions", "size", "outputs", "parameters", "multiply-adds", "top-1 %", "top-5 %")
     rows = [
@@ -112,7 +111,7 @@ def run_installed(options: argparse.Namespace) -> int:
         for entry in entries
     ]
     if options.json:
-        print(json.dumps(facts, indent=2))
+        print_json({"modules": facts})
     else:
         rows = [(fact["handle"] or "no descriptor", fact["state"], fact["folder"]) for fact in facts]
         print_table(rows, columns=("handle", "state", "folder"))

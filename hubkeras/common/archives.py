@@ -118,7 +118,7 @@ def unpack(
                     _extract(tar, members[name], pathlib.Path(directory, name))
     except (*DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # without a number it is bz2's word for damage
-            raise Error(f"Cannot unpack {archive}: {error.strerror}.") from error
+            raise Error(f"Cannot unpack {archive} into {directory}: {error.strerror}.") from error
         raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
     for name in wanted:
         if f"/{name}".endswith(f"/{integrity.CHECKSUMS_FILE}"):

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from hubkeras.common.errors import Error
@@ -26,11 +27,12 @@ except ImportError:  # Windows, where nobody waits for others, and what a killed
 
 READER_TIMEOUT = 60.0  # seconds that a writer waits for the readers of what it replaces
 _PARTIAL = ".partial-"
-_REPLACED = "replaced"
+_REPLACED, _REPLACED_TOGETHER, _OTHERS = "replaced", "replaced together", "others.json"  # in scratch folders
 _POLL = 0.02
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 _WILDCARDS = re.compile(r"[*?\[\]\\]")
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -47,13 +49,16 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10
 
 
 def refuse_existing(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raises hubkeras.Error where `path` exists and must not be replaced."""
+    """Raises hubkeras.Error where `path` exists and must not be replaced; what a killed process left does not count."""
+    _settle_leftovers(pathlib.Path(os.path.abspath(path)))
     if os.path.lexists(path) and not overwrite:
         raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[pathlib.Path]:
+def written_whole(
+    path: str | os.PathLike[str], overwrite: bool = False, others: Sequence[str] = ()
+) -> Iterator[pathlib.Path]:
     """Context manager for writing `path`, a file or a folder, in one step.
 
     Yields a path beside `path` to write to. When the block ends without an exception it takes the place of `path`;
@@ -62,15 +67,17 @@ def written_whole(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
 
     Args:
         path: what to write.
-        overwrite: whether `path` may exist.
+        overwrite: whether `path` and `others` may exist.
+        others: names of files that belong to the file `path` and lie beside it. They are written beside what is
+            yielded, and are there before `path` is: while they are replaced, there is nothing at `path`.
 
     Raises:
         hubkeras.Error: `path` exists and `overwrite` is false, or it cannot be written, or others read it for longer
             than `READER_TIMEOUT`.
     """
     path = pathlib.Path(os.path.abspath(path))
-    _settle_leftovers(path)
-    refuse_existing(path, overwrite)
+    for file in (path, *map(path.with_name, others)):
+        refuse_existing(file, overwrite)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,17 +88,37 @@ def written_whole(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     try:
         partial = scratch / path.name
         yield partial
-        replace(partial, path, scratch / _REPLACED)
+        if others:
+            _replace_together(scratch, path, others)
+        else:
+            replace(partial, path, scratch / _REPLACED)
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         _remove_empty(made)
-        if isinstance(error, OSError) and error.errno in _NO_PLACE:
+        if isinstance(error, OSError) and error.errno in (*_NO_PLACE, *_NO_DESCRIPTOR):
             raise Error(f"Cannot write {path}: {error.strerror}; it is as it was before.") from error
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+        shutil.rmtree(scratch, ignore_errors=True)  # where the lock's own descriptor was one too many
+
+
+def temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """A new folder among the temporary files, as `tempfile` has it.
+
+    Raises:
+        hubkeras.Error: it cannot be made.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="hubkeras-", ignore_cleanup_errors=True)
+    except OSError as error:
+        place = f"in {pathlib.Path(error.filename).parent}" if error.filename else "anywhere"
+        raise Error(
+            f"No temporary files can be written {place}: {error.strerror}; name another folder in the environment "
+            "variable TMPDIR."
+        ) from error
 
 
 def _remove_empty(folders: list[pathlib.Path]) -> None:
@@ -129,6 +156,44 @@ def replace(new: pathlib.Path | None, path: pathlib.Path, aside: pathlib.Path) -
         except BaseException:
             _restore(aside, path)
             raise
+
+
+# Several files cannot be replaced in one step. The first of them, without which the others are nothing, goes first and
+# comes last; where there is nothing at its place, the replacing was cut short, and all others are as they were before
+# once what the scratch folder has is put back.
+
+
+def _replace_together(scratch: pathlib.Path, path: pathlib.Path, others: Sequence[str]) -> None:
+    """Puts files in a scratch folder in the place of `path` and of those beside it."""
+    aside, names = scratch / _REPLACED_TOGETHER, (path.name, *others)
+    (scratch / _OTHERS).write_text(json.dumps(others), "utf-8")
+    aside.mkdir()
+    lock = _lock(path.parent, exclusive=True)  # of two writers, both files of the one or of the other
+    try:
+        for name in names:
+            if os.path.lexists(path.with_name(name)):
+                os.replace(path.with_name(name), aside / name)
+        for name in reversed(names):
+            os.replace(scratch / name, path.with_name(name))
+    except BaseException:
+        _restore_together(scratch, path)
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _restore_together(scratch: pathlib.Path, path: pathlib.Path) -> bool:
+    """Undoes what `_replace_together` has done, where it has not come to its end."""
+    aside = scratch / _REPLACED_TOGETHER
+    if not aside.is_dir() or os.path.lexists(path):
+        return False
+    for name in json.loads((scratch / _OTHERS).read_text("utf-8")):
+        if os.path.lexists(aside / name):
+            os.replace(aside / name, path.with_name(name))
+        elif not os.path.lexists(scratch / name):  # it has come to its place, where there was nothing before
+            path.with_name(name).unlink(missing_ok=True)
+    return _restore(aside / path.name, path)
 
 
 def _exchange(first: pathlib.Path, second: pathlib.Path) -> bool:
@@ -249,10 +314,14 @@ def _settle_leftovers(path: pathlib.Path) -> None:
         if lock is None:
             continue
         try:
-            restored = _restore(leftover / _REPLACED, path)
+            restored = _restore(leftover / _REPLACED, path) or _restore_together(leftover, path)
             shutil.rmtree(leftover, ignore_errors=True)
             done = f"{path} was put back from it" if restored else "it was removed"
             warnings.warn(f"{leftover} was left by a run that was killed; {done}.", stacklevel=4)
+        except OSError as error:
+            raise Error(
+                f"{leftover}, which a run left that was killed, stays: {error.strerror}; {path} may be in it."
+            ) from error
         finally:
             os.close(lock)
 
@@ -272,7 +341,7 @@ def without_wildcards(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         yield path
         return
     path = pathlib.Path(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+    with temporary_directory() as folder:
         plain = pathlib.Path(folder, _WILDCARDS.sub("_", path.name))
         for file in path.parent.iterdir():
             if file.name == path.name or file.name.startswith(f"{path.name}."):

@@ -56,6 +56,27 @@ def content_hash(files: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
+    """Raises hubkeras.Error unless a model is the one with a hash that somebody trusted has told.
+
+    Args:
+        path: the folder of a SavedModel, or a file: an archive of `hubkeras pack`, or of any form with one file.
+        expected: 64 hexadecimal digits; of a folder its content hash, which `hubkeras pack` and `inspect` show, of a
+            file its SHA-256.
+    """
+    path, expected = pathlib.Path(path), expected.lower()
+    if not _DIGEST.fullmatch(expected):
+        raise Error(f"A SHA-256 has 64 hexadecimal digits; got {expected!r}.")
+    if path.suffix == ".xml":
+        raise Error(f"{path} has its weights in a .bin file beside it; put both into an archive, and check that.")
+    if not path.exists():
+        raise Error(f"{path} does not exist; expected a SavedModel or a file.")
+    found = content_hash(hashes(path)) if path.is_dir() else sha256(path)
+    if found != expected:
+        what = "content hash" if path.is_dir() else "SHA-256"
+        raise Error(f"{path} has the {what} {found}, expected {expected}; it is another model, or changed.")
+
+
 def checksums_text(files: dict[str, str]) -> str:
     """What `CHECKSUMS_FILE` holds: `{name: SHA-256}` as JSON."""
     return json.dumps(files, indent=1, sort_keys=True) + "\n"

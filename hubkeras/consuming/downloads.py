@@ -107,8 +107,8 @@ def fetch(url: str, directory: str | os.PathLike[str] | None = None) -> pathlib.
             (2 GiB by default), another SHA-256, a redirect to anything but http(s), or the cache cannot be written.
     """
     address, wanted = split_digest(url)
-    folder = cache_dir(directory) / _FOLDER
-    path = folder / hashlib.sha256(address.encode()).hexdigest()
+    path = _path_of(address, directory)
+    folder = path.parent
     kept = _read_kept(path)
     if kept and wanted and kept.sha256 == wanted:
         return path
@@ -129,6 +129,28 @@ def fetch(url: str, directory: str | os.PathLike[str] | None = None) -> pathlib.
     except (OSError, HTTPException) as error:
         raise Error(f"{address} cannot be fetched: {_reason(error)}.") from error
     raise AssertionError("unreachable")
+
+
+def reject(url: str, error: BaseException) -> None:
+    """Removes what `fetch` has kept of an address, since it is not what it should be: it may be so the next time.
+
+    Args:
+        url: the address.
+        error: why. Where this machine is the reason (a full disk, too few file descriptors), the file stays.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return
+        cause = cause.__cause__
+    path = _path_of(split_digest(url)[0], None)
+    for file in (_record(path), path):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def _path_of(address: str, directory: str | os.PathLike[str] | None) -> pathlib.Path:
+    return cache_dir(directory) / _FOLDER / hashlib.sha256(address.encode()).hexdigest()
 
 
 def _is_passing(error: Exception) -> bool:

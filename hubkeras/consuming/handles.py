@@ -4,12 +4,11 @@ import atexit
 import os
 import pathlib
 import re
-import shutil
-import tempfile
 import urllib.parse
 
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
+from hubkeras.common.files import temporary_directory
 from hubkeras.consuming import cache, downloads
 
 _URL = re.compile(r"^https?://")
@@ -51,7 +50,12 @@ def resolve(handle: str | os.PathLike[str]) -> str:
     if _HUB.match(handle):
         return _resolve_hub(handle)
     if _URL.match(handle):
-        return _unpack(downloads.fetch(handle), handle)
+        archive = downloads.fetch(handle)
+        try:
+            return _unpack(archive, handle)
+        except Error as error:
+            downloads.reject(handle, error)
+            raise
     raise Error(
         f"{handle} does not exist; expected a SavedModel folder, a .tar.gz of one, an http(s) URL, or a tfhub.dev or "
         "Kaggle handle."
@@ -74,15 +78,16 @@ def _resolve_hub(handle):
 
 def _unpack(archive, handle):
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="hubkeras-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    temporary = temporary_directory()
+    atexit.register(temporary.cleanup)
+    folder = pathlib.Path(temporary.name)
     try:
         archives.unpack(archive, folder)
         models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
         if not models:
             raise Error("it holds no SavedModel (no saved_model.pb among its files).")
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        temporary.cleanup()
         if isinstance(error, Error):
             raise Error(f"{handle} cannot be opened: {error}") from error
         raise

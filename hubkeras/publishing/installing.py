@@ -17,13 +17,12 @@ import pathlib
 import re
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import replace, sha256
+from hubkeras.common.files import replace, sha256, temporary_directory
 from hubkeras.common.metadata import read_metadata
 from hubkeras.consuming.cache import Directory, cache_dir, folder_of, normalized
 from hubkeras.consuming.signing import check_signature
@@ -140,7 +139,7 @@ def install(
 def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Context manager that yields the folder of a SavedModel, which is unpacked where `source` is an archive."""
     if pathlib.Path(source).is_file():
-        with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+        with temporary_directory() as folder:
             archives.unpack(source, folder)
             yield pathlib.Path(folder)
     else:

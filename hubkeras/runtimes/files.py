@@ -80,15 +80,10 @@ def written(
             file exists or cannot be written.
     """
     module, path = form(path), pathlib.Path(path)
-    with contextlib.ExitStack() as stack:
-        partial = stack.enter_context(written_whole(path, overwrite))
-        weights = None
-        if path.suffix == ".xml":
-            weights = stack.enter_context(written_whole(path.with_suffix(".bin"), overwrite))
+    others = (path.with_suffix(".bin").name,) if path.suffix == ".xml" else ()
+    with written_whole(path, overwrite, others) as partial:
         module.write(network, interface, texts, partial, calibration)
         yield module.load(partial)
-        if weights is not None:
-            os.replace(partial.with_suffix(".bin"), weights)
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:

@@ -49,7 +49,8 @@ def write(
     # in integers, raw pixels are the integers of the images
     pixels = interface.uint8 and interface.precision != "int8"
     function = inference_function(network, dataclasses.replace(interface, uint8=pixels))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    with quietly():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     if interface.precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]

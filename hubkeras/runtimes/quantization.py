@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from hubkeras.common.extras import extra
+from hubkeras.common.files import temporary_directory
 from hubkeras.runtimes.quiet import quietly
 
 
@@ -35,7 +35,7 @@ def quantized_onnx(model: Any, images: np.ndarray) -> Any:
             image = next(self.rest, None)
             return None if image is None else {name: image[np.newaxis]}
 
-    with tempfile.TemporaryDirectory() as folder, quietly():
+    with temporary_directory() as folder, quietly():
         paths = [os.path.join(folder, f"{stage}.onnx") for stage in ("float", "prepared", "quantized")]
         onnx.save(model, paths[0])
         preprocess(paths[0], paths[1], skip_symbolic_shape=True)

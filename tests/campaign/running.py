@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.campaign.forms import FORMS
 from tests.campaign.mutants import mutate
@@ -25,17 +26,22 @@ TIMEOUT = 180.0  # seconds for one mutant, on a busy machine
 
 
 class Worker:
-    """A worker process, started anew when it has ended."""
+    """A worker process, started anew when it has ended.
 
-    def __init__(self, log: pathlib.Path) -> None:
-        self.log = log
+    Attributes:
+        log: the file for what it writes to standard error.
+        module: what it runs; it reads lines of JSON and answers each with `{"outcome", "text"}`.
+    """
+
+    def __init__(self, log: pathlib.Path, module: str = "tests.campaign.worker") -> None:
+        self.log, self.module = log, module
         self.process: subprocess.Popen | None = None
 
     def _start(self) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TF_CPP_MIN_LOG_LEVEL": "3"}
         with open(self.log, "a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.worker"],
+                [sys.executable, "-m", self.module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -43,7 +49,7 @@ class Worker:
                 env=environment,
             )
 
-    def ask(self, **question: str) -> tuple[str, str]:
+    def ask(self, **question: Any) -> tuple[str, str]:
         """The outcome of a mutant and the message."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()

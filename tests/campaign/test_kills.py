@@ -14,71 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 
-import hubkeras
-from hubkeras.common import integrity
-from hubkeras.common.files import sha256
-from tests.conftest import DIGITS, ROOT
+from tests.campaign.commands import ABSENT, COMMANDS, Command, leftovers, state
+from tests.conftest import ROOT
 
-HANDLE = "https://tfhub.dev/somebody/model/1"
-ABSENT = "absent"
 TIMEOUT = 300.0
-
-
-class Command(NamedTuple):
-    """A command that writes.
-
-    Attributes:
-        arguments: function from what it reads, `{"first" or "second": folder}`, which of them, and the target.
-        target: what it writes, within a folder that is otherwise empty.
-        kills: how many of the campaign's.
-    """
-
-    arguments: Callable[[pathlib.Path, str, pathlib.Path], list[str]]
-    target: str
-    kills: int
-
-
-def sizes(which: str) -> list[str]:
-    return ["--image-size", {"first": "96", "second": "128"}[which]]
-
-
-def export(models: pathlib.Path, which: str, target: pathlib.Path) -> list[str]:
-    return ["export", str(DIGITS), str(target), "--overwrite", *sizes(which)]
-
-
-def pack(models: pathlib.Path, which: str, target: pathlib.Path) -> list[str]:
-    return ["pack", str(models / which), str(target), "--overwrite"]
-
-
-def install(models: pathlib.Path, which: str, target: pathlib.Path) -> list[str]:
-    return ["install", str(models / which), "--handle", HANDLE, "--overwrite", "--cache-dir", str(target)]
-
-
-def convert(models: pathlib.Path, which: str, target: pathlib.Path) -> list[str]:
-    return ["convert", str(models / which), str(target), "--overwrite"]
-
-
-COMMANDS = {
-    "export": Command(export, "model", 30),
-    "pack": Command(pack, "model.tar.gz", 70),
-    "install": Command(install, "cache", 70),
-    "convert": Command(convert, "model.weights.h5", 30),
-}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two SavedModels that differ."""
-    folder = tmp_path_factory.mktemp("models")
-    model = hubkeras.MobileNetV2(0.35, num_classes=11, weights=DIGITS)
-    hubkeras.export(model, folder / "first", image_size=96, verify=False)
-    hubkeras.export(model, folder / "second", image_size=128, verify=False)
-    return folder
+KILLS = "HUBKERAS_KILLS"  # of the environment: how many in all, in place of the 200 or so of `COMMANDS`
 
 
 def start(command: Command, models: pathlib.Path, which: str, folder: pathlib.Path) -> subprocess.Popen:
@@ -93,24 +36,6 @@ def finish(command: Command, models: pathlib.Path, which: str, folder: pathlib.P
     process = start(command, models, which, folder)
     _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, err.decode()
-
-
-def state(target: pathlib.Path) -> str:
-    """What is at a target, so that equal contents are equal texts; in a cache, what is at the handle."""
-    if target.name == "cache":
-        entries = [path for path in target.glob("*") if len(path.name) == 40] if target.exists() else []
-        target = entries[0] if entries else target / "nothing"
-    if target.is_dir():
-        return integrity.content_hash(integrity.hashes(target))
-    return sha256(target) if target.exists() else ABSENT
-
-
-def leftovers(command: Command, folder: pathlib.Path) -> list[str]:
-    names = [path.name for path in folder.iterdir() if path.name != command.target]
-    if command.target == "cache" and (folder / "cache").exists():
-        whole = [path.name for path in (folder / "cache").iterdir()]
-        names += [name for name in whole if len(name) != 40 and not name.endswith(".descriptor.txt")]
-    return names
 
 
 def writes(folder: pathlib.Path) -> bool:

@@ -187,3 +187,93 @@ def test_a_file_takes_the_place_of_a_folder_and_back(target):
     write(target, "a folder", overwrite=True)
     assert (target / "file").read_text() == "a folder"
     assert names(target.parent) == [target.name]
+
+
+TWO_FILES = """
+import os, pathlib, signal, sys
+from hubkeras.common import files
+renames, folder, text = int(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+def replace(source, target, real=os.replace):
+    global renames
+    if renames == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    renames -= 1
+    real(source, target)
+os.replace = replace
+with files.written_whole(folder / "index", overwrite=True, others=("data",)) as partial:
+    partial.write_text(text)
+    partial.with_name("data").write_text(text)
+"""
+
+
+def write_two(folder, text, **options):
+    with files.written_whole(folder / "index", others=("data",), **options) as partial:
+        partial.write_text(text)
+        partial.with_name("data").write_text(text)
+
+
+def texts(folder):
+    return [(folder / name).read_text() if (folder / name).exists() else None for name in ("index", "data")]
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_of_two_files_the_first_is_never_beside_the_others_of_another_run(had, tmp_path):
+    """A process that is killed before each of its renames; the next run settles what it left."""
+    before = ["old", "old"] if had else [None, None]
+    moments = 4 if had else 2
+    for renames in range(moments + 1):
+        folder = tmp_path / str(renames)
+        folder.mkdir()
+        if had:
+            write_two(folder, "old")
+        status = subprocess.run(
+            [sys.executable, "-c", TWO_FILES, str(renames), str(folder), "new"], cwd=ROOT
+        ).returncode
+        index, data = texts(folder)
+        if renames == moments:
+            assert (status, index, data) == (0, "new", "new")
+            continue
+        assert status == -9
+        assert index is None or [index, data] == before
+        with pytest.warns(UserWarning, match="was left by a run that was killed"):
+            files.refuse_existing(folder / "index", overwrite=True)
+        assert texts(folder) == before
+        assert names(folder) == (["data", "index"] if had else [])
+
+
+def test_of_two_files_both_are_as_before_where_one_cannot_take_its_place(tmp_path, monkeypatch):
+    write_two(tmp_path, "old")
+    with pytest.raises(hubkeras.Error, match=r"data exists already|index exists already"):
+        write_two(tmp_path, "new")
+
+    def fail(source, goal, real=os.replace):
+        if goal == tmp_path / "index" and "replaced" not in str(source):
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, goal)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(hubkeras.Error, match="Input/output error; it is as it was before"):
+        write_two(tmp_path, "new", overwrite=True)
+    assert texts(tmp_path) == ["old", "old"]
+    assert names(tmp_path) == ["data", "index"]
+
+
+def test_of_two_writers_of_two_files_one_wins_both(tmp_path):
+    def write_often(text):
+        for _ in range(30):
+            write_two(tmp_path, text, overwrite=True)
+
+    writers = [threading.Thread(target=write_often, args=(text,)) for text in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    index, data = texts(tmp_path)
+    assert index == data
+    assert names(tmp_path) == ["data", "index"]
+
+
+def test_no_place_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(hubkeras.Error, match=r"^No temporary files can be written in .*none: No such file .*TMPDIR\.$"):
+        files.temporary_directory()

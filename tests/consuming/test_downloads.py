@@ -1,5 +1,6 @@
 """Downloads, from servers on this machine that answer well, badly or never."""
 
+import errno
 import hashlib
 import http.server
 import io
@@ -9,8 +10,10 @@ import time
 
 import pytest
 
+from hubkeras.common import archives
 from hubkeras.common.errors import Error
-from hubkeras.consuming import downloads
+from hubkeras.consuming import downloads, handles
+from hubkeras.converters.sources import open_checkpoint
 
 CONTENT = bytes(range(256)) * 400
 
@@ -216,3 +219,21 @@ def test_another_process_fetches_nothing_again(server):
     before = path.stat().st_mtime_ns
     downloads.fetch(f"{server.url}/versioned", path.parents[1])
     assert path.stat().st_mtime_ns == before
+
+
+def test_what_is_no_archive_is_not_kept(server, tmp_path, monkeypatch):
+    with pytest.raises(Error, match="is not a whole tar archive"):
+        handles.resolve(f"{server.url}/plain.tar.gz")
+    assert files(tmp_path) == []
+
+    with pytest.raises(Error), open_checkpoint(f"{server.url}/plain.ckpt"):
+        pass
+    assert files(tmp_path) == []
+
+    def no_room(*_):
+        raise Error("Cannot unpack it.") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "unpack", no_room)
+    with pytest.raises(Error, match="Cannot unpack"):
+        handles.resolve(f"{server.url}/plain.tar.gz")
+    assert len(files(tmp_path)) == 2  # it may be good, and is not fetched again for want of room

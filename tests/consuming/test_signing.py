@@ -102,6 +102,35 @@ def test_the_command(model, keys, capsys):
         main(["verify", str(model)])
 
 
+def test_the_hash_alone(model, tmp_path, capsys):
+    """Without a key: a hash that came another way, of a folder or of its archive."""
+    archive = tmp_path / "model.tar.gz"
+    (model / "fingerprint.pb").unlink()  # these are no graphs to be compared with
+    integrity.write_checksums(model)
+    packed = archives.pack(model, archive)
+    content = integrity.content_hash(integrity.hashes(model))
+    for path, digest in ((model, content), (archive, packed)):
+        assert main(["verify", str(path), "--sha256", digest.upper(), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"model": str(path), "sha256": digest}
+        assert main(["verify", str(path), "--sha256", "0" * 64]) == 1
+        assert f"{digest}, expected 0000" in capsys.readouterr().err
+        assert main(["verify", str(path), "--sha256", digest[:-1]]) == 1
+        assert "64 hexadecimal digits" in capsys.readouterr().err
+    (model / "README.md").write_text("written anew")
+    assert main(["verify", str(model), "--sha256", content]) == 0
+    for name in ("saved_model.pb", "assets/labels.txt"):
+        before = (model / name).read_bytes()
+        (model / name).write_bytes(before[:-1] + b"?")
+        assert main(["verify", str(model), "--sha256", content]) == 1
+        (model / name).write_bytes(before)
+    (model / "assets" / "more").write_text("")
+    assert main(["verify", str(model), "--sha256", content]) == 1
+    assert main(["verify", str(tmp_path / "none"), "--sha256", content]) == 1
+    (tmp_path / "model.xml").write_text("")
+    assert main(["verify", str(tmp_path / "model.xml"), "--sha256", content]) == 1
+    assert capsys.readouterr().err.count("\n") == 5
+
+
 def test_missing_files_and_others_keys_fail(model, keys):
     (private, public), (_, others) = keys
     with pytest.raises(Error, match=r"is not signed: there is no .*model.sig"):

@@ -144,7 +144,7 @@ def test_says_what_is_wrong_with_a_handle():
 
 def test_command_lists_what_matches(capsys):
     assert main(["catalog", "*mobilenet_v2_035_96*", "--json"]) == 0
-    classification, features = json.loads(capsys.readouterr().out)
+    classification, features = json.loads(capsys.readouterr().out)["modules"]
     assert classification["url"] == "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/classification/5"
     assert (classification["top_1"], classification["top_5"], classification["classes"]) == (45.5, 70.4, 1001)
     assert (features["features"], features["classes"]) == (1280, None)

@@ -121,7 +121,7 @@ def test_damage_is_reported_and_repaired_by_installing_again(harm, problem, mode
     assert "complete" in capsys.readouterr().out
     harm(folder)
     assert main(["installed", "--json"]) == 1
-    (entry,) = json.loads(capsys.readouterr().out)
+    (entry,) = json.loads(capsys.readouterr().out)["modules"]
     assert (entry["handle"], entry["state"]) == (HANDLE, problem)
     assert main(["install", str(model), "--handle", HANDLE]) == 0
     assert [entry.problem for entry in installing.installed()] == [None]
