@@ -30,7 +30,7 @@ def write_hugging_face(job: Job) -> Parity:
         hubkeras.Error: the network is not a MobileNet V2 that `transformers` can build, or the folder exists.
     """
     network = job.network
-    require(network, MobileNetV2, "Hugging Face's library")
+    require(network, MobileNetV2, "Hugging Face's library", allowed=("output_stride",))
     config = hugging_face.config_of(network, job.metadata.default_image_size, job.labels)
     table = hugging_face.table()
     if network.num_classes is None:

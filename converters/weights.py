@@ -340,7 +340,9 @@ def write_weights(
         "versions": {"hubkeras": __version__, "keras": keras.__version__},
     }
     if report and report.metadata:
-        facts.update(metadata=dataclasses.asdict(report.metadata), labels=report.labels)
+        facts["metadata"] = dataclasses.asdict(report.metadata)
+    if report and report.labels:
+        facts["labels"] = report.labels
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
     write_h5(path, values, _datasets(network), facts)
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hubkeras.architectures import MobileNetV2
+from hubkeras.architectures.mobilenet_v2 import OUTPUT_STRIDES, STRIDE
 from hubkeras.common.errors import Error
+from hubkeras.common.labels import check_labels, default_labels
 from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table
 
 BASE = "mobilenet_v2."  # before the names where there is a head
@@ -32,6 +34,8 @@ _CONFIG = {
     "tf_padding": True,
     "layer_norm_eps": 0.001,
 }
+
+_UNNAMED = "LABEL_{}"  # what `transformers` calls a class that nobody named
 
 _MEANS = [0.5, 0.5, 0.5]
 
@@ -62,11 +66,11 @@ def config_of(network: MobileNetV2, image_size: int, labels: Sequence[str] | Non
         "image_size": image_size,
         "depth_multiplier": multiplier,
         "finegrained_output": settings["finegrain_classification_mode"],
-        "output_stride": 32,
+        "output_stride": settings.get("output_stride", STRIDE),
         **_CONFIG,
     }
     if head:
-        names = list(labels) if labels else [f"LABEL_{number}" for number in range(network.num_classes)]
+        names = list(labels) if labels else [_UNNAMED.format(number) for number in range(network.num_classes)]
         config["id2label"] = {str(number): name for number, name in enumerate(names)}
         config["label2id"] = {name: number for number, name in enumerate(names)}
     return config
@@ -103,6 +107,43 @@ def check_config(config: dict[str, Any]) -> None:
             raise Error(
                 f"{key} is {config[key]!r}, where TF-Slim's network has {expected!r}; its numbers would differ."
             )
+    if kind and config.get("output_stride", STRIDE) not in OUTPUT_STRIDES:
+        strides = ", ".join(map(str, OUTPUT_STRIDES))
+        raise Error(f"output_stride is {config['output_stride']!r}, where hubkeras has {strides}.")
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The network's arguments that a `config.json` tells and the weights do not: `{"output_stride": 8}`, or none.
+
+    `transformers` dilates convolutions as TF-Slim does, so that the number means the same.
+    """
+    stride = config.get("output_stride", STRIDE) if config.get("model_type") else STRIDE
+    return {} if stride == STRIDE else {"output_stride": int(stride)}
+
+
+def labels_of(config: dict[str, Any], num_classes: int) -> tuple[list[str] | None, str | None]:
+    """The class names of a `config.json`.
+
+    Args:
+        config: `id2label` are its names by their numbers, of which the background's is 0, as in TF-Slim.
+        num_classes: of the network.
+
+    Returns:
+        The names, or None where there are none that say more than `hubkeras.common.labels.default_labels`, which are
+        the first words of what Google's models of the ImageNet classes have there; and a note, or None.
+    """
+    named = config.get("id2label")
+    if not isinstance(named, dict) or all(name == _UNNAMED.format(number) for number, name in named.items()):
+        return None, None
+    names = [named.get(str(number)) for number in range(num_classes)]
+    if len(named) != num_classes or not all(isinstance(name, str) for name in names):
+        return None, f"The {len(named)} names of config.json are not those of {num_classes} classes, and are left out."
+    try:
+        check_labels(names, num_classes, "config.json")
+    except Error as error:
+        return None, f"The names of its classes are left out: {error}"
+    first_words = [name.split(",")[0] for name in names]
+    return (None if first_words == default_labels(num_classes) else names), None
 
 
 def module_of(scope: str) -> str:

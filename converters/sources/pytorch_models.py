@@ -47,7 +47,12 @@ def open_pytorch(path: pathlib.Path) -> Iterator[Checkpoint]:
         except Error as error:
             raise Error(f"{path} cannot be used: {error}") from None
         size = config.get("image_size")
-        yield renamed(path, [file], stored, names, image_size=size if isinstance(size, int) else None)
+        checkpoint = renamed(path, [file], stored, names, image_size=size if isinstance(size, int) else None)
+        checkpoint.settings = hugging_face.settings_of(config)
+        if head := stored.get(hugging_face.HEAD + "bias"):
+            checkpoint.labels, note = hugging_face.labels_of(config, head.shape[0])
+            checkpoint.notes += [note] if note else []
+        yield checkpoint
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The three networks of TF-Slim, natively in Keras 3."""
 
-from hubkeras.architectures import convolutions, layers, network, options
+from hubkeras.architectures import convolutions, layers, mobilenet_v2, network, options
 from hubkeras.architectures.inception_resnet_v2 import InceptionResNetV2
 from hubkeras.architectures.inception_v2 import InceptionV2
 from hubkeras.architectures.mobilenet_v2 import MobileNetV2
@@ -14,6 +14,7 @@ __all__ = [
     "MobileNetV2",
     "convolutions",
     "layers",
+    "mobilenet_v2",
     "network",
     "options",
 ]

@@ -58,7 +58,7 @@ def test_transformers(multiplier, tmp_path):
     model = fill(transformers.MobileNetV2ForImageClassification(config))
     model.save_pretrained(tmp_path / "theirs")
     network, _, report = read_network(tmp_path / "theirs")
-    assert (report.used, report.ignored) == (262, {"num_batches_tracked": 52})
+    assert (report.used, report.ignored, report.labels) == (262, {"num_batches_tracked": 52}, None)
     assert_same(f"transformers {multiplier}", network, model, (96, 97, 224))
     hubkeras.convert(network, tmp_path / "ours", to="hugging-face")
     back = transformers.MobileNetV2ForImageClassification.from_pretrained(tmp_path / "ours").eval()
@@ -66,10 +66,11 @@ def test_transformers(multiplier, tmp_path):
         assert torch.equal(back.state_dict()[name], tensor), name
 
 
-def test_deeplab_of_transformers(tmp_path):
-    """The backbone of a segmentation model, which ends before the last convolution."""
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_deeplab_of_transformers(stride, tmp_path):
+    """The backbone of a segmentation model, which ends before the last convolution and dilates some of its own."""
     transformers = pytest.importorskip("transformers")
-    config = transformers.MobileNetV2Config(depth_multiplier=0.35, num_labels=3)
+    config = transformers.MobileNetV2Config(depth_multiplier=0.35, num_labels=3, output_stride=stride)
     model = fill(transformers.MobileNetV2ForSemanticSegmentation(config))
     model.save_pretrained(tmp_path)
     network, _, report = read_network(tmp_path)
@@ -81,7 +82,8 @@ def test_deeplab_of_transformers(tmp_path):
     expected = states[-1].permute(0, 2, 3, 1).numpy()
     actual = network(images, return_endpoints=True)["MobilenetV2/layer_18"]
     error = relative_error(actual, expected)
-    print(f"transformers deeplab, layer_18 at 129 x 129: relative error {error:.1e}")
+    assert expected.shape[1] == -(-129 // stride)
+    print(f"transformers deeplab, stride {stride}, layer_18 at 129 x 129: relative error {error:.1e}")
     assert error <= 1e-4
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import hubkeras
+from hubkeras.common.labels import default_labels
 from hubkeras.converters import match, open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
+from hubkeras.converters.naming import hugging_face
 from tests import slim
 from tests.converters import foreign
 
@@ -92,6 +94,68 @@ def test_inception_resnet_of_timm_and_cadene(form, head, resnet, tmp_path):
     assert assert_holds(path, resnet, ignored).settings == {"num_classes": 7}
 
 
+def hugging_face_folder(tensors, folder, **config):
+    """A classification model of 5 classes as `save_pretrained` leaves it."""
+    foreign.save_safetensors(foreign.hugging_face(tensors), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "mobilenet_v2", **config}))
+    return folder
+
+
+def named(*names):
+    return {str(number): name for number, name in enumerate(names)}
+
+
+def test_names_of_classes_travel(mobilenet, tmp_path):
+    names = ["background", "tulip, common", "Rosé", "5", "LABEL_4"]
+    source = hugging_face_folder(mobilenet(), tmp_path, id2label=named(*names))
+    hubkeras.convert(source, tmp_path / "out.weights.h5")
+    hubkeras.convert(tmp_path / "out.weights.h5", tmp_path / "again", to="hugging-face")
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert config["id2label"] == named(*names)
+    assert config["label2id"]["Rosé"] == 2
+
+
+@pytest.mark.parametrize(
+    ("id2label", "note"),
+    [
+        (named(*map("LABEL_{}".format, range(5))), None),
+        (None, None),
+        (["a", "b"], None),
+        (named("a", "b", "c", "d"), "The 4 names of config.json are not those of 5 classes"),
+        ({"1": "a", "2": "b", "3": "c", "4": "d", "5": "e"}, "The 5 names of config.json are not those"),
+        (named("a", "b", "c", "d", 5), "The 5 names of config.json are not those"),
+        (named("a", "b", "c", "d", "e\nf"), "name 4 ('e\\nf') is empty or has a line break"),
+    ],
+)
+def test_what_are_no_names_of_classes(id2label, note, mobilenet, tmp_path):
+    with open_checkpoint(hugging_face_folder(mobilenet(), tmp_path, id2label=id2label)) as checkpoint:
+        assert checkpoint.labels is None
+        assert [note in line for line in checkpoint.notes] == ([True] if note else [])
+
+
+@pytest.mark.parametrize("classes", [1000, 1001])
+def test_longer_names_of_imagenet_are_the_default_labels(classes):
+    """Google's models have all words of the synsets, `tench, Tinca tinca`; ours the first ones, in the same order."""
+    names = [f"{name}, and another word" for name in default_labels(classes)]
+    assert hugging_face.labels_of({"id2label": named(*names)}, classes) == (None, None)
+    swapped = [names[1], names[0], *names[2:]]
+    assert hugging_face.labels_of({"id2label": named(*swapped)}, classes) == (swapped, None)
+
+
+@pytest.mark.parametrize(("stride", "expected"), [(32, None), (8, 8)])
+def test_output_stride_is_recognised(stride, expected, mobilenet, tmp_path):
+    with open_checkpoint(hugging_face_folder(mobilenet(), tmp_path, output_stride=stride)) as checkpoint:
+        assert match(checkpoint).settings.get("output_stride") == expected
+
+
+def test_output_stride_is_kept(mobilenet, tmp_path):
+    network = read_network(hugging_face_folder(mobilenet(), tmp_path, output_stride=16))[0]
+    assert network.outputs(np.zeros((1, 64, 64, 3), np.float32))[1]["MobilenetV2/layer_19"].shape[1:3] == (4, 4)
+    hubkeras.convert(network, tmp_path / "again", to="hugging-face")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["output_stride"] == 16
+    assert read_network(tmp_path / "again")[0].settings() == network.settings()
+
+
 def test_half_precision_is_widened_and_said(mobilenet, tmp_path):
     halves = {name: value.astype(np.float16) for name, value in foreign.hugging_face(mobilenet()).items()}
     report = read_network(foreign.save_safetensors(halves, tmp_path / "model.safetensors"))[2]
@@ -123,7 +187,8 @@ def test_other_networks_are_refused_by_name(title, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("model_type", "mobilenet_v1"), ("tf_padding", False), ("layer_norm_eps", 1e-5)]
+    ("key", "value"),
+    [("model_type", "mobilenet_v1"), ("tf_padding", False), ("layer_norm_eps", 1e-5), ("output_stride", 4)],
 )
 def test_other_settings_are_refused(key, value, mobilenet, tmp_path):
     foreign.save_safetensors(foreign.hugging_face(mobilenet()), tmp_path / "model.safetensors")
