@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hubkeras.common import labels as label_files
 from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error
-from hubkeras.common.files import refuse_existing, temporary_directory, without_wildcards, written_whole
+from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
 from hubkeras.common.forms import Job, form_of
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.publishing import catalog, documentation
@@ -219,7 +219,7 @@ def _save(network, metadata, texts, partial, directory):
     from hubkeras.packaging.reusable import reusable_module
 
     build = frozen_module if metadata.frozen else reusable_module
-    with temporary_directory() as scratch:
+    with TemporaryFolder() as scratch:
         assets = {}
         for name, (file, text) in texts.items():
             assets[name] = pathlib.Path(scratch, file)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
-from hubkeras.common.files import temporary_directory
+from hubkeras.common.files import TemporaryFolder
 from hubkeras.converters.sources import frozen_graphs, handles
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
@@ -80,7 +80,7 @@ def _unpack(archive, folder):
 
 @contextlib.contextmanager
 def _open_archive(path):
-    with temporary_directory() as folder:
+    with TemporaryFolder() as folder:
         found = _unpack(path, pathlib.Path(folder))
         if found.name.endswith(frozen_graphs.ENDING):
             opened = frozen_graphs.open_frozen_graph(found, path, names=(found.name,))

@@ -12,7 +12,7 @@ import h5py
 
 from hubkeras.common.archives import MOST_BYTES
 from hubkeras.common.errors import Error
-from hubkeras.common.files import temporary_directory
+from hubkeras.common.files import TemporaryFolder
 from hubkeras.converters.naming.keras_applications import BATCH_NORM, KerasLayer
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
@@ -52,7 +52,7 @@ def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File]
             if h5py.is_hdf5(path):
                 file = stack.enter_context(h5py.File(path))
             else:
-                folder = stack.enter_context(temporary_directory())
+                folder = stack.enter_context(TemporaryFolder())
                 config, weights = _unpack(path, folder)
                 file = stack.enter_context(h5py.File(weights))
             model = _legacy(file) if "layer_names" in _legacy_root(file).attrs else _layers_of(file, config)

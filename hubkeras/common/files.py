@@ -10,11 +10,11 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import sys
 import tempfile
 import time
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -93,32 +93,59 @@ def written_whole(
         else:
             replace(partial, path, scratch / _REPLACED)
     except BaseException as error:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(scratch)
         _remove_empty(made)
         if isinstance(error, OSError) and error.errno in (*_NO_PLACE, *_NO_DESCRIPTOR):
             raise Error(f"Cannot write {path}: {error.strerror}; it is as it was before.") from error
         raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(scratch)
         if lock is not None:
             os.close(lock)
-        shutil.rmtree(scratch, ignore_errors=True)  # where the lock's own descriptor was one too many
+        remove_tree(scratch)  # where the lock's own descriptor was one too many
 
 
-def temporary_directory() -> tempfile.TemporaryDirectory[str]:
-    """A new folder among the temporary files, as `tempfile` has it.
+class TemporaryFolder:
+    """A new folder among the temporary files, which goes when the context ends, or the object, or the process.
+
+    Attributes:
+        name: its path.
+        cleanup: function that removes it at once.
 
     Raises:
         hubkeras.Error: it cannot be made.
     """
-    try:
-        return tempfile.TemporaryDirectory(prefix="hubkeras-", ignore_cleanup_errors=True)
-    except OSError as error:
-        place = f"in {pathlib.Path(error.filename).parent}" if error.filename else "anywhere"
-        raise Error(
-            f"No temporary files can be written {place}: {error.strerror}; name another folder in the environment "
-            "variable TMPDIR."
-        ) from error
+
+    def __init__(self) -> None:
+        try:
+            self.name = tempfile.mkdtemp(prefix="hubkeras-")
+        except OSError as error:
+            place = f"in {pathlib.Path(error.filename).parent}" if error.filename else "anywhere"
+            raise Error(
+                f"No temporary files can be written {place}: {error.strerror}; name another folder in the environment "
+                "variable TMPDIR."
+            ) from error
+        self.cleanup = weakref.finalize(self, remove_tree, self.name)
+
+    def __enter__(self) -> str:
+        return self.name
+
+    def __exit__(self, *_: object) -> None:
+        self.cleanup()
+
+
+def remove_tree(folder: str | os.PathLike[str]) -> None:
+    """Removes a folder of ours as far as it can, with one file descriptor, where `shutil.rmtree` takes one a level."""
+    for inner, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(inner, name))
+        for name in folders:
+            path = os.path.join(inner, name)
+            with contextlib.suppress(OSError):
+                os.unlink(path) if os.path.islink(path) else os.rmdir(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def _remove_empty(folders: list[pathlib.Path]) -> None:
@@ -315,7 +342,7 @@ def _settle_leftovers(path: pathlib.Path) -> None:
             continue
         try:
             restored = _restore(leftover / _REPLACED, path) or _restore_together(leftover, path)
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_tree(leftover)
             done = f"{path} was put back from it" if restored else "it was removed"
             warnings.warn(f"{leftover} was left by a run that was killed; {done}.", stacklevel=4)
         except OSError as error:
@@ -341,7 +368,7 @@ def without_wildcards(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         yield path
         return
     path = pathlib.Path(os.path.abspath(path))
-    with temporary_directory() as folder:
+    with TemporaryFolder() as folder:
         plain = pathlib.Path(folder, _WILDCARDS.sub("_", path.name))
         for file in path.parent.iterdir():
             if file.name == path.name or file.name.startswith(f"{path.name}."):

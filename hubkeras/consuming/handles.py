@@ -1,6 +1,5 @@
 """From a handle, which is how users name a SavedModel, to a folder on this machine."""
 
-import atexit
 import os
 import pathlib
 import re
@@ -8,11 +7,12 @@ import urllib.parse
 
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
-from hubkeras.common.files import temporary_directory
+from hubkeras.common.files import TemporaryFolder
 from hubkeras.consuming import cache, downloads
 
 _URL = re.compile(r"^https?://")
 _PUBLISHED = re.compile(r"^google/")  # a handle of tfhub.dev without its host
+_UNPACKED: list[TemporaryFolder] = []  # folders that stay until the process ends
 _HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
 
 
@@ -78,8 +78,8 @@ def _resolve_hub(handle):
 
 def _unpack(archive, handle):
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
-    temporary = temporary_directory()
-    atexit.register(temporary.cleanup)
+    temporary = TemporaryFolder()
+    _UNPACKED.append(temporary)
     folder = pathlib.Path(temporary.name)
     try:
         archives.unpack(archive, folder)

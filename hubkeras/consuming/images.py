@@ -11,7 +11,7 @@ import numpy as np
 
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
-from hubkeras.common.files import temporary_directory
+from hubkeras.common.files import TemporaryFolder
 
 CENTRAL_FRACTION = 0.875  # `central_fraction` of Slim's `preprocess_for_eval` (inception_preprocessing.py)
 RESIZES = ("squash", "crop")
@@ -169,7 +169,7 @@ def _calibration_array(source, size):
     folder = pathlib.Path(source)
     if not folder.exists():
         raise Error(f"There are no images at {folder}; name a folder, a tar archive or an .npz file.")
-    with temporary_directory() as scratch:
+    with TemporaryFolder() as scratch:
         if folder.is_file():
             archives.unpack(folder, scratch)
             folder = pathlib.Path(scratch)

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import reading, temporary_directory
+from hubkeras.common.files import TemporaryFolder, reading
 from hubkeras.consuming import keras_internals, safety, signing
 from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of
 from hubkeras.consuming.handles import is_local, resolve
@@ -353,7 +353,7 @@ class KerasLayer(keras.layers.Layer):
 
     def load_assets(self, inner_path: str) -> None:
         # Keras removes its folder after loading; this one lasts as long as the layer
-        self._archived = temporary_directory()
+        self._archived = TemporaryFolder()
         folder = pathlib.Path(self._archived.name) / _ARCHIVED
         try:
             shutil.copytree(os.path.join(inner_path, _ARCHIVED), folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 import socket
 import time
 import uuid
@@ -17,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 
 from hubkeras.common.errors import Error
+from hubkeras.common.files import remove_tree
 
 LOCK_TIMEOUT = 600.0  # seconds without progress after which tensorflow_hub takes a lock over
 DAMAGED_TIMEOUT = 5.0  # seconds after which a lock that names nobody is taken over; a full disk may leave one
@@ -64,7 +64,7 @@ def _folder_of(lock: pathlib.Path) -> pathlib.Path:
 
 def _remove(path: pathlib.Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)
 

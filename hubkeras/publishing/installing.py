@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from hubkeras.common import archives, integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import replace, sha256, temporary_directory
+from hubkeras.common.files import TemporaryFolder, replace, sha256
 from hubkeras.common.metadata import read_metadata
 from hubkeras.consuming.cache import Directory, cache_dir, folder_of, normalized
 from hubkeras.consuming.signing import check_signature
@@ -139,7 +139,7 @@ def install(
 def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Context manager that yields the folder of a SavedModel, which is unpacked where `source` is an archive."""
     if pathlib.Path(source).is_file():
-        with temporary_directory() as folder:
+        with TemporaryFolder() as folder:
             archives.unpack(source, folder)
             yield pathlib.Path(folder)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubkeras.common.extras import extra
-from hubkeras.common.files import temporary_directory
+from hubkeras.common.files import TemporaryFolder
 from hubkeras.runtimes.quiet import quietly
 
 
@@ -35,7 +35,7 @@ def quantized_onnx(model: Any, images: np.ndarray) -> Any:
             image = next(self.rest, None)
             return None if image is None else {name: image[np.newaxis]}
 
-    with temporary_directory() as folder, quietly():
+    with TemporaryFolder() as folder, quietly():
         paths = [os.path.join(folder, f"{stage}.onnx") for stage in ("float", "prepared", "quantized")]
         onnx.save(model, paths[0])
         preprocess(paths[0], paths[1], skip_symbolic_shape=True)

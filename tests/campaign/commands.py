@@ -32,12 +32,14 @@ class Command(NamedTuple):
         target: what it writes, within a folder that is otherwise empty.
         kills: how many of the campaign's.
         files: endings in place of the target's own, of the files that it writes.
+        begins: what may be at the target before: None, or what it wrote of the first or the second model.
     """
 
     arguments: Callable[[pathlib.Path, str, pathlib.Path], list[str]]
     target: str
     kills: int = 10
     files: tuple[str, ...] = ()
+    begins: tuple[str | None, ...] = (None, "first")
 
     def written(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """What it writes into a folder."""
@@ -89,7 +91,7 @@ COMMANDS = {
     "install": Command(install, "cache", 40),
     "install an archive": Command(install_archive, "cache", 10),
     "sign": Command(sign, "model.sig", 10),
-    "embed": Command(embed, "rows", 10),
+    "embed": Command(embed, "rows", 10, begins=(None,)),
     "convert to .weights.h5": Command(convert, "model.weights.h5"),
     "convert to .onnx": Command(convert, "model.onnx"),
     "convert to .tflite": Command(convert, "model.tflite"),
@@ -167,6 +169,13 @@ def _values(file: pathlib.Path) -> str:
     for value in keras.saving.load_model(file, compile=False).get_weights():
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def goes_on(name: str, folder: pathlib.Path, made: pathlib.Path) -> bool:
+    """Whether a command that writes file after file has left some of them, each as it is to be, which `made` has."""
+    target, whole = (place / COMMANDS[name].target for place in (folder, made))
+    files = list(target.glob("*.parquet")) if target.is_dir() else []
+    return bool(files) and all(sha256(file) == sha256(whole / file.name) for file in files)
 
 
 def leftovers(name: str, folder: pathlib.Path) -> list[str]:

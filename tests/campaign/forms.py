@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import http.server
+import json
 import os
 import pathlib
 import shutil
 import tarfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -16,15 +21,21 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.common import archives
+from hubkeras.consuming import downloads, signing
 from hubkeras.converters import convert, load_weights, write_slim_checkpoint
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import documentation, installing
+from tests.consuming.test_signing import write_key
 from tests.converters import foreign
-from tests.slim import save_checkpoint
+from tests.converters.test_detectors import tensors_of
+from tests.converters.test_frozen_graphs import freeze
+from tests.slim import GOLDEN, save_checkpoint
 
 CLASSES = 5
 HANDLE = "https://tfhub.dev/somebody/model/1"
+ADDRESS = "http://127.0.0.1:9/model.tar.gz"
 CACHE = "TFHUB_CACHE_DIR"
+KERAS = "keras-applications"
 
 
 class Form(NamedTuple):
@@ -50,6 +61,12 @@ def network() -> Any:
     """The network of which all forms are made, and into which weights are read."""
     keras.utils.set_random_seed(0)
     return hubkeras.MobileNetV2(0.35, num_classes=CLASSES)
+
+
+@functools.cache
+def features() -> Any:
+    """The network inside of detectors, into which their weights are read."""
+    return hubkeras.MobileNetV2(0.35, num_classes=None, finegrain_classification_mode=False)
 
 
 # Making.
@@ -112,9 +129,9 @@ def make_weights_file(model: Any, folder: pathlib.Path) -> None:
     convert(scratch / "model.ckpt", folder / "model.weights.h5")
 
 
-def make_installed(model: Any, folder: pathlib.Path) -> None:
+def make_installed(model: Any, folder: pathlib.Path, frozen: bool = True) -> None:
     scratch = folder.with_name(f"{folder.name}.scratch")
-    make_frozen(model, scratch)
+    make_saved_model(model, scratch, frozen)
     installing.install(scratch / "model", [HANDLE], folder / "model")
 
 
@@ -124,6 +141,59 @@ def make_torch(model: Any, folder: pathlib.Path) -> None:
 
 def make_safetensors(model: Any, folder: pathlib.Path) -> None:
     foreign.save_safetensors(foreign.hugging_face(tensors(model)), folder / "model.safetensors")
+
+
+def make_torch_legacy(model: Any, folder: pathlib.Path) -> None:
+    foreign.save_torch_legacy(foreign.hugging_face(tensors(model)), folder / "model.bin")
+
+
+def make_frozen_graph(model: Any, folder: pathlib.Path) -> None:
+    (folder / "model.pb").write_bytes(freeze(tensors(model)).SerializeToString())
+
+
+def make_packed_frozen_graph(model: Any, folder: pathlib.Path) -> None:
+    scratch = folder.with_name(f"{folder.name}.scratch")
+    scratch.mkdir()
+    make_frozen_graph(model, scratch)
+    with tarfile.open(folder / "model.tar.gz", "w:gz") as tar:
+        tar.add(scratch, ".")
+
+
+def of_library(library: str, name: str) -> Callable[[Any, pathlib.Path], None]:
+    return lambda model, folder: hubkeras.convert(model, folder / name, to=library) and None
+
+
+def make_detector(model: Any, folder: pathlib.Path) -> None:
+    with np.load(GOLDEN / "detector_ssd_mobilenet_v2.npz") as file:
+        save_checkpoint(tensors_of(file), folder / "model.ckpt")
+
+
+def make_signed(model: Any, folder: pathlib.Path) -> None:
+    make_saved_model(model, folder)
+    _, private, _ = write_key(folder, "key")
+    signing.sign(folder / "model", private)
+
+
+def make_download(model: Any, folder: pathlib.Path) -> None:
+    """The cache as it is after an archive was fetched from a server."""
+    scratch = folder.with_name(f"{folder.name}.scratch")
+    make_packed_frozen(model, scratch)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=str(scratch))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        kept = downloads.fetch(f"http://127.0.0.1:{server.server_port}/model.tar.gz", folder / "model")
+        server.shutdown()
+    # under an address where nobody listens
+    record = kept.with_name(f"{kept.name}.json")
+    name = hashlib.sha256(ADDRESS.encode()).hexdigest()
+    record.with_name(f"{name}.json").write_text(json.dumps({**json.loads(record.read_text()), "url": ADDRESS}))
+    record.unlink()
+    kept.rename(kept.with_name(name))
 
 
 # Reading.
@@ -140,6 +210,12 @@ def outputs_of(layer: hubkeras.KerasLayer) -> dict[str, Any]:
     return {"logits": np.asarray(layer(images)), **{v.path: np.asarray(v) for v in layer.variables}}
 
 
+def read_detector(path: pathlib.Path) -> dict[str, Any]:
+    model = features()
+    load_weights(model, path)
+    return tensors(model)
+
+
 def read_layer(path: pathlib.Path | str) -> dict[str, Any]:
     return outputs_of(hubkeras.KerasLayer(path, name="layer"))
 
@@ -150,14 +226,36 @@ def read_layer_and_assets(path: pathlib.Path | str) -> dict[str, Any]:
     return {**outputs_of(layer), **{name: tf.io.read_file(asset).numpy() for name, asset in assets.items()}}
 
 
-def read_installed(path: pathlib.Path) -> dict[str, Any]:
+def read_signed(path: pathlib.Path) -> dict[str, Any]:
+    signing.check_signature(path, public_key=path.parent / "key.pub")
+    return read_layer_and_assets(path)
+
+
+@contextlib.contextmanager
+def cache_at(path: pathlib.Path) -> Iterator[None]:
     before = os.environ.get(CACHE)
     os.environ[CACHE] = str(path)
     try:
-        installing.installed()
-        return read_layer_and_assets(HANDLE)
+        yield
     finally:
         os.environ.pop(CACHE) if before is None else os.environ.update({CACHE: before})
+
+
+def read_installed(path: pathlib.Path) -> dict[str, Any]:
+    with cache_at(path):
+        installing.installed()
+        return read_layer_and_assets(HANDLE)
+
+
+def read_installed_weights(path: pathlib.Path) -> dict[str, Any]:
+    with cache_at(path):
+        return read_weights(HANDLE)
+
+
+def read_download(path: pathlib.Path) -> dict[str, Any]:
+    downloads.FIRST_PAUSE = 0.001  # for what must be fetched anew there is no server
+    with cache_at(path):
+        return read_layer_and_assets(ADDRESS)
 
 
 def read_facts(path: pathlib.Path) -> dict[str, Any]:
@@ -190,4 +288,17 @@ FORMS = {
     "packed SavedModel": Form(make_packed, read_layer_and_assets, "model.tar.gz"),
     "packed frozen SavedModel": Form(make_packed_frozen, read_layer_and_assets, "model.tar.gz"),
     "entry of the cache": Form(make_installed, read_installed),
+    "entry of the cache as source": Form(functools.partial(make_installed, frozen=False), read_installed_weights),
+    "download in the cache": Form(make_download, read_download),
+    "signed SavedModel": Form(make_signed, read_signed, files="model/**/*"),
+    "legacy PyTorch file": Form(make_torch_legacy, read_weights, "model.bin", whole_only=True),
+    "folder of Hugging Face": Form(of_library("hugging-face", "model"), read_weights, whole_only=True),
+    "frozen graph": Form(make_frozen_graph, read_weights, "model.pb", whole_only=True),
+    "tar.gz of a frozen graph": Form(make_packed_frozen_graph, read_weights, "model.tar.gz"),
+    "keras.applications, .keras": Form(of_library(KERAS, "model.keras"), read_weights, "model.keras"),
+    "keras.applications, .h5": Form(of_library(KERAS, "model.h5"), read_weights, "model.h5", whole_only=True),
+    "keras.applications, .weights.h5": Form(
+        of_library(KERAS, "model.weights.h5"), read_weights, "model.weights.h5", whole_only=True
+    ),
+    "checkpoint of a detector": Form(make_detector, read_detector, "model.ckpt"),
 }

@@ -12,9 +12,10 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.campaign.forms import FORMS
 from tests.campaign.mutants import mutate
@@ -25,12 +26,26 @@ GOOD = OUTCOMES[:2]
 TIMEOUT = 180.0  # seconds for one mutant, on a busy machine
 
 
+class Answer(NamedTuple):
+    """What a worker says.
+
+    Attributes:
+        outcome: one of `OUTCOMES`.
+        text: a message, or an error.
+        peak: bytes of memory that it took at most.
+    """
+
+    outcome: str
+    text: str
+    peak: int = 0
+
+
 class Worker:
     """A worker process, started anew when it has ended.
 
     Attributes:
         log: the file for what it writes to standard error.
-        module: what it runs; it reads lines of JSON and answers each with `{"outcome", "text"}`.
+        module: what it runs; it reads lines of JSON and answers each with those of `Answer`.
     """
 
     def __init__(self, log: pathlib.Path, module: str = "tests.campaign.worker") -> None:
@@ -49,22 +64,22 @@ class Worker:
                 env=environment,
             )
 
-    def ask(self, **question: Any) -> tuple[str, str]:
-        """The outcome of a mutant and the message."""
+    def ask(self, **question: Any) -> Answer:
+        """The outcome of a mutant."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
         try:
             self.process.stdin.write((json.dumps(question) + "\n").encode())
             self.process.stdin.flush()
         except BrokenPipeError:
-            return "abort", f"exit status {self.process.wait()}"
+            return Answer("abort", f"exit status {self.process.wait()}")
         if not select.select([self.process.stdout], [], [], TIMEOUT)[0]:
             self.stop()
-            return "hang", f"no answer in {TIMEOUT:.0f} seconds"
+            return Answer("hang", f"no answer in {TIMEOUT:.0f} seconds")
         answer = self.process.stdout.readline()
         if not answer:
-            return "abort", f"exit status {self.process.wait()}"
-        return tuple(json.loads(answer)[key] for key in ("outcome", "text"))
+            return Answer("abort", f"exit status {self.process.wait()}")
+        return Answer(**json.loads(answer))
 
     def stop(self) -> None:
         if self.process is not None:
@@ -79,22 +94,42 @@ class Count:
     Attributes:
         outcomes: `{form: Counter of OUTCOMES}`.
         bad: sentences on those that were neither refused nor harmless.
+        peaks: `{form: bytes}` of memory that refusing one took at most.
     """
 
     outcomes: dict[str, collections.Counter] = field(
         default_factory=lambda: collections.defaultdict(collections.Counter)
     )
     bad: list[str] = field(default_factory=list)
+    peaks: dict[str, int] = field(default_factory=dict)
+
+    def add(self, form: str, seed: int, done: str, answer: Answer) -> None:
+        """Counts a mutant: which it is, what was done to it, what became of it."""
+        self.outcomes[form][answer.outcome] += 1
+        if answer.outcome == "refused":
+            self.peaks[form] = max(answer.peak, self.peaks.get(form, 0))
+        if answer.outcome not in GOOD:
+            self.bad.append(f"{form}, seed {seed}, {done}: {answer.outcome} {answer.text}")
 
     def table(self) -> str:
         """The numbers, a line for each form and one for all."""
         rows = [("", *OUTCOMES), *((form, *map(count.get, OUTCOMES)) for form, count in self.outcomes.items())]
         total = sum(self.outcomes.values(), collections.Counter())
         rows.append(("all", *map(total.get, OUTCOMES)))
-        return "\n".join(f"{form:<38}" + "".join(f"{number or 0:>16}" for number in numbers) for form, *numbers in rows)
+        lines = [f"{form:<38}" + "".join(f"{number or 0:>16}" for number in numbers) for form, *numbers in rows]
+        if any(self.peaks.values()):
+            worst = max(self.peaks, key=self.peaks.__getitem__)
+            lines.append(f"refusing took at most {self.peaks[worst] >> 20} MiB of memory ({worst})")
+        return "\n".join(lines)
 
 
-def run(jobs: Iterable[tuple[str, int]], originals: pathlib.Path, scratch: pathlib.Path, workers: int = 2) -> Count:
+def run(
+    jobs: Iterable[tuple[str, int]],
+    originals: pathlib.Path,
+    scratch: pathlib.Path,
+    workers: int = 2,
+    journal: pathlib.Path | None = None,
+) -> Count:
     """Makes mutants and has them read.
 
     Args:
@@ -102,11 +137,22 @@ def run(jobs: Iterable[tuple[str, int]], originals: pathlib.Path, scratch: pathl
         originals: a folder with that of each form.
         scratch: a folder for the mutants, which are removed again, on the same disk.
         workers: how many processes read.
+        journal: a file that keeps what became of each mutant, so that a run that was stopped goes on.
     """
+    count, done_before = Count(), set()
+    if journal is not None and journal.exists():
+        for line in journal.read_text().splitlines():
+            try:
+                form, seed, done, answer = json.loads(line)
+            except ValueError:  # where the run was stopped
+                continue
+            done_before.add((form, seed))
+            count.add(form, seed, done, Answer(*answer))
+    jobs = [job for job in jobs if job not in done_before]
     free: queue.Queue[Worker] = queue.Queue()
+    adding = threading.Lock()
     for number in range(workers):
         free.put(Worker(scratch / f"worker{number}.log"))
-    count = Count()
 
     def one(job: tuple[str, int]) -> None:
         name, seed = job
@@ -114,13 +160,15 @@ def run(jobs: Iterable[tuple[str, int]], originals: pathlib.Path, scratch: pathl
         copy = scratch / f"{name} {seed}"
         try:
             done = mutate(original, copy, f"{name} {seed}", form.files, form.whole_only)
-            answer, text = worker.ask(form=name, original=str(original / form.name), mutant=str(copy / form.name))
+            answer = worker.ask(form=name, original=str(original / form.name), mutant=str(copy / form.name))
         finally:
             free.put(worker)
             shutil.rmtree(copy, ignore_errors=True)
-        count.outcomes[name][answer] += 1
-        if answer not in GOOD:
-            count.bad.append(f"{name}, seed {seed}, {done}: {answer} {text}")
+        with adding:
+            count.add(name, seed, done, answer)
+            if journal is not None:
+                with open(journal, "a") as file:
+                    file.write(json.dumps([name, seed, done, answer]) + "\n")
 
     try:
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:

@@ -1,7 +1,12 @@
 """One thing wrong in any form of a model: it is refused with `hubkeras.Error`, or it changes no bit of what is read.
 
-`pytest -m campaign` runs 5,000 mutants, which takes about half an hour on two cores; the suite runs a few of each form.
+`pytest -m campaign` runs 5,000 mutants, which takes about an hour on two cores; the suite runs a few of each form.
+Environment: `HUBKERAS_MUTANTS`, how many; `HUBKERAS_SEED`, the first seed; `HUBKERAS_WORKERS`, how many processes, 2;
+`HUBKERAS_JOURNAL`, a file with what became of each, from which a run that was stopped goes on.
 """
+
+import os
+import pathlib
 
 import pytest
 
@@ -9,7 +14,9 @@ from tests.campaign import forms, running
 from tests.campaign.mutants import mutate
 
 CAMPAIGN = 5000
+FIRST_SEED = 1000
 FEW = 2  # of each form, for the ordinary suite
+MOST_BYTES = 1 << 30  # of memory that a refusal may take
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +29,12 @@ def originals(tmp_path_factory):
     return folder
 
 
-def check(jobs, originals, tmp_path, capsys):
-    count = running.run(jobs, originals, tmp_path)
+def check(jobs, originals, tmp_path, capsys, **options):
+    count = running.run(jobs, originals, tmp_path, **options)
     with capsys.disabled():
         print(f"\n{count.table()}")
     assert count.bad == []
+    assert max(count.peaks.values(), default=0) < MOST_BYTES, count.peaks
     assert sum(sum(outcomes.values()) for outcomes in count.outcomes.values()) == len(jobs)
 
 
@@ -37,9 +45,12 @@ def test_a_few_mutants(originals, tmp_path, capsys):
 
 @pytest.mark.campaign
 def test_many_mutants(originals, tmp_path, capsys):
-    names = list(forms.FORMS)
-    jobs = [(names[number % len(names)], 1000 + number // len(names)) for number in range(CAMPAIGN)]
-    check(jobs, originals, tmp_path, capsys)
+    names, first = list(forms.FORMS), int(os.environ.get("HUBKERAS_SEED", FIRST_SEED))
+    number = int(os.environ.get("HUBKERAS_MUTANTS", CAMPAIGN))
+    jobs = [(names[i % len(names)], first + i // len(names)) for i in range(number)]
+    journal = os.environ.get("HUBKERAS_JOURNAL")
+    options = {"journal": journal and pathlib.Path(journal), "workers": int(os.environ.get("HUBKERAS_WORKERS", "2"))}
+    check(jobs, originals, tmp_path, capsys, **options)
 
 
 @pytest.mark.slow
@@ -54,11 +65,11 @@ def test_the_campaign_notices_wrong_weights_and_crashes(originals, tmp_path, mon
             (tmp_path / str(seed) / "model" / "assets.extra" / "checksums.json").unlink()
             (tmp_path / str(seed) / "model" / "fingerprint.pb").unlink()
             original, mutant = (originals / "frozen SavedModel" / "model", tmp_path / str(seed) / "model")
-            outcomes.add(worker.ask(form="frozen SavedModel", original=str(original), mutant=str(mutant))[0])
+            outcomes.add(worker.ask(form="frozen SavedModel", original=str(original), mutant=str(mutant)).outcome)
         worker.process.kill()
         worker.process.wait()
         monkeypatch.setattr(worker.process, "poll", lambda: None)
-        assert worker.ask(form="frozen SavedModel", original="", mutant="")[0] == "abort"
+        assert worker.ask(form="frozen SavedModel", original="", mutant="").outcome == "abort"
     finally:
         worker.stop()
     assert "wrong" in outcomes

@@ -30,7 +30,7 @@ def replace(source, target, real=os.replace):
         die()
 os.replace = replace
 if moment == "cleaning":
-    files.shutil.rmtree = lambda *_, **__: die()
+    files.remove_tree = lambda *_: die()
 with files.written_whole(target, overwrite=True) as partial:
     partial.mkdir()
     (partial / "file").write_text("new")
@@ -276,4 +276,4 @@ def test_of_two_writers_of_two_files_one_wins_both(tmp_path):
 def test_no_place_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(hubkeras.Error, match=r"^No temporary files can be written in .*none: No such file .*TMPDIR\.$"):
-        files.temporary_directory()
+        files.TemporaryFolder()
