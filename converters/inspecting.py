@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from hubkeras.common.integrity import check, content_hash, hashes
+from hubkeras.common.integrity import checked_hashes, content_hash
 from hubkeras.common.metadata import METADATA_FILE, read_metadata
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
@@ -60,7 +60,7 @@ def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _saved_model_facts(directory):
     """What a hubkeras SavedModel says of itself, and the hash of its content."""
-    check(directory)
+    digests = checked_hashes(directory)
     facts = dataclasses.asdict(read_metadata(directory))
     provenance = {"image_size": facts["default_image_size"], "provenance": facts.pop("source")}
-    return {"kind": "saved_model", **facts, **provenance, "content_hash": content_hash(hashes(directory))}
+    return {"kind": "saved_model", **facts, **provenance, "content_hash": content_hash(digests)}

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.converters.parity import Parity, compare_weights
@@ -61,7 +61,7 @@ def write_slim_checkpoint(network: Any, path: str | os.PathLike[str], overwrite:
                 prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
             )
         except tf.errors.OpError as error:
-            raise Error(f"Cannot write {path}: {error.message.splitlines()[0]}; it is as it was before.") from error
+            raise Error(f"Cannot write {path}: {first_line(error)}; it is as it was before.") from error
     return names
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import integrity
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters.parity import Parity
@@ -145,7 +145,7 @@ def _load(directory):
         with without_wildcards(directory) as plain:
             return tf.saved_model.load(str(plain))
     except (OSError, tf.errors.OpError) as error:
-        raise Error(f"{directory} is not a SavedModel ({str(error).splitlines()[0]}).") from error
+        raise Error(f"{directory} is not a SavedModel ({first_line(error)}).") from error
 
 
 def verify_source(
@@ -211,7 +211,7 @@ def verify_frozen_graph(
     try:
         definition.ParseFromString(pathlib.Path(graph_file).read_bytes())
     except Exception as error:  # protobuf has exceptions of its own
-        raise Error(f"{graph_file} is not a frozen graph ({str(error).splitlines()[0]}).") from error
+        raise Error(f"{graph_file} is not a frozen graph ({first_line(error)}).") from error
     inputs = [node for node in definition.node if node.op == "Placeholder"]
     if len(inputs) != 1:
         names = ", ".join(node.name for node in inputs) or "none"
@@ -224,7 +224,7 @@ def verify_frozen_graph(
             tf.import_graph_def(definition, name="")
             fetch = graph.get_tensor_by_name(output if ":" in output else f"{output}:0")
         except (ValueError, KeyError, tf.errors.OpError) as error:
-            raise Error(f"{graph_file}: cannot find the output {output} ({str(error).splitlines()[0]}).") from error
+            raise Error(f"{graph_file}: cannot find the output {output} ({first_line(error)}).") from error
         feed = graph.get_tensor_by_name(f"{inputs[0].name}:0")
         shape = feed.shape.as_list() if feed.shape.rank == 4 else [None] * 4
         images = sample_images(shape[1] or metadata.default_image_size, shape[0] or _BATCH)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
@@ -238,7 +238,7 @@ def read_network(
         try:
             network = found.network(**settings, initialize=False)
         except (TypeError, ValueError) as error:  # settings that a file claims
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise Error(f"{source}: {settings} are no settings of {found.network.__name__} ({reason}).") from error
         return network, found, _assign(network, checkpoint, found, weights, progress)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubkeras.common import labels as label_files
 from hubkeras.common.collecting import without_collection
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
 from hubkeras.common.forms import Job, form_of
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
@@ -234,7 +234,7 @@ def _save(network, metadata, texts, partial, directory):
         except UnicodeError as error:
             raise Error(f"{directory!a} is not UTF-8; give the folder a name of UTF-8 text.") from error
         except tf.errors.OpError as error:
-            reason = error.message.splitlines()[0]
+            reason = first_line(error)
             raise Error(f"Cannot write {directory}: {reason}; it is as it was before.") from error
 
 
@@ -247,7 +247,7 @@ def _checked(partial, origin, directory):
     try:
         return _accepted(compare(partial, origin.network, origin.name), directory)
     except (tf.errors.OpError, MemoryError) as error:
-        reason = str(getattr(error, "message", error)).splitlines()[0]
+        reason = first_line(error)
         raise Error(f"{directory} could not be checked ({reason}); it is as it was before.") from error
 
 

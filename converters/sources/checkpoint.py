@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 from hubkeras.common.metadata import Metadata
 
@@ -27,11 +27,6 @@ READ_ERRORS = (
     *(tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError, OSError, EOFError),
     *(zipfile.BadZipFile, zlib.error),
 )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message."""
-    return str(getattr(error, "message", error)).strip().splitlines()[0]
 
 
 class Checkpoint:

@@ -17,9 +17,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
-from hubkeras.converters.sources.checkpoint import Checkpoint, first_line
+from hubkeras.converters.sources.checkpoint import Checkpoint
 
 ENDING = ".weights.h5"
 _FACTS = "hubkeras"

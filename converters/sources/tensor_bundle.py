@@ -12,7 +12,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.converters.sources.tables import TableError, read_table, varint
 
 _HEADER = b""
@@ -59,7 +59,7 @@ def check_index(prefix: pathlib.Path, path: str) -> dict[str, Entry]:
                 entries[name] = entry
         return entries
     except (TableError, DecodeError, UnicodeDecodeError, OSError) as error:
-        reason = "a name is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
+        reason = "a name is not UTF-8" if isinstance(error, UnicodeDecodeError) else first_line(error)
         raise Error(
             f"{path}: the index {index.name} is damaged ({reason}); fetch or copy the checkpoint again."
         ) from error

@@ -9,12 +9,12 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from hubkeras.common import integrity
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.labels import read_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.naming import detectors
-from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint, first_line
+from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
 from hubkeras.converters.sources.tensor_bundle import check_index
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"

@@ -16,8 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from hubkeras.common.errors import Error
-from hubkeras.converters.sources.checkpoint import first_line
+from hubkeras.common.errors import Error, first_line
 from hubkeras.converters.sources.foreign import Stored
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -135,7 +134,7 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
                 "(torch.save(model.state_dict(), ...), or safetensors)."
             ) from error
         except _DAMAGE as error:
-            reason = first_line(error) if str(error) else type(error).__name__
+            reason = first_line(error)
             raise Error(f"{path} is not a whole PyTorch file ({reason}); fetch or copy it again.") from error
         yield stored
 

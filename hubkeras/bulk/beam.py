@@ -14,7 +14,7 @@ from hubkeras.bulk.models import Model, open_model
 from hubkeras.bulk.pipeline import Preparation, decoder
 from hubkeras.bulk.rows import Layout, options_of, printable
 from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
 
 try:
@@ -209,7 +209,7 @@ def _matches(pattern: str) -> list[str]:
     try:
         (match,) = FileSystems.match([pattern])
     except Exception as error:  # a file system's own
-        raise Error(f"{pattern} cannot be listed: {str(error).splitlines()[0]}") from error
+        raise Error(f"{pattern} cannot be listed: {first_line(error)}") from error
     if not match.metadata_list:
         raise Error(f"{pattern} matches nothing.")
     return sorted(file.path for file in match.metadata_list)

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from hubkeras.bulk.sources import IMAGE_ENDINGS, Files, Source
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.labels import default_labels
 
@@ -168,7 +168,7 @@ def _of_tfds(name: str) -> Labelled:
         builder = tfds.builder(dataset_name)
         builder.download_and_prepare()
     except Exception as error:  # tfds has many of its own
-        raise Error(f"tensorflow_datasets has no {dataset_name} here: {str(error).splitlines()[0]}") from error
+        raise Error(f"tensorflow_datasets has no {dataset_name} here: {first_line(error)}") from error
     splits = list(builder.info.splits)
     chosen = split or next((known for known in ("validation", "test", *splits) if known in splits), "")
     features = builder.info.features

@@ -14,7 +14,7 @@ import numpy as np
 
 from hubkeras.common import integrity
 from hubkeras.common import labels as label_files
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.files import sha256
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, TASKS, Metadata
@@ -129,12 +129,11 @@ def _open_saved_model(name: str, task: str | None) -> _Opened:
     folder = pathlib.Path(handles.resolve(name))
     if not (folder / "saved_model.pb").is_file():
         raise Error(f"{name} is not a model: it has no saved_model.pb; expected a SavedModel or an .onnx file.")
-    integrity.check(folder)
-    content_hash = integrity.content_hash(integrity.hashes(folder))
+    content_hash = integrity.content_hash(integrity.checked_hashes(folder))
     try:
         module = tf.saved_model.load(str(folder))
     except Exception as error:  # TensorFlow's errors, or protobuf's
-        raise Error(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise Error(f"{name} cannot be loaded: {first_line(error)}") from error
     wanted = [_SIGNATURES[task]] if task else list(_SIGNATURES.values())
     key = next((key for key in (*wanted, _SERVING) if key in module.signatures), None)
     if key is None:
@@ -172,7 +171,7 @@ def _open_onnx(name: str, task: str | None) -> _Opened:
     except OSError as error:
         raise Error(f"Cannot read {name}: {error.strerror or error}.") from error
     except Exception as error:  # the runtime's own
-        raise Error(f"{name} is no ONNX file that can be read ({str(error).splitlines()[0]}).") from error
+        raise Error(f"{name} is no ONNX file that can be read ({first_line(error)}).") from error
     inputs, outputs = session.get_inputs(), {output.name: output.shape for output in session.get_outputs()}
     dtypes = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
     dtype = dtypes.get(inputs[0].type) if inputs else None

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
@@ -181,7 +181,7 @@ class Column:
                 information = parquet.ParquetFile(file)
                 self.metadata, schema = information.metadata, information.schema_arrow
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise Error(f"Cannot read {path}: it is no whole Parquet file ({str(error).splitlines()[0]}).") from error
+            raise Error(f"Cannot read {path}: it is no whole Parquet file ({first_line(error)}).") from error
         self.name = _column(path, schema, name)
         self.holds_paths = not _holds_bytes(schema.field(self.name).type)
         rows = (self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups))
@@ -211,7 +211,7 @@ class Column:
         try:
             value = self._value(number)
         except (OSError, ValueError) as error:
-            raise Error(f"Cannot read row {number} of {self.file}: {str(error).splitlines()[0]}") from error
+            raise Error(f"Cannot read row {number} of {self.file}: {first_line(error)}") from error
         if value is None:
             raise Error(f"{self.file}#{number} is null.")
         return Files([value], self.open).read(0) if self.holds_paths else value

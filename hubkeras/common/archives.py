@@ -211,8 +211,7 @@ def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwr
     """
     if not str(path).endswith((".tar.gz", ".tgz")):
         raise Error(f"The archive must end in .tar.gz or .tgz; got {path}.")
-    integrity.check(directory)
-    digests = integrity.hashes(directory)
+    digests = integrity.checked_hashes(directory)
     checksums = integrity.checksums_text(digests).encode()
     names = sorted([*digests, integrity.CHECKSUMS_FILE])
     if pathlib.Path(directory, integrity.SIGNATURE_FILE).is_file():

@@ -10,12 +10,10 @@ def extra(name: str, module: str) -> ModuleType:
     """Imports a module that the extra `name` installs.
 
     Raises:
-        hubkeras.Error: it is not installed.
+        hubkeras.Error: it is not installed, or what it needs is not.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.split(".")[0]
-        if error.name is None or error.name.split(".")[0] != package:
-            raise
-        raise Error(f"{package} is not installed; `pip install 'hubkeras[{name}]'` installs it.") from error
+        missing = (error.name or module).split(".")[0]
+        raise Error(f"{missing} is not installed; `pip install 'hubkeras[{name}]'` installs it.") from error

@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
@@ -118,12 +118,27 @@ def _is_line(line: tuple[str, object]) -> bool:
     return parts[0] in _PARTS and ".." not in parts and isinstance(digest, str) and bool(_DIGEST.fullmatch(digest))
 
 
-def check(directory: str | os.PathLike[str]) -> None:
+def checked_hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
+    """`{name: SHA-256}` of the files that make up a SavedModel, read once for `check` too.
+
+    Raises:
+        hubkeras.Error: as `check`.
+    """
+    digests = hashes(directory)
+    check(directory, digests)
+    return digests
+
+
+def check(directory: str | os.PathLike[str], digests: dict[str, str] | None = None) -> None:
     """Raises hubkeras.Error unless a SavedModel is as it was written, as far as that can be told.
 
     Where its checksums lie beside it, every file that they name must be as they say. Other SavedModels, such as those
     that TensorFlow has saved, are compared with their `fingerprint.pb`; without one nothing is checked. Files that no
     checksum names are no error: the graph does not read them.
+
+    Args:
+        directory: the SavedModel.
+        digests: `{name: SHA-256}` of its files as they are, where they are known.
     """
     directory = pathlib.Path(directory)
     files = read_checksums(directory)
@@ -133,7 +148,7 @@ def check(directory: str | os.PathLike[str]) -> None:
     for name, digest in files.items():
         path = directory / name
         try:
-            found = sha256(path)
+            found = (digests or {}).get(name) or sha256(path)
         except OSError as error:
             raise Error(f"{path} cannot be read ({error.strerror}). {_AGAIN}.") from error
         if found != digest:
@@ -164,7 +179,7 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
             raise DecodeError("saved_model.pb holds no graph")
         found.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
     except (OSError, DecodeError, fingerprinting.FingerprintException) as error:
-        raise Error(f"{directory} is a damaged SavedModel ({str(error).splitlines()[0]}). {_AGAIN}.") from error
+        raise Error(f"{directory} is a damaged SavedModel ({first_line(error)}). {_AGAIN}.") from error
     same_rules = written.version.producer == found.version.producer
     if same_rules and written.saved_model_checksum != found.saved_model_checksum:
         raise Error(

@@ -6,7 +6,7 @@ import re
 import urllib.parse
 
 from hubkeras.common import archives
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.consuming import cache, downloads
 
@@ -73,7 +73,7 @@ def _resolve_hub(handle):
     try:
         return tensorflow_hub.resolve(handle)
     except Exception as error:  # urllib's, TensorFlow's or kagglehub's, as the handle may be
-        raise Error(f"{handle} cannot be fetched: {str(error).splitlines()[0]}") from error
+        raise Error(f"{handle} cannot be fetched: {first_line(error)}") from error
 
 
 def _unpack(archive, handle):

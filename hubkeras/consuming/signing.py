@@ -12,26 +12,16 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from hubkeras.common import integrity
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
+from hubkeras.common.extras import extra
 from hubkeras.common.files import written_whole
 from hubkeras.common.integrity import SIGNATURE_FILE, model_files
 
 UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
 
 Path = str | os.PathLike[str]
-
-
-def _library() -> Any:
-    try:
-        import model_signing
-    except ImportError as error:
-        raise Error(
-            f"Signatures need the library model-signing ({error}); install it with pip install 'hubkeras[signing]'."
-        ) from error
-    return model_signing
 
 
 def sign(directory: Path, private_key: Path, signature: Path | None = None, overwrite: bool = False) -> pathlib.Path:
@@ -50,7 +40,7 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
         hubkeras.Error: the folder is no SavedModel, the key cannot be read, or the signature exists or cannot be
             written.
     """
-    library = _library()
+    library = extra("signing", "model_signing")
     directory = pathlib.Path(directory)
     integrity.check(directory)
     if integrity.read_checksums(directory) is None:  # `hubkeras pack` would add them, and then break the signature
@@ -67,17 +57,13 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     except Error:
         raise
     except (OSError, ValueError, TypeError) as error:
-        raise Error(f"{directory} cannot be signed with the key {private_key}: {_first_line(error)}.") from error
+        raise Error(f"{directory} cannot be signed with the key {private_key}: {first_line(error)}.") from error
     return path
 
 
 def _within(directory: pathlib.Path, path: pathlib.Path) -> list[str]:
     path, directory = path.resolve(), directory.resolve()
     return [str(path.relative_to(directory))] if path.is_relative_to(directory) else []
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def check_signature(
@@ -100,7 +86,7 @@ def check_signature(
     """
     if (public_key is None) == (not certificate_chain):
         raise Error("Give either a public key or a certificate chain to check a signature with.")
-    library = _library()
+    library = extra("signing", "model_signing")
     directory = pathlib.Path(directory)
     path = pathlib.Path(signature or directory / SIGNATURE_FILE)
     if not path.is_file():
@@ -119,7 +105,7 @@ def check_signature(
     except Exception as error:  # of the library's many parts: cryptography, OpenSSL, protobuf
         by = public_key or ", ".join(map(str, certificate_chain))
         raise Error(
-            f"{directory} is not what {path} by {by} has signed ({_first_line(error)}); get the model again from whom "
+            f"{directory} is not what {path} by {by} has signed ({first_line(error)}); get the model again from whom "
             "you trust."
         ) from error
     if unsigned:

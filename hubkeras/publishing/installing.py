@@ -149,8 +149,7 @@ def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 def _install(
     source: pathlib.Path, handle: str, directory: str | os.PathLike[str] | None, overwrite: bool
 ) -> pathlib.Path:
-    integrity.check(source)
-    files = integrity.hashes(source)
+    files = integrity.checked_hashes(source)
     folder = folder_of(handle, directory)
     with locked(folder) as task:
         entry = _read_entry(folder)

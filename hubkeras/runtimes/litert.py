@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
@@ -118,7 +118,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
         interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
         signature = interpreter.get_signature_list()[SIGNATURE]
     except Exception as error:  # the runtime raises ValueError, RuntimeError and KeyError
-        raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({str(error).splitlines()[0]}).") from error
+        raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({first_line(error)}).") from error
     (images,) = interpreter.get_input_details()
     outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
     fixed = int(images["shape_signature"][1])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.version import __version__
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exceptions of its own
-        raise Error(f"ONNX Runtime cannot read {path} ({str(error).splitlines()[0]}).") from error
+        raise Error(f"ONNX Runtime cannot read {path} ({first_line(error)}).") from error
     (images,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
 

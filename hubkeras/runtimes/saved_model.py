@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE
 from hubkeras.runtimes.inference import Loaded
 
@@ -31,7 +31,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
     try:
         module = tf.saved_model.load(os.fspath(path))
     except (OSError, tf.errors.OpError) as error:
-        raise Error(f"{path} is not a SavedModel ({str(error).splitlines()[0]}).") from error
+        raise Error(f"{path} is not a SavedModel ({first_line(error)}).") from error
     signature = module.signatures.get(SIGNATURE) if hasattr(module, "signatures") else None
     inputs = signature.structured_input_signature[1] if signature is not None else {}
     if len(inputs) != 1:
