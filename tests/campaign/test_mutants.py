@@ -15,7 +15,7 @@ from tests.campaign.mutants import mutate
 
 CAMPAIGN = 5000
 FIRST_SEED = 1000
-FEW = 2  # of each form, for the ordinary suite
+FEW = 1  # of each form, for the ordinary suite
 MOST_BYTES = 1 << 30  # of memory that a refusal may take
 
 
@@ -53,7 +53,7 @@ def test_many_mutants(originals, tmp_path, capsys):
     check(jobs, originals, tmp_path, capsys, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_campaign_notices_wrong_weights_and_crashes(originals, tmp_path, monkeypatch):
     """A campaign that cannot fail would prove nothing: what reads without checks is found out."""
     form = forms.FORMS["frozen SavedModel"]

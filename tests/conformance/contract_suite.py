@@ -146,7 +146,9 @@ def of_the_batch(export):
     return values
 
 
-@pytest.mark.parametrize(("momentum", "as_tensor"), [(0.0, True), (0.9, False), (0.9, True), (1.0, False), (None, None)])
+@pytest.mark.parametrize(
+    ("momentum", "as_tensor"), [(0.0, True), (0.9, False), (0.9, True), (1.0, False), (None, None)]
+)
 def test_momentum(export, of_the_batch, momentum, as_tensor):
     before = export.values()
     options = {} if momentum is None else {"batch_norm_momentum": tf.constant(momentum) if as_tensor else momentum}

@@ -12,7 +12,15 @@ from tests.conftest import ROOT, SMALL, TASKS
 # what does not depend on the network is shown with the small one, and with one task of the others
 COVERED = {
     "classification": ["h5", "saved_again"],
-    "feature_vector": ["round_trips", "saved_again", "momentum", "other_sizes", "frozen_layer", "fine_tuning", "assets"],
+    "feature_vector": [
+        "round_trips",
+        "saved_again",
+        "momentum",
+        "other_sizes",
+        "frozen_layer",
+        "fine_tuning",
+        "assets",
+    ],
 }
 pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
 
