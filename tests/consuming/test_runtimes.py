@@ -1,5 +1,6 @@
 """A layer with a head, fine-tuned or not, becomes TFLite and ONNX with the same numbers."""
 
+import functools
 import subprocess
 import sys
 
@@ -67,20 +68,43 @@ def run_onnx(path, images):
     return session.run(None, {session.get_inputs()[0].name: images})[0]
 
 
-def tflite_of_saved_model(model, folder, images):
-    model.export(str(folder / "exported"))
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "exported"))
-    return run_tflite(converter.convert(), images)
+class Classifier:
+    """A model, its outputs, and the SavedModel that its package exports of it."""
+
+    def __init__(self, model, images, folder):
+        self.model, self.images, self.folder = model, images, folder
+        self.outputs = np.asarray(model(images))
+
+    @functools.cached_property
+    def exported(self):
+        self.model.export(str(self.folder / "exported"))
+        return str(self.folder / "exported")
 
 
-def onnx_of_saved_model(model, folder, images):
+@pytest.fixture(scope="module")
+def classifiers(exports, images, tmp_path_factory):
+    """Function from a package, a form of the SavedModel and whether to train to a `Classifier`, each made once."""
+
+    @functools.cache
+    def make(package, form, trainable):
+        model = classifier(package, exports[form], trainable, images)
+        return Classifier(model, images, tmp_path_factory.mktemp("classifier"))
+
+    return make
+
+
+def tflite_of_saved_model(made, folder):
+    converter = tf.lite.TFLiteConverter.from_saved_model(made.exported)
+    return run_tflite(converter.convert(), made.images)
+
+
+def onnx_of_saved_model(made, folder):
     pytest.importorskip("tf2onnx")
-    model.export(str(folder / "exported"))
     path = str(folder / "model.onnx")
-    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(folder / "exported"), "--output", path]
+    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", made.exported, "--output", path]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    return run_onnx(path, images)
+    return run_onnx(path, made.images)
 
 
 def keras_export(model, path, form):
@@ -89,41 +113,34 @@ def keras_export(model, path, form):
     model.export(str(path), format=form, verbose=False)
 
 
-def litert_by_keras(model, folder, images):
-    keras_export(model, folder / "model.tflite", "litert")
-    return run_tflite((folder / "model.tflite").read_bytes(), images)
+def litert_by_keras(made, folder):
+    keras_export(made.model, folder / "model.tflite", "litert")
+    return run_tflite((folder / "model.tflite").read_bytes(), made.images)
 
 
-def onnx_by_keras(model, folder, images):
+def onnx_by_keras(made, folder):
     pytest.importorskip("tf2onnx")
-    keras_export(model, folder / "model.onnx", "onnx")
-    return run_onnx(str(folder / "model.onnx"), images)
+    keras_export(made.model, folder / "model.onnx", "onnx")
+    return run_onnx(str(folder / "model.onnx"), made.images)
 
 
-WAYS = (tflite_of_saved_model, onnx_of_saved_model, litert_by_keras, onnx_by_keras)
+WAYS = {way.__name__: way for way in (tflite_of_saved_model, onnx_of_saved_model, litert_by_keras, onnx_by_keras)}
+KERAS_3, BOTH = tuple(WAYS), ("tflite_of_saved_model", "onnx_of_saved_model")
+CASES = [
+    *(("keras", "ordinary", True, way) for way in KERAS_3),
+    *(("tf_keras", "ordinary", True, way) for way in BOTH),
+    *(("keras", "frozen", False, way) for way in ("tflite_of_saved_model", "litert_by_keras", "onnx_by_keras")),
+]
+MORE = [
+    *(("keras", "ordinary", False, way) for way in KERAS_3),
+    *(("tf_keras", form, False, way) for form in ("ordinary", "frozen") for way in BOTH),
+]
 
 
-def check(package, path, trainable, way, folder, images):
-    model = classifier(package, path, trainable, images)
-    expected = np.asarray(model(images))
-    found = way(model, folder, images)
-    assert np.abs(found - expected).max() / np.abs(expected).max() < BOUND
-
-
-@pytest.mark.parametrize("way", [tflite_of_saved_model, litert_by_keras, onnx_by_keras])
-def test_frozen_export_below_a_head(way, exports, images, tmp_path):
-    check("keras", exports["frozen"], False, way, tmp_path, images)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("trainable", [False, True], ids=["inference", "fine-tuned"])
-@pytest.mark.parametrize("package", ["keras", "tf_keras"])
-def test_layer_and_head(package, trainable, way, exports, images, tmp_path):
-    check(package, exports["ordinary"], trainable, way, tmp_path, images)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", [tflite_of_saved_model, onnx_of_saved_model])
-def test_frozen_export_in_tf_keras(way, exports, images, tmp_path):
-    check("tf_keras", exports["frozen"], False, way, tmp_path, images)
+@pytest.mark.parametrize(
+    ("package", "form", "trainable", "way"), [*CASES, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]
+)
+def test_layer_and_head(package, form, trainable, way, classifiers, tmp_path):
+    made = classifiers(package, form, trainable)
+    found = WAYS[way](made, tmp_path)
+    assert np.abs(found - made.outputs).max() / np.abs(made.outputs).max() < BOUND
