@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 
 _HUGGING_FACE = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?/?")
@@ -94,5 +94,5 @@ def _from_kaggle(address: str) -> pathlib.Path:
 
 
 def _unreachable(address: str, error: Exception) -> Error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    reason = first_line(error)
     return Error(f"{address} cannot be fetched, and no cache has it: {reason}.")

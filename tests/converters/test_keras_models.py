@@ -143,8 +143,20 @@ def user_model(library, kind):
     return library.Model(inputs, layers.Dense(CLASSES)(net))
 
 
-@pytest.mark.parametrize("form", ["model.keras", "model.h5", "model.weights.h5"])
-@pytest.mark.parametrize("kind", ["sequential", "flat", "rescaled", "two layers"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        ("sequential", "model.keras"),
+        ("flat", "model.h5"),
+        ("rescaled", "model.weights.h5"),
+        ("two layers", "model.h5"),
+        *(
+            pytest.param(kind, form, marks=pytest.mark.long)
+            for kind in ("sequential", "flat", "rescaled", "two layers")
+            for form in ("model.keras", "model.h5", "model.weights.h5")
+        ),
+    ],
+)
 def test_model_of_a_user(kind, form, library, tmp_path):
     model = fill(user_model(library, kind))
     network, found, report = read_network(save(model, form, tmp_path))
