@@ -175,9 +175,12 @@ def verify_source(
         progress=progress,
         **({} if metadata.num_classes else {"num_classes": None}),
     )
-    variations = {name: value for name, value in metadata.settings.items() if name in network.variations}
-    if variations:
-        network = network.copy(**variations)
+    own, defaults = network.settings(), network.variations
+    # an export may have been asked for the default where the source says otherwise
+    wanted = {"output_stride": defaults["output_stride"]} if "output_stride" in own.keys() & defaults.keys() else {}
+    wanted |= {name: value for name, value in metadata.settings.items() if name in defaults}
+    if changes := {name: value for name, value in wanted.items() if value != own.get(name, defaults[name])}:
+        network = network.copy(**changes)
     if progress:
         progress(0, 1, "computing outputs")
     return compare(directory, network, str(source))

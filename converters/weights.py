@@ -270,6 +270,12 @@ def load_weights(
                 f"{source} has {given['num_classes']} classes, the network {wanted['num_classes']}; build it with "
                 "num_classes=None to train a head of your own."
             )
+        epsilon = given.get("batch_norm_epsilon", network.batch_norm_epsilon)
+        if epsilon != network.batch_norm_epsilon:
+            raise Error(
+                f"{source} is of a network with batch_norm_epsilon={epsilon:g}, this one has "
+                f"{network.batch_norm_epsilon:g}; build it with that."
+            )
         return _assign(network, checkpoint, found, weights, progress)
 
 

@@ -25,6 +25,19 @@ class Named(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Hyperparams(NamedTuple):
+    """What a detector's `pipeline.config` says of its network.
+
+    Attributes:
+        epsilon, momentum: of batch norm; the latter is called `decay` there.
+        activation: `RELU` or `RELU_6`.
+    """
+
+    epsilon: float
+    momentum: float
+    activation: str
+
+
 class _Head(NamedTuple):
     """A head: what it is called, a name that only checkpoints with it have, and the names of its tensors."""
 
@@ -50,14 +63,29 @@ _HEADS = (
     ),
     _Head("pose head", re.compile(r"^pose/"), re.compile(r"^pose/")),
 )
+_PIPELINE = "By pipeline.config batch norm has an epsilon of {0.epsilon:g} and a momentum (decay) of {0.momentum:g}."
+_UNKNOWN_ACTIVATION = (
+    "An SSD's pipeline.config says which activation its Inception V2 has; this one has ReLU as TF-Slim's, so where "
+    "that says RELU_6 its outputs differ."
+)
+_OTHER_ACTIVATION = "pipeline.config says {0.activation}, where this one has ReLU as TF-Slim's: its outputs differ."
 _STAGES = re.compile(r"^(?P<stage>First|Second)StageFeatureExtractor/(?P<rest>.+)")
 _LAST_REPEAT = re.compile(r"^InceptionResnetV2/Repeat/")
 
 
-def named(names: Iterable[str]) -> Named:
+def is_single_shot(names: Iterable[str]) -> bool:
+    """Whether the names are of an SSD, the network of which is as its `pipeline.config` says."""
+    return any(name.startswith("FeatureExtractor/") for name in names)
+
+
+def named(names: Iterable[str], hyperparams: Hyperparams | None = None) -> Named:
     """Slim's names for those of a checkpoint, and which tensors are a head's.
 
     A Faster R-CNN has its network in two scopes, in the second of which Slim's `Repeat_2` counts anew as `Repeat`.
+
+    Args:
+        names: of the tensors.
+        hyperparams: of an SSD, where its `pipeline.config` is there and tells.
     """
     names = list(names)
     slim = {slim_name(name): name for name in names}
@@ -70,11 +98,14 @@ def named(names: Iterable[str]) -> Named:
         notes.append("The network was found in the two stages of a Faster R-CNN.")
         if any(name.startswith("InceptionResnetV2/") for name in slim):
             settings["align_feature_maps"] = True  # as its first stage is built, with SAME padding throughout
+    if hyperparams:
+        settings |= {"batch_norm_epsilon": hyperparams.epsilon, "batch_norm_momentum": hyperparams.momentum}
+        notes.append(_PIPELINE.format(hyperparams))
     if any(name.startswith("FeatureExtractor/InceptionV2/") for name in names):
-        notes.append(
-            "An SSD's pipeline.config says which activation its Inception V2 has; this one has ReLU as TF-Slim's, so "
-            "where that says RELU_6 its outputs differ."
-        )
+        if hyperparams is None:
+            notes.append(_UNKNOWN_ACTIVATION)
+        elif hyperparams.activation != "RELU":
+            notes.append(_OTHER_ACTIVATION.format(hyperparams))
     return Named(slim, kinds, settings, tuple(notes))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.converters.sources import frozen_graphs, handles
+from hubkeras.converters.sources import frozen_graphs, handles, pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
 from hubkeras.converters.sources.keras_models import open_keras_model
@@ -72,7 +72,8 @@ def _unpack(archive, folder):
         graphs = [name for name in names if name.endswith(frozen_graphs.ENDING)]
         has_checkpoint = any(name.endswith(".index") or is_v1_name(name) for name in names)
         wanted = graphs[0] if len(graphs) == 1 and not has_checkpoint else str(only_checkpoint(names, archive))
-        return [n for n in names if n == wanted or ((m := V2_FILE.match(n)) and m["prefix"] == wanted)]
+        beside = {wanted, str(pathlib.PurePosixPath(wanted).with_name(pipeline_config.FILE))}
+        return [n for n in names if n in beside or ((m := V2_FILE.match(n)) and m["prefix"] == wanted)]
 
     archives.unpack(archive, folder, select)
     return folder / wanted

@@ -7,7 +7,7 @@ import numpy as np
 from hubkeras.converters.sources.checkpoint import SHADOW, Checkpoint
 
 _STATISTIC = re.compile(r"^(?P<stem>(.+/)?InceptionV2/Conv2d_1a_7x7)/BatchNorm/moving_variance$")
-_EPSILON = 1e-3  # of the arg scopes of the Object Detection API's Inception V2
+_EPSILON = 1e-3  # of the arg scopes of the Object Detection API's Inception V2, where no pipeline.config says otherwise
 _KIND = "batch norm of the first convolution, folded into it"
 _NOTE = "Batch norm of the first convolution was folded into its kernel and biases, which TF-Slim's network has there."
 
@@ -27,6 +27,7 @@ def with_folded_stem(checkpoint: Checkpoint) -> Checkpoint:
     folded = {f"{name}{suffix}": suffix for name in (kernel, biases) for suffix in ("", SHADOW)[: 1 + shadowed]}
     shapes = {**checkpoint.shapes, **{name: checkpoint.shapes[found[0]] for name in folded if name.startswith(biases)}}
     shapes.update({name: checkpoint.shapes[kernel] for name in folded if name.startswith(kernel)})
+    epsilon = checkpoint.settings.get("batch_norm_epsilon", _EPSILON)
     kinds = {name: _KIND for name in checkpoint.shapes if name.startswith(f"{norm}/")}
 
     def part(name: str, suffix: str, default: float | None = None) -> np.ndarray:
@@ -39,7 +40,7 @@ def with_folded_stem(checkpoint: Checkpoint) -> Checkpoint:
         suffix = folded.get(name)
         if suffix is None:
             return checkpoint.read(name)
-        scale = part(f"{norm}/gamma", suffix, 1) / np.sqrt(part(f"{norm}/moving_variance", suffix) + _EPSILON)
+        scale = part(f"{norm}/gamma", suffix, 1) / np.sqrt(part(f"{norm}/moving_variance", suffix) + epsilon)
         if name.startswith(kernel):
             return (part(kernel, suffix) * scale).astype(np.float32)
         return (part(f"{norm}/beta", suffix, 0) - part(f"{norm}/moving_mean", suffix) * scale).astype(np.float32)

@@ -15,6 +15,7 @@ from hubkeras.common.labels import read_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.naming import detectors
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
+from hubkeras.converters.sources.pipeline_config import read_hyperparams
 from hubkeras.converters.sources.tensor_bundle import check_index
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -111,9 +112,12 @@ def open_tensorflow(
             shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
             dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
             keys = _names_of_objects(reader) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
-            found = detectors.named(keys)
+            single_shot = detectors.is_single_shot(keys)
+            found = detectors.named(keys, read_hyperparams(prefix.parent, path) if single_shot else None)
             keys = {name: keys[own] for name, own in found.names.items()}
             shapes, dtypes = ({name: of[key] for name, key in keys.items()} for of in (shapes, dtypes))
+        except Error:
+            raise
         except (*READ_ERRORS, KeyError) as error:
             raise Error(
                 f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)}); expected {ACCEPTED}."

@@ -13,6 +13,7 @@ from hubkeras.common.labels import default_labels
 from hubkeras.converters import match, open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
 from hubkeras.converters.naming import hugging_face
+from hubkeras.converters.verifying import verify_source
 from tests import slim
 from tests.converters import foreign
 
@@ -154,6 +155,15 @@ def test_output_stride_is_kept(mobilenet, tmp_path):
     hubkeras.convert(network, tmp_path / "again", to="hugging-face")
     assert json.loads((tmp_path / "again" / "config.json").read_text())["output_stride"] == 16
     assert read_network(tmp_path / "again")[0].settings() == network.settings()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [None, 32])
+def test_an_export_is_verified_at_its_own_output_stride(asked, mobilenet, tmp_path):
+    source = hugging_face_folder(mobilenet(), tmp_path, output_stride=16)
+    written = hubkeras.export(source, tmp_path / "out", "feature_vector", output_stride=asked, verify=False)
+    assert written.metadata.settings.get("output_stride") == (None if asked else 16)
+    assert verify_source(tmp_path / "out", source).passed
 
 
 def test_half_precision_is_widened_and_said(mobilenet, tmp_path):
