@@ -1,6 +1,7 @@
 """The examples that draw: what they find in photos of digits, and that the pictures are there."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
+from hubkeras.common.metadata import read_metadata
 from tests.conftest import DIGITS, ROOT
 
 pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
@@ -55,6 +57,30 @@ def test_grad_cam_finds_the_digit(examples, photos, tmp_path):
     end_point = ["--end-point", "MobilenetV2/layer_8"]
     grad_cam.main([str(DIGITS), str(sorted(photos.iterdir())[0]), *end_point, "--out", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_segment_draws_shapes_and_counts_overlaps(examples):
+    segment = examples("segment")
+    images, classes = segment.draw_shapes(20, seed=3)
+    assert set(np.unique(classes)) == {0, 1, 2, 3}
+    # shapes are dark on light
+    assert images[classes > 0].mean() < 0.5 < images[classes == 0].mean()
+    assert (images.min(), images.max()) == (0, 1)
+    np.testing.assert_array_equal(segment.draw_shapes(20, seed=3)[1], classes)
+    drawn = np.array([[0, 0, 1, 1, 3]])
+    assert segment.overlaps(np.array([[0, 1, 1, 1, 3]]), drawn) == [1 / 2, 2 / 3, 0, 1]
+
+
+def test_segment_learns(examples, tmp_path, capsys):
+    out = tmp_path / "segment.png"
+    examples("segment").main(["--pictures", "48", "--epochs", "3", "--output-stride", "16", "--out", str(out)])
+    printed = capsys.readouterr().out
+    losses = [float(loss) for loss in re.findall(r"loss: ([\d.]+)", printed)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert "triangle: intersection over union" in printed
+    assert f"written: {tmp_path / 'backbone'}, {out}" in printed
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert read_metadata(tmp_path / "backbone").settings["endpoints"] == ["stride_4", "stride_8", "stride_16"]
 
 
 def test_serve_offline_runs(tmp_path):
