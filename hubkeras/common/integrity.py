@@ -41,9 +41,16 @@ def hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
     """`{name: SHA-256}` of the files that make up a SavedModel.
 
     Raises:
-        hubkeras.Error: the folder is no SavedModel.
+        hubkeras.Error: the folder is no SavedModel, or a file cannot be read.
     """
-    return {name: sha256(path) for name, path in model_files(directory).items()}
+    return {name: _sha256(path) for name, path in model_files(directory).items()}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise Error(f"{path} cannot be read ({error.strerror}). {_AGAIN}.") from error
 
 
 def content_hash(files: dict[str, str]) -> str:
@@ -147,10 +154,7 @@ def check(directory: str | os.PathLike[str], digests: dict[str, str] | None = No
         return
     for name, digest in files.items():
         path = directory / name
-        try:
-            found = (digests or {}).get(name) or sha256(path)
-        except OSError as error:
-            raise Error(f"{path} cannot be read ({error.strerror}). {_AGAIN}.") from error
+        found = (digests or {}).get(name) or _sha256(path)
         if found != digest:
             raise Error(
                 f"{path} is not what was written: its SHA-256 is not the one in {CHECKSUMS_FILE}. {_AGAIN}, or, "
