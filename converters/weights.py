@@ -29,6 +29,8 @@ Progress = Callable[[int, int, str], None]
 # what `tf.contrib.quantize` adds: `weights_quant/min`, `act_quant/.../max/biased`, `post_activation_bypass_quant/...`
 _QUANTIZATION = re.compile(r"(^|/)\w+_quant/")
 _MOST_NAMED = 10
+# settings that change what the same weights compute, and that a source may tell all the same
+_UNSEEN = {"activation", "batch_norm_epsilon"}
 
 
 @dataclass
@@ -270,12 +272,12 @@ def load_weights(
                 f"{source} has {given['num_classes']} classes, the network {wanted['num_classes']}; build it with "
                 "num_classes=None to train a head of your own."
             )
-        epsilon = given.get("batch_norm_epsilon", network.batch_norm_epsilon)
-        if epsilon != network.batch_norm_epsilon:
-            raise Error(
-                f"{source} is of a network with batch_norm_epsilon={epsilon:g}, this one has "
-                f"{network.batch_norm_epsilon:g}; build it with that."
-            )
+        for name in _UNSEEN & network.variations.keys() & given.keys():
+            own = wanted.get(name, network.variations[name])
+            if given[name] != own:
+                raise Error(
+                    f"{source} is of a network with {name}={given[name]!r}, this one has {own!r}; build it with that."
+                )
         return _assign(network, checkpoint, found, weights, progress)
 
 

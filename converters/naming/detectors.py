@@ -30,7 +30,7 @@ class Hyperparams(NamedTuple):
 
     Attributes:
         epsilon, momentum: of batch norm; the latter is called `decay` there.
-        activation: `RELU` or `RELU_6`.
+        activation: `RELU`, `RELU_6` or another; TF-Slim's MobileNet V2 has its own in any case.
     """
 
     epsilon: float
@@ -64,9 +64,10 @@ _HEADS = (
     _Head("pose head", re.compile(r"^pose/"), re.compile(r"^pose/")),
 )
 _PIPELINE = "By pipeline.config batch norm has an epsilon of {0.epsilon:g} and a momentum (decay) of {0.momentum:g}."
+_ACTIVATIONS = {"RELU": "relu", "RELU_6": "relu6"}
 _UNKNOWN_ACTIVATION = (
-    "An SSD's pipeline.config says which activation its Inception V2 has; this one has ReLU as TF-Slim's, so where "
-    "that says RELU_6 its outputs differ."
+    "An SSD's pipeline.config says which activation its Inception V2 has; this one has ReLU as TF-Slim's. Most have "
+    "RELU_6, with which the outputs differ: put the file beside the checkpoint."
 )
 _OTHER_ACTIVATION = "pipeline.config says {0.activation}, where this one has ReLU as TF-Slim's: its outputs differ."
 _STAGES = re.compile(r"^(?P<stage>First|Second)StageFeatureExtractor/(?P<rest>.+)")
@@ -104,7 +105,9 @@ def named(names: Iterable[str], hyperparams: Hyperparams | None = None) -> Named
     if any(name.startswith("FeatureExtractor/InceptionV2/") for name in names):
         if hyperparams is None:
             notes.append(_UNKNOWN_ACTIVATION)
-        elif hyperparams.activation != "RELU":
+        elif hyperparams.activation in _ACTIVATIONS:
+            settings["activation"] = _ACTIVATIONS[hyperparams.activation]
+        else:
             notes.append(_OTHER_ACTIVATION.format(hyperparams))
     return Named(slim, kinds, settings, tuple(notes))
 

@@ -45,6 +45,7 @@ MODULES = (
     Mixed("Mixed_5c", ((352,), (192, 320), (192, 224, 224)), 128, pool="max"),
 )
 MINIMUM_FILTERS = 16  # `min_depth` of inception_v2_base
+ACTIVATIONS = ("relu", "relu6")
 
 # slim.variance_scaling_initializer() draws from a truncated normal of stddev sqrt(1.3 * 2 / fan_in);
 # Keras divides its stddev by that of the unit normal truncated at two, 0.8796...
@@ -68,6 +69,7 @@ class InceptionV2(SlimNetwork):
         batch_norm_momentum: default of the call's argument of that name, in [0, 1].
         batch_norm_scale: whether batch norm has a `gamma`, as in detection models.
         batch_norm_epsilon: what batch norm adds to the variance.
+        activation: after every convolution, `relu`, or `relu6` as in most single-shot detectors.
         final_endpoint: Slim's name of the last end point to compute, `Mixed_4e`; what follows, and the head, is left
             out, whatever `num_classes` says.
         endpoints: names of feature maps, `["stride_16", "Mixed_5c"]`; see `SlimNetwork`. The call then returns a dict
@@ -91,7 +93,7 @@ class InceptionV2(SlimNetwork):
     default_image_size = 224
     minimum_image_size = 32
     parity_bound = 5e-6  # Slim's own float32: 1.1e-6 with the weights of the golden figures
-    variations: Mapping[str, Any] = {**SlimNetwork.variations, "batch_norm_scale": False}
+    variations: Mapping[str, Any] = {**SlimNetwork.variations, "batch_norm_scale": False, "activation": "relu"}
     published_ends = ("Mixed_4e",)  # first stage of a Faster R-CNN
 
     def __init__(
@@ -104,6 +106,7 @@ class InceptionV2(SlimNetwork):
         *,
         batch_norm_scale: bool = False,
         batch_norm_epsilon: float = EPSILON,
+        activation: str = "relu",
         final_endpoint: str | None = None,
         endpoints: Sequence[str] | None = None,
         **kwargs: Any,
@@ -116,6 +119,7 @@ class InceptionV2(SlimNetwork):
             dtype=dtype,
             batch_norm_scale=batch_norm_scale,
             batch_norm_epsilon=batch_norm_epsilon,
+            activation=activation,
             final_endpoint=final_endpoint,
             endpoints=endpoints,
             **kwargs,
@@ -139,14 +143,17 @@ class InceptionV2(SlimNetwork):
         num_classes: int | None = None,
         batch_norm_scale: bool = False,
         batch_norm_epsilon: float = EPSILON,
+        activation: str = "relu",
         dtype: Any = None,
     ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(depth_multiplier, num_classes)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}.")
 
         filters = partial(cls.scale, depth_multiplier=depth_multiplier)
         common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer(), "dtype": dtype}
         batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
-        conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **common)
+        conv = partial(Conv2D, batch_norm=batch_norm, activation=activation, **common)
 
         stem_filters = filters(64)
         stages = [
@@ -159,7 +166,7 @@ class InceptionV2(SlimNetwork):
                 strides=2,
                 multiplier=2,
                 use_bias=True,
-                activation="relu",
+                activation=activation,
                 kernel_initializer=TRUNCATED_NORMAL(stddev=1.0),
                 dtype=dtype,
             ),

@@ -291,7 +291,8 @@ class SlimNetwork(keras.Model):
         if unknown:
             raise ValueError(f"{self.title} has no setting {', '.join(sorted(unknown))}.")
         settings = {**self.settings(), **changes}
-        copy = type(self)(**settings, dtype=dtype or self.dtype_policy, initialize=False)
+        options = {"dtype": dtype or self.dtype_policy, "batch_norm_momentum": self.batch_norm_momentum}
+        copy = type(self)(**settings, **options, initialize=False)
         variables = self.slim_variables()
         for name, variable in copy.slim_variables().items():
             variable.assign(variables[name])

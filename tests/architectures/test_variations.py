@@ -163,3 +163,5 @@ def test_bad_variations(settings, message):
         hubkeras.MobileNetV2(0.35, **settings)
     with pytest.raises(ValueError, match=r"output_stride must be one of \(8, 16\); got 32"):
         hubkeras.InceptionResNetV2(output_stride=32)
+    with pytest.raises(ValueError, match="activation must be one of relu, relu6; got 'swish'"):
+        hubkeras.InceptionV2(activation="swish")

@@ -19,10 +19,23 @@ FAMILIES = {
     # family: settings that are recognised, and the number of tensors of the head
     "ssd_mobilenet_v2": ({"depth_multiplier": 0.35, "finegrain_classification_mode": False}, 42),
     "ssd_inception_v2": ({"depth_multiplier": 0.35, "batch_norm_scale": True}, 42),
+    "ssd_inception_v2_relu6": ({"depth_multiplier": 0.35, "batch_norm_scale": True, "activation": "relu6"}, 42),
     "faster_rcnn_inception_v2": ({"depth_multiplier": 0.35, "batch_norm_scale": True}, 4),
     "faster_rcnn_inception_resnet_v2": ({"align_feature_maps": True}, 4),
     "deeplab_mobilenet_v2": ({"depth_multiplier": 0.5, "final_endpoint": "layer_18"}, 8),
 }
+
+# the parts of the published `ssd_inception_v2_coco.config` that say how its network is built
+PIPELINE = """
+model { ssd { feature_extractor {
+  type: 'ssd_inception_v2'
+  conv_hyperparams {
+    activation: RELU_6,
+    batch_norm { train: true, scale: true, center: true, decay: 0.9997, epsilon: 0.001, }
+  }
+  override_base_feature_extractor_hyperparams: true
+} } }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +58,8 @@ def test_features_are_those_of_the_familys_graph(family, figures, tmp_path):
     settings, of_head = FAMILIES[family]
     tensors = tensors_of(golden)
     path = slim.save_checkpoint(tensors, tmp_path / "model.ckpt")
+    if family.endswith("relu6"):
+        (tmp_path / "pipeline.config").write_text(PIPELINE)
     network, found, report = read_network(path)
     assert found.settings.items() >= settings.items()
     assert sum(count for kind, count in report.ignored.items() if kind.endswith("head")) == of_head

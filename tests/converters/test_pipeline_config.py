@@ -1,5 +1,6 @@
 """The `pipeline.config` beside the checkpoint of a detector: what it tells of the network."""
 
+import re
 import tarfile
 
 import numpy as np
@@ -45,17 +46,19 @@ def test_it_tells_epsilon_and_momentum(values, tmp_path):
     (tmp_path / "pipeline.config").write_text(PIPELINE)
     path = slim.save_checkpoint(values, tmp_path / "model.ckpt")
     network, _, report = read_network(path, num_classes=None)
-    assert (network.batch_norm_epsilon, network.batch_norm_momentum) == (0.002, 0.9997)
+    assert (network.batch_norm_epsilon, network.activation) == (0.002, "relu6")
+    assert network.batch_norm_momentum == network.copy(endpoints=["stride_4"]).batch_norm_momentum == 0.9997
     assert any("epsilon of 0.002 and a momentum (decay) of 0.9997" in note for note in report.notes)
-    assert any("says RELU_6, where this one has ReLU" in note for note in report.notes)
     stem = "InceptionV2/Conv2d_1a_7x7"
     norm = f"FeatureExtractor/{stem}/BatchNorm/"
     scale = values[f"{norm}gamma"] / np.sqrt(values[f"{norm}moving_variance"] + 0.002)
     kernel = values[f"FeatureExtractor/{stem}/pointwise_weights"] * scale
     np.testing.assert_allclose(network.slim_variables()[f"{stem}/pointwise_weights"], kernel, rtol=1e-5)
     type(network)(**network.settings(), weights=path)
-    with pytest.raises(hubkeras.Error, match=r"batch_norm_epsilon=0\.002, this one has 0\.001"):
-        type(network)(**{**network.settings(), "batch_norm_epsilon": 0.001}, weights=path)
+    for name, value, default in (("batch_norm_epsilon", "0.002", "0.001"), ("activation", "'relu6'", "'relu'")):
+        settings = {key: value for key, value in network.settings().items() if key != name}
+        with pytest.raises(hubkeras.Error, match=re.escape(f"with {name}={value}, this one has {default}; build it")):
+            type(network)(**settings, weights=path)
 
 
 @pytest.mark.slow
@@ -96,17 +99,20 @@ def test_which_tell(changes, expected, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("hyperparams", "note"),
+    ("activation", "setting", "note"),
     [
-        (None, "so where that says RELU_6 its outputs differ"),
-        (detectors.Hyperparams(0.001, 0.9997, "RELU_6"), "its outputs differ"),
-        (detectors.Hyperparams(0.001, 0.9997, "RELU"), None),
+        (None, None, "with which the outputs differ: put the file beside the checkpoint"),
+        ("RELU_6", "relu6", None),
+        ("RELU", "relu", None),
+        ("SWISH", None, "pipeline.config says SWISH, where this one has ReLU as TF-Slim's: its outputs differ."),
     ],
 )
-def test_the_activation_of_inception_v2_is_said(hyperparams, note):
+def test_the_activation_of_inception_v2(activation, setting, note):
+    hyperparams = activation and detectors.Hyperparams(0.001, 0.9997, activation)
     found = detectors.named(["FeatureExtractor/InceptionV2/Conv2d_2b_1x1/weights"], hyperparams)
-    assert [line for line in found.notes if "differ" in line] == [line for line in found.notes if note and note in line]
-    assert any("differ" in line for line in found.notes) == bool(note)
+    assert found.settings.get("activation") == setting
+    assert [note in line for line in found.notes if "differ" in line] == ([True] if note else [])
+    assert "activation" not in detectors.named(["FeatureExtractor/MobilenetV2/Conv/weights"], hyperparams).settings
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 Runs in the environment of `slim_reference.py`, the script that made the other figures of this folder, which must be
 on PYTHONPATH, with scipy, matplotlib, pillow and six beside it; `picsellia-tf1` carries the Object Detection API too:
 
-    PYTHONPATH=/path/to/oracle python make_detectors.py FOLDER
+    PYTHONPATH=/path/to/oracle python make_detectors.py FOLDER [FAMILY...]
 
 Each family's own feature extractor builds its graph; weights are of the recipe, images 2 x 161 x 161 (129 x 129 for
 Faster R-CNN with Inception-ResNet V2). DeepLab's encoder is `mobilenet_base` with an output stride of 16, as its
@@ -58,15 +58,20 @@ def ssd_mobilenet_v2(x):
     return {"layer_15/expansion_output": maps[0], "layer_19": maps[1]}
 
 
-def ssd_inception_v2(x):
+def ssd_inception_v2(x, activation=tf.nn.relu):
     extractor = ssd_inception_v2_feature_extractor.SSDInceptionV2FeatureExtractor(
-        False, 0.35, 16, 1, conv_scope(tf.nn.relu), override_base_feature_extractor_hyperparams=True
+        False, 0.35, 16, 1, conv_scope(activation), override_base_feature_extractor_hyperparams=True
     )
     # as SSDMetaArch.predict calls it
     with slim.arg_scope([slim.batch_norm], is_training=False), tf1.variable_scope("FeatureExtractor"):
         maps = extractor.extract_features(x)
     slim.conv2d(maps[0], 12, 1, scope="BoxPredictor_0/BoxEncodingPredictor")
     return {"Mixed_4c": maps[0], "Mixed_5c": maps[1]}
+
+
+def ssd_inception_v2_relu6(x):
+    """As the published configurations have it."""
+    return ssd_inception_v2(x, tf.nn.relu6)
 
 
 def two_stages(extractor, x, first, second):
@@ -102,14 +107,17 @@ def deeplab_mobilenet_v2(x):
 FAMILIES = (
     ssd_mobilenet_v2,
     ssd_inception_v2,
+    ssd_inception_v2_relu6,
     faster_rcnn_inception_v2,
     faster_rcnn_inception_resnet_v2,
     deeplab_mobilenet_v2,
 )
 
 
-def main(folder):
+def main(folder, *names):
     for family in FAMILIES:
+        if names and family.__name__ not in names:
+            continue
         size = 129 if family is faster_rcnn_inception_resnet_v2 else 161
         with tf.Graph().as_default(), tf1.Session() as session:
             x = tf1.placeholder(tf.float32, [None, size, size, 3])
