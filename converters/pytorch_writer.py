@@ -87,7 +87,8 @@ def _write(job: Job, table: dict[str, Tensor], texts: dict[str, dict[str, Any]])
     with written_whole(job.path, job.overwrite) as partial:
         folder = pathlib.Path(partial)
         folder.mkdir()
-        safetensors.save_file(_state_dict(job.network, table), folder / _FILE, {"format": "pt"})
+        # written here, since the library has an exception of its own for a full disk
+        (folder / _FILE).write_bytes(safetensors.save(_state_dict(job.network, table), {"format": "pt"}))
         for name, content in texts.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         return compare_weights(partial, job.network)

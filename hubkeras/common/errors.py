@@ -1,5 +1,9 @@
 """The one exception that hubkeras raises for bad input, and the words of other libraries in it."""
 
+import re
+
+_OF_TENSORFLOW = re.compile(r"^(\{\{.*?\}\} )+")  # the operation, before what it has to say
+
 
 class Error(ValueError):
     """What was given, what was expected and what to do, in one sentence."""
@@ -7,5 +11,5 @@ class Error(ValueError):
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error of TensorFlow, Keras or another library says; of a silent one its type."""
-    lines = str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
+    text = _OF_TENSORFLOW.sub("", str(getattr(error, "message", error)).strip())
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,19 +1,46 @@
 """Packages that come with an extra of hubkeras."""
 
+import contextlib
 import importlib
+import os
+import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 from hubkeras.common.errors import Error
 
+_TELEMETRY = "openvino_telemetry"
+
+
+@contextlib.contextmanager
+def _without_reports() -> Iterator[None]:
+    """Context manager in which what is imported does not report its use to its makers.
+
+    ONNX Runtime looks at a variable of the environment, which the user may have set. OpenVINO and NNCF report where
+    they can import a package for it, by a forked process that may outlive this one; where the user's program has
+    imported that already, it stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    hidden = _TELEMETRY not in modules
+    if hidden:
+        modules[_TELEMETRY] = None
+    try:
+        yield
+    finally:
+        if hidden:
+            modules.pop(_TELEMETRY, None)
+
 
 def extra(name: str, module: str) -> ModuleType:
-    """Imports a module that the extra `name` installs.
+    """Imports a module that the extra `name` installs, such that it does not report its use to its makers.
 
     Raises:
         hubkeras.Error: it is not installed, or what it needs is not.
     """
     try:
-        return importlib.import_module(module)
+        with _without_reports():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).split(".")[0]
         raise Error(f"{missing} is not installed; `pip install 'hubkeras[{name}]'` installs it.") from error

@@ -349,7 +349,8 @@ class KerasLayer(keras.layers.Layer):
         try:
             shutil.copytree(self._folder, os.path.join(inner_path, _ARCHIVED))
         except OSError as error:
-            raise Error(f"The SavedModel of {self.name} at {self._folder} is gone; it cannot be saved.") from error
+            reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror
+            raise Error(f"The SavedModel of {self.name} at {self._folder} cannot be copied: {reason}.") from error
 
     def load_assets(self, inner_path: str) -> None:
         # Keras removes its folder after loading; this one lasts as long as the layer

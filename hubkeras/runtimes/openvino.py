@@ -55,7 +55,11 @@ def write(
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
     for name, text in texts.items():
         model.set_rt_info(json.dumps(text), [SECTION, name])  # attributes of XML have no line breaks
-    openvino.save_model(model, os.fspath(path), compress_to_fp16=interface.precision == "float16")
+    try:
+        openvino.save_model(model, os.fspath(path), compress_to_fp16=interface.precision == "float16")
+    except RuntimeError as error:  # also of a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise Error(f"Cannot write {os.path.basename(path)}: {reason}; it is as it was before.") from error
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:

@@ -1,0 +1,42 @@
+"""What comes with an extra does what it is there for, and does not report its use to its makers."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("module", "check"),
+    [
+        ("openvino", "sys.modules['openvino.tools.ovc.telemetry_utils'].tm.__name__.endswith('telemetry_stub')"),
+        ("onnxruntime", "os.environ['ORT_DISABLE_TELEMETRY'] == '1'"),
+    ],
+)
+def test_no_reports(module, check):
+    pytest.importorskip(module)
+    code = f"""if True:
+        import os, sys
+        from hubkeras.common.extras import extra
+        extra("runtimes", {module!r})
+        assert {check}
+        assert "openvino_telemetry" not in sys.modules
+        if {module == "openvino"}:
+            import openvino_telemetry  # which other programs may want
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_users_have_the_last_word():
+    code = """if True:
+        import os, sys, types
+        from hubkeras.common.extras import extra
+        os.environ["ORT_DISABLE_TELEMETRY"] = "0"
+        sys.modules["openvino_telemetry"] = theirs = types.ModuleType("openvino_telemetry")
+        extra("test", "json")
+        assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
+        assert sys.modules["openvino_telemetry"] is theirs
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
