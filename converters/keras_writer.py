@@ -1,8 +1,14 @@
 """From a network to a model or weights of `keras.applications`: the inverse of `sources.keras_models`."""
 
+import contextlib
+import io
 import json
+import os
+import pathlib
+from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -11,6 +17,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
+from hubkeras.common.quiet import quietly
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
 from hubkeras.converters.parity import Parity, compare_weights
@@ -34,11 +41,40 @@ def write_keras_applications(job: Job) -> Parity:
         raise Error(f"{job.path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which say how Keras saves it.")
     model = application(job.network, job.metadata.default_image_size)
     with written_whole(job.path, job.overwrite) as partial:
-        if job.path.name.endswith(ENDINGS[0]):
-            model.save_weights(partial)
-        else:
-            model.save(partial)
+        with _hdf5_in_memory(partial.parent), quietly():  # Keras warns of .h5
+            if job.path.name.endswith(ENDINGS[0]):
+                model.save_weights(partial)
+            else:
+                model.save(partial)
         return compare_weights(partial, job.network)
+
+
+@contextlib.contextmanager
+def _hdf5_in_memory(folder: pathlib.Path) -> Iterator[None]:
+    """Context manager in which new HDF5 files in a folder are made in memory, and written when they are closed.
+
+    HDF5 itself ends the process where a disk is full, and Keras takes no file but one on a disk.
+    """
+    real = h5py.File
+
+    class File(real):  # type: ignore[misc, valid-type]
+        def __init__(self, name: Any, *arguments: Any, **options: Any) -> None:
+            self.image = None
+            if isinstance(name, str | os.PathLike) and pathlib.Path(name).parent == folder:
+                self.place, self.image = name, io.BytesIO()
+            super().__init__(name if self.image is None else self.image, *arguments, **options)
+
+        def close(self) -> None:
+            super().close()
+            if self.image is not None:
+                image, self.image = self.image, None
+                pathlib.Path(self.place).write_bytes(image.getbuffer())
+
+    h5py.File = File
+    try:
+        yield
+    finally:
+        h5py.File = real
 
 
 def application(network: SlimNetwork, image_size: int) -> keras.Model:

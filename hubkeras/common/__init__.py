@@ -14,5 +14,6 @@ __all__ = [
     "integrity",
     "labels",
     "metadata",
+    "quiet",
     "version",
 ]

@@ -12,10 +12,10 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.quiet import quietly
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantize_litert
-from hubkeras.runtimes.quiet import quietly
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork

@@ -10,7 +10,7 @@ import numpy as np
 
 from hubkeras.common.extras import extra
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.runtimes.quiet import quietly
+from hubkeras.common.quiet import quietly
 
 
 def quantized_onnx(model: Any, images: np.ndarray) -> Any:

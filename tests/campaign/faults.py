@@ -27,7 +27,8 @@ class Disk:
     def leave_bytes(self, number: int) -> None:
         """Leaves room for so many bytes more."""
         facts = os.statvfs(self.folder)
-        self._remount(f"size={(facts.f_blocks - facts.f_bfree) * facts.f_frsize + number}")
+        size = (facts.f_blocks - facts.f_bfree) * facts.f_frsize + number
+        self._remount(f"size={max(size, facts.f_frsize)}")  # 0 would be no limit
 
     def leave_files(self, number: int) -> None:
         """Leaves room for so many files and folders more."""
