@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CHANNELS_FIRST = (0, 3, 1, 2)
 CHANNELS_LAST = (0, 2, 3, 1)
+UNCHANGED = (1.0, 0.0)  # scale and shift of the images themselves
 
 
 class GraphWriter:
@@ -33,6 +34,8 @@ class GraphWriter:
         self.initializers: list[Any] = []
         self.values: dict[str, np.ndarray] = {}  # of TensorFlow's constants, by the tensor's name
         self.names: dict[str, str] = {}  # of tensors in ONNX, by the tensor's name in TensorFlow
+        # scale and shift of tensors that are `scale * images - shift`; their name in ONNX is that of the images
+        self.images: dict[str, tuple[float, float]] = {}
 
     def add(self, operation: tf.Operation) -> None:
         """Adds what an operation computes.
@@ -63,7 +66,13 @@ class GraphWriter:
         return name
 
     def inputs(self, operation: tf.Operation) -> list[str]:
-        """Names of the inputs of an operation that are not constants."""
+        """Names of the inputs of an operation that are not constants.
+
+        Raises:
+            hubkeras.Error: one of them is the images scaled or shifted, which only convolutions take.
+        """
+        if any(self.images.get(tensor.name, UNCHANGED) != UNCHANGED for tensor in operation.inputs):
+            raise Error(f"{operation.type} ({operation.name}) of scaled images has no ONNX form in hubkeras.")
         return [self.names[tensor.name] for tensor in operation.inputs if tensor.name in self.names]
 
     def value(self, operation: tf.Operation, number: int) -> np.ndarray:
@@ -121,6 +130,7 @@ def write_placeholder(graph: GraphWriter, operation: tf.Operation) -> None:
     name = f"{operation.name}/channels_first"
     graph.nodes.append(graph.onnx.helper.make_node("Transpose", [operation.name], [name], name, perm=CHANNELS_FIRST))
     graph.names[operation.outputs[0].name] = name
+    graph.images[operation.outputs[0].name] = UNCHANGED
 
 
 def write_convolution(graph: GraphWriter, operation: tf.Operation) -> None:
@@ -129,8 +139,38 @@ def write_convolution(graph: GraphWriter, operation: tf.Operation) -> None:
     if operation.type == "DepthwiseConv2dNative":
         group = kernel.shape[2]  # each channel has its own filters
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-    weights = graph.constant(f"{operation.name}/weights", kernel.transpose(3, 2, 0, 1))
-    graph.node("Conv", operation, [*graph.inputs(operation), weights], group=group, **attributes)
+    if operation.inputs[0].name in graph.images:
+        inputs = of_images(graph, operation, kernel, attributes)
+    else:
+        inputs = [*graph.inputs(operation), graph.constant(f"{operation.name}/weights", kernel.transpose(3, 2, 0, 1))]
+    graph.node("Conv", operation, inputs, group=group, **attributes)
+
+
+def of_images(graph: GraphWriter, operation: tf.Operation, kernel: np.ndarray, attributes: dict[str, Any]) -> list[str]:
+    """The inputs of a convolution of `scale * images - shift`, without a pass over the images for either.
+
+    The kernel takes the scale, the bias the shift. What is shifted to zero stands for the zeros of the padding; where
+    the padding depends on the image size, the images are shifted after all.
+    """
+    name = graph.names[operation.inputs[0].name]
+    scale, shift = graph.images[operation.inputs[0].name]
+    inputs = [name, graph.constant(f"{operation.name}/weights", (kernel * scale).transpose(3, 2, 0, 1))]
+    if not shift:
+        return inputs
+    zero, padded = np.float32(shift / scale), f"{operation.name}/images"
+    pads = attributes.pop("pads", ())
+    if "auto_pad" in attributes or any(pads):
+        zero = graph.constant(f"{operation.name}/zero", zero)
+        inputs[0] = padded
+    if "auto_pad" in attributes:
+        graph.nodes.append(graph.onnx.helper.make_node("Sub", [name, zero], [padded], padded))
+        return inputs
+    if any(pads):
+        both = np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64)
+        sizes = graph.constant(f"{operation.name}/pads", both)
+        graph.nodes.append(graph.onnx.helper.make_node("Pad", [name, sizes, zero], [padded], padded))
+    offset = -shift * kernel.sum((0, 1, 2), np.float64)
+    return [*inputs, graph.constant(f"{operation.name}/biases", offset.astype(np.float32))]
 
 
 def write_matmul(graph: GraphWriter, operation: tf.Operation) -> None:
@@ -142,7 +182,14 @@ def write_bias(graph: GraphWriter, operation: tf.Operation) -> None:
     """The bias of a convolution or matrix product is one of its inputs."""
     (name,) = graph.inputs(operation)
     (node,) = (node for node in graph.nodes if node.output[0] == name)
-    node.input.append(graph.constant(f"{name}/biases", graph.value(operation, 1)))
+    biases = graph.value(operation, 1)
+    if len(node.input) == 3:  # the shift of the images
+        (offset,) = (constant for constant in graph.initializers if constant.name == node.input[2])
+        offset.CopyFrom(
+            graph.onnx.numpy_helper.from_array(graph.onnx.numpy_helper.to_array(offset) + biases, offset.name)
+        )
+    else:
+        node.input.append(graph.constant(f"{name}/biases", biases))
     graph.names[operation.outputs[0].name] = name
 
 
@@ -173,6 +220,13 @@ def write_concatenation(graph: GraphWriter, operation: tf.Operation) -> None:
 
 def write_elementwise(graph: GraphWriter, operation: tf.Operation) -> None:
     kind = {"AddV2": "Add", "Sub": "Sub", "Mul": "Mul"}[operation.type]
+    images, constant = operation.inputs[0].name, graph.values.get(operation.inputs[1].name)
+    if images in graph.images and constant is not None and constant.size == 1 and kind != "Add":
+        scale, shift = graph.images[images]
+        factor, offset = (float(constant.item()), 0.0) if kind == "Mul" else (1.0, float(constant.item()))
+        graph.images[operation.outputs[0].name] = scale * factor, shift * factor + offset
+        graph.names[operation.outputs[0].name] = graph.names[images]
+        return
     inputs = [
         graph.names.get(tensor.name) or graph.constant(f"{operation.name}/constant", graph.values[tensor.name])
         for tensor in operation.inputs
@@ -182,6 +236,8 @@ def write_elementwise(graph: GraphWriter, operation: tf.Operation) -> None:
 
 def write_cast(graph: GraphWriter, operation: tf.Operation) -> None:
     graph.node("Cast", operation, graph.inputs(operation), to=graph.onnx.TensorProto.FLOAT)
+    if operation.inputs[0].name in graph.images:
+        graph.images[operation.outputs[0].name] = UNCHANGED
 
 
 def write_identity(graph: GraphWriter, operation: tf.Operation) -> None:

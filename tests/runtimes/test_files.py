@@ -56,6 +56,19 @@ def test_the_numbers_are_slims(ending, name, bound, network, tmp_path):
     assert relative_error(features.run(golden.images)["features"], golden["features64"]) <= bound
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"), [("inception_v2_171_5classes", 90), ("inception_resnet_v2_160_7classes_noaux", 76)]
+)
+def test_shifted_images_in_the_first_convolution(name, size, network, tmp_path):
+    """With padding, in a separable convolution; and without padding."""
+    pytest.importorskip("onnxruntime", reason="needs hubkeras[onnx]")
+    interface = Interface("classification", size, uint8=True)
+    loaded = written(network(name), interface, tmp_path / "model.onnx")
+    pixels = np.random.RandomState(0).randint(0, 256, (1, size, size, 3)).astype(np.uint8)
+    assert relative_error(loaded.run(pixels)["logits"], in_float64(network(name), pixels / 255)) < 5e-6
+
+
 def test_every_size_and_batch(ending, small, tmp_path):
     loaded = written(small, Interface("classification"), tmp_path / f"model.{ending}")
     assert loaded.texts == TEXTS
@@ -112,6 +125,19 @@ def test_what_is_in_an_onnx_graph(small):
         **dict.fromkeys(("Transpose", "Sub", "GlobalAveragePool", "Flatten", "Gemm", "Identity"), 1),
     }
     assert all(len(node.input) == 3 for node in graph.node if node.op_type in ("Conv", "Gemm"))
+
+
+def test_images_are_not_scaled_in_a_pass_of_their_own(small):
+    """The first convolution takes over the scale of raw pixels, and with a fixed size the shift."""
+    for interface, words in [
+        (Interface("classification", 65, uint8=True), ["Transpose", "Cast", "Pad", "Conv"]),
+        (Interface("classification", uint8=True), ["Transpose", "Cast", "Sub", "Conv"]),
+        (Interface("classification", 65), ["Transpose", "Pad", "Conv"]),
+    ]:
+        graph = onnx.model_of(small, interface, TEXTS).graph
+        kinds = [node.op_type for node in graph.node]
+        assert kinds[: len(words)] == words
+        assert "Mul" not in kinds
 
 
 def test_onnx_runtime_fuses_every_layer(small, tmp_path):
