@@ -89,6 +89,9 @@ class Files:
 def inference(files, size, slim_frozen=None):
     """Functions from images, float32 `[batch, size, size, 3]`, to logits.
 
+    Where oneDNN is on, those of TensorFlow share its convolutions in this process, made for whichever ran first: a
+    frozen model can be slower than alone. `hubkeras benchmark` runs each model in a process of its own.
+
     Args:
         files: a `Files`.
         size: height and width.
