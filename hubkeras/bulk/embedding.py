@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -150,17 +151,23 @@ class _Run:
     def go(self, done: list[int], progress: Progress) -> int:
         """Writes the parts that are not there, and returns how many images could not be read."""
         schema, errors, written = self.layout.schema(self.about), 0, sum(len(self.numbers(part)) for part in done)
-        for part in sorted(set(self.parts()) - set(done)):
-            values: dict[int, dict[str, Any]] = {}
-            progress(written, len(self.images))
-            batches = prepared(self.images, self.numbers(part), self.preparation, self.batch_size)
-            for numbers, pixels in batches:
-                values.update(zip(numbers, self.layout.values(self.model.run(pixels)), strict=True))
-                progress(written + len(values), len(self.images))
-            rows = [self._row(number, values.get(number)) for number in self.numbers(part)]
-            row_files.write(rows, schema, self.file(part))
-            errors += sum(row["error"] is not None for row in rows)
-            written += len(rows)
+        with ThreadPoolExecutor(1) as writer:  # compressing a file takes the time of many images
+            writing: Future[None] | None = None
+            for part in sorted(set(self.parts()) - set(done)):
+                values: dict[int, dict[str, Any]] = {}
+                progress(written, len(self.images))
+                batches = prepared(self.images, self.numbers(part), self.preparation, self.batch_size)
+                for numbers, pixels in batches:
+                    values.update(zip(numbers, self.layout.values(self.model.run(pixels)), strict=True))
+                    progress(written + len(values), len(self.images))
+                rows = [self._row(number, values.get(number)) for number in self.numbers(part)]
+                errors += sum(row["error"] is not None for row in rows)
+                written += len(rows)
+                if writing:
+                    writing.result()
+                writing = writer.submit(row_files.write, rows, schema, self.file(part))
+            if writing:
+                writing.result()
         progress(written, len(self.images))
         return errors
 

@@ -73,6 +73,10 @@ def prepared(
         deterministic=True,
     )
     dataset = dataset.ignore_errors().batch(batch_size).prefetch(_AHEAD)
+    # images are beside each other already; splitting one would take threads from inference
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    dataset = dataset.with_options(options)
     for batch, pixels in dataset:
         yield batch.numpy(), pixels
 

@@ -92,9 +92,23 @@ def decode(data: Any, size: Sequence[int], central_fraction: float = CENTRAL_FRA
         side = tf.reduce_min(shape)
         top, left = tf.unstack((shape - side) // 2)
         image = image[top : top + side, left : left + side]
-    image = tf.image.central_crop(image, central_fraction)
+    image = _central_part(image, central_fraction)
     image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=list(size), half_pixel_centers=False)[0]
     return tf.clip_by_value(tf.ensure_shape(image, [*size, 3]), 0.0, 1.0)
+
+
+def _central_part(image: Any, fraction: float) -> Any:
+    """`tf.image.central_crop` of an image, in fewer operations: of small images they take longer than the pixels."""
+    import tensorflow as tf
+
+    def bounds(side: Any) -> tuple[Any, Any]:
+        whole = tf.cast(side, tf.float64)
+        start = tf.cast((whole - whole * fraction) / 2, tf.int32)
+        return start, side - start
+
+    shape = tf.shape(image)
+    (top, bottom), (left, right) = bounds(shape[0]), bounds(shape[1])
+    return image[top:bottom, left:right]
 
 
 def warn_of_range(images: Any) -> bool:

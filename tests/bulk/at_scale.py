@@ -1,6 +1,6 @@
 """What `hubkeras embed` promises of many images, measured: rows, memory, throughput, kills.
 
-    python -m tests.bulk.at_scale MODEL FOLDER [--count 10000] [--few 2000] [--damaged 20] [--kills 10]
+    python -m tests.bulk.at_scale MODEL FOLDER [--count 10000] [--few 2000] [--damaged 20] [--kills 10] [--memory 1.1]
 
 MODEL is a SavedModel of a classifier or feature vectors. FOLDER gets the images and the rows. Prints what it measured,
 and ends with an AssertionError where a promise is not kept. Throughput is told in wall time and in processor time; the
@@ -19,6 +19,8 @@ from pyarrow import dataset
 
 import hubkeras
 from hubkeras.bulk.models import open_model
+from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.bulk.sources import open_images
 from tests.bulk import making
 
 BATCH = 32
@@ -27,11 +29,11 @@ _RUN = """if True:
     import json, os, sys, time
     import hubkeras
     model, images, out = sys.argv[1:]
-    result = hubkeras.embed(model, images, out)
+    begun = []  # processor time when the model is open
+    result = hubkeras.embed(model, images, out, progress=lambda *_: begun.append(sum(os.times()[:2])))
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    times = os.times()
     print(json.dumps({"rows": result.rows, "errors": result.errors, "seconds": result.seconds,
-                      "processor": times.user + times.system, "peak_mib": int(peak.split()[1]) / 1024}))"""
+                      "processor": sum(os.times()[:2]) - begun[0], "peak_mib": int(peak.split()[1]) / 1024}))"""
 
 
 def make_images(folder: pathlib.Path, count: int, damaged: int) -> pathlib.Path:
@@ -61,6 +63,16 @@ def inference_alone(model: str, count: int) -> tuple[float, float]:
     return (time.perf_counter() - wall) / done, (time.process_time() - processor) / done
 
 
+def preparing_alone(model: str, images: pathlib.Path, count: int) -> float:
+    """Processor seconds of an image, to read, decode and resize it; the first batches, which start threads, apart."""
+    size, found = open_model(model).image_size, open_images(images)
+    for numbers in (range(BATCH), range(min(count, len(found)))):
+        processor = time.process_time()
+        for _ in prepared(found, numbers, Preparation(size), BATCH):
+            pass
+    return (time.process_time() - processor) / len(numbers)
+
+
 def worst_difference(model: str, out: pathlib.Path) -> float:
     """Between the rows and direct calls, image by image as `hubkeras.load_image` reads them: the largest error of a
     probability, or of a feature relative to the largest feature."""
@@ -86,6 +98,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("folder", type=pathlib.Path)
     for name, value in (("count", 10_000), ("few", 2_000), ("damaged", 20), ("kills", 10)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--memory", type=float, default=1.1, help="most that the peak may grow (1.1)")
     options = parser.parse_args(arguments)
     folder, found = options.folder, {}
     for name, count in (("few", options.few), ("all", options.count)):
@@ -94,23 +107,25 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         assert (measured["rows"], measured["errors"]) == (count, options.damaged)
         found.update({f"{key}_{name}": value for key, value in measured.items()})
     wall, processor = inference_alone(options.model, options.few)
-    counted = options.count - options.few
+    preparing = preparing_alone(options.model, images, options.few)
+    found["inference_processor_ms"], found["preparing_processor_ms"] = 1e3 * processor, 1e3 * preparing
     found["inference_images_a_second"] = 1 / wall
     found["embed_images_a_second"] = options.count / found["seconds_all"]
     found["throughput_in_wall_time"] = wall * options.count / found["seconds_all"]
-    # what opening the model takes is in both runs
-    found["throughput_in_processor_time"] = processor * counted / (found["processor_all"] - found["processor_few"])
+    found["throughput_in_processor_time"] = processor * options.count / found["processor_all"]
+    # both share the cores, so that nothing is faster than this, but for cores that inference alone leaves idle
+    found["ceiling_in_processor_time"] = processor / (processor + preparing)
     found["memory"] = found["peak_mib_all"] / found["peak_mib_few"]
     found["worst_difference"] = worst_difference(options.model, folder / "rows_all")
     for key, value in found.items():
         print(f"{key:32} {value:12.4g}", flush=True)
     assert found["worst_difference"] <= 1e-5
-    assert found["memory"] <= 1.1
+    assert found["memory"] <= options.memory
     if options.kills:
         from tests.bulk.test_embedding import check_kills
 
-        check_kills(options.model, folder / "images_few", folder / "killed", options.kills, seconds=20)
-        print(f"killed {options.kills} times: the same rows")
+        hit = check_kills(options.model, folder / "images_few", folder / "killed", options.kills, seconds=20)
+        print(f"killed {options.kills} times, {hit} of them before the end: the same rows")
     return found
 
 

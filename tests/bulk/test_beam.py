@@ -12,6 +12,7 @@ import tensorflow as tf
 from pyarrow import dataset, parquet
 
 import hubkeras
+from hubkeras.commands import main
 from tests.bulk import making
 
 beam = pytest.importorskip("apache_beam", reason="the extra beam is not installed")
@@ -20,18 +21,18 @@ from apache_beam.testing.util import assert_that
 
 from hubkeras.beam import EmbedImages, ModelHandler
 
-COUNT, DAMAGED = 100, 4
+COUNT, DAMAGED = 20, 4
 IN_PROCESS = ("--runner=FnApiRunner",)
 TWO_PROCESSES = ("--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of image files with a tar and a TFRecord file, 4 of 100 images damaged."""
-    images = making.damaged(making.photo_jpegs(60, 96) + making.digit_pngs(COUNT - 60), DAMAGED)
-    folder = making.write_folder(tmp_path_factory.mktemp("photos"), images[:60])
-    making.write_tar(folder / "shard.tar", images[60:80])
-    making.write_records(folder / "digits.tfrecord", images[80:])
+    """A folder of image files with a tar and a TFRecord file, 4 of 20 images damaged."""
+    images = making.damaged(making.photo_jpegs(12, 96) + making.digit_pngs(COUNT - 12), DAMAGED)
+    folder = making.write_folder(tmp_path_factory.mktemp("photos"), images[:12])
+    making.write_tar(folder / "shard.tar", images[12:16])
+    making.write_records(folder / "digits.tfrecord", images[16:])
     return folder
 
 
@@ -56,14 +57,10 @@ def check_same(rows, expected):
             np.testing.assert_allclose(row["probabilities"], other["probabilities"], atol=1e-6)
 
 
-def run(model, photos, out, *options):
-    code = "import sys; from hubkeras.commands import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "embed", str(model), str(photos), str(out), "--json", "--beam", *options]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def test_the_command_in_two_processes(model, photos, local, tmp_path):
-    process = run(model, photos, tmp_path / "out", "--", *TWO_PROCESSES)
+    code = "import sys; from hubkeras.commands import main; sys.exit(main())"
+    arguments = ["embed", str(model), str(photos), str(tmp_path / "out"), "--json", "--beam", "--", *TWO_PROCESSES]
+    process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     rows = rows_of(tmp_path / "out")
     check_same(rows, local)
@@ -163,15 +160,14 @@ def test_workers_need_no_keras_and_no_tensorflow_hub(model):
     assert process.stdout == "(11,)\n", process.stderr
 
 
-def test_bad_input_is_one_line(model, photos, tmp_path):
+def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "part-00000.parquet").write_bytes(b"")
-    process = run(model, photos, tmp_path / "out", "--", *IN_PROCESS)
-    assert process.returncode == 1
-    (line,) = [line for line in process.stderr.splitlines() if "WARNING" not in line]  # Beam's own
+    assert main(["embed", str(model), str(photos), str(tmp_path / "out"), "--beam", "--", *IN_PROCESS]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("holds rows already, and a Beam run always begins anew; name another OUT.")
-    process = run(model, photos, tmp_path / "new", *IN_PROCESS)
-    assert process.returncode == 2
-    assert "unrecognized arguments: --runner=FnApiRunner" in process.stderr
+    with pytest.raises(SystemExit, match="2"):
+        main(["embed", str(model), str(photos), str(tmp_path / "new"), "--beam", *IN_PROCESS])
+    assert "unrecognized arguments: --runner=FnApiRunner" in capsys.readouterr().err
     with pytest.raises(hubkeras.Error, match="top must be from 1 to the 11 classes"):
         EmbedImages(model, top=12)

@@ -234,7 +234,9 @@ def test_killed_and_run_again(model, photos, tmp_path):
 
 
 def check_kills(model, photos, folder, kills, seconds=1.5):
-    """Kills runs at random moments; the rows are in the end those of one run, and never is there a part of a file."""
+    """Kills runs at random moments; the rows are in the end those of one run, and never is there a part of a file.
+
+    Returns how many runs had not ended before."""
     hubkeras.embed(model, photos, folder / "expected", rows_per_file=16)
     arguments = (model, photos, folder / "out", "--rows-per-file", 16)
     random, ended = np.random.default_rng(), []
@@ -251,6 +253,7 @@ def check_kills(model, photos, folder, kills, seconds=1.5):
         if row["error"] is None:
             np.testing.assert_allclose(row["probabilities"], other["probabilities"], atol=1e-6)
     assert not [path for path in os.listdir(folder / "out") if "partial" in path]
+    return ended.count(-signal.SIGKILL)
 
 
 def test_a_folder_of_damaged_images_only(model, tmp_path):
