@@ -161,11 +161,13 @@ def _zipped(archive):
         raise ValueError("its data.pkl is too large")
     with archive.open(pickled) as stream:
         data = _Unpickler(stream).load()
+    sizes = {member.filename: member.file_size for member in archive.infolist()}
 
     def load(storage: _Storage) -> bytes:
         name, size = f"{root}data/{storage.key}", storage.size * np.dtype(storage.dtype).itemsize
-        if archive.getinfo(name).file_size != size:
-            raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes, expected {size}")
+        found = sizes.get(name, "no")
+        if found != size:
+            raise ValueError(f"{name} has {found} bytes, expected {size}")
         return archive.read(name)  # checks its CRC
 
     return data, load

@@ -290,3 +290,13 @@ def test_a_tensor_beyond_its_storage(tmp_path):
         for name, content in entries.items():
             archive.writestr(name, content)
     fails(path, "beyond its storage")
+
+
+def test_a_storage_that_is_missing(mobilenet, tmp_path):
+    foreign.save_torch(foreign.hugging_face(mobilenet()), tmp_path / "whole.bin")
+    with zipfile.ZipFile(tmp_path / "whole.bin") as whole, zipfile.ZipFile(tmp_path / "model.bin", "w") as cut:
+        for name in whole.namelist():
+            if not name.endswith("data/100"):
+                cut.writestr(name, whole.read(name))
+    with pytest.raises(hubkeras.Error, match=r"data/100 has no bytes, expected \d+"):
+        read_network(tmp_path / "model.bin")
