@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if options.kills:
         from tests.bulk.test_embedding import check_kills
 
-        hit = check_kills(options.model, folder / "images_few", folder / "killed", options.kills, seconds=20)
+        hit = check_kills(options.model, folder / "images_few", folder / "killed", options.kills, seconds=2)
         print(f"killed {options.kills} times, {hit} of them before the end: the same rows")
     return found
 
