@@ -1,6 +1,6 @@
 """One thing wrong in any form of a model: it is refused with `hubkeras.Error`, or it changes no bit of what is read.
 
-`pytest -m campaign` runs 5,000 mutants, which takes about an hour on two cores; the suite runs a few of each form.
+`pytest -m campaign` runs 5,000 mutants, which takes about six minutes on two cores; the suite runs a few of each form.
 Environment: `HUBKERAS_MUTANTS`, how many; `HUBKERAS_SEED`, the first seed; `HUBKERAS_WORKERS`, how many processes, 2;
 `HUBKERAS_JOURNAL`, a file with what became of each, from which a run that was stopped goes on.
 """
