@@ -234,8 +234,7 @@ def _save(network, metadata, texts, partial, directory):
         except UnicodeError as error:
             raise Error(f"{directory!a} is not UTF-8; give the folder a name of UTF-8 text.") from error
         except tf.errors.OpError as error:
-            reason = first_line(error)
-            raise Error(f"Cannot write {directory}: {reason}; it is as it was before.") from error
+            raise Error(f"Cannot write {directory}: {first_line(error)}; it is as it was before.") from error
 
 
 def _checked(partial, origin, directory):
@@ -247,8 +246,7 @@ def _checked(partial, origin, directory):
     try:
         return _accepted(compare(partial, origin.network, origin.name), directory)
     except (tf.errors.OpError, MemoryError) as error:
-        reason = first_line(error)
-        raise Error(f"{directory} could not be checked ({reason}); it is as it was before.") from error
+        raise Error(f"{directory} could not be checked ({first_line(error)}); it is as it was before.") from error
 
 
 def _accepted(parity, path):

@@ -9,9 +9,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from hubkeras.common.errors import Error
-from hubkeras.converters.naming import detectors
+from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
-from hubkeras.converters.sources.pipeline_config import read_hyperparams
 
 ENDING = ".pb"
 _SAVED_MODEL = "saved_model.pb"
@@ -53,8 +52,7 @@ def open_frozen_graph(
     constants = {node.name: node for node in graph.node if node.op == "Const" and node.name.split("/")[-1] in _LEAVES}
     if not constants:
         raise Error(f"{path} has no constants with the names of weights; expected a frozen graph of TF-Slim.")
-    single_shot = detectors.is_single_shot(constants)
-    found = detectors.named(constants, read_hyperparams(file.parent, path) if single_shot else None)
+    found = pipeline_config.named(constants, file.parent, path)
     shapes, dtypes, widened = {}, {}, False
     for name, constant in found.names.items():
         tensor = constants[constant].attr["value"].tensor

@@ -94,5 +94,4 @@ def _from_kaggle(address: str) -> pathlib.Path:
 
 
 def _unreachable(address: str, error: Exception) -> Error:
-    reason = first_line(error)
-    return Error(f"{address} cannot be fetched, and no cache has it: {reason}.")
+    return Error(f"{address} cannot be fetched, and no cache has it: {first_line(error)}.")

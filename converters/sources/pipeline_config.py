@@ -7,10 +7,11 @@ activation. Source: `protos/hyperparams.proto` and `models/ssd_*_feature_extract
 import math
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from hubkeras.common.errors import Error, first_line
+from hubkeras.converters.naming import detectors
 from hubkeras.converters.naming.detectors import Hyperparams
 
 FILE = "pipeline.config"
@@ -24,6 +25,16 @@ _TRUE = ("true", "True", "t", "1")
 _DEFAULTS = {"epsilon": 0.001, "decay": 0.999}  # of the message BatchNorm
 # detectors whose network has these settings in any case; others only where they are said to override its own
 _ALWAYS = "ssd_inception"
+
+
+def named(names: Collection[str], folder: pathlib.Path, source: pathlib.Path) -> detectors.Named:
+    """`detectors.named` with what the `pipeline.config` in a folder says, where the names are a single-shot detector's.
+
+    Raises:
+        hubkeras.Error: as `read_hyperparams`.
+    """
+    single_shot = detectors.is_single_shot(names)
+    return detectors.named(names, read_hyperparams(folder, source) if single_shot else None)
 
 
 def read_hyperparams(folder: pathlib.Path, source: pathlib.Path) -> Hyperparams | None:

@@ -13,9 +13,8 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.labels import read_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
-from hubkeras.converters.naming import detectors
+from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
-from hubkeras.converters.sources.pipeline_config import read_hyperparams
 from hubkeras.converters.sources.tensor_bundle import check_index
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -112,8 +111,7 @@ def open_tensorflow(
             shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
             dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
             keys = _names_of_objects(reader) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
-            single_shot = detectors.is_single_shot(keys)
-            found = detectors.named(keys, read_hyperparams(prefix.parent, path) if single_shot else None)
+            found = pipeline_config.named(keys, prefix.parent, path)
             keys = {name: keys[own] for name, own in found.names.items()}
             shapes, dtypes = ({name: of[key] for name, key in keys.items()} for of in (shapes, dtypes))
         except Error:

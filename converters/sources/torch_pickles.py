@@ -134,8 +134,7 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
                 "(torch.save(model.state_dict(), ...), or safetensors)."
             ) from error
         except _DAMAGE as error:
-            reason = first_line(error)
-            raise Error(f"{path} is not a whole PyTorch file ({reason}); fetch or copy it again.") from error
+            raise Error(f"{path} is not a whole PyTorch file ({first_line(error)}); fetch or copy it again.") from error
         yield stored
 
 

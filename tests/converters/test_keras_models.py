@@ -20,6 +20,13 @@ pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minut
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 FORMS = ("model.keras", "model.h5", "model.weights.h5", "weights only.h5")
 CLASSES = 5
+# kinds of users' models, each with the form that the ordinary suite reads it in
+USERS_MODELS = {
+    "sequential": "model.keras",
+    "flat": "model.h5",
+    "rescaled": "model.weights.h5",
+    "two layers": "model.h5",
+}
 
 
 def fill(model):
@@ -146,15 +153,9 @@ def user_model(library, kind):
 @pytest.mark.parametrize(
     ("kind", "form"),
     [
-        ("sequential", "model.keras"),
-        ("flat", "model.h5"),
-        ("rescaled", "model.weights.h5"),
-        ("two layers", "model.h5"),
-        *(
-            pytest.param(kind, form, marks=pytest.mark.long)
-            for kind in ("sequential", "flat", "rescaled", "two layers")
-            for form in ("model.keras", "model.h5", "model.weights.h5")
-        ),
+        pytest.param(kind, form, marks=[] if form == once else pytest.mark.long)
+        for kind, once in USERS_MODELS.items()
+        for form in ("model.keras", "model.h5", "model.weights.h5")
     ],
 )
 def test_model_of_a_user(kind, form, library, tmp_path):
