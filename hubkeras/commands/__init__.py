@@ -1,6 +1,7 @@
 """The command `hubkeras`: parses, calls, prints. A group of commands is a file here, and a line in `_MODULES`."""
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -121,14 +122,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(options: argparse.Namespace, error: Exception, message: str) -> int:
     if options.debug:
         raise error
-    print(f"hubkeras: {' '.join(message.split())}", file=sys.stderr)
+    _say(" ".join(message.split()))
     return 1
 
 
 def _stopped(how: str, number: int) -> int:
     """Says so; what commands write appears whole or not at all, and may have been complete already."""
-    print(f"hubkeras: {how}; nothing is left half written.", file=sys.stderr)
+    _say(f"{how}; nothing is left half written.")
     return 128 + number
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # standard error can be a file on the disk that is full
+        print(f"hubkeras: {line}", file=sys.stderr, flush=True)
 
 
 def _terminate(*_: Any) -> NoReturn:

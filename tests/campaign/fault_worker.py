@@ -7,6 +7,7 @@ It reads lines of JSON, `{"arguments", "temporary", "limits"}`, and answers each
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 
 from hubkeras.commands import main as hubkeras
 
+MOST_BYTES = 1 << 20  # in a pipe, without the privilege to have more
 TRACEBACK = "(--debug shows more)"  # at the end of the line of an exception that is no `hubkeras.Error`
 
 
@@ -38,18 +40,23 @@ def limited(limits: dict[str, int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
-    """Context manager that yields the lines on standard error, which are there after it; libraries' own too."""
+    """Context manager that yields the lines on standard error, which are there after it; libraries' own too.
+
+    They go through a pipe, which is no file and so has no limit of its size from `RLIMIT_FSIZE`.
+    """
     lines: list[str] = []
     stderr = os.dup(2)
-    with open(os.memfd_create("stderr"), "w+b", buffering=0) as log:
-        os.dup2(log.fileno(), 2)
-        try:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, MOST_BYTES)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        with open(2, "w", closefd=False) as stream, contextlib.redirect_stderr(stream):
             yield lines
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            log.seek(0)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        with open(reading, "rb") as log:
             lines += log.read().decode("utf-8", "replace").splitlines()
 
 

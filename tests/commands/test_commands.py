@@ -1,5 +1,7 @@
 """The command: what it prints, its exit status, and that nothing is left where something went wrong."""
 
+import errno
+import io
 import json
 import os
 import pathlib
@@ -462,3 +464,12 @@ def test_a_checkout_finds_its_converters_without_being_installed():
     # without site-packages the import ends at the first dependency of the converters, not before
     assert "No module named 'hubkeras.converters'" not in process.stderr
     assert str(ROOT / "converters") in process.stderr
+
+
+def test_standard_error_on_a_full_disk(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["inspect", "nowhere"]) == 1
