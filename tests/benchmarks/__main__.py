@@ -11,7 +11,8 @@ from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-MEASURES = ("inference", "training", "load", "export")
+MEASURES = ("inference", "runtimes", "training", "load", "export")
+COLUMNS = 2  # of the table, for the fastest of ours against each peer; the file has all
 # image size and batch of the training step
 TRAINING = {"mobilenet_v2": (160, 16), "inception_v2": (160, 16), "inception_resnet_v2": (160, 4)}
 
@@ -26,6 +27,8 @@ def parser():
     main.add_argument("--seconds", type=float, default=20, help="for each comparison, at least")
     main.add_argument("--rounds", type=int, default=3, help="for each comparison, at least; of load and export exactly")
     main.add_argument("--slim-frozen", metavar="DIR", type=pathlib.Path, help="folder of frozen graphs, NETWORK.pb")
+    main.add_argument("--only", nargs="+", metavar="NAME", default=["*"], help="contestants of runtimes, as 'hub*'")
+    main.add_argument("--threads", type=int, help="of a call of runtimes; by default one for each core")
     main.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("build/benchmarks"), help="folder for the results"
     )
@@ -35,7 +38,7 @@ def parser():
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
     from hubkeras.converters.verifying import sample_images
-    from hubkeras.runtimes.measuring import measure, measure_once
+    from hubkeras.runtimes.measuring import compare, measure, measure_once
     from tests.benchmarks import contestants
 
     for network in options.networks:
@@ -53,6 +56,15 @@ def comparisons(options, directory):
                     yield f"{network}, inference, {size} pixels, batch {batch}", summaries
                 del functions, calls
                 gc.collect()
+        if "runtimes" in options.measures:
+            graph = contestants.slim_graph(options.slim_frozen, network)
+            models = contestants.files_of_runtimes(files, graph, options.only)
+            names = {path: name for name, path in models.items()}
+            measured = compare(list(names), options.batches, options.seconds, options.threads)
+            found = {names[path]: facts for path, facts in measured}
+            for batch in options.batches:
+                summaries = {name: facts["batches"][str(batch)] for name, facts in found.items()}
+                yield f"{network}, each in a process of its own, batch {batch}", summaries
         if "training" in options.measures:
             size, batch = TRAINING[network]
             steps = contestants.training(files, size, batch)
@@ -70,7 +82,7 @@ def show(title, summaries, ratios):
     from rich.table import Table
 
     table = Table(title=f"{title} (load average {os.getloadavg()[0]:.1f})", title_justify="left")
-    ours = list(ratios)
+    ours = sorted(ratios, key=lambda name: summaries[name]["median_ms"])[:COLUMNS]
     for column in ("", "median ms", "quartiles", "minimum", "processor", "calls", *(f"{n} is faster by" for n in ours)):
         table.add_column(column)
     for name, summary in summaries.items():
@@ -115,8 +127,8 @@ def main():
     results = {}
     with tempfile.TemporaryDirectory() as directory:
         for title, summaries in comparisons(options, pathlib.Path(directory)):
-            faster = ratios(summaries, OURS)
-            on_processor = ratios(summaries, OURS, "processor_ms")
+            ours = [name for name in summaries if name.startswith(OURS)]
+            faster, on_processor = ratios(summaries, ours), ratios(summaries, ours, "processor_ms")
             results[title] = {"summaries": summaries, "ratios": faster, "processor_ratios": on_processor}
             results[title]["load_average"] = round(os.getloadavg()[0], 2)
             show(title, summaries, faster)

@@ -1,5 +1,7 @@
 """What is compared: hubkeras in its forms, and those peers that are installed."""
 
+import fnmatch
+import itertools
 import os
 import pathlib
 from functools import partial
@@ -17,7 +19,9 @@ RUNTIMES = (
     ("LiteRT", "ai_edge_litert", ".tflite"),
     ("OpenVINO", "openvino", ".xml"),
 )
-OURS = ("hubkeras", "hubkeras frozen", "hubkeras native", *(f"hubkeras, {name}" for name, *_ in RUNTIMES))
+FORMS = ({}, {"fixed_size": True}, {"fixed_size": True, "int8": True})  # of our files for runtimes
+OURS = "hubkeras"  # how the names of our contestants begin
+CALIBRATION = 100  # images, random ones: what they show does not change the speed
 
 
 def optional(module):
@@ -32,6 +36,14 @@ def optional(module):
 def application(library, network):
     """The constructor of the same network in `keras.applications` or `tf_keras.applications`, or None."""
     return None if library is None else getattr(library.applications, NETWORKS[network], None)
+
+
+def no_zeros(variables):
+    """Makes shifts random: TensorFlow would leave out the addition of zeros, and miss its fusion with what follows."""
+    random = np.random.RandomState(0)
+    for name, variable in variables.items():
+        if name.rsplit("/", 1)[-1] in ("beta", "bias", "biases", "moving_mean"):
+            variable.assign(random.normal(0, 0.1, variable.shape))
 
 
 def slim_graph(folder, network):
@@ -52,11 +64,7 @@ class Files:
         self.network = network
         self.directory = pathlib.Path(directory)
         self.model = getattr(hubkeras, NETWORKS[network])()
-        random = np.random.RandomState(0)
-        for name, variable in self.model.slim_variables().items():
-            # TensorFlow would leave out the addition of constant zeros, and with it miss the fusion with what follows
-            if name.rsplit("/", 1)[-1] in ("beta", "biases", "moving_mean"):
-                variable.assign(random.normal(0, 0.1, variable.shape))
+        no_zeros(self.model.slim_variables())
 
     def checkpoint(self):
         """Path prefix of a Slim checkpoint."""
@@ -78,11 +86,14 @@ class Files:
             hubkeras.export(self.model, path, task, frozen=frozen)
         return str(path)
 
-    def for_runtime(self, ending):
-        """Path of a file for the runtime of this ending, `.onnx`."""
-        path = self.directory / f"model{ending}"
+    def for_runtime(self, ending, **options):
+        """Path of a file for the runtime of this ending, `.onnx`; `options` as of `hubkeras.convert`."""
+        path = self.directory / f"{'_'.join(['model', *options])}{ending}"
         if not path.exists():
-            hubkeras.convert(self.model, path)
+            if "int8" in options:
+                options["int8"] = self.directory / "calibration.npz"
+                np.savez(options["int8"], sample_images(self.model.default_image_size, CALIBRATION))
+            hubkeras.convert(self.model, path, **options)
         return str(path)
 
 
@@ -118,16 +129,89 @@ def inference(files, size, slim_frozen=None):
     return contestants
 
 
+def files_of_runtimes(files, slim_frozen=None, names=("*",)):
+    """Models on disk for `hubkeras.runtimes.measuring.compare`, which runs each in a process of its own.
+
+    Ours, and the peers as Keras' `export` and the runtimes' converters bring them there, at the default image size. A
+    peer that its converter refuses is left out, with a line that says so.
+
+    Args:
+        files: a `Files`.
+        slim_frozen: as for `inference`.
+        names: which to make, patterns of `fnmatch`.
+
+    Returns:
+        `{name: path}`.
+    """
+    runtimes = [(runtime, ending) for runtime, module, ending in RUNTIMES if optional(module)]
+    makers = {"hubkeras": files.saved_model, "hubkeras frozen": partial(files.saved_model, frozen=True)}
+    for (runtime, ending), options in itertools.product(runtimes, FORMS):
+        makers[" ".join([f"hubkeras, {runtime}", *options])] = partial(files.for_runtime, ending, **options)
+    peers = {"keras.applications": partial(export_application, files)}
+    if slim_frozen:
+        peers["Slim frozen"] = partial(export_graph, slim_frozen)
+    for (name, export), (runtime, ending) in itertools.product(peers.items(), [("TensorFlow", ""), *runtimes]):
+        path = files.directory / (name.replace(" ", "_").replace(".", "_") + ending)
+        makers[f"{name}, {runtime}"] = partial(export, path)
+    models = {}
+    for name, make in makers.items():
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in names):
+            try:
+                models[name] = make()
+            except Exception as error:  # of any converter
+                if name.startswith(OURS):
+                    raise
+                print(f"{name}: left out ({str(error)[:200]})")
+    return models
+
+
+def export_application(files, path):
+    """Writes the network of `keras.applications` as Keras does, a SavedModel where the path has no ending."""
+    import keras
+
+    size = files.model.default_image_size
+    model = getattr(keras.applications, NETWORKS[files.network])(
+        weights=None, input_shape=(size, size, 3), classes=1001
+    )
+    no_zeros({variable.path: variable for variable in model.variables})
+    model(sample_images(size, 1))  # Keras writes what has been called
+    formats = {"": "tf_saved_model", ".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
+    model.export(str(path), format=formats[path.suffix], verbose=False)
+    return str(path)
+
+
+def export_graph(graph, path):
+    """Writes a frozen graph of TF-Slim as the runtimes' converters do, a SavedModel where the path has no ending."""
+    definition = tf.compat.v1.GraphDef.FromString(pathlib.Path(graph).read_bytes())
+    if path.suffix == ".onnx":
+        import tf2onnx
+
+        ends = {"input_names": ["images:0"], "output_names": ["logits:0"]}
+        tf2onnx.convert.from_graph_def(definition, **ends, opset=18, output_path=str(path))
+        return str(path)
+    folder = path.with_suffix("")
+    if not folder.exists():
+        session = session_of(definition)
+        images, logits = (session.graph.get_tensor_by_name(f"{name}:0") for name in ("images", "logits"))
+        with session.graph.as_default():
+            tf.compat.v1.saved_model.simple_save(session, str(folder), {"images": images}, {"logits": logits})
+    if path.suffix == ".xml":
+        import openvino
+
+        openvino.save_model(openvino.convert_model(str(folder)), str(path), compress_to_fp16=False)
+    elif path.suffix == ".tflite":
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder)).convert())
+    return str(path)
+
+
 def compiled(function):
     """`function` as a `tf.function` that takes and returns arrays."""
     graph = tf.function(lambda images: function(images), autograph=False)
     return lambda images: np.asarray(graph(tf.constant(images)))
 
 
-def frozen_session(path):
+def session_of(definition):
     """A session over a frozen graph of TF-Slim."""
-    definition = tf.compat.v1.GraphDef()
-    definition.ParseFromString(pathlib.Path(path).read_bytes())
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(definition, name="")
     return tf.compat.v1.Session(graph=graph)
@@ -139,7 +223,7 @@ def slim_graphs(path, size):
     Returns:
         `{"Slim frozen": function, "Slim variables": function}`, or nothing where the graph has another image size.
     """
-    frozen = frozen_session(path)
+    frozen = session_of(tf.compat.v1.GraphDef.FromString(pathlib.Path(path).read_bytes()))
     if frozen.graph.get_tensor_by_name("images:0").shape[1] not in (None, size):
         return {}
     sessions = {"Slim frozen": frozen, "Slim variables": with_variables(frozen.graph.as_graph_def())}
