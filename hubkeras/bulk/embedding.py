@@ -14,7 +14,7 @@ import numpy as np
 
 from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.models import Model, open_model
-from hubkeras.bulk.pipeline import Preparation, decoder, prepared
+from hubkeras.bulk.pipeline import Preparation, decoder, inferred, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common.errors import Error
@@ -157,8 +157,8 @@ class _Run:
                 values: dict[int, dict[str, Any]] = {}
                 progress(written, len(self.images))
                 batches = prepared(self.images, self.numbers(part), self.preparation, self.batch_size)
-                for numbers, pixels in batches:
-                    values.update(zip(numbers, self.layout.values(self.model.run(pixels)), strict=True))
+                for numbers, output in inferred(self.model.run, batches):
+                    values.update(zip(numbers, self.layout.values(output), strict=True))
                     progress(written + len(values), len(self.images))
                 rows = [self._row(number, values.get(number)) for number in self.numbers(part)]
                 errors += sum(row["error"] is not None for row in rows)

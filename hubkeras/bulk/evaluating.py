@@ -10,7 +10,7 @@ import numpy as np
 
 from hubkeras.bulk.labelled import match, open_labelled
 from hubkeras.bulk.models import Model, open_model
-from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.bulk.pipeline import Preparation, inferred, prepared
 from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
 from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
@@ -170,8 +170,8 @@ def _best_classes(
     count = len(images)
     best = np.full([count, min(TOP, model.width)], -1)
     progress(0, count)
-    for numbers, pixels in prepared(images, range(count), preparation, batch_size):
-        best[numbers] = np.argsort(-model.run(pixels), axis=1, kind="stable")[:, : best.shape[1]]
+    for numbers, output in inferred(model.run, prepared(images, range(count), preparation, batch_size)):
+        best[numbers] = np.argsort(-output, axis=1, kind="stable")[:, : best.shape[1]]
         progress(int(numbers[-1]) + 1, count)
     progress(count, count)
     return best

@@ -1,10 +1,11 @@
 """Reading, decoding and resizing beside inference."""
 
+import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hubkeras.consuming.images import CENTRAL_FRACTION, check_size, decode
 
 _READERS = 16  # threads, which wait for a disk or a network most of the time
 _AHEAD = 2  # batches
+_CALLS = 2  # of the model at once: one leaves cores idle between its layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,21 @@ def prepared(
     dataset = dataset.with_options(options)
     for batch, pixels in dataset:
         yield batch.numpy(), pixels
+
+
+def inferred(
+    run: Callable[[Any], np.ndarray], batches: Iterable[tuple[np.ndarray, Any]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields what a model makes of the batches of `prepared`, in order: pairs of the numbers and `run`'s output."""
+    waiting: collections.deque[tuple[np.ndarray, Future[np.ndarray]]] = collections.deque()
+    with ThreadPoolExecutor(_CALLS) as calls:
+        for numbers, pixels in batches:
+            waiting.append((numbers, calls.submit(run, pixels)))
+            if len(waiting) > _CALLS:
+                numbers, output = waiting.popleft()
+                yield numbers, output.result()
+        for numbers, output in waiting:
+            yield numbers, output.result()
 
 
 def _read_if_possible(images: Source) -> Callable[[int], bytes | None]:

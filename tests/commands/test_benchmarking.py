@@ -1,13 +1,15 @@
 """`hubkeras benchmark`."""
 
 import json
+import pathlib
 
+import numpy as np
 import pytest
 
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.metadata import Metadata
-from hubkeras.runtimes import files
+from hubkeras.runtimes import files, measuring
 from hubkeras.runtimes.inference import Interface
 
 
@@ -23,6 +25,13 @@ def models(tmp_path_factory):
         with files.written(network, Interface("classification", uint8=uint8), texts, path):
             pass
     return paths
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="elsewhere memory is inherited")
+def test_memory_is_not_that_of_the_process_that_asks(models):
+    ours = np.ones(1 << 28)  # 2 GiB
+    ((_, facts),) = measuring.compare(models[:1], [1], 0.1)
+    assert facts["memory_bytes"] < ours.nbytes
 
 
 def test_models_side_by_side(models, capsys):
