@@ -139,12 +139,13 @@ class EmbedImages(beam.PTransform):
 
     def expand(self, inputs: beam.PCollection) -> dict[str, beam.PCollection]:
         """The collections `rows` and `unreadable`."""
-        split = inputs | "List" >> beam.ParDo(_List(self.column)).with_outputs("images", _UNREADABLE, main="chunks")
-        # otherwise the one worker that lists would also read and compute
+        split = inputs | "List" >> beam.ParDo(_List(self.column)).with_outputs(_UNREADABLE, main="chunks")
+        # otherwise the one worker that lists would also read and compute; from here on all is one stage, since a local
+        # runner keeps in memory what goes from one to the next
         chunks = split.chunks | "Spread" >> beam.Reshuffle()
         read = chunks | "Read" >> beam.ParDo(_Read()).with_outputs(_UNREADABLE, main="images")
-        images = (read.images, split.images) | "All images" >> beam.Flatten()
-        decoded = images | "Decode" >> beam.ParDo(_Decode(self.preparation)).with_outputs(_UNREADABLE, main="images")
+        decode = beam.ParDo(_Decode(self.preparation)).with_outputs(_UNREADABLE, main="images")
+        decoded = read.images | "Decode" >> decode
         outputs = decoded.images | "Infer" >> base.RunInference(base.KeyedModelHandler(self.handler))
         rows = outputs | "Rows" >> beam.MapTuple(functools.partial(_row, self.layout))
         unreadable = (split[_UNREADABLE], read[_UNREADABLE], decoded[_UNREADABLE]) | "All unreadable" >> beam.Flatten()
@@ -223,7 +224,7 @@ class _List(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         if isinstance(element, tuple) and len(element) == 2 and isinstance(element[1], bytes):
-            yield beam.pvalue.TaggedOutput("images", element)
+            yield element
             return
         try:
             files = list(element) if isinstance(element, tuple) else _matches(os.fspath(element))
@@ -235,9 +236,12 @@ class _List(beam.DoFn):
 
 
 class _Read(beam.DoFn):
-    """From chunks to pairs of path and bytes."""
+    """From chunks to pairs of path and bytes, which pass as they are."""
 
-    def process(self, chunk: _Chunk) -> Iterator[Any]:
+    def process(self, chunk: _Chunk | tuple[str, bytes]) -> Iterator[Any]:
+        if isinstance(chunk, tuple):
+            yield chunk
+            return
         if chunk.start is None or chunk.stop is None:
             images, numbers = Images([Files(chunk.paths, _open)]), range(len(chunk.paths))
         else:
