@@ -147,7 +147,9 @@ def files_of_runtimes(files, slim_frozen=None, names=("*",)):
     makers = {"hubkeras": files.saved_model, "hubkeras frozen": partial(files.saved_model, frozen=True)}
     for (runtime, ending), options in itertools.product(runtimes, FORMS):
         makers[" ".join([f"hubkeras, {runtime}", *options])] = partial(files.for_runtime, ending, **options)
-    peers = {"keras.applications": partial(export_application, files)}
+    peers = {}
+    if application(optional("keras"), files.network):
+        peers["keras.applications"] = partial(export_application, files)
     if slim_frozen:
         peers["Slim frozen"] = partial(export_graph, slim_frozen)
     for (name, export), (runtime, ending) in itertools.product(peers.items(), [("TensorFlow", ""), *runtimes]):
@@ -170,9 +172,7 @@ def export_application(files, path):
     import keras
 
     size = files.model.default_image_size
-    model = getattr(keras.applications, NETWORKS[files.network])(
-        weights=None, input_shape=(size, size, 3), classes=1001
-    )
+    model = application(keras, files.network)(weights=None, input_shape=(size, size, 3), classes=1001)
     no_zeros({variable.path: variable for variable in model.variables})
     model(sample_images(size, 1))  # Keras writes what has been called
     formats = {"": "tf_saved_model", ".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
@@ -182,7 +182,7 @@ def export_application(files, path):
 
 def export_graph(graph, path):
     """Writes a frozen graph of TF-Slim as the runtimes' converters do, a SavedModel where the path has no ending."""
-    definition = tf.compat.v1.GraphDef.FromString(pathlib.Path(graph).read_bytes())
+    definition = definition_of(graph)
     if path.suffix == ".onnx":
         import tf2onnx
 
@@ -210,6 +210,11 @@ def compiled(function):
     return lambda images: np.asarray(graph(tf.constant(images)))
 
 
+def definition_of(path):
+    """What a frozen graph of TF-Slim holds."""
+    return tf.compat.v1.GraphDef.FromString(pathlib.Path(path).read_bytes())
+
+
 def session_of(definition):
     """A session over a frozen graph of TF-Slim."""
     with tf.Graph().as_default() as graph:
@@ -223,7 +228,7 @@ def slim_graphs(path, size):
     Returns:
         `{"Slim frozen": function, "Slim variables": function}`, or nothing where the graph has another image size.
     """
-    frozen = session_of(tf.compat.v1.GraphDef.FromString(pathlib.Path(path).read_bytes()))
+    frozen = session_of(definition_of(path))
     if frozen.graph.get_tensor_by_name("images:0").shape[1] not in (None, size):
         return {}
     sessions = {"Slim frozen": frozen, "Slim variables": with_variables(frozen.graph.as_graph_def())}
