@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import hubkeras
+from tests import slim
 from tests.conftest import ROOT
 from tests.test_house import MODULES
 
@@ -19,6 +21,11 @@ WITH_EXAMPLES = [name for name, path in MODULES.items() if ">>> " in path.read_t
 def test_one_version():
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == hubkeras.__version__
+
+
+def test_no_golden_file_is_lost():
+    with_settings = {path.stem for path in slim.GOLDEN.glob("*.npz") if "config" in np.load(path).files}
+    assert with_settings == set(slim.NAMES)
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Records what the networks compute inside of detectors and a segmenter, for `tests/converters/test_detectors.py`.
 
-Runs in the environment of `slim_reference.py`, the script that made the other figures of this folder, which must be
-on PYTHONPATH, with scipy, matplotlib, pillow and six beside it; `picsellia-tf1` carries the Object Detection API too:
+Runs in the environment of `slim_reference.py`, which lies beside it and made the other figures of this folder, with
+scipy, matplotlib, pillow and six; `picsellia-tf1` carries the Object Detection API too:
 
-    PYTHONPATH=/path/to/oracle python make_detectors.py FOLDER [FAMILY...]
+    python make_detectors.py FOLDER [FAMILY...]
 
 Each family's own feature extractor builds its graph; weights are of the recipe, images 2 x 161 x 161 (129 x 129 for
 Faster R-CNN with Inception-ResNet V2). DeepLab's encoder is `mobilenet_base` with an output stride of 16, as its

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Records what one SGD step does in TF-Slim's own graph, for `tests/test_one_step.py`.
 
-Runs in the environment of `slim_reference.py`, the script that made the other figures of this folder, which must be
-on PYTHONPATH; weights and images are of its recipe:
+Runs in the environment of `slim_reference.py`, which lies beside it and made the other figures of this folder; weights
+and images are of its recipe:
 
-    PYTHONPATH=/path/to/oracle python make_sgd_step.py mobilenet_v2_0.35_96_sgd.npz
+    python make_sgd_step.py mobilenet_v2_0.35_96_sgd.npz
 
 MobileNet V2 0.35 at 96 x 96 pixels, batch 4, loss mean(features ** 2) in training mode, learning rate 0.1:
     weights/NAME            trainable variable after the step, for `WEIGHTS`; the same for every momentum

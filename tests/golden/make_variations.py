@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Records what TF-Slim's own networks compute with other settings than the published ones, for `test_variations.py`.
 
-Runs in the environment of `slim_reference.py`, the script that made the other figures of this folder, which must be
-on PYTHONPATH; weights and images are of its recipe:
+Runs in the environment of `slim_reference.py`, which lies beside it and made the other figures of this folder; weights
+and images are of its recipe:
 
-    PYTHONPATH=/path/to/oracle python make_variations.py variations.npz
+    python make_variations.py variations.npz
 
 For each of `CASES`, computed in float64 and stored in float32:
     CASE/endpoint/NAME          64 values of the end point NAME at flat positions linspace(0, n - 1, 64)
