@@ -3,11 +3,11 @@
 import dataclasses
 import math
 import os
-import pathlib
 from typing import Any
 
 from hubkeras.common.integrity import checked_hashes, content_hash
 from hubkeras.common.metadata import METADATA_FILE, read_metadata
+from hubkeras.common.places import model_folder
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.weights import SHADOW, kind_of
@@ -26,7 +26,8 @@ def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         hubkeras.Error: it is neither, or of no network that hubkeras knows.
     """
-    own_facts = _saved_model_facts(source) if (pathlib.Path(source) / "assets" / METADATA_FILE).is_file() else {}
+    folder = model_folder(source)
+    own_facts = _saved_model_facts(folder) if (folder / "assets" / METADATA_FILE).is_file() else {}
     if own_facts.get("frozen"):
         return {**own_facts, "variables": []}
     with open_checkpoint(source) as checkpoint:

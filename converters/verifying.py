@@ -14,6 +14,7 @@ from hubkeras.common import integrity
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.metadata import read_metadata
+from hubkeras.common.places import model_folder
 from hubkeras.converters.parity import Parity
 from hubkeras.converters.weights import read_network
 
@@ -168,6 +169,7 @@ def verify_source(
     Raises:
         hubkeras.Error: either cannot be read, or they are of different networks.
     """
+    directory = model_folder(directory)
     metadata = read_metadata(directory)
     network, _, _ = read_network(
         source,
@@ -208,6 +210,7 @@ def verify_frozen_graph(
     Raises:
         hubkeras.Error: the graph cannot be read, or its input or output not be found, or their shapes not fit.
     """
+    directory = model_folder(directory)
     module, metadata = _load(directory), read_metadata(directory)
     bound = _bound(directory, metadata)
     definition = tf.compat.v1.GraphDef()

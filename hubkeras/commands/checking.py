@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
 from hubkeras.common.metadata import METADATA_FILE, WEIGHTS
+from hubkeras.common.places import model_folder
 from hubkeras.consuming import safety, signing
 
 Rows = list[tuple[str, object]]
@@ -75,7 +75,7 @@ def _inspected(source: str) -> dict[str, Any]:
     """What `inspect` tells, and of every SavedModel, hubkeras' or not, its operations and whether they are harmless."""
     from hubkeras.converters.inspecting import inspect
 
-    folder = pathlib.Path(source)
+    folder = model_folder(source)
     is_saved_model = (folder / "saved_model.pb").is_file()
     try:
         facts = inspect(source)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from hubkeras.commands.output import print_json, print_table
-from hubkeras.common import archives, integrity
+from hubkeras.common import archives, integrity, places
 from hubkeras.consuming import cache, signing
 from hubkeras.publishing import catalog, documentation, installing
 
@@ -76,9 +76,12 @@ def run_catalog(options: argparse.Namespace) -> int:
 
 
 def run_pack(options: argparse.Namespace) -> None:
-    digest = archives.pack(options.directory, options.archive, options.overwrite)
-    content = integrity.content_hash(integrity.hashes(options.directory))
-    print_table([("written", options.archive), ("SHA-256", digest), ("content hash", content)])
+    folder = places.model_folder(options.directory)
+    digest = archives.pack(folder, options.archive, options.overwrite)
+    content = integrity.content_hash(integrity.hashes(folder))
+    note = places.debris_note(places.files_below(folder))
+    rows = [("written", options.archive), ("SHA-256", digest), ("content hash", content)]
+    print_table([*rows, *([("note", note)] if note else [])])
 
 
 def run_sign(options: argparse.Namespace) -> None:

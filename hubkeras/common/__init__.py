@@ -14,6 +14,7 @@ __all__ = [
     "integrity",
     "labels",
     "metadata",
+    "places",
     "quiet",
     "version",
 ]

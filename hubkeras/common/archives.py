@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256, written_whole
+from hubkeras.common.places import model_folder
 
 # The heaviest that there is of the three networks: Inception-ResNet V2 with its auxiliary head, 60 M float32 values,
 # in training four of each (value, moving average, two slots of an optimizer), 1 GB; and as much again beside it.
@@ -198,7 +199,7 @@ def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwr
     each file travels with them, and `unpack` compares; a signature in the folder travels, too.
 
     Args:
-        directory: the SavedModel.
+        directory: the SavedModel, or a folder with one below it.
         path: the archive to write, ending in `.tar.gz` or `.tgz`.
         overwrite: whether to replace a file that exists.
 
@@ -211,6 +212,7 @@ def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwr
     """
     if not str(path).endswith((".tar.gz", ".tgz")):
         raise Error(f"The archive must end in .tar.gz or .tgz; got {path}.")
+    directory = model_folder(directory)
     digests = integrity.checked_hashes(directory)
     checksums = integrity.checksums_text(digests).encode()
     names = sorted([*digests, integrity.CHECKSUMS_FILE])

@@ -15,6 +15,7 @@ import re
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
+from hubkeras.common.places import is_debris, model_folder
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
 CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what TensorFlow itself does not read
@@ -27,6 +28,8 @@ _AGAIN = "Copy or export the SavedModel again"
 def model_files(directory: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
     """The files that make up a SavedModel, without documentation beside it: `{relative name: path}`, sorted.
 
+    What macOS adds to folders is no part of it, see `hubkeras.common.places`.
+
     Raises:
         hubkeras.Error: the folder is no SavedModel.
     """
@@ -34,7 +37,8 @@ def model_files(directory: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
     if not (directory / "saved_model.pb").is_file():
         raise Error(f"{directory} is not a SavedModel: {directory / 'saved_model.pb'} is missing.")
     files = [path for part in _PARTS for path in (directory / part, *(directory / part).rglob("*")) if path.is_file()]
-    return {path.relative_to(directory).as_posix(): path for path in sorted(files)}
+    named = {path.relative_to(directory).as_posix(): path for path in sorted(files)}
+    return {name: path for name, path in named.items() if not is_debris(name)}
 
 
 def hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
@@ -71,7 +75,7 @@ def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
         expected: 64 hexadecimal digits; of a folder its content hash, which `hubkeras pack` and `inspect` show, of a
             file its SHA-256.
     """
-    path, expected = pathlib.Path(path), expected.lower()
+    path, expected = model_folder(path), expected.lower()
     if not _DIGEST.fullmatch(expected):
         raise Error(f"A SHA-256 has 64 hexadecimal digits; got {expected!r}.")
     if path.suffix == ".xml":

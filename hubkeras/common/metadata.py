@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubkeras.common.errors import Error
+from hubkeras.common.places import model_folder
 from hubkeras.common.version import __version__
 
 METADATA_FILE = "metadata.json"
@@ -205,5 +206,5 @@ def get_expected_image_size(directory: str | os.PathLike[str]) -> tuple[int, int
     Raises:
         hubkeras.Error: the folder is not a SavedModel that hubkeras wrote.
     """
-    size = read_metadata(directory).default_image_size
+    size = read_metadata(model_folder(directory)).default_image_size
     return size, size

@@ -5,7 +5,7 @@ import pathlib
 import re
 import urllib.parse
 
-from hubkeras.common import archives
+from hubkeras.common import archives, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.consuming import cache, downloads
@@ -26,8 +26,8 @@ def resolve(handle: str | os.PathLike[str]) -> str:
 
     Args:
         handle: a folder, a `.tar.gz` or `.tgz` of one, the http(s) URL of such an archive, or a tfhub.dev or Kaggle
-            handle. What `hubkeras install` or tensorflow_hub has put into the cache is found there; else tensorflow_hub
-            fetches it.
+            handle. The SavedModel may lie below other folders in it. What `hubkeras install` or tensorflow_hub has put
+            into the cache is found there; else tensorflow_hub fetches it.
 
     Returns:
         The path of a folder that holds the SavedModel. Archives are unpacked into a temporary folder.
@@ -37,7 +37,7 @@ def resolve(handle: str | os.PathLike[str]) -> str:
     """
     handle = os.fspath(handle)
     if os.path.isdir(handle):
-        return handle
+        return str(places.model_folder(handle))
     if _URL.match(handle):
         try:
             urllib.parse.urlsplit(handle)
@@ -82,13 +82,13 @@ def _unpack(archive, handle):
     _UNPACKED.append(temporary)
     folder = pathlib.Path(temporary.name)
     try:
-        archives.unpack(archive, folder)
-        models = sorted(folder.rglob("saved_model.pb"), key=lambda path: len(path.parts))
-        if not models:
+        folders = places.saved_model_folders(archives.unpack(archive, folder))
+        inner = places.only(folders, "it", "SavedModels")
+        if inner is None:
             raise Error("it holds no SavedModel (no saved_model.pb among its files).")
     except BaseException as error:
         temporary.cleanup()
         if isinstance(error, Error):
             raise Error(f"{handle} cannot be opened: {error}") from error
         raise
-    return str(models[0].parent)
+    return str(folder / inner)

@@ -18,6 +18,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.files import written_whole
 from hubkeras.common.integrity import SIGNATURE_FILE, model_files
+from hubkeras.common.places import model_folder
 
 UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
 
@@ -41,7 +42,7 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
             written.
     """
     library = extra("signing", "model_signing")
-    directory = pathlib.Path(directory)
+    directory = model_folder(directory)
     integrity.check(directory)
     if integrity.read_checksums(directory) is None:  # `hubkeras pack` would add them, and then break the signature
         integrity.write_checksums(directory)
@@ -87,7 +88,7 @@ def check_signature(
     if (public_key is None) == (not certificate_chain):
         raise Error("Give either a public key or a certificate chain to check a signature with.")
     library = extra("signing", "model_signing")
-    directory = pathlib.Path(directory)
+    directory = model_folder(directory)
     path = pathlib.Path(signature or directory / SIGNATURE_FILE)
     if not path.is_file():
         raise Error(

@@ -14,6 +14,7 @@ from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.common.metadata import Metadata, read_metadata
+from hubkeras.common.places import model_folder
 from hubkeras.consuming.cache import TFHUB
 from hubkeras.publishing import catalog
 
@@ -71,7 +72,7 @@ def write(
         hubkeras.Error: the folder is no SavedModel of hubkeras or a damaged one, or cannot be written; or `asset_path`
             is neither.
     """
-    directory = pathlib.Path(directory)
+    directory = model_folder(directory)
     if asset_path != "internal" and not re.fullmatch(r"https?://\S+\.tar\.gz", asset_path):
         raise Error(f"asset_path must be the http(s) address of a .tar.gz, or internal; got {asset_path!r}.")
     integrity.check(directory)

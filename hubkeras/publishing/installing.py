@@ -20,7 +20,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hubkeras.common import archives, integrity
+from hubkeras.common import archives, integrity, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder, replace, sha256
 from hubkeras.common.metadata import read_metadata
@@ -111,7 +111,7 @@ def install(
     A damaged entry is repaired. Others may read and install at the same time.
 
     Args:
-        source: folder or archive of a SavedModel.
+        source: folder or archive of a SavedModel, which may lie below other folders in it.
         handles: any URLs that code gives to `hub.load` or `hub.KerasLayer`; `https://tfhub.dev/` may be left out.
         directory: the cache folder; by default tensorflow_hub's, see `cache_dir`.
         overwrite: whether to replace another model, as one that tensorflow_hub downloaded.
@@ -137,13 +137,17 @@ def install(
 
 @contextlib.contextmanager
 def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Context manager that yields the folder of a SavedModel, which is unpacked where `source` is an archive."""
+    """Context manager that yields the folder of a SavedModel, which is unpacked where `source` is an archive.
+
+    Raises:
+        hubkeras.Error: there are several SavedModels in it.
+    """
     if pathlib.Path(source).is_file():
         with TemporaryFolder() as folder:
-            archives.unpack(source, folder)
-            yield pathlib.Path(folder)
+            folders = places.saved_model_folders(archives.unpack(source, folder))
+            yield pathlib.Path(folder, places.only(folders, source, "SavedModels") or ".")
     else:
-        yield pathlib.Path(source)
+        yield places.model_folder(source)
 
 
 def _install(

@@ -14,6 +14,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
+from hubkeras.common.places import model_folder
 from hubkeras.runtimes import saved_model
 from hubkeras.runtimes.inference import Interface, Loaded
 
@@ -96,7 +97,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
     Raises:
         hubkeras.Error: the ending is unknown, the runtime is not installed, or it cannot read the file.
     """
-    path = pathlib.Path(path)
+    path = model_folder(path)
     if path.is_dir():
         return saved_model.load(path, threads)
     if not path.is_file():
