@@ -21,20 +21,22 @@ SMALL = {
     "inception_resnet_v2": "inception_resnet_v2_160_7classes_noaux",
 }
 TASKS = ("classification", "feature_vector")
-# in the names of tests whose networks take seconds to build and to run
-LARGE = ("224", "299", "inception", "mobilenet_v2_1.3", "mobilenet_v2-1.")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Tests of one file run in one process and share its exports; the longest tests are a group of their own."""
-    unasked = [name for name in ("campaign", "long") if name not in config.option.markexpr]
+def pytest_configure(config):
+    """Leaves out what takes long, unless it is asked for: by `-m`, or by the name of a test, `FILE::TEST`."""
+    asked = config.option.markexpr
+    if not asked and any("::" in argument for argument in config.args):
+        return
+    unasked = [name for name in ("long", "campaign") if name not in asked] + ["slow"] * (not asked)
+    config.option.markexpr = " and ".join([f"({asked})"] * bool(asked) + [f"not {name}" for name in unasked])
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of one file run in one process and share its fixtures, unless they are in a group that a mark names."""
     for item in items:
-        for name in filter(item.get_closest_marker, unasked):
-            item.add_marker(pytest.mark.skip(reason=f"takes many minutes; pytest -m {name} runs it"))
-        if any(name in item.name for name in LARGE):
-            item.add_marker(pytest.mark.slow)
-        longest = item.path.name == "test_contract.py" and "inception_resnet_v2" in item.name
-        item.add_marker(pytest.mark.xdist_group("longest" if longest else str(item.path.relative_to(ROOT))))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")

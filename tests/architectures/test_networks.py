@@ -15,6 +15,13 @@ from tests import slim
 from tests.slim import relative_error
 
 NETWORK = {network.architecture: network for network in NETWORKS}
+# the golden files; building and tracing the larger networks takes seconds
+SMALL = ("mobilenet_v2_0.35_96", "mobilenet_v2_0.35_96_ema", "inception_v2_171_5classes")
+EACH = [pytest.param(name, marks=[] if name in SMALL else pytest.mark.slow) for name in slim.NAMES]
+LARGEST_SLOWLY = [
+    pytest.param(network, marks=[pytest.mark.slow] * (network is hubkeras.InceptionResNetV2), id=network.architecture)
+    for network in NETWORKS
+]
 
 
 def fresh(golden, checkpoint, **options):
@@ -25,7 +32,7 @@ def fresh(golden, checkpoint, **options):
     return NETWORK[golden.config["arch"]](weights=checkpoint(golden.name), **settings)
 
 
-@pytest.mark.parametrize("name", slim.NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_variables_are_those_of_slim_bit_by_bit(name, golden, network):
     expected = {n: value for n, value in golden(name).weights().items() if "/AuxLogits/" not in n}
     variables = network(name).slim_variables()
@@ -34,7 +41,8 @@ def test_variables_are_those_of_slim_bit_by_bit(name, golden, network):
         np.testing.assert_array_equal(variables[variable].numpy(), value, err_msg=variable)
 
 
-@pytest.mark.parametrize("name", slim.NAMES)
+@pytest.mark.processor
+@pytest.mark.parametrize("name", EACH)
 def test_inference_agrees_with_slim_in_float64(name, golden, network):
     golden = golden(name)
     features, outputs = tf.function(network(name).outputs)(golden.images)
@@ -43,7 +51,8 @@ def test_inference_agrees_with_slim_in_float64(name, golden, network):
     assert relative_error(features, golden["features64"]) < bound
 
 
-@pytest.mark.parametrize("name", slim.NAMES)
+@pytest.mark.processor
+@pytest.mark.parametrize("name", EACH)
 def test_endpoints_agree_with_slim(name, golden, network):
     golden, network = golden(name), network(name)
     end_points = network(golden.images, return_endpoints=True)
@@ -71,7 +80,8 @@ def training_step(network, golden):
     return step(tf.constant(golden.images, network.compute_dtype))
 
 
-@pytest.mark.parametrize("name", slim.NAMES)
+@pytest.mark.processor
+@pytest.mark.parametrize("name", EACH)
 def test_training_agrees_with_slim(name, golden, checkpoint):
     golden = golden(name)
     network = fresh(golden, checkpoint)
@@ -86,7 +96,7 @@ def test_training_agrees_with_slim(name, golden, checkpoint):
             assert relative_error(variables[f"{scope}/{statistic}"], value) < 1e-4
 
 
-@pytest.mark.parametrize("name", slim.NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_training_in_float64_is_slims(name, golden, network):
     golden = golden(name)
     features, gradients = training_step(network(name).copy("float64"), golden)
@@ -94,7 +104,7 @@ def test_training_in_float64_is_slims(name, golden, network):
     slim.assert_gradients(golden, gradients, each=1e-9, median=1e-9)
 
 
-@pytest.mark.parametrize("name", slim.NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_regularization_is_that_of_slim(name, golden, network):
     golden = golden(name)
     expected = golden["reg_values"][["/AuxLogits/" not in n for n in golden["reg_names"]]]
@@ -103,7 +113,7 @@ def test_regularization_is_that_of_slim(name, golden, network):
     assert float(sum(losses)) == pytest.approx(expected.sum(), rel=1e-5)
 
 
-@pytest.mark.parametrize("network_class", NETWORKS, ids=lambda network: network.architecture)
+@pytest.mark.parametrize("network_class", LARGEST_SLOWLY)
 def test_odd_sizes_and_the_minimum(network_class):
     network = network_class(num_classes=None)
     minimum = network.minimum_image_size

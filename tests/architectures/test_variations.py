@@ -48,7 +48,7 @@ CASES = {
         "Conv2d_7b_1x1",
     ),
 }
-SLOW = ("inception_resnet_v2_stride_8", "inception_resnet_v2_stride_8_valid", "inception_resnet_v2_aligned")
+SLOW = [case for case in CASES if case.startswith("inception")]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,13 @@ def test_output_stride_dilates_as_slim_does():
             assert maps[name].shape == ends[f"MobilenetV2/{end_point}"].shape
 
 
-@pytest.mark.parametrize("network_class", NETWORKS, ids=lambda network: network.architecture)
+@pytest.mark.parametrize(
+    "network_class",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (n is hubkeras.InceptionResNetV2), id=n.architecture)
+        for n in NETWORKS
+    ],
+)
 def test_settings_are_told_by_shapes(network_class):
     (end,) = network_class.published_ends
     settings = {"num_classes": None, "final_endpoint": end}

@@ -90,6 +90,7 @@ STEPS = {
 
 
 @pytest.mark.slow
+@pytest.mark.processor
 @pytest.mark.parametrize("momentum", MOMENTA)
 @pytest.mark.parametrize("way", STEPS)
 def test_one_step_is_that_of_slim(way, momentum, figures, golden, checkpoint, loaded):

@@ -88,6 +88,7 @@ def test_folder_of_a_model_without_a_head(file, mobilenet, tmp_path):
     assert (found.settings["num_classes"], found.image_size, found.names_image_size) == (None, 96, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "head"), [("safetensors", "classif"), ("bin", "classif"), ("pth", "last_linear")])
 def test_inception_resnet_of_timm_and_cadene(form, head, resnet, tmp_path):
     path = foreign.FORMATS[form](foreign.timm(resnet, head), tmp_path / f"model.{form}")

@@ -14,7 +14,10 @@ from hubkeras.publishing import catalog
 from tests.conftest import DIGITS
 
 CLASSIFIERS = [module for module in catalog.MODULES.values() if module.task == "classification"]
-SETTINGS = sorted({(module.architecture, module.depth_multiplier) for module in CLASSIFIERS})
+SETTINGS = [  # those below 1.0 are built in a second
+    pytest.param(*settings, marks=[] if settings[1] < 1 else pytest.mark.slow)
+    for settings in sorted({(module.architecture, module.depth_multiplier) for module in CLASSIFIERS})
+]
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ def in_float64(network, images):
     return np.asarray(network.copy("float64").outputs(images.astype(np.float64), fold=False)[1]["default"])
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(("name", "bound"), GOLDEN)
 def test_the_numbers_are_slims(ending, name, bound, network, tmp_path):
     golden = Golden(name)

@@ -34,6 +34,7 @@ def digits(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.processor
 @pytest.mark.parametrize("ending", FORMS)
 def test_less_than_half_the_size_and_the_same_digits(ending, digits, tmp_path, capsys):
     pytest.importorskip(FORMS[ending], reason="needs hubkeras[onnx,litert,openvino]")
