@@ -8,10 +8,10 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 
-from hubkeras.common import archives
+from hubkeras.common import archives, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.converters.sources import frozen_graphs, handles, pipeline_config
+from hubkeras.converters.sources import frozen_graphs, handles, locating
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
 from hubkeras.converters.sources.keras_models import open_keras_model
@@ -19,9 +19,8 @@ from hubkeras.converters.sources.keras_weights import is_own_h5, open_h5
 from hubkeras.converters.sources.pytorch_models import is_pytorch, open_pytorch
 from hubkeras.converters.sources.stem import with_folded_stem
 from hubkeras.converters.sources.tensorflow_checkpoints import (
-    V2_FILE,
-    is_v1_name,
-    only_checkpoint,
+    is_tensorflow_folder,
+    no_checkpoint,
     open_tensorflow,
     prefix_of,
 )
@@ -41,7 +40,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     """
     address = str(source) if handles.is_address(source) else None
     path = handles.local_path(address) if address else pathlib.Path(source)
-    opener = next(open_form for recognise, open_form in _FORMS if recognise(path))
+    opener = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _opened
     with contextlib.ExitStack() as stack:
         try:
             checkpoint = stack.enter_context(opener(path))
@@ -55,7 +54,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
 
 
 def _is_archive(path):
-    if not path.is_file() or V2_FILE.match(path.name):
+    if not path.is_file() or locating.V2_FILE.match(path.name):
         return False
     try:
         return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tarfile.is_tarfile(path)
@@ -63,32 +62,65 @@ def _is_archive(path):
         return False
 
 
-def _unpack(archive, folder):
-    """Extracts the archive's one checkpoint, or else its one frozen graph; returns its prefix or file."""
-    wanted = None
-
-    def select(names):
-        nonlocal wanted
-        graphs = [name for name in names if name.endswith(frozen_graphs.ENDING)]
-        has_checkpoint = any(name.endswith(".index") or is_v1_name(name) for name in names)
-        wanted = graphs[0] if len(graphs) == 1 and not has_checkpoint else str(only_checkpoint(names, archive))
-        beside = {wanted, str(pathlib.PurePosixPath(wanted).with_name(pipeline_config.FILE))}
-        return [n for n in names if n in beside or ((m := V2_FILE.match(n)) and m["prefix"] == wanted)]
-
-    archives.unpack(archive, folder, select)
-    return folder / wanted
-
-
 @contextlib.contextmanager
 def _open_archive(path):
     with TemporaryFolder() as folder:
-        found = _unpack(path, pathlib.Path(folder))
-        if found.name.endswith(frozen_graphs.ENDING):
-            opened = frozen_graphs.open_frozen_graph(found, path, names=(found.name,))
-        else:
-            opened = open_tensorflow(found, path, files=[path])
-        with opened as checkpoint:
-            yield checkpoint
+        try:
+            place, note = _unpack(path, folder)
+            with _opened(pathlib.Path(folder, place)) as checkpoint:
+                checkpoint.path, checkpoint.files = str(path), [path]
+                checkpoint.names = [str(path), *checkpoint.names]
+                checkpoint.notes += [note] if note else []
+                yield checkpoint
+        except Error as error:  # in which the archive stands for the folder that it was unpacked to
+            message = str(error).replace(folder, str(path))
+            raise error if message == str(error) else Error(message) from error
+
+
+def _unpack(archive, folder):
+    """Extracts the archive's one source; returns its name below the folder, and a note on what else was there."""
+    found, note = None, None
+
+    def select(names):
+        nonlocal found, note
+        found, note = _only_place(names, f"{archive}"), places.debris_note(names)
+        if found is None:
+            raise no_checkpoint(archive)
+        return found.files
+
+    archives.unpack(archive, folder, select)
+    return found.name, note
+
+
+def _only_place(names, where):
+    """The one source among relative file names, or None."""
+    found = {place.name: place for place in locating.locate(names)}
+    name = places.only(list(found), where)
+    return None if name is None else found[name]
+
+
+def _source_below(folder):
+    """The source that a folder means, itself or the only one below it, and a note on what else is there."""
+    names = places.files_below(folder)
+    note = places.debris_note(names)
+    if is_pytorch(folder) or is_tensorflow_folder(folder):
+        return folder, note
+    direct = [name for name in names if "/" not in name]
+    place = _only_place(direct, folder) or _only_place(names, folder)
+    return (folder if place is None else folder / place.name), note
+
+
+@contextlib.contextmanager
+def _open_folder(path):
+    inner, note = _source_below(path)
+    with _opened(inner) as checkpoint:
+        checkpoint.notes += [note] if note else []
+        yield checkpoint
+
+
+def _opened(path):
+    """Context manager of the `Checkpoint` in a file, or in a folder that is a source itself."""
+    return next(open_form for recognise, open_form in _FORMS if recognise(path))(path)
 
 
 def _open_tensorflow(path):
@@ -97,7 +129,6 @@ def _open_tensorflow(path):
 
 # how each form is recognised and opened; the first that fits
 _FORMS = (
-    (_is_archive, _open_archive),
     (is_own_h5, open_h5),
     (is_keras, open_keras_model),
     (is_pytorch, open_pytorch),

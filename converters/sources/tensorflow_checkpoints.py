@@ -1,9 +1,9 @@
 """Checkpoints that TensorFlow reads: V1 and V2 files, folders of them, and the variables of a SavedModel."""
 
 import contextlib
+import os
 import pathlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -15,11 +15,11 @@ from hubkeras.common.labels import read_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
+from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
 from hubkeras.converters.sources.tensor_bundle import check_index
 
+_VARIABLES, _GRAPHS = "variables/variables.index", ("saved_model.pb", "tfhub_module.pb")
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
-_V1_NAME = re.compile(r"\.ckpt(-\d+)?$")
 
 
 def prefix_of(path: pathlib.Path) -> pathlib.Path:
@@ -40,15 +40,19 @@ def _is_checkpoint(prefix):
     return prefix.is_file() or prefix.with_name(prefix.name + ".index").is_file()
 
 
+def is_tensorflow_folder(folder: pathlib.Path) -> bool:
+    """Whether a folder is a SavedModel, a TF1 Hub module, or has a state file."""
+    return any((folder / name).is_file() for name in (STATE_FILE, _VARIABLES, *_GRAPHS))
+
+
 def _prefix_in_folder(folder):
-    if (folder / "checkpoint").is_file():
-        return _prefix_in_state_file(folder / "checkpoint")
-    if (folder / "variables" / "variables.index").is_file():
-        integrity.check(folder)
+    if (folder / STATE_FILE).is_file():
+        return _prefix_in_state_file(folder / STATE_FILE)
+    if (folder / _VARIABLES).is_file():
         return folder / "variables" / "variables"
-    if (folder / "saved_model.pb").is_file() or (folder / "tfhub_module.pb").is_file():
+    if any((folder / name).is_file() for name in _GRAPHS):
         raise Error(f"{folder} is a SavedModel without variables (variables/variables.index is missing).")
-    return only_checkpoint([str(file) for file in folder.iterdir() if file.is_file()], folder)
+    raise no_checkpoint(folder)
 
 
 def _prefix_in_state_file(file):
@@ -66,21 +70,9 @@ def _prefix_in_state_file(file):
     return found
 
 
-def is_v1_name(file: str) -> bool:
-    """Whether a file is called as checkpoints of one file are: `inception_v2.ckpt`, `model.ckpt-1000`."""
-    return bool(_V1_NAME.search(file)) and not V2_FILE.match(file)
-
-
-def only_checkpoint(files: Iterable[str], where: str | pathlib.Path) -> pathlib.Path:
-    """The one checkpoint among file names, as a prefix."""
-    found = {match["prefix"] for file in files if (match := V2_FILE.match(file)) and file.endswith(".index")}
-    found |= {file for file in files if is_v1_name(file)}
-    if not found:
-        raise Error(f"{where} holds no checkpoint (no .index file and no .ckpt file); expected {ACCEPTED}.")
-    if len(found) > 1:
-        names = ", ".join(sorted(pathlib.Path(name).name for name in found))
-        raise Error(f"{where} holds {len(found)} checkpoints ({names}); give one of them.")
-    return pathlib.Path(found.pop())
+def no_checkpoint(where: str | os.PathLike[str]) -> Error:
+    """The error of a folder or an archive without a source."""
+    return Error(f"{where} holds no checkpoint (no .index file and no .ckpt file); expected {ACCEPTED}.")
 
 
 @contextlib.contextmanager
@@ -102,7 +94,10 @@ def open_tensorflow(
         raise Error(f"{path} is empty; expected {ACCEPTED}.")
     if not is_v1:
         check_index(prefix, str(path))
-    metadata, labels = _facts_of(prefix.parent.parent) if prefix.parent.name == "variables" else (None, None)
+    metadata = labels = None
+    if prefix.parent.name == "variables":
+        integrity.check(prefix.parent.parent)
+        metadata, labels = _facts_of(prefix.parent.parent)
     if files is None:
         files = [prefix] if is_v1 else _files_of(prefix)
     with without_wildcards(prefix) as plain:

@@ -345,7 +345,7 @@ def test_bad_archives(files, tmp_path):
     good = members(files / "v2")
     renamed = [("b" + name, content) for name, content in good]
     fails(archive(tmp_path / "none.tgz", [("readme.txt", b"hello")]), "no checkpoint")
-    fails(archive(tmp_path / "two.tgz", good + renamed), "2 checkpoints")
+    fails(archive(tmp_path / "two.tgz", good + renamed), "2 models", "(bmodel.ckpt, model.ckpt)")
     fails(archive(tmp_path / "outside.tgz", [*good, ("../outside", b"x")]), "../outside")
     fails(archive(tmp_path / "absolute.tgz", [*good, ("/absolute", b"x")]), "/absolute")
     for kind in LINKS_AND_DEVICES:
