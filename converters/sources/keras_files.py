@@ -14,6 +14,7 @@ from hubkeras.common.archives import MOST_BYTES
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.converters.naming.keras_applications import BATCH_NORM, KerasLayer
+from hubkeras.converters.sources.hdf5 import open_hdf5
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
 # Keras' order of the variables of a layer in `vars`; batch norm without gamma has the last three
@@ -50,12 +51,14 @@ def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File]
         try:
             config = None
             if h5py.is_hdf5(path):
-                file = stack.enter_context(h5py.File(path))
+                file = stack.enter_context(open_hdf5(path))
             else:
                 folder = stack.enter_context(TemporaryFolder())
                 config, weights = _unpack(path, folder)
-                file = stack.enter_context(h5py.File(weights))
+                file = stack.enter_context(open_hdf5(weights, path))
             model = _legacy(file) if "layer_names" in _legacy_root(file).attrs else _layers_of(file, config)
+        except Error:
+            raise
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise Error(f"{path} is not a whole file of a Keras model ({error}); save or copy it again.") from error
         yield model, file

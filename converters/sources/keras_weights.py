@@ -20,6 +20,7 @@ import numpy as np
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
 from hubkeras.converters.sources.checkpoint import Checkpoint
+from hubkeras.converters.sources.hdf5 import has_attribute, open_hdf5
 
 ENDING = ".weights.h5"
 _FACTS = "hubkeras"
@@ -36,8 +37,7 @@ def is_own_h5(path: pathlib.Path) -> bool:
     if not path.is_file() or not h5py.is_hdf5(path):
         return False
     try:
-        with h5py.File(path) as file:
-            return _FACTS in file.attrs
+        return has_attribute(path, _FACTS)
     except _DAMAGE:
         return path.name.endswith(ENDING)
 
@@ -51,7 +51,7 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(h5py.File(path))
+            file = stack.enter_context(open_hdf5(path))
             facts = _checked_facts(path, file.attrs)
             datasets = facts["datasets"]
             told = facts.get("metadata")
