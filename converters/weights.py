@@ -102,6 +102,7 @@ def plan(
         listed = _listed(unknown, variables, "in the network")
         raise Error(f"{checkpoint.path}: not of TF-Slim's {name}: {listed}; the checkpoint is of a changed network.")
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
+    labels, note = _labels(checkpoint, found.settings["num_classes"])
     told = checkpoint.metadata.weights if checkpoint.metadata else checkpoint.attributes.get("weights")
     report = Report(
         checkpoint.path,
@@ -111,9 +112,9 @@ def plan(
         shadows,
         ignored,
         "ema" if shadows else told or "raw",
-        list(checkpoint.notes),
+        [*checkpoint.notes, *([note] if note else [])],
         checkpoint.metadata,
-        checkpoint.labels,
+        labels,
     )
     if weights == "ema" and not shadows and not told:
         report.notes.append(
@@ -122,6 +123,14 @@ def plan(
     if found.prefix:
         report.notes.append(f"The variables were found below the leading scope {found.prefix!r}.")
     return chosen, report
+
+
+def _labels(checkpoint, num_classes):
+    """The class names of a source where they are those of its head, else None and a note."""
+    labels = checkpoint.labels
+    if labels is None or num_classes is None or len(labels) == num_classes:
+        return labels, None
+    return None, f"The source's {len(labels)} class names are not those of {num_classes} classes, and are left out."
 
 
 def _check_form(checkpoint, tensor, variable):

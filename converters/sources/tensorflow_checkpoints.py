@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
-from hubkeras.common.labels import read_labels
+from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
@@ -139,13 +139,23 @@ def _files_of(prefix):
 
 
 def _facts_of(directory):
-    """The `Metadata` and the labels of a SavedModel of hubkeras; None for what is not there."""
-    assets = directory / "assets"
-    if not (assets / METADATA_FILE).is_file():
-        return None, None
-    metadata = read_metadata(directory)
-    has_labels = metadata.num_classes is not None and (assets / LABELS_FILE).is_file()
-    return metadata, read_labels(assets / LABELS_FILE, metadata.num_classes) if has_labels else None
+    """The `Metadata` of a SavedModel and the class names among its assets; None for what is not there."""
+    path, metadata = directory / "assets" / LABELS_FILE, None
+    if (directory / "assets" / METADATA_FILE).is_file():
+        metadata = read_metadata(directory)
+        if metadata.num_classes is None:
+            return metadata, None
+    try:
+        labels = (written_labels if metadata else parse_labels)(path.read_bytes())
+    except FileNotFoundError:
+        return metadata, None
+    except OSError as error:
+        raise Error(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise Error(f"{path} is not UTF-8 text.") from error
+    if metadata:
+        check_labels(labels, metadata.num_classes, str(path))
+    return metadata, labels or None
 
 
 def _names_of_objects(reader):

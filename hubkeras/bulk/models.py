@@ -156,7 +156,7 @@ def _open_saved_model(name: str, task: str | None) -> _Opened:
         output_shape=outputs[output].shape.as_list(),
         run=_logits_of(run, output),
         metadata=_metadata(_asset(folder, METADATA_FILE)),
-        labels=(_asset(folder, LABELS_FILE) or "").splitlines() or None,
+        labels=_labels_asset(folder),
         content_hash=content_hash,
     )
 
@@ -193,7 +193,7 @@ def _open_onnx(name: str, task: str | None) -> _Opened:
         output_shape=outputs[output],
         run=_logits_of(run, output),
         metadata=_metadata(texts.get("metadata")),
-        labels=texts.get("labels", "").splitlines() or None,
+        labels=label_files.written_labels(texts.get("labels", "").encode()) or None,
         content_hash=content_hash,
     )
 
@@ -208,6 +208,17 @@ def _logits_of(run: Callable[[Any], np.ndarray], output: str) -> Callable[[Any],
     if output != "probabilities":
         return run
     return lambda images: np.log(np.maximum(run(images), _SMALLEST))
+
+
+def _labels_asset(folder: pathlib.Path) -> list[str] | None:
+    """The class names among a SavedModel's assets, to the letter where hubkeras wrote them."""
+    try:
+        data = (folder / "assets" / LABELS_FILE).read_bytes()
+        if _metadata(_asset(folder, METADATA_FILE)):
+            return label_files.written_labels(data) or None
+        return label_files.parse_labels(data) or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _asset(folder: pathlib.Path, name: str) -> str | None:
