@@ -15,6 +15,7 @@ import sklearn.datasets
 import tensorflow as tf
 
 import hubkeras
+from hubkeras.common.metadata import read_metadata
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -25,7 +26,8 @@ FLOWER = pathlib.Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg
 def classify(directory, photo):
     """The photo as the network sees it, and its five likeliest classes as `(name, probability)`."""
     model = tf.saved_model.load(directory)
-    image = hubkeras.load_image(photo, hubkeras.get_expected_image_size(directory))
+    metadata = read_metadata(directory)
+    image = hubkeras.load_image(photo, metadata.default_image_size, **vars(metadata.preprocessing))
     labels = model.labels.asset_path.numpy().decode()
     return image, hubkeras.decode_predictions(model(image[None]), top=5, labels=labels)[0]
 
@@ -47,7 +49,7 @@ def draw(image, predictions, path):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="SavedModel of a classification network")
-    parser.add_argument("photo", nargs="?", default=FLOWER, help="JPEG, PNG, GIF or BMP; %(default)s by default")
+    parser.add_argument("photo", nargs="?", default=FLOWER, help="%(default)s by default")
     options = parser.parse_args(arguments)
     image, predictions = classify(options.model, options.photo)
     for name, probability in predictions:

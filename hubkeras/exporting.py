@@ -15,6 +15,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
 from hubkeras.common.forms import Job, form_of
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
+from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.publishing import catalog, documentation
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class _Origin:
     provenance: dict[str, Any] | None = None
     weights: str | None = None
     report: Report | None = None
+    classes: int | None = None  # of the head that it was trained with, also where the network has none
 
     @property
     def labels(self) -> list[str] | None:
@@ -123,8 +125,8 @@ def export(
     origin = _origin(model, task, weights, provenance, progress or _in_silence)
     task = task or ("backbone" if endpoints else _task(origin))
     origin = dataclasses.replace(origin, network=network_for(origin.network, task, endpoints, output_stride))
-    metadata = _metadata(origin, task, image_size, handle, fixed_size, frozen)
-    names = _labels(origin, metadata.task, labels)
+    names = _labels(origin, task, labels)
+    metadata = _metadata(origin, task, names, image_size, handle, fixed_size, frozen)
     return _export(origin, metadata, names, directory, overwrite, verify, progress or _in_silence)
 
 
@@ -144,16 +146,16 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
     return Written(pathlib.Path(directory), metadata, origin.report, parity, (pathlib.Path(directory),))
 
 
-def _metadata(origin, task, image_size, handle, fixed_size, frozen):
+def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     """What is written says of itself."""
     network = origin.network
-    if origin.report and task == "classification" and network.num_classes is None:
-        raise Error(f"{origin.report.source} has no Logits; write it as a feature_vector (--task feature_vector).")
     handle = handle or origin.handle(task)
     published = catalog.publication(handle)
     size = image_size or origin.image_size or (published.image_size if published else network.default_image_size)
     if size < network.minimum_image_size:
         raise Error(f"image_size must be at least {network.minimum_image_size} for {network.name}; got {size}.")
+    told, files = origin.report and origin.report.metadata, source_files(origin.provenance)
+    cut = told.preprocessing if told else preprocessing_of(handle, files, origin.classes, labels or origin.labels)
     metadata = Metadata.of_network(
         network,
         task,
@@ -163,6 +165,7 @@ def _metadata(origin, task, image_size, handle, fixed_size, frozen):
         weights=origin.weights,
         frozen=frozen,
         handle=handle,
+        preprocessing=cut,
     )
     if published is not None:
         catalog.check_metadata(handle, metadata)
@@ -188,7 +191,7 @@ def _origin(model, task, weights, provenance, progress):
     from hubkeras.converters import read_network
 
     if isinstance(model, SlimNetwork):
-        return _Origin(model, "the network", provenance=provenance, weights=weights)
+        return _Origin(model, "the network", None, provenance, weights, classes=model.num_classes)
     if not isinstance(model, str | os.PathLike):
         raise Error(
             "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), ...) or the path of a checkpoint; "
@@ -197,12 +200,15 @@ def _origin(model, task, weights, provenance, progress):
     head = {} if task in (None, "classification") else {"num_classes": None}
     network, found, report = read_network(model, weights=weights or "ema", progress=progress, **head)
     size = found.image_size if found.names_image_size else None
-    return _Origin(network, "the checkpoint", size, report.provenance, report.weights, report)
+    classes = found.settings.get("num_classes")
+    return _Origin(network, "the checkpoint", size, report.provenance, report.weights, report, classes)
 
 
 def _labels(origin, task, labels):
     """The class names to write, None where there is no head."""
     network = origin.network
+    if origin.report and task == "classification" and network.num_classes is None:
+        raise Error(f"{origin.report.source} has no Logits; write it as a feature_vector (--task feature_vector).")
     if task != "classification" or network.num_classes is None:
         if labels is not None:
             raise Error("labels are for a classification head; leave them out when exporting a feature_vector.")
@@ -311,11 +317,10 @@ def convert(
     task = task or ("feature_vector" if origin.network.num_classes is None else "classification")
     if task == "backbone":
         raise Error("A backbone is a SavedModel; write it with export, or choose another task.")
-    fixed_size = bool(options.get("fixed_size"))
-    metadata = _metadata(origin, task, image_size, None, fixed_size, form.serving)
+    names = _labels(origin, task, labels)
+    metadata = _metadata(origin, task, names, image_size, None, bool(options.get("fixed_size")), form.serving)
     progress(0, 1, "writing")
-    job = Job(origin.network, metadata, _labels(origin, task, labels), origin.report, path, overwrite, options)
-    parity, count = form.write(job), None
+    parity, count = form.write(Job(origin.network, metadata, names, origin.report, path, overwrite, options)), None
     if form.serving:
         from hubkeras.runtimes import inference
 
@@ -344,7 +349,7 @@ def write_for_runtime(job: Job) -> Parity:
     )
     calibration, compared = None, sample_images(size)
     if "int8" in options:
-        calibration, compared = calibration_images(options["int8"], size)
+        calibration, compared = calibration_images(options["int8"], size, job.metadata.preprocessing)
     texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
     if job.labels is not None:
         texts["labels"] = "".join(f"{label}\n" for label in job.labels)

@@ -15,7 +15,7 @@ from hubkeras.bulk.pipeline import Preparation, decoder
 from hubkeras.bulk.rows import Layout, options_of, printable
 from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
 from hubkeras.common.errors import Error, first_line
-from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
+from hubkeras.consuming.images import check_size
 
 try:
     import apache_beam as beam
@@ -121,8 +121,8 @@ class EmbedImages(beam.PTransform):
         *,
         task: str | None = None,
         top: int = 5,
-        resize: str = "squash",
-        central_fraction: float = CENTRAL_FRACTION,
+        resize: str | None = None,
+        central_fraction: float | None = None,
         image_size: int | None = None,
         labels: Labels = None,
         column: str | None = None,
@@ -132,7 +132,7 @@ class EmbedImages(beam.PTransform):
         check_size(1, central_fraction, resize)
         opened = open_model(model, task, image_size, labels)
         self.layout, self.column = Layout.of(opened, top), column
-        self.preparation = Preparation(opened.image_size, resize, central_fraction)
+        self.preparation = Preparation.of(opened, resize, central_fraction)
         self.handler = ModelHandler(model, task=opened.task, image_size=image_size, max_batch_size=batch_size)
         self.options = options_of(opened, self.layout, self.preparation)
         self.about = row_files.about(opened, self.options, "")

@@ -18,7 +18,7 @@ from hubkeras.bulk.pipeline import Preparation, decoder, inferred, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common.errors import Error
-from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
+from hubkeras.consuming.images import check_size
 
 BATCH_SIZE = 32
 ROWS_PER_FILE = 4096  # 20 MiB of 1280 features
@@ -38,6 +38,7 @@ class Embedded:
         already_there: rows that an earlier run had written.
         seconds: that reading and inference took, without opening the model.
         content_hash: of the model.
+        preprocessing: how the images were cut and resized, in words.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Embedded:
     already_there: int
     seconds: float
     content_hash: str
+    preprocessing: str
 
 
 def embed(
@@ -55,8 +57,8 @@ def embed(
     *,
     task: str | None = None,
     top: int = 5,
-    resize: str = "squash",
-    central_fraction: float = CENTRAL_FRACTION,
+    resize: str | None = None,
+    central_fraction: float | None = None,
     image_size: int | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     column: str | None = None,
@@ -77,8 +79,9 @@ def embed(
         out: the folder to write, `part-00000.parquet` and so on.
         task: `classification` or `feature_vector`; by default classification where the model has a head.
         top: how many classes a row of a classifier has.
-        resize: `squash` as Slim did, or `crop`, which keeps proportions.
-        central_fraction: share of the height and of the width to cut out, in (0, 1].
+        resize: `squash`, or `crop`, which keeps proportions; by default as the model's metadata say.
+        central_fraction: share of the height and of the width to cut out, in (0, 1]; by default as the model's metadata
+            say: 0.875 for ImageNet networks, as Slim evaluated them, and 1 for all others.
         image_size: height and width in pixels; by default what the model was trained with.
         labels: class names, a list or a file with one a line; by default the model's own.
         column: of Parquet files, the one with the images: bytes, or paths.
@@ -94,7 +97,7 @@ def embed(
     check_size(1, central_fraction, resize)
     found = open_images(images, column)
     opened = open_model(model, task, image_size, labels)
-    preparation = Preparation(opened.image_size, resize, central_fraction)
+    preparation = Preparation.of(opened, resize, central_fraction)
     layout = Layout.of(opened, top)
     options = {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file}
     about = row_files.about(opened, options, found.description())
@@ -105,7 +108,7 @@ def embed(
         begin = time.perf_counter()
         errors = run.go(done, progress or (lambda done, total: None))
     seconds = time.perf_counter() - begin
-    return Embedded(str(out), len(found), errors, already_there, seconds, opened.content_hash)
+    return Embedded(str(out), len(found), errors, already_there, seconds, opened.content_hash, str(preparation))
 
 
 def _check_counts(**counts: int) -> None:

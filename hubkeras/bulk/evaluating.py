@@ -13,7 +13,7 @@ from hubkeras.bulk.models import Model, open_model
 from hubkeras.bulk.pipeline import Preparation, inferred, prepared
 from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
-from hubkeras.consuming.images import CENTRAL_FRACTION, check_size
+from hubkeras.consuming.images import check_size
 
 TOP = 5
 _Z = 1.959963984540054  # of the normal distribution, two-sided 95%
@@ -84,6 +84,7 @@ class Evaluation:
         model: as it was given.
         data: the form of the data, in words.
         labels: how the labels were matched, in words.
+        preprocessing: how the images were cut and resized, in words.
         top_1, top_5: of the images that could be read; `top_5` is None where there are at most five classes.
         published: `{"top_1": Compared, "top_5": Compared}`, or empty.
         unreadable: paths of the images that could not be read, which count nowhere.
@@ -94,6 +95,7 @@ class Evaluation:
     model: str
     data: str
     labels: str
+    preprocessing: str
     top_1: Share
     top_5: Share | None
     published: dict[str, Compared]
@@ -108,13 +110,13 @@ def evaluate(
     *,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     published: dict[str, float] | None = None,
-    resize: str = "squash",
-    central_fraction: float = CENTRAL_FRACTION,
+    resize: str | None = None,
+    central_fraction: float | None = None,
     image_size: int | None = None,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measures top-1 and top-5 accuracy, with Slim's evaluation crop (see `hubkeras.load_image`).
+    """Measures top-1 and top-5 accuracy on images that are cut as the model's metadata say.
 
     Args:
         model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx` file, with a classification head.
@@ -138,7 +140,7 @@ def evaluate(
     assert opened.labels is not None
     matched = match(labelled.labels, opened.labels)
     truth = np.array([matched.classes[label] for label in labelled.labels])
-    preparation = Preparation(opened.image_size, resize, central_fraction)
+    preparation = Preparation.of(opened, resize, central_fraction)
     best = _best_classes(opened, labelled.images, preparation, batch_size, progress or (lambda done, total: None))
     read = best[:, 0] >= 0
     if not read.any():
@@ -151,6 +153,7 @@ def evaluate(
         model=opened.name,
         data=labelled.form,
         labels=matched.how,
+        preprocessing=str(preparation),
         top_1=measured["top_1"],
         top_5=measured["top_5"] if opened.width > TOP else None,
         published={

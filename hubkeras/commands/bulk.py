@@ -41,10 +41,10 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_model_options(sub: argparse.ArgumentParser) -> None:
-    resize_help = "squash: the central 7/8 of height and width, as Slim; crop: of the central square"
-    sub.add_argument("--resize", choices=["squash", "crop"], default="squash", help=resize_help)
-    fraction_help = "share of height and width to cut out: 1 for images that are cut already (0.875)"
-    sub.add_argument("--central-fraction", type=float, default=0.875, metavar="F", help=fraction_help)
+    resize_help = "squash: give up proportions; crop: take the central square (as the model says)"
+    sub.add_argument("--resize", choices=["squash", "crop"], help=resize_help)
+    fraction_help = "share of height and width to cut out (as the model says: 0.875 for ImageNet, else 1)"
+    sub.add_argument("--central-fraction", type=float, metavar="F", help=fraction_help)
     sub.add_argument("--image-size", type=int, metavar="N", help="height and width that the model gets")
     sub.add_argument("--labels", metavar="FILE", help="class names, one a line, in place of the model's own")
     sub.add_argument("--batch-size", type=int, default=32, metavar="N", help="images that the model gets at once (32)")
@@ -106,6 +106,7 @@ def run_embed(options: argparse.Namespace) -> int:
     made = result.rows - result.already_there
     rows = [
         ("written", f"{result.path}, {result.rows} rows, {result.already_there} of them by an earlier run"),
+        ("images", result.preprocessing),
         ("this run", f"{made} images, {made / max(result.seconds, 1e-9):.1f} a second, {result.errors} unreadable"),
     ]
     _print(options, dataclasses.asdict(result), rows)
@@ -176,7 +177,8 @@ def _published_of(handle: str) -> Any:
 
 
 def _print_evaluation(result: Any, report: str | None) -> None:
-    rows = [("model", result.model), ("data", result.data), ("labels", result.labels)]
+    names = ("model", "data", "labels", "preprocessing")
+    rows = [(name, getattr(result, name)) for name in names]
     for name, title in (("top_1", "top-1"), ("top_5", "top-5")):
         share = getattr(result, name)
         if share is None:

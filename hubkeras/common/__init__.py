@@ -15,6 +15,7 @@ __all__ = [
     "labels",
     "metadata",
     "places",
+    "preprocessing",
     "quiet",
     "version",
 ]

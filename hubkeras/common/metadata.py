@@ -13,6 +13,7 @@ from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.places import model_folder
+from hubkeras.common.preprocessing import Preprocessing, is_preprocessing, preprocessing_of, source_files
 from hubkeras.common.version import __version__
 
 METADATA_FILE = "metadata.json"
@@ -41,6 +42,8 @@ class Metadata:
         versions: of `hubkeras`, `keras` and `tensorflow` that wrote the SavedModel.
         frozen: whether it has constants in place of variables.
         handle: the name that it is published under, or None.
+        preprocessing: how images are cut, `{"resize": "squash", "central_fraction": 1.0}`; what reads images for the
+            model follows it.
     """
 
     architecture: str
@@ -57,6 +60,7 @@ class Metadata:
     frozen: bool
     handle: str | None
     versions: dict[str, str]
+    preprocessing: Preprocessing
 
     @classmethod
     def of_network(cls, network: Any, task: str, **known: Any) -> Metadata:
@@ -66,7 +70,7 @@ class Metadata:
             network: a `SlimNetwork`.
             task: one of `TASKS`.
             known: attributes that the network does not tell: `fixed_image_size`, `source`, `weights`, `frozen`,
-                `handle`; or not rightly: `default_image_size`.
+                `handle`, `preprocessing`; or not rightly: `default_image_size`.
         """
         import keras
         import tensorflow as tf
@@ -84,7 +88,8 @@ class Metadata:
             "settings": {**network.settings(), **({} if head else {"num_classes": None})},
             "versions": {"hubkeras": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
         }
-        return cls(**{**_DEFAULTS, **told, **known})
+        facts = {**_DEFAULTS, **told, **known}
+        return cls(**{"preprocessing": _usual_preprocessing(facts), **facts})
 
     @classmethod
     def from_json(cls, text: str, where: str | os.PathLike[str] = "The metadata") -> Metadata:
@@ -105,17 +110,25 @@ class Metadata:
             raise Error(f"{where} must hold a JSON object; it is damaged, export the model again.")
         facts = {**_DEFAULTS, **facts}
         for name, (kind, is_kind) in _KINDS.items():
+            if name not in facts and name == "preprocessing":  # a SavedModel of before this key
+                continue
             if name not in facts:
                 raise Error(f"{where} has no {name!r}; it is damaged, export the model again.")
             if not is_kind(facts[name]):
                 given = json.dumps(facts[name])
                 given = given if len(given) <= 60 else f"{given[:60]}..."
                 raise Error(f"{where}: {name!r} must be {kind}; it is {given}. Export the model again.")
-        return cls(**{name: facts[name] for name in _KINDS})
+        told = facts.get("preprocessing")
+        preprocessing = Preprocessing(**told) if told else _usual_preprocessing(facts)
+        return cls(**{**{name: facts.get(name) for name in _KINDS}, "preprocessing": preprocessing})
 
     def to_json(self) -> str:
         """The metadata as JSON, as it lies in the assets."""
         return json.dumps(dataclasses.asdict(self), indent=2)
+
+
+def _usual_preprocessing(facts: dict[str, Any]) -> Preprocessing:
+    return preprocessing_of(facts["handle"], source_files(facts["source"]), facts["num_classes"])
 
 
 def _is_text(value: Any) -> bool:
@@ -181,6 +194,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "frozen": _BOOL,
     "handle": _or_null(*_LINE),
     "versions": ("an object of texts", _is_texts),
+    "preprocessing": ('an object of "resize", squash or crop, and "central_fraction", in (0, 1]', is_preprocessing),
 }
 # of what may be missing, as in SavedModels of before these keys
 _DEFAULTS: dict[str, Any] = {"source": None, "weights": None, "frozen": False, "handle": None}

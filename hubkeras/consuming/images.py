@@ -12,9 +12,9 @@ import numpy as np
 from hubkeras.common import archives
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
 
-CENTRAL_FRACTION = 0.875  # `central_fraction` of Slim's `preprocess_for_eval` (inception_preprocessing.py)
-RESIZES = ("squash", "crop")
+CENTRAL_FRACTION = WHOLE.central_fraction
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 # of calibration for 8 bits
 FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
@@ -27,15 +27,16 @@ def load_image(
     central_fraction: float = CENTRAL_FRACTION,
     resize: str = "squash",
 ) -> np.ndarray:
-    """Reads an image as TF-Slim did when it evaluated these networks.
+    """Reads an image for a network: cuts it and resizes it as TF-Slim did when it evaluated these networks.
 
-    The central part is cut out and resized bilinearly, without keeping proportions, as by `tf.image.central_crop` and
-    TensorFlow 1's `tf.image.resize_bilinear` in Slim's `inception_preprocessing.py`.
+    It is resized bilinearly, without keeping proportions, as by TensorFlow 1's `tf.image.resize_bilinear` in Slim's
+    `inception_preprocessing.py`. The whole image is taken. For ImageNet networks Slim first cut out the central part:
+    `central_fraction=0.875`. A SavedModel's metadata have what its images need, as `preprocessing`.
 
     Args:
         path: a JPEG, PNG, GIF (its first frame) or BMP file.
         size: height and width in pixels of the result: a number, or a pair as of `get_expected_image_size`.
-        central_fraction: share of the height and of the width to cut out, in (0, 1].
+        central_fraction: share of the height and of the width to cut out, in (0, 1]; 0.875 as Slim did for ImageNet.
         resize: `squash` as Slim did, or `crop`, which takes the central square first and so keeps proportions.
 
     Returns:
@@ -57,14 +58,15 @@ def load_image(
 
 
 def check_size(
-    size: int | Sequence[int], central_fraction: float = CENTRAL_FRACTION, resize: str = "squash"
+    size: int | Sequence[int], central_fraction: float | None = None, resize: str | None = None
 ) -> tuple[int, int]:
     """Height and width of `size`, a number or a pair; hubkeras.Error where an argument of `load_image` is not in its
     range."""
     height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if not (0 < central_fraction <= 1 and height > 0 and width > 0):
-        raise Error(f"size must be above 0 and central_fraction in (0, 1]; got {size} and {central_fraction}.")
-    if resize not in RESIZES:
+    fraction = 1 if central_fraction is None else central_fraction
+    if not (0 < fraction <= 1 and height > 0 and width > 0):
+        raise Error(f"size must be above 0 and central_fraction in (0, 1]; got {size} and {fraction}.")
+    if resize not in (None, *RESIZES):
         raise Error(f"resize must be one of {', '.join(RESIZES)}; got {resize!r}.")
     return int(height), int(width)
 
@@ -142,7 +144,9 @@ def warn_of_range(images: Any) -> bool:
     return True
 
 
-def calibration_images(source: str | os.PathLike[str] | np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def calibration_images(
+    source: str | os.PathLike[str] | np.ndarray, size: int, preprocessing: Preprocessing = WHOLE
+) -> tuple[np.ndarray, np.ndarray]:
     """Images to find the ranges of 8-bit integers with, and others of the same kind to check them.
 
     Args:
@@ -150,6 +154,7 @@ def calibration_images(source: str | os.PathLike[str] | np.ndarray, size: int) -
             array `[number, height, width, 3]`, RGB, float in [0, 1] or uint8, of the size that is asked for. Of more
             than 500 images every so many is taken.
         size: height and width in pixels.
+        preprocessing: how the network's images are cut, see its metadata.
 
     Returns:
         Two arrays, float32 `[number, size, size, 3]` in [0, 1]: four fifths of the images, and every fifth, at most 50.
@@ -157,7 +162,7 @@ def calibration_images(source: str | os.PathLike[str] | np.ndarray, size: int) -
     Raises:
         hubkeras.Error: there are fewer than ten images, or they are of another kind.
     """
-    images = _calibration_array(source, size)
+    images = _calibration_array(source, size, preprocessing)
     if len(images) < FEWEST_IMAGES:
         found = f"there {'is' if len(images) == 1 else 'are'} {len(images) or 'none'} in {_named(source)}"
         raise Error(f"8-bit integers need 100 to 500 images of the kind that the network will see; {found}.")
@@ -169,7 +174,7 @@ def _named(source):
     return "the array" if isinstance(source, np.ndarray) else os.fspath(source)
 
 
-def _calibration_array(source, size):
+def _calibration_array(source, size, preprocessing):
     if isinstance(source, np.ndarray) or str(source).endswith(".npz"):
         array = source if isinstance(source, np.ndarray) else _npz_array(source)
         if array.shape[1:] != (size, size, 3) or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
@@ -188,7 +193,8 @@ def _calibration_array(source, size):
             archives.unpack(folder, scratch)
             folder = pathlib.Path(scratch)
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
-        images = [load_image(path, size) for path in _thinned(paths)]
+        cut = (preprocessing.central_fraction, preprocessing.resize)
+        images = [load_image(path, size, *cut) for path in _thinned(paths)]
     return np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
 
 

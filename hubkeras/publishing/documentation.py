@@ -15,6 +15,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.places import model_folder
+from hubkeras.common.preprocessing import WHOLE
 from hubkeras.consuming.cache import TFHUB
 from hubkeras.publishing import catalog
 
@@ -198,7 +199,8 @@ def _overview(metadata, module):
     size, smallest = metadata.default_image_size, metadata.minimum_image_size
     sizes = f"{size} x {size} pixels"
     sizes += " only" if metadata.fixed_image_size else f"; other sizes work too, from {smallest} x {smallest}"
-    facts = [f"* images: RGB in [0, 1], {sizes}", f"* features: {metadata.num_features}"]
+    facts = [f"* images: RGB in [0, 1], {sizes}", f"* preprocessing: {metadata.preprocessing}"]
+    facts += [f"* features: {metadata.num_features}"]
     if metadata.num_classes:
         facts.append(f"* classes: {metadata.num_classes}, as logits; the names are in `assets/labels.txt`")
     if module:
@@ -263,11 +265,13 @@ def _usage(metadata, module, location):
     else:
         blocks.append("Run the code where the folder of this SavedModel lies.")
     if metadata.task != "backbone":
-        blocks += _classifier(location, size) if metadata.task == "classification" else _features(location, size)
+        is_classifier = metadata.task == "classification"
+        blocks += _classifier(location, size, metadata.preprocessing) if is_classifier else _features(location, size)
     return "\n\n".join([*blocks, *_without_hub(metadata, location)])
 
 
-def _classifier(location, size):
+def _classifier(location, size, preprocessing):
+    cut = "".join(f", {name}={value!r}" for name, value in vars(preprocessing).items() if value != getattr(WHOLE, name))
     return [
         "Name what is in a photo:",
         _python(
@@ -275,7 +279,7 @@ def _classifier(location, size):
             "import tensorflow_hub as hub",
             "",
             f'model = hub.load("{location}")',
-            f'image = hubkeras.load_image("photo.jpg", {size})',
+            f'image = hubkeras.load_image("photo.jpg", {size}{cut})',
             "labels = model.labels.asset_path.numpy().decode()",
             "for name, probability in hubkeras.decode_predictions(model(image[None]), labels=labels)[0]:",
             '    print(f"{name}: {probability:.1%}")',

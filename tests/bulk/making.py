@@ -12,11 +12,11 @@ NAMES = ("é", "写真", "снимок", "a b", "ß'\"#")  # in Unicode, and wit
 
 
 def digit_pngs(count: int) -> list[tuple[str, bytes]]:
-    """`(name, PNG)` of the first digits, as the checkpoint's training had them but for a margin for the crop."""
+    """`(name, PNG)` of the first digits, as the checkpoint's training had them."""
     data = load_digits()
     found = []
     for number in range(count):
-        image = np.pad(np.kron(data.data[number].reshape(8, 8) / 16.0, np.ones((8, 8))), 22)
+        image = np.pad(np.kron(data.data[number].reshape(8, 8) / 16.0, np.ones((8, 8))), 16)
         pixels = np.repeat((255 * (1 - image)).astype(np.uint8)[..., None], 3, -1)
         found.append((f"{data.target[number]}_{number:04}.png", tf.io.encode_png(pixels).numpy()))
     return found

@@ -35,9 +35,13 @@ WRITTEN = """{
     "hubkeras": "0.1.0",
     "keras": "3.5.0",
     "tensorflow": "2.16.1"
+  },
+  "preprocessing": {
+    "resize": "squash",
+    "central_fraction": 1.0
   }
 }"""
-OPTIONAL = {"source", "weights", "frozen", "handle"}
+OPTIONAL = {"source", "weights", "frozen", "handle", "preprocessing"}
 
 
 def changed(**values):

@@ -15,6 +15,7 @@ from hubkeras.architectures import NETWORKS
 from hubkeras.commands import main
 from hubkeras.common import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
+from hubkeras.common.preprocessing import IMAGENET
 from hubkeras.publishing import catalog, documentation
 from tests.conftest import DIGITS
 
@@ -60,6 +61,7 @@ def metadata_of(module):
         frozen=False,
         handle=module.handle,
         versions={},
+        preprocessing=IMAGENET,
     )
 
 
