@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import endpoints as end_points_of_networks
+from hubkeras.architectures import operations
 from hubkeras.architectures.convolutions import EPSILON
 from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor
 from hubkeras.architectures.options import CallOptions
@@ -221,7 +222,8 @@ class SlimNetwork(keras.Model):
         """All that the network computes.
 
         Args:
-            images: float `[batch, height, width, 3]`, RGB in [0, 1].
+            images: float `[batch, height, width, 3]`, RGB in [0, 1]. An empty batch gives empty outputs, and changes no
+                moving average.
             training, statistics: see `CallOptions`.
             batch_norm_momentum: float or scalar tensor; the constructor's by default.
             fold: whether inference folds batch norm into the convolutions, `folds_for_inference` by default; `False`
@@ -233,9 +235,11 @@ class SlimNetwork(keras.Model):
             without a head the features, and Slim's end points, `<Scope>/<end point>`.
         """
         self.check_images(images)
+        images, count = operations.without_empty_batch(images, bool(training))
+        momentum = self.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum
         options = CallOptions(
             training=bool(training),
-            batch_norm_momentum=self.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum,
+            batch_norm_momentum=operations.momentum_for(count, momentum),
             statistics=statistics,
             fold=self.folds_for_inference if fold is None else fold,
         )
@@ -250,7 +254,10 @@ class SlimNetwork(keras.Model):
         if include_head and self.head is not None:
             default, named = self.classify(end_points, options)
             end_points.update(named, Logits=default, Predictions=ops.softmax(default))
-        return features, {"default": default, **{f"{self.scope}/{name}": x for name, x in end_points.items()}}
+        outputs = {"default": default, **{f"{self.scope}/{name}": x for name, x in end_points.items()}}
+        if count is not None:
+            features, outputs = features[:count], {name: x[:count] for name, x in outputs.items()}
+        return features, outputs
 
     def feature_maps(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of what `outputs` returns, the feature maps that the network was built for, by the names of `endpoints`."""

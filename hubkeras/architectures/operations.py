@@ -58,6 +58,39 @@ def batch_normalize(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple
     return normalize(inputs, gamma, beta, mean, variance, epsilon), mean, unbiased
 
 
+def without_empty_batch(images: Any, training: bool) -> tuple[Any, Any]:
+    """Images of a batch that may be empty, such as the last one of a replica, as a batch of one or more.
+
+    TensorFlow's kernels divide by the size of the batch, and with oneDNN a convolution of no images has the shape of
+    its inputs.
+
+    Args:
+        images: `[batch, height, width, 3]`.
+        training: whether a batch whose size is not known before it runs is looked at, which copies it; in inference
+            only where there are several replicas.
+
+    Returns:
+        The images, or one of zeros where there are none, and how many there really are; None where the batch is known
+        not to be empty.
+    """
+    count, tf = ops.shape(images)[0], _tensorflow()
+    if count is None or isinstance(count, int):  # a symbolic batch of Keras, or a known one
+        return (images, None) if count != 0 else (ops.zeros((1, *ops.shape(images)[1:]), images.dtype), 0)
+    if not (training or tf.distribute.get_strategy().num_replicas_in_sync > 1):
+        return images, None
+    shape = images.shape
+    images = tf.pad(images, [[0, tf.cast(tf.equal(count, 0), tf.int32)], [0, 0], [0, 0], [0, 0]])
+    return tf.ensure_shape(images, [None, *shape[1:]]), count
+
+
+def momentum_for(count: Any, momentum: Any) -> Any:
+    """The momentum of batch norm for what `without_empty_batch` returns: 1 where there are no images to learn from."""
+    if count is None:
+        return momentum
+    momentum = ops.convert_to_tensor(momentum, None if hasattr(momentum, "dtype") else "float64")
+    return ops.where(ops.equal(count, 0), ops.ones_like(momentum), momentum)
+
+
 def sum_of_squares(inputs: Any) -> Any:
     """The sum of the squares of all elements, a scalar, in one pass over them."""
     tf = _tensorflow()

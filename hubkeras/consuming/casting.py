@@ -38,6 +38,35 @@ def checked_inputs(inputs: Any, traces: list[list[Any]], name: str) -> Any:
     return tf.nest.pack_sequence_as(inputs, cast)
 
 
+def without_empty_batch(inputs: Any) -> tuple[Any, Any]:
+    """Inputs of a batch that may be empty, such as the last one of a replica, as a batch of one or more.
+
+    TensorFlow's kernels divide by the size of the batch, and with oneDNN a convolution of no images has the shape of
+    its inputs.
+
+    Args:
+        inputs: a nest of tensors.
+
+    Returns:
+        The inputs, or one example of zeros where there are none, and how many there really are: None where there are
+        some, 0 where there are none, a tensor where that shows when it runs. The latter is only looked at where there
+        are several replicas, since it copies the inputs.
+    """
+    flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(inputs)]
+    batches = {value.shape[0] if value.shape.rank else 1 for value in flat}
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if batches != {0} and not (batches == {None} and several):
+        return inputs, None
+    count = 0 if batches == {0} else tf.shape(flat[0])[0]
+    missing = tf.cast(tf.equal(count, 0), tf.int32)
+    filled = []
+    for value in flat:
+        shape = value.shape
+        value = tf.pad(value, [[0, missing], *[[0, 0]] * (shape.rank - 1)])
+        filled.append(tf.ensure_shape(value, [1 if batches == {0} else None, *shape[1:]]))
+    return tf.nest.pack_sequence_as(inputs, filled), count
+
+
 def _text(shape: tf.TensorShape) -> str:
     return str(shape.as_list()) if shape.rank is not None else "[...]"
 

@@ -18,7 +18,7 @@ from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder, reading
 from hubkeras.consuming import keras_internals, safety, signing
-from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of
+from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of, without_empty_batch
 from hubkeras.consuming.handles import is_local, resolve
 from hubkeras.consuming.images import warn_of_range
 from hubkeras.consuming.loaded import (
@@ -239,11 +239,14 @@ class KerasLayer(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         self._load()
         self._check_call()
-        arguments = dict(self._config["arguments"])
-        if self._takes_training:
-            arguments["training"] = bool(training) and self.trainable
         self._check_range(inputs)
         inputs = checked_inputs(inputs, self._input_specs, self.name)
+        inputs, count = without_empty_batch(inputs)
+        arguments = dict(self._config["arguments"])
+        training = bool(training) and self.trainable and self._takes_training and not isinstance(count, int)
+        if self._takes_training:
+            arguments["training"] = training
+        kept = self._statistics() if training and count is not None else []
         function = self._eager_callable if tf.executing_eagerly() else self._callable
         if self._config["signature"] and isinstance(inputs, dict):
             outputs = function(**inputs, **arguments)
@@ -251,8 +254,17 @@ class KerasLayer(keras.layers.Layer):
             outputs = function(inputs)
         else:
             outputs = function(inputs, **arguments)
+        for variable, value in kept:  # an empty batch has no statistics
+            variable.assign(tf.where(tf.equal(count, 0), value, variable))
         outputs = self._select(outputs)
+        if count is not None:
+            outputs = tf.nest.map_structure(lambda output: output[:count], outputs)
         return finished_outputs(outputs, inputs, self.compute_dtype, self._config["output_shape"])
+
+    def _statistics(self):
+        """The variables that training changes without a gradient, with their values."""
+        own = zip(keras_internals.own_variables(self), self._variable_specs, strict=True)
+        return [(saved.storage, tf.identity(saved.storage)) for saved, spec in own if not spec["trainable"]]
 
     def _check_range(self, inputs):
         """Looks once whether eager images for a SavedModel of hubkeras are in [0, 1]."""

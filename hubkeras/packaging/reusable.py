@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.architectures.operations import momentum_for
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
 from hubkeras.packaging.modules import (
     Assets,
@@ -140,7 +141,8 @@ class Traces:
 
     def train_endpoints(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
         outputs, statistics = self._compute(images, training=True, statistics="store")
-        self._average(statistics, batch_norm_momentum)
+        # an empty batch, such as the last one of a replica, has no statistics
+        self._average(statistics, momentum_for(tf.shape(images)[0], batch_norm_momentum))
         return outputs
 
     def train_plain(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
