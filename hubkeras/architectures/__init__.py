@@ -16,5 +16,6 @@ __all__ = [
     "layers",
     "mobilenet_v2",
     "network",
+    "operations",
     "options",
 ]

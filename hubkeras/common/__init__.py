@@ -14,6 +14,7 @@ __all__ = [
     "integrity",
     "labels",
     "metadata",
+    "permissions",
     "places",
     "preprocessing",
     "quiet",

@@ -8,6 +8,7 @@ import urllib.parse
 from hubkeras.common import archives, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.permissions import permissions_checked
 from hubkeras.consuming import cache, downloads
 
 _URL = re.compile(r"^https?://")
@@ -21,6 +22,13 @@ def is_local(handle: str | os.PathLike[str]) -> bool:
     return not _URL.match(str(handle)) and os.path.exists(handle)
 
 
+def absolute(handle: str | os.PathLike[str]) -> str:
+    """A handle that means the same whatever the current folder is: the absolute path of what exists on this machine."""
+    handle = os.fspath(handle)
+    return os.path.abspath(handle) if is_local(handle) else handle
+
+
+@permissions_checked()
 def resolve(handle: str | os.PathLike[str]) -> str:
     """The folder of a SavedModel.
 

@@ -14,12 +14,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from hubkeras.common import integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import TemporaryFolder, reading
-from hubkeras.consuming import keras_internals, safety, signing
+from hubkeras.common.files import TemporaryFolder
+from hubkeras.consuming import keras_internals
 from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of, without_empty_batch
-from hubkeras.consuming.handles import is_local, resolve
+from hubkeras.consuming.handles import absolute, is_local, resolve
 from hubkeras.consuming.images import warn_of_range
 from hubkeras.consuming.loaded import (
     SavedRegularization,
@@ -29,6 +28,7 @@ from hubkeras.consuming.loaded import (
     standing_for,
     variable_specs,
 )
+from hubkeras.consuming.loading import load_saved_model
 
 _ARCHIVED = "saved_model"  # folder of the SavedModel below the layer's own in a `.keras` file
 
@@ -69,6 +69,8 @@ class KerasLayer(keras.layers.Layer):
         safe_mode: whether to refuse SavedModels that could do more than compute. Not for a `handle` that is an object.
         public_key: PEM file of a key whose owner must have signed the SavedModel (`hubkeras sign`); not part of the
             layer's config.
+        content_hash: that the SavedModel must have, see `hubkeras inspect`. The layer's config has that of what was
+            loaded, so that a copy of the layer is of the same SavedModel.
         **kwargs: of every Keras layer: `name`, `dtype`. Under a half-precision policy inputs are cast
             to what the SavedModel takes and outputs to the compute dtype; the SavedModel computes as it was saved.
 
@@ -93,6 +95,7 @@ class KerasLayer(keras.layers.Layer):
         load_options: Any = None,
         safe_mode: bool = True,
         public_key: str | os.PathLike[str] | None = None,
+        content_hash: str | None = None,
         **kwargs: Any,
     ):
         if keras.backend.backend() != "tensorflow":
@@ -111,13 +114,14 @@ class KerasLayer(keras.layers.Layer):
         # inputs are cast to what the SavedModel takes, not to what Keras computes with
         super().__init__(trainable=trainable, **{"autocast": False, **kwargs})
         self._config = {
-            "handle": handle if callable(handle) else os.fspath(handle),
+            "handle": handle if callable(handle) else absolute(handle),
             "arguments": dict(arguments or {}),
             "tags": sorted(tags) if isinstance(tags, set | frozenset) else tags,
             "signature": signature,
             "signature_outputs_as_dict": signature_outputs_as_dict,
             "output_key": output_key,
             "output_shape": output_shape,
+            "content_hash": content_hash,
         }
         self._load_options = load_options
         self._safe_mode, self._public_key = safe_mode, public_key
@@ -126,7 +130,7 @@ class KerasLayer(keras.layers.Layer):
         self._values_given = False  # whether variables hold values that loading the SavedModel must not replace
         self._object: Any = None
         self._callable: Any = None
-        self._folder: Any = None
+        self._source: Any = None  # the SavedModel that was loaded, and its folder
         self._range_unseen = True
         if not deferred:
             self._load()
@@ -145,30 +149,15 @@ class KerasLayer(keras.layers.Layer):
                 self._bind(handle if callable(handle) else self._load_folder(resolve(handle)))
 
     def _load_folder(self, folder):
-        if os.path.isfile(os.path.join(folder, "tfhub_module.pb")):
+        options = {"safe_mode": self._safe_mode, "public_key": self._public_key}
+        found = load_saved_model(folder, tags=self._config["tags"], options=self._load_options, **options)
+        if self._config["content_hash"] not in (None, found.content_hash):
             raise Error(
-                f"{folder} is a TF1 Hub module; KerasLayer needs a TF2 SavedModel: `hubkeras export` makes one."
+                f"The SavedModel at {folder} is another than {self.name} was made from (its content hash is "
+                f"{found.content_hash}, expected {self._config['content_hash']}); give the one that it was made from."
             )
-        if not tf.saved_model.contains_saved_model(folder):
-            raise Error(f"{folder} is not a SavedModel: it holds no saved_model.pb.")
-        try:
-            with reading(folder):
-                integrity.check(folder)
-                if self._public_key is not None:
-                    signing.check_signature(folder, public_key=self._public_key)
-                if self._safe_mode:
-                    safety.check(folder)
-                loaded = tf.saved_model.load(folder, tags=self._config["tags"], options=self._load_options)
-        except Error:
-            raise
-        except Exception as error:  # of any kind where the file is damaged
-            reason = (str(error).splitlines() or [""])[0]
-            raise Error(
-                f"{folder} cannot be loaded as a SavedModel ({type(error).__name__}: {reason}); "
-                "if it is damaged, get it again."
-            ) from error
-        self._folder = folder
-        return loaded
+        self._source, self._config["content_hash"] = found, found.content_hash
+        return found.module
 
     def _bind(self, loaded):
         """Takes over the functions and variables of `loaded`, in place of those that the layer may have."""
@@ -358,11 +347,7 @@ class KerasLayer(keras.layers.Layer):
 
     def save_assets(self, inner_path: str) -> None:
         self._load()
-        try:
-            shutil.copytree(self._folder, os.path.join(inner_path, _ARCHIVED))
-        except OSError as error:
-            reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror
-            raise Error(f"The SavedModel of {self.name} at {self._folder} cannot be copied: {reason}.") from error
+        self._source.copy_to(os.path.join(inner_path, _ARCHIVED), self.name)
 
     def load_assets(self, inner_path: str) -> None:
         # Keras removes its folder after loading; this one lasts as long as the layer

@@ -42,7 +42,7 @@ def check(directory: str | os.PathLike[str]) -> None:
         names = ", ".join(map(str, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")
         raise Error(
             f"{directory} is not loaded: a SavedModel is a program, and this one has what a model need not have "
-            f"({names}); if you trust where it comes from, pass safe_mode=False."
+            f"({names}); if you trust where it comes from, pass safe_mode=False (--unsafe)."
         )
 
 

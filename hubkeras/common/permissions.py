@@ -1,0 +1,71 @@
+"""Files that the system does not let us read, said in one sentence wherever they are met."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+from hubkeras.common.errors import Error
+
+
+def denied(path: str | os.PathLike[str] | None) -> Error:
+    """The error of a file or folder that the system does not let us read; it names the first folder on the way."""
+    parents = reversed(pathlib.Path(path or ".").parents)
+    closed = next((parent for parent in parents if os.path.exists(parent) and not _allowed(parent, os.X_OK)), path)
+    return Error(
+        f"{closed or 'A file'} cannot be read: permission denied; ask its owner for it (chmod a+rX), or make a copy of "
+        "your own."
+    )
+
+
+@contextlib.contextmanager
+def permissions_checked() -> Iterator[None]:
+    """Context manager, also a decorator of functions that read, which says in one sentence what may not be read.
+
+    Raises:
+        hubkeras.Error: the block raises PermissionError.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise denied(error.filename) from error
+
+
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error where a file, or a folder or any file below it, may not be read.
+
+    Many functions of Python and TensorFlow take what may not be read for something that is not there.
+
+    Args:
+        path: a file or a folder; where there is nothing, nothing is checked.
+    """
+    path = pathlib.Path(path)
+    with permissions_checked():
+        try:
+            os.stat(path)
+        except PermissionError:
+            raise
+        except OSError:
+            return
+    if not os.path.isdir(path):
+        _check(path)
+        return
+    for folder, folders, files in os.walk(path, onerror=_raise_denied):
+        for name in (*folders, *files):
+            _check(os.path.join(folder, name))
+
+
+def _raise_denied(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise denied(error.filename) from error
+
+
+def _check(path: str | os.PathLike[str]) -> None:
+    if os.path.exists(path) and not _allowed(path, os.R_OK):
+        raise denied(path)
+
+
+def _allowed(path: str | os.PathLike[str], mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
