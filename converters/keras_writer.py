@@ -22,6 +22,7 @@ from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
 from hubkeras.converters.parity import Parity, compare_weights
 from hubkeras.converters.pytorch_writer import require
+from hubkeras.converters.records import say_lost
 from hubkeras.converters.sources.keras_files import layers_of_config
 
 ENDINGS = (".weights.h5", ".keras", ".h5")
@@ -46,7 +47,9 @@ def write_keras_applications(job: Job) -> Parity:
                 model.save_weights(partial)
             else:
                 model.save(partial)
-        return compare_weights(partial, job.network)
+        parity = compare_weights(partial, job.network)
+    say_lost(job, "A Keras file", labels=True, image_size=job.path.name.endswith(ENDINGS[0]))
+    return parity
 
 
 @contextlib.contextmanager

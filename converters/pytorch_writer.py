@@ -15,6 +15,7 @@ from hubkeras.common.forms import Job
 from hubkeras.converters.naming import hugging_face, timm
 from hubkeras.converters.naming.tables import Tensor
 from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources.pytorch_models import CONFIG
 
 _FILE = "model.safetensors"
@@ -60,6 +61,8 @@ def write_timm(job: Job) -> Parity:
         "num_features": job.network.num_features,
         "pretrained_cfg": pretrained,
     }
+    if labels := labels_of(job):
+        config["label_names"] = labels
     return _write(job, timm.table(), {CONFIG: config})
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from hubkeras.common.metadata import Metadata
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.sources.checkpoint import SHADOW
 from hubkeras.converters.sources.keras_weights import ENDING, write_h5
@@ -330,12 +331,16 @@ def convert(
         network, task, default_image_size=found.image_size, source=report.provenance, weights=report.weights
     )
     with written_whole(path, overwrite) as partial:
-        write_weights(network, partial, metadata, report)
+        write_weights(network, partial, metadata, report, report.labels)
     return network, found, report
 
 
 def write_weights(
-    network: SlimNetwork, path: str | os.PathLike[str], metadata: Metadata, report: Report | None = None
+    network: SlimNetwork,
+    path: str | os.PathLike[str],
+    metadata: Metadata,
+    report: Report | None = None,
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Writes the weights of a network as a Keras weights file, see `convert`.
 
@@ -344,6 +349,7 @@ def write_weights(
         path: the file to write, ending in `.weights.h5`.
         metadata: what is known of the network: image size, source, `ema` or `raw`.
         report: of the source; what it says of itself goes into the file too.
+        labels: class names, if any.
 
     Raises:
         OSError: the file cannot be written.
@@ -357,9 +363,10 @@ def write_weights(
         "versions": {"hubkeras": __version__, "keras": keras.__version__},
     }
     if report and report.metadata:
-        facts["metadata"] = dataclasses.asdict(report.metadata)
-    if report and report.labels:
-        facts["labels"] = report.labels
+        size = {"default_image_size": metadata.default_image_size}
+        facts["metadata"] = dataclasses.asdict(dataclasses.replace(report.metadata, **size))
+    if labels:
+        facts["labels"] = list(labels)
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
     write_h5(path, values, _datasets(network), facts)
 
@@ -367,7 +374,7 @@ def write_weights(
 def write_weights_file(job: Job) -> Parity:
     """The writer of `.weights.h5`, see `hubkeras.common.forms`; what was written is read again before it counts."""
     with written_whole(job.path, job.overwrite) as partial:
-        write_weights(job.network, partial, job.metadata, job.report)
+        write_weights(job.network, partial, job.metadata, job.report, labels_of(job))
         return compare_weights(partial, job.network)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 from hubkeras.architectures import InceptionResNetV2
 from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table, scoped_layers
@@ -36,6 +37,19 @@ def _position(scope: str, branch: str) -> list[str]:
         return ["1"]  # the pooling is 0
     convolutions = [layer.scope for layer in scoped_layers(InceptionResNetV2) if layer.scope.startswith(f"{branch}/")]
     return [str(convolutions.index(scope))] if len(convolutions) > 1 else []
+
+
+def image_size_of(config: dict[str, Any]) -> int | None:
+    """Height and width in pixels that a `config.json` of timm tells, None where it does not."""
+    pretrained = config.get("pretrained_cfg")
+    size = pretrained.get("input_size") if isinstance(pretrained, dict) else None
+    return size[1] if isinstance(size, list) and len(size) == 3 and size[1] == size[2] else None
+
+
+def labels_of(config: dict[str, Any]) -> list[str] | None:
+    """The class names that a `config.json` of timm tells, None where it does not."""
+    names = config.get("label_names")
+    return names if isinstance(names, list) and names and all(isinstance(name, str) for name in names) else None
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from hubkeras.common import places
+from hubkeras.converters.sources.slim_record import ENDING as RECORD
 
 STATE_FILE = "checkpoint"  # names the checkpoint to take of those beside it
 V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -77,8 +78,13 @@ def _prefixes(names: list[str]) -> list[str]:
 
 
 def _checkpoint(prefix: str, names: list[str]) -> Place:
-    own = [name for name in names if name == prefix or ((match := V2_FILE.match(name)) and match["prefix"] == prefix)]
+    own = [name for name in names if name in (prefix, f"{prefix}{RECORD}") or _prefix_of(name) == prefix]
     return Place(prefix, (*own, *_beside(prefix, names)))
+
+
+def _prefix_of(name: str) -> str | None:
+    match = V2_FILE.match(name)
+    return match["prefix"] if match else None
 
 
 def _beside(name: str, names: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hubkeras.common.errors import Error
-from hubkeras.converters.naming import hugging_face, pytorch
+from hubkeras.converters.naming import hugging_face, pytorch, timm
 from hubkeras.converters.sources.checkpoint import Checkpoint
 from hubkeras.converters.sources.foreign import renamed
 from hubkeras.converters.sources.safetensors_files import is_safetensors, open_safetensors
@@ -46,12 +46,14 @@ def open_pytorch(path: pathlib.Path) -> Iterator[Checkpoint]:
             names = pytorch.names_of(stored)
         except Error as error:
             raise Error(f"{path} cannot be used: {error}") from None
-        size = config.get("image_size")
+        size = config.get("image_size", timm.image_size_of(config))
         checkpoint = renamed(path, [file], stored, names, image_size=size if isinstance(size, int) else None)
         checkpoint.settings = hugging_face.settings_of(config)
         if head := stored.get(hugging_face.HEAD + "bias"):
             checkpoint.labels, note = hugging_face.labels_of(config, head.shape[0])
             checkpoint.notes += [note] if note else []
+        else:
+            checkpoint.labels = timm.labels_of(config)
         yield checkpoint
 
 

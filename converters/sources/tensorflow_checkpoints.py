@@ -16,6 +16,7 @@ from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
+from hubkeras.converters.sources.slim_record import read_record
 from hubkeras.converters.sources.tensor_bundle import check_index
 
 _VARIABLES, _GRAPHS = "variables/variables.index", ("saved_model.pb", "tfhub_module.pb")
@@ -94,7 +95,7 @@ def open_tensorflow(
         raise Error(f"{path} is empty; expected {ACCEPTED}.")
     if not is_v1:
         check_index(prefix, str(path))
-    metadata = labels = None
+    metadata, labels, note = (None, None, None) if is_v1 else read_record(prefix)
     if prefix.parent.name == "variables":
         integrity.check(prefix.parent.parent)
         metadata, labels = _facts_of(prefix.parent.parent)
@@ -125,7 +126,7 @@ def open_tensorflow(
             lambda name: reader.get_tensor(keys[name]),
             names=(str(path), prefix.name),
             kinds=found.kinds,
-            notes=found.notes,
+            notes=[*found.notes, *([note] if note else [])],
             metadata=metadata,
             labels=labels,
             settings=found.settings,

@@ -86,7 +86,9 @@ FORMS: dict[str, Form] = {
     "hugging-face": Form("hubkeras.converters.pytorch_writer:write_hugging_face"),
     "keras-applications": Form("hubkeras.converters.keras_writer:write_keras_applications"),
     "timm": Form("hubkeras.converters.pytorch_writer:write_timm"),
-    "slim": Form("hubkeras.converters.slim_writer:write_slim", endings=(".index", ".data-00000-of-00001")),
+    "slim": Form(
+        "hubkeras.converters.slim_writer:write_slim", endings=(".index", ".data-00000-of-00001", ".hubkeras.json")
+    ),
 }
 
 

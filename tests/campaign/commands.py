@@ -96,7 +96,9 @@ COMMANDS = {
     "convert to .onnx": Command(convert, "model.onnx"),
     "convert to .tflite": Command(convert, "model.tflite"),
     "convert to .xml": Command(convert, "model.xml", files=(".xml", ".bin")),
-    "convert to slim": Command(convert_to("slim"), "model.ckpt", files=(".ckpt.index", ".ckpt.data-00000-of-00001")),
+    "convert to slim": Command(
+        convert_to("slim"), "model.ckpt", files=(".ckpt.index", ".ckpt.data-00000-of-00001", ".ckpt.hubkeras.json")
+    ),
     "convert to hugging-face": Command(convert_to("hugging-face"), "model"),
     "convert to .keras": Command(convert_to("keras-applications"), "model.keras"),
     "convert to .h5": Command(convert_to("keras-applications"), "model.h5"),

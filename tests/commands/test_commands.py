@@ -310,7 +310,7 @@ def test_convert_refuses(arguments, words, run, tmp_path, monkeypatch):
 def test_convert_by_name_and_by_ending(run, tmp_path):
     for arguments, files in (
         ([tmp_path / "a.weights.h5"], ["a.weights.h5"]),
-        ([tmp_path / "b.ckpt", "--to", "slim"], ["b.ckpt.data-00000-of-00001", "b.ckpt.index"]),
+        ([tmp_path / "b.ckpt", "--to", "slim"], ["b.ckpt.data-00000-of-00001", "b.ckpt.hubkeras.json", "b.ckpt.index"]),
     ):
         status, out, err = run("convert", DIGITS, *arguments)
         assert (status, err) == (0, "")

@@ -1,12 +1,15 @@
 """Labels files as editors, spreadsheets and other tools write them."""
 
+import shutil
+
 import pytest
 import tensorflow as tf
 
 import hubkeras
 from hubkeras.bulk.models import open_model
-from hubkeras.common import labels
+from hubkeras.common import integrity, labels
 from hubkeras.common.labels import default_labels, parse_labels, read_labels
+from hubkeras.common.metadata import read_metadata
 from hubkeras.converters import open_checkpoint
 
 NAMES = ["cat", "Käfer", "7 up"]
@@ -101,10 +104,12 @@ def test_the_asset_of_a_foreign_model(data, tmp_path):
     assert open_model(tmp_path / "model").labels == ["cat", "dog"]
 
 
-def test_our_own_names_are_read_to_the_letter(tmp_path):
+def test_our_own_names_are_read_to_the_letter(exported, tmp_path):
     names = ["0 a", "1 b", *(f"{number} c " for number in range(2, 11))]
-    network = hubkeras.MobileNetV2(0.35, 11, initialize=False)
-    hubkeras.export(network, tmp_path / "model", image_size=32, labels=names, verify=False)
-    assert open_model(tmp_path / "model").labels == names
-    with open_checkpoint(tmp_path / "model") as checkpoint:
+    model = shutil.copytree(exported("mobilenet_v2", "classification"), tmp_path / "model")
+    names += [f"{number} d" for number in range(11, read_metadata(model).num_classes)]
+    (model / "assets" / "labels.txt").write_text("\n".join(names) + "\n")
+    (model / integrity.CHECKSUMS_FILE).unlink()
+    assert open_model(model).labels == names
+    with open_checkpoint(model) as checkpoint:
         assert checkpoint.labels == names

@@ -167,7 +167,7 @@ def test_slim_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=None)
     write_slim_checkpoint(network, tmp_path / "slim.ckpt")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert sorted(before) == ["slim.ckpt.data-00000-of-00001", "slim.ckpt.index"]
+    assert sorted(before) == ["slim.ckpt.data-00000-of-00001", "slim.ckpt.hubkeras.json", "slim.ckpt.index"]
     with pytest.raises(Error, match="exists already"):
         write_slim_checkpoint(network, tmp_path / "slim.ckpt")
 
