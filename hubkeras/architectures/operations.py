@@ -73,12 +73,13 @@ def without_empty_batch(images: Any, training: bool) -> tuple[Any, Any]:
         The images, or one of zeros where there are none, and how many there really are; None where the batch is known
         not to be empty.
     """
-    count, tf = ops.shape(images)[0], _tensorflow()
-    if count is None or isinstance(count, int):  # a symbolic batch of Keras, or a known one
-        return (images, None) if count != 0 else (ops.zeros((1, *ops.shape(images)[1:]), images.dtype), 0)
-    if not (training or tf.distribute.get_strategy().num_replicas_in_sync > 1):
+    count, tf = images.shape[0], _tensorflow()
+    if count is not None:
+        return (images, None) if count else (ops.zeros((1, *images.shape[1:]), images.dtype), 0)
+    several = tf is not None and tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if tf is None or isinstance(images, keras.KerasTensor) or not (training or several):
         return images, None
-    shape = images.shape
+    shape, count = images.shape, tf.shape(images)[0]
     images = tf.pad(images, [[0, tf.cast(tf.equal(count, 0), tf.int32)], [0, 0], [0, 0], [0, 0]])
     return tf.ensure_shape(images, [None, *shape[1:]]), count
 
