@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from hubkeras.architectures import operations
-from hubkeras.architectures.layers import Shape, SlimLayer, Tensor
+from hubkeras.architectures.layers import CHANNELS_LAST, Shape, SlimLayer, Tensor
 from hubkeras.architectures.options import INFERENCE, CallOptions
 
 EPSILON = 1e-3  # default of tf_slim.layers.batch_norm, and `batch_norm_epsilon` of Slim's arg scopes
@@ -20,13 +20,13 @@ FOLDED_FAN_IN = 160
 ACTIVATIONS = {None: lambda x: x, "relu": ops.relu, "relu6": ops.relu6}
 
 
-class BatchNorm(SlimLayer):
+class BatchNorm(SlimLayer, keras.layers.BatchNormalization):
     """Slim's batch norm: unbiased variance in the moving average, momentum given at call time.
 
     Training: `y = (x - mean) * rsqrt(variance + epsilon) * gamma + beta` with the batch's mean and biased variance,
     then `moving = moving * momentum + batch * (1 - momentum)` with the unbiased variance, or `moving = batch` where the
     options say `statistics="store"`. Inference uses the moving averages. A layer with `trainable = False` always
-    infers, as in Keras.
+    infers, as in Keras. Of Keras' own batch norm it has the class alone, by which people find what to freeze.
 
     Source: `tf_slim/layers/layers.py`, `batch_norm`; https://arxiv.org/abs/1502.03167.
 
@@ -44,9 +44,7 @@ class BatchNorm(SlimLayer):
         name: str = "BatchNorm",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name, **kwargs)
-        self.scale = scale
-        self.epsilon = epsilon
+        super().__init__(name, scale=scale, epsilon=epsilon, **kwargs)
         self.multiplier = multiplier
         # XLA would replace the fused kernel by slow generic code on CPU
         self.supports_jit = keras.backend.backend() != "tensorflow"
@@ -59,6 +57,16 @@ class BatchNorm(SlimLayer):
         self.moving_mean = self.add_weight(shape, "zeros", name="moving_mean", **statistic)
         self.moving_variance = self.add_weight(shape, "ones", name="moving_variance", **statistic)
         self.output_channels = input_shape[-1]
+
+    @property
+    def momentum(self) -> None:
+        """None: momentum is the network's, or the call's."""
+        return None
+
+    @momentum.setter
+    def momentum(self, value: float) -> None:
+        if self.built:  # Keras' constructor sets it too
+            raise AttributeError("All batch norms of a network share one momentum: set network.batch_norm_momentum.")
 
     def gamma_and_beta(self) -> tuple[Tensor, Tensor]:
         """Scale and offset of what is normalized, with the multiplier in them, in the variables' dtype."""
@@ -134,7 +142,7 @@ class Convolution(SlimLayer):
         self.regularizer = regularizer
         self.use_bias = use_bias
         self.bias_regularizer = bias_regularizer
-        self.BatchNorm = None if batch_norm is None else BatchNorm(dtype=self.dtype_policy, **batch_norm)
+        self.BatchNorm = None if batch_norm is None else BatchNorm(**batch_norm)
 
     @property
     def total_stride(self) -> int:
@@ -142,9 +150,6 @@ class Convolution(SlimLayer):
 
     def children(self) -> list[SlimLayer]:
         return [] if self.BatchNorm is None else [self.BatchNorm]
-
-    def add_kernel(self, name: str, shape: Shape) -> keras.Variable:
-        return self.add_weight(shape, self.kernel_initializer, name=name, regularizer=self.regularizer)
 
     def build(self, input_shape: Shape) -> None:
         self.output_channels = self.build_kernels(input_shape[-1])
@@ -166,7 +171,8 @@ class Convolution(SlimLayer):
 
     def window(self) -> dict[str, Any]:
         """Where the kernel is applied, as `keras.ops` takes it."""
-        return {"strides": self.strides, "padding": self.padding, "dilation_rate": self.dilation_rate}
+        window = {"strides": self.strides, "padding": self.padding, "dilation_rate": self.dilation_rate}
+        return {**window, "data_format": CHANNELS_LAST}
 
     def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> Tensor:
         outputs = ops.cast(inputs, self.compute_dtype)

@@ -201,17 +201,16 @@ class InceptionResNetV2(SlimNetwork):
         batch_norm_epsilon: float = EPSILON,
         output_stride: int = 16,
         align_feature_maps: bool = False,
-        dtype: Any = None,
     ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(num_classes=num_classes)
         if output_stride not in OUTPUT_STRIDES:
             raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}; got {output_stride!r}.")
         batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
-        layers = _Layers(batch_norm, "same" if align_feature_maps else "valid", dtype)
+        layers = _Layers(batch_norm, "same" if align_feature_maps else "valid")
         stages = layers.stages(dilated=output_stride == 8)
         head = None
         if num_classes is not None:
-            logits = Dense("Logits", num_classes, dtype=dtype, **REGULARIZERS)
+            logits = Dense("Logits", num_classes, **REGULARIZERS)
             head = Scope("Logits", [Dropout("Dropout"), logits])
         return stages, head
 
@@ -234,14 +233,13 @@ class _Layers:
         batch_norm: arguments of every `BatchNorm`.
         padding: of the layers that Slim pads where feature maps are aligned only: those of stride 2 and some of the
             first ones.
-        dtype: policy of all layers.
     """
 
-    def __init__(self, batch_norm: dict[str, Any], padding: str, dtype: Any) -> None:
+    def __init__(self, batch_norm: dict[str, Any], padding: str) -> None:
         self.batch_norm = batch_norm
         self.padding = padding
-        self.conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", dtype=dtype, **REGULARIZERS)
-        self.residual = partial(Conv2D, use_bias=True, dtype=dtype, **REGULARIZERS)
+        self.conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **REGULARIZERS)
+        self.residual = partial(Conv2D, use_bias=True, **REGULARIZERS)
 
     def stages(self, dilated: bool) -> list[SlimLayer]:
         """All before the global pooling; `dilated` keeps a stride of 8 and ends where Slim does then."""

@@ -144,14 +144,13 @@ class InceptionV2(SlimNetwork):
         batch_norm_scale: bool = False,
         batch_norm_epsilon: float = EPSILON,
         activation: str = "relu",
-        dtype: Any = None,
     ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(depth_multiplier, num_classes)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}.")
 
         filters = partial(cls.scale, depth_multiplier=depth_multiplier)
-        common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer(), "dtype": dtype}
+        common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer()}
         batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
         conv = partial(Conv2D, batch_norm=batch_norm, activation=activation, **common)
 
@@ -168,7 +167,6 @@ class InceptionV2(SlimNetwork):
                 use_bias=True,
                 activation=activation,
                 kernel_initializer=TRUNCATED_NORMAL(stddev=1.0),
-                dtype=dtype,
             ),
             Pooling2D("MaxPool_2a_3x3", ops.max_pool, strides=2),
             conv("Conv2d_2b_1x1", filters(64), 1, kernel_initializer=TRUNCATED_NORMAL(stddev=0.1)),

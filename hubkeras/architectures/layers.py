@@ -17,12 +17,15 @@ from hubkeras.architectures.options import INFERENCE, CallOptions
 
 WEIGHT_DECAY = 4e-5  # `weight_decay` of Slim's arg scopes; Slim's l2_regularizer(s) is s * sum(w ** 2) / 2
 
+CHANNELS_LAST = "channels_last"  # the layers' own layout, whatever Keras' default is
+
 KERNELS_AND_BIASES = ("kernel", "depthwise_kernel", "pointwise_kernel", "biases")
 
 Tensor = Any  # a tensor of Keras' backend
 Shape = Sequence[int | None]
 
 
+@keras.saving.register_keras_serializable("hubkeras")
 class WeightDecay(keras.regularizers.L2):
     """Keras' L2 in fewer operations, which matters for the 56 million weights of an Inception-ResNet V2."""
 
@@ -33,6 +36,15 @@ class WeightDecay(keras.regularizers.L2):
 def l2_regularizer() -> WeightDecay:
     """Slim's `l2_regularizer(4e-5)`, which halves the sum of squares where Keras does not."""
     return WeightDecay(WEIGHT_DECAY / 2)
+
+
+def set_trainable(layer: keras.layers.Layer, value: bool) -> None:
+    """`layer.trainable = value` for a layer and all below it.
+
+    TensorFlow's objects skip an attribute that has this value already: `network.trainable = False` would leave out the
+    layers of a frozen network that were made trainable one by one.
+    """
+    keras.layers.Layer.trainable.fset(layer, value)
 
 
 class SlimLayer(keras.layers.Layer):
@@ -47,13 +59,34 @@ class SlimLayer(keras.layers.Layer):
 
     output_channels: int | None = None
 
+    kernel_initializer: Any
+    regularizer: Any
+
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name=name, autocast=False, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable":
+            set_trainable(self, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def total_stride(self) -> int:
         """How many pixels of the input lie between two neighbours of the output."""
         return 1
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        """As Keras has it, but for autocasting, which a model around the network may have on."""
+        return super().add_weight(*args, **{"autocast": False, **kwargs})
+
+    def add_kernel(self, name: str, shape: Shape) -> keras.Variable:
+        """Adds a variable with the layer's regularizer and an initializer of its own.
+
+        An initializer draws the same numbers at each call: layers that shared one would start alike.
+        """
+        initializer = keras.initializers.get(self.kernel_initializer)
+        return self.add_weight(shape=shape, initializer=initializer.clone(), name=name, regularizer=self.regularizer)
 
     def children(self) -> "list[SlimLayer]":
         """The layers directly below this scope."""
@@ -80,6 +113,10 @@ class SlimLayer(keras.layers.Layer):
         for name in KERNELS_AND_BIASES:
             if getattr(self, name, None) is not None:
                 setattr(self, name, np.asarray(getattr(self, name)))
+
+    def trained_variables(self) -> "list[keras.Variable]":
+        """Those of `own_variables` that have a gradient, frozen or not."""
+        return list(self._trainable_variables)
 
     def own_variables(self) -> "list[keras.Variable]":
         """The variables of this layer without those below it, in Slim's order of creation."""
@@ -116,7 +153,7 @@ class Dense(SlimLayer):
 
     def build(self, input_shape: Shape) -> None:
         shape = (*self.kernel_size, input_shape[-1], self.units)
-        self.kernel = self.add_weight(shape, self.kernel_initializer, name="weights", regularizer=self.regularizer)
+        self.kernel = self.add_kernel("weights", shape)
         self.biases = self.add_weight((self.units,), "zeros", name="biases", regularizer=self.bias_regularizer)
         self.output_channels = self.units
 
@@ -149,7 +186,7 @@ class Pooling2D(SlimLayer):
         self.output_channels = input_shape[-1]
 
     def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> Tensor:
-        return self.pool(inputs, 3, strides=self.strides, padding=self.padding)
+        return self.pool(inputs, 3, strides=self.strides, padding=self.padding, data_format=CHANNELS_LAST)
 
 
 class Dropout(SlimLayer):

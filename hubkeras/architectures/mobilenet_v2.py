@@ -167,12 +167,11 @@ class MobileNetV2(SlimNetwork):
         finegrain_classification_mode: bool = True,
         batch_norm_epsilon: float = EPSILON,
         output_stride: int | None = None,
-        dtype: Any = None,
     ) -> tuple[list[SlimLayer], Scope | None]:
         validate_settings(depth_multiplier, num_classes)
         if output_stride not in (None, *OUTPUT_STRIDES):
             raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}, or None; got {output_stride!r}.")
-        common = {"dtype": dtype, "kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.09)}
+        common = {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.09)}
         normalized = {"batch_norm": {"scale": True, "epsilon": batch_norm_epsilon}, **common}
         linear = partial(Conv2D, regularizer=l2_regularizer(), **normalized)
         conv = partial(linear, activation="relu6")

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import endpoints as end_points_of_networks
-from hubkeras.architectures import operations
+from hubkeras.architectures import operations, states
 from hubkeras.architectures.convolutions import EPSILON
-from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor
+from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import CallOptions
 
 
@@ -79,7 +79,7 @@ class SlimNetwork(keras.Model):
             initialize: False spares the time of random weights where others follow, and leaves zeros.
             settings: the subclass' own, and `final_endpoint` and `endpoints`.
         """
-        super().__init__(name=name or self.scope, autocast=False, dtype=dtype, trainable=trainable)
+        super().__init__(name=name or self.scope, autocast=False, dtype=dtype)
         self.batch_norm_momentum = batch_norm_momentum
         stages, head = self._choose_layers(settings)
         for setting, value in settings.items():
@@ -89,20 +89,30 @@ class SlimNetwork(keras.Model):
             setattr(self, layer.name, layer)
         self.stage_names = [layer.name for layer in stages]
         self.head = head
+        for layer in self.all_layers():
+            layer.dtype_policy = self.dtype_policy
         if not (weights is None if initialize is None else initialize):
             for layer in self.all_layers():
                 if hasattr(layer, "kernel_initializer"):
                     layer.kernel_initializer = "zeros"
         self.build((None, None, None, 3))
+        self._initial_regularizers = states.regularizers(self.slim_variables())
+        self.trainable = trainable
         if weights is not None:
             from hubkeras.converters import load_weights
 
             load_weights(self, weights)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable":
+            set_trainable(self, value)
+        else:
+            super().__setattr__(name, value)
+
     def _choose_layers(self, settings: dict[str, Any]) -> tuple[list[SlimLayer], Scope | None]:
         """The layers that the settings ask for; where these end before the head, `num_classes` becomes None."""
         own = {name: value for name, value in settings.items() if name not in ("final_endpoint", "endpoints")}
-        stages, head = self.create_layers(dtype=self.dtype_policy, **own)
+        stages, head = self.create_layers(**own)
         names, final, endpoints = self.end_points(stages), settings["final_endpoint"], settings["endpoints"]
         count = len(stages) if final is None else end_points_of_networks.stages_until(final, names)
         resolved = {}
@@ -118,7 +128,7 @@ class SlimNetwork(keras.Model):
         return stages[:count], head
 
     @classmethod
-    def create_layers(cls, *, dtype: Any = None, **settings: Any) -> tuple[list[SlimLayer], Scope | None]:
+    def create_layers(cls, **settings: Any) -> tuple[list[SlimLayer], Scope | None]:
         """The layers of a network of these settings, not built yet.
 
         Returns:
@@ -285,7 +295,7 @@ class SlimNetwork(keras.Model):
         return outputs["default"] if self.endpoints is None else self.feature_maps(outputs)
 
     def copy(self, dtype: Any = None, **changes: Any) -> SlimNetwork:
-        """A network of the same settings and weights but for `changes`, all of it trainable.
+        """A network of the same settings, weights and regularizers but for `changes`, all of it trainable.
 
         Args:
             dtype: that it computes in; this network's by default.
@@ -303,6 +313,7 @@ class SlimNetwork(keras.Model):
         variables = self.slim_variables()
         for name, variable in copy.slim_variables().items():
             variable.assign(variables[name])
+            variable.regularizer = variables[name].regularizer
         return copy
 
     def frozen(self) -> FrozenNetwork:
@@ -321,7 +332,25 @@ class SlimNetwork(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable, "batch_norm_momentum": self.batch_norm_momentum}
-        return {**config, "dtype": keras.dtype_policies.serialize(self.dtype_policy), **self.settings()}
+        set_later = {
+            "trainable_scopes": states.trainable_scopes(self),
+            "regularizers": states.changed(states.regularizers(self.slim_variables()), self._initial_regularizers),
+        }
+        return {
+            **config,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **self.settings(),
+            **{name: value for name, value in set_later.items() if value},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SlimNetwork:
+        config = dict(config)
+        scopes, regularizers = config.pop("trainable_scopes", {}), config.pop("regularizers", {})
+        network = super().from_config(config, custom_objects)
+        states.set_regularizers(network.slim_variables(), regularizers, custom_objects)
+        states.set_trainable(network, scopes)
+        return network
 
 
 class FrozenNetwork:
@@ -353,5 +382,7 @@ def validate_settings(depth_multiplier: float = 1.0, num_classes: int | None = N
     """Raises ValueError unless the multiplier is positive and the classes None or a positive integer."""
     if not depth_multiplier > 0:
         raise ValueError(f"depth_multiplier must be above 0; got {depth_multiplier!r}.")
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+    if num_classes is not None and (
+        isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1
+    ):
         raise ValueError(f"num_classes must be a positive integer, or None for pooled features; got {num_classes!r}.")
