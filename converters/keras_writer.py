@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
+from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.quiet import quietly
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
@@ -47,6 +49,9 @@ def write_keras_applications(job: Job) -> Parity:
                 model.save_weights(partial)
             else:
                 model.save(partial)
+        if job.path.suffix == ".keras":
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.comment = WRITTEN_BY.encode()
         parity = compare_weights(partial, job.network)
     say_lost(job, "A Keras file", labels=True, image_size=job.path.name.endswith(ENDINGS[0]))
     return parity
@@ -54,7 +59,7 @@ def write_keras_applications(job: Job) -> Parity:
 
 @contextlib.contextmanager
 def _hdf5_in_memory(folder: pathlib.Path) -> Iterator[None]:
-    """Context manager in which new HDF5 files in a folder are made in memory, and written when they are closed.
+    """Context manager in which new HDF5 files in a folder are made in memory, and marked and written when closed.
 
     HDF5 itself ends the process where a disk is full, and Keras takes no file but one on a disk.
     """
@@ -68,6 +73,8 @@ def _hdf5_in_memory(folder: pathlib.Path) -> Iterator[None]:
             super().__init__(name if self.image is None else self.image, *arguments, **options)
 
         def close(self) -> None:
+            if self.image is not None and self:
+                self.attrs[ATTRIBUTE] = WRITTEN_BY
             super().close()
             if self.image is not None:
                 image, self.image = self.image, None

@@ -12,6 +12,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
+from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.converters.naming import hugging_face, timm
 from hubkeras.converters.naming.tables import Tensor
 from hubkeras.converters.parity import Parity, compare_weights
@@ -91,7 +92,9 @@ def _write(job: Job, table: dict[str, Tensor], texts: dict[str, dict[str, Any]])
         folder = pathlib.Path(partial)
         folder.mkdir()
         # written here, since the library has an exception of its own for a full disk
-        (folder / _FILE).write_bytes(safetensors.save(_state_dict(job.network, table), {"format": "pt"}))
+        (folder / _FILE).write_bytes(
+            safetensors.save(_state_dict(job.network, table), {"format": "pt", ATTRIBUTE: WRITTEN_BY})
+        )
         for name, content in texts.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         return compare_weights(partial, job.network)

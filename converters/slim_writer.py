@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
@@ -37,7 +38,7 @@ def write_slim_checkpoint(
         network: a `SlimNetwork` of any dtype policy with float32 variables.
         path: the checkpoint's prefix, such as `fine_tuned.ckpt`; writes `<path>.index`,
             `<path>.data-00000-of-00001` and `<path>.hubkeras.json`.
-        overwrite: whether to replace these files if they exist.
+        overwrite: whether to replace these files, where hubkeras wrote them.
         metadata: of the network, by default what it tells itself.
         labels: class names, if any.
 
@@ -53,7 +54,7 @@ def write_slim_checkpoint(
             f"A Slim checkpoint is written of a network with its variables (hubkeras.MobileNetV2(...), ...); got a "
             f"{type(network).__name__}."
         )
-    path = pathlib.Path(os.path.abspath(path))
+    path = pathlib.Path(os.path.abspath(addresses.output(path)))
     variables = network.slim_variables()
     for name, variable in variables.items():
         if variable.dtype != "float32":

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common import addresses
 from hubkeras.common import labels as label_files
 from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
-from hubkeras.common.forms import Job, form_of
+from hubkeras.common.forms import Job, folder_to_write, form_of
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.publishing import catalog, documentation
@@ -101,7 +102,7 @@ def export(
         image_size: height and width in pixels that it was trained with, by default as the source's name says, or else
             the network's default.
         fixed_size: whether the SavedModel shall accept this size only.
-        overwrite: whether to replace a folder that exists.
+        overwrite: whether to replace a folder that exists, where hubkeras wrote it or it is empty.
         frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
             fastest form, for inference alone.
         provenance: where the weights of a network came from, `{"checkpoint": name, "sha256": {file: digest}}`.
@@ -119,7 +120,7 @@ def export(
     """
     from hubkeras.packaging.modules import network_for
 
-    refuse_existing(directory, overwrite)
+    directory = folder_to_write(directory, overwrite, [model, labels])
     published = catalog.publication(handle)
     task = task or (published.task if published else None)
     origin = _origin(model, task, weights, provenance, progress or _in_silence)
@@ -291,7 +292,7 @@ def convert(
         task: `classification` or `feature_vector`; by default the former where there is a head.
         to: the form where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
         labels, image_size, weights: as for `export`.
-        overwrite: whether to replace what exists.
+        overwrite: whether to replace what exists, where hubkeras wrote it or it is empty.
         progress: called with (done, total, what) as work goes on.
         options: what the form takes besides; None and False are as good as left out. Those of files for runtimes:
             `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
@@ -305,13 +306,13 @@ def convert(
     Raises:
         hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
     """
-    form, path = form_of(path, to), pathlib.Path(path)
+    form, path = form_of(path, to), pathlib.Path(addresses.output(path))
     options = {name: value for name, value in options.items() if value is not None and value is not False}
     for name in options:
         if name not in form.options:
             raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
     for file in form.files(path):
-        refuse_existing(file, overwrite)
+        refuse_existing(file, overwrite, [model, labels, options.get("int8")])
     progress = progress or _in_silence
     origin = _origin(model, task, weights, None, progress)
     task = task or ("feature_vector" if origin.network.num_classes is None else "classification")

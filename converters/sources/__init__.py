@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 
-from hubkeras.common import archives, places
+from hubkeras.common import addresses, archives, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.converters.sources import frozen_graphs, handles, locating
@@ -38,7 +38,8 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     Raises:
         hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
     """
-    address = str(source) if handles.is_address(source) else None
+    source = addresses.local(source)
+    address = source if handles.is_address(source) else None
     path = handles.local_path(address) if address else pathlib.Path(source)
     opener = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _opened
     with contextlib.ExitStack() as stack:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from hubkeras.common import places
-from hubkeras.converters.sources.slim_record import ENDING as RECORD
+from hubkeras.common.marks import SLIM_ENDING
 
 STATE_FILE = "checkpoint"  # names the checkpoint to take of those beside it
 V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -78,7 +78,7 @@ def _prefixes(names: list[str]) -> list[str]:
 
 
 def _checkpoint(prefix: str, names: list[str]) -> Place:
-    own = [name for name in names if name in (prefix, f"{prefix}{RECORD}") or _prefix_of(name) == prefix]
+    own = [name for name in names if name in (prefix, f"{prefix}{SLIM_ENDING}") or _prefix_of(name) == prefix]
     return Place(prefix, (*own, *_beside(prefix, names)))
 
 

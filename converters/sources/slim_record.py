@@ -13,15 +13,15 @@ from typing import Any
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 from hubkeras.common.labels import check_labels
+from hubkeras.common.marks import SLIM_ENDING
 from hubkeras.common.metadata import Metadata
 
-ENDING = ".hubkeras.json"
 _LARGEST = 16 << 20  # bytes; names of 20,000 classes are a twentieth of it
 
 
 def record_of(prefix: pathlib.Path) -> pathlib.Path:
     """The file beside a checkpoint."""
-    return prefix.with_name(f"{prefix.name}{ENDING}")
+    return prefix.with_name(f"{prefix.name}{SLIM_ENDING}")
 
 
 def _index_of(prefix: pathlib.Path) -> pathlib.Path:

@@ -14,6 +14,7 @@ from hubkeras.bulk.models import Model, open_model
 from hubkeras.bulk.pipeline import Preparation, decoder
 from hubkeras.bulk.rows import Layout, options_of, printable
 from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.consuming.images import check_size
 
@@ -271,6 +272,18 @@ class _Decode(beam.DoFn):
             yield beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
 
 
+def _check_remote(folder: str) -> None:
+    """Raises hubkeras.Error unless Beam can write to an address."""
+    try:
+        FileSystems.get_filesystem(folder)
+    except ValueError as error:
+        scheme = folder.split(_REMOTE)[0]
+        raise Error(
+            f"Beam has no file system for {folder}; install the part of it for {scheme} (apache-beam[gcp], [aws] or "
+            "[azure]), or name a local path."
+        ) from error
+
+
 def embed(
     model: str | os.PathLike[str],
     images: Sequence[str | os.PathLike[str]],
@@ -293,14 +306,16 @@ def embed(
     Raises:
         hubkeras.Error: an argument does not fit, or there are rows in `out`.
     """
-    folder = os.fspath(out)
-    if _REMOTE not in folder:
+    folder = addresses.local(out)
+    if _REMOTE in folder:
+        _check_remote(folder)
+    else:
         folder = os.path.abspath(folder)
         if next(pathlib.Path(folder).glob("*.parquet"), None):
             raise Error(f"{out} holds rows already, and a Beam run always begins anew; name another OUT.")
     transform = EmbedImages(model, **options)
     elements: list[Any] = []
-    patterns = [os.fspath(pattern) for pattern in images]
+    patterns = [addresses.local(pattern) for pattern in images]
     for pattern in patterns:
         local = [] if _REMOTE in pattern else listed(pattern)
         elements += [tuple(local[start : start + _CHUNK]) for start in range(0, len(local), _CHUNK)] or [pattern]

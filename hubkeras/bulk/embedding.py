@@ -17,6 +17,7 @@ from hubkeras.bulk.models import Model, open_model
 from hubkeras.bulk.pipeline import Preparation, decoder, inferred, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 from hubkeras.consuming.images import check_size
 
@@ -95,6 +96,7 @@ def embed(
     """
     _check_counts(batch_size=batch_size, rows_per_file=rows_per_file)
     check_size(1, central_fraction, resize)
+    out = addresses.output(out)
     found = open_images(images, column)
     opened = open_model(model, task, image_size, labels)
     preparation = Preparation.of(opened, resize, central_fraction)
@@ -192,8 +194,10 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
 
     The system forgets the lock when the process ends, however it ends. Where it has no such locks there is none.
     """
+    made = [each for each in (folder, *folder.absolute().parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        is_new = not (folder / _LOCK).exists()
         file = open(folder / _LOCK, "w")  # noqa: SIM115 - closed below
     except OSError as error:
         raise Error(f"Cannot write to {folder}: {error.strerror}.") from error
@@ -206,4 +210,12 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
             raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
         except (ImportError, OSError):
             pass
-        yield
+        try:
+            yield
+        except BaseException:  # no trace of a run that wrote nothing
+            if is_new and not next(folder.glob("part-*.parquet"), None):
+                (folder / _LOCK).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    for each in made:
+                        each.rmdir()
+            raise

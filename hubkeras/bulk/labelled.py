@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from hubkeras.bulk.sources import IMAGE_ENDINGS, Files, Source
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.labels import default_labels
@@ -53,7 +54,7 @@ def open_labelled(data: str | os.PathLike[str]) -> Labelled:
     Raises:
         hubkeras.Error: there is no such thing there, or a label or an image of it is missing.
     """
-    name = os.fspath(data)
+    name = addresses.local(data)
     if name.startswith(_TFDS):
         return _of_tfds(name[len(_TFDS) :])
     path = pathlib.Path(name)

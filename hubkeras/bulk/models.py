@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import integrity
+from hubkeras.common import addresses, integrity
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
@@ -85,7 +85,7 @@ def open_model(
     Raises:
         hubkeras.Error: there is no such model, it takes no images, or an argument does not fit it.
     """
-    name = os.fspath(handle)
+    name = addresses.local(handle)
     if task not in (None, *TASKS):
         raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
     opened = _open_onnx(name, task) if name.lower().endswith(".onnx") else _open_saved_model(name, task)

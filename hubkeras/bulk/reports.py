@@ -8,10 +8,17 @@ from typing import Any
 
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.extras import extra
-from hubkeras.common.files import written_whole
+from hubkeras.common.files import refuse_existing, written_whole
+from hubkeras.common.marks import REPORT
 
-CLASSES, CONFUSIONS, PICTURE = "classes.csv", "confusions.csv", "accuracy.png"
+CLASSES, CONFUSIONS, PICTURE = REPORT
 _MOST_BARS = 30  # more classes are drawn as a line, since their names would not be legible
+
+
+def check(folder: str | os.PathLike[str], overwrite: bool = False, inputs: Sequence[object] = ()) -> None:
+    """Raises hubkeras.Error where a report cannot be written to a folder; `inputs` are the model, the data, ..."""
+    _pyplot()
+    refuse_existing(folder, overwrite, inputs)
 
 
 def write(evaluation: Evaluation, folder: str | os.PathLike[str], overwrite: bool = False) -> None:

@@ -173,7 +173,7 @@ def write(rows: Sequence[Mapping[str, Any]], schema: Any, file: pathlib.Path) ->
     columns = [_array([row[field.name] for row in rows], field.type, arrow) for field in schema]
     table = arrow.Table.from_arrays(columns, schema=schema)
     try:
-        with written_whole(file, overwrite=True) as partial:
+        with written_whole(file, overwrite=True, foreign=lambda _: None) as partial:  # checked before the run
             parquet.write_table(table, partial, compression="zstd", use_dictionary=["labels"])
     except OSError as error:
         raise Error(f"Cannot write {file}: {error.strerror or error}; finished files stay as they are.") from error

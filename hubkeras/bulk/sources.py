@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 
@@ -271,7 +272,7 @@ def listed(pattern: str | os.PathLike[str]) -> list[str]:
     Raises:
         hubkeras.Error: there are none.
     """
-    pattern = os.fspath(pattern)
+    pattern = addresses.local(pattern)
     if os.path.lexists(pattern):
         matches = [pattern]
     else:

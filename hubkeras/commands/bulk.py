@@ -37,7 +37,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     _add_model_options(sub)
     report_help = "write classes.csv, confusions.csv and accuracy.png into this new folder"
     sub.add_argument("--report", metavar="DIR", help=report_help)
-    sub.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
+    sub.add_argument("--overwrite", action="store_true", help="replace DIR, where it is such a report or empty")
 
 
 def _add_model_options(sub: argparse.ArgumentParser) -> None:
@@ -132,10 +132,9 @@ def _print(options: argparse.Namespace, facts: dict[str, Any], rows: list[tuple[
 def run_evaluate(options: argparse.Namespace) -> int:
     from hubkeras.bulk import reports
     from hubkeras.bulk.evaluating import evaluate
-    from hubkeras.common.files import refuse_existing
 
     if options.report:
-        refuse_existing(options.report, options.overwrite)
+        reports.check(options.report, options.overwrite, [options.data, options.model, options.labels])
     module = _published_of(options.model)
     with _images_bar("images") as progress:
         result = evaluate(

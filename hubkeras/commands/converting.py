@@ -28,7 +28,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--fixed-size", action="store_true", help="accept images of this size only")
     sub.add_argument("--frozen", action="store_true", help="constants instead of variables: faster, for inference only")
     sub.add_argument("--no-verify", action="store_true", help="write without loading and comparing what was written")
-    sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it exists")
+    sub.add_argument("--overwrite", action="store_true", help="replace OUT_DIR, where hubkeras wrote it or it is empty")
 
     sub = command("convert", run_convert, "Convert a checkpoint to a weights file or another form, by its ending.")
     sub.add_argument("source", metavar="SOURCE", help=SOURCE)
@@ -38,7 +38,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     output.add_argument("--to-slim", metavar="OUT.ckpt", help="the same as OUT.ckpt --to slim")
     sub.add_argument("--to", choices=named_forms(), help="the form of OUT, where its ending does not tell it")
     _add_choices(sub)
-    sub.add_argument("--overwrite", action="store_true", help="replace what exists")
+    sub.add_argument("--overwrite", action="store_true", help="replace OUT, where hubkeras wrote it or it is empty")
     serving = sub.add_argument_group("for runtimes (.onnx, .tflite, .xml)")
     serving.add_argument("--labels", metavar="FILE", help="class names, one a line")
     serving.add_argument("--fixed-size", action="store_true", help="accept images of this size only")

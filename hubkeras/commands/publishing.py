@@ -24,7 +24,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub = command("pack", run_pack, "Write a SavedModel as an archive for any web server and `hub.load`.", False)
     sub.add_argument("directory", metavar="SAVED_MODEL")
     sub.add_argument("archive", metavar="OUT.tar.gz", help="the archive to write")
-    sub.add_argument("--overwrite", action="store_true", help="replace the archive if it exists")
+    sub.add_argument("--overwrite", action="store_true", help="replace the archive, where `hubkeras pack` wrote it")
 
     sub = command("document", run_document, "Write the page and the model card of a SavedModel anew.", False)
     sub.add_argument("directory", metavar="SAVED_MODEL")
@@ -34,7 +34,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("directory", metavar="SAVED_MODEL")
     sub.add_argument("--private-key", metavar="KEY", required=True, help="elliptic curve key, a PEM file")
     sub.add_argument("--signature", metavar="FILE", help="the file to write; model.sig in the folder by default")
-    sub.add_argument("--overwrite", action="store_true", help="replace the signature if it exists")
+    sub.add_argument("--overwrite", action="store_true", help="replace a signature that exists")
 
     sub = command("install", run_install, "Put a SavedModel into tensorflow_hub's cache under handles.", False)
     sub.add_argument("source", metavar="SAVED_MODEL", help="a folder, or an archive of `hubkeras pack`")

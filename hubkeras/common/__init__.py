@@ -4,6 +4,7 @@ Imports nothing of ours, and TensorFlow nowhere at the top, so that commands wit
 """
 
 __all__ = [
+    "addresses",
     "archives",
     "collecting",
     "errors",
@@ -13,6 +14,7 @@ __all__ = [
     "graphs",
     "integrity",
     "labels",
+    "marks",
     "metadata",
     "permissions",
     "places",

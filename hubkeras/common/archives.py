@@ -13,9 +13,9 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from hubkeras.common import integrity
+from hubkeras.common import addresses, integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import sha256, written_whole
+from hubkeras.common.files import refuse_existing, sha256, written_whole
 from hubkeras.common.places import model_folder
 
 # The heaviest that there is of the three networks: Inception-ResNet V2 with its auxiliary head, 60 M float32 values,
@@ -212,7 +212,9 @@ def pack(directory: str | os.PathLike[str], path: str | os.PathLike[str], overwr
     """
     if not str(path).endswith((".tar.gz", ".tgz")):
         raise Error(f"The archive must end in .tar.gz or .tgz; got {path}.")
+    path = addresses.output(path)
     directory = model_folder(directory)
+    refuse_existing(path, overwrite, [directory])
     digests = integrity.checked_hashes(directory)
     checksums = integrity.checksums_text(digests).encode()
     names = sorted([*digests, integrity.CHECKSUMS_FILE])

@@ -15,9 +15,10 @@ import tempfile
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 
 try:
@@ -25,6 +26,7 @@ try:
 except ImportError:  # Windows, where nobody waits for others, and what a killed process leaves stays
     fcntl = None  # type: ignore[assignment]
 
+Foreign = Callable[[pathlib.Path], str | None]
 READER_TIMEOUT = 60.0  # seconds that a writer waits for the readers of what it replaces
 _PARTIAL = ".partial-"
 _REPLACED, _REPLACED_TOGETHER, _OTHERS = "replaced", "replaced together", "others.json"  # in scratch folders
@@ -48,16 +50,36 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10
     return digest.hexdigest()
 
 
-def refuse_existing(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raises hubkeras.Error where `path` exists and must not be replaced; what a killed process left does not count."""
+def refuse_existing(
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    inputs: Sequence[object] = (),
+    foreign: Foreign | None = None,
+) -> None:
+    """Raises hubkeras.Error where `path` exists and must not be replaced; what a killed process left does not count.
+
+    Args:
+        path: what will be written, a file or a folder.
+        overwrite: whether to replace it where hubkeras wrote it, or it is empty; nothing else is ever replaced.
+        inputs: what is read to write it: paths, or lists of them; all else does not count. What is one of them, holds
+            one or lies in one is never replaced.
+        foreign: function that tells why a path must not be replaced, or None; by default `marks.foreign`.
+    """
+    from hubkeras.common import marks  # which reads files with the functions of this module
+
+    path = addresses.output(path)
     _settle_leftovers(pathlib.Path(os.path.abspath(path)))
-    if os.path.lexists(path) and not overwrite:
-        raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
+    if os.path.lexists(path):
+        with reading(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))):  # nobody replaces it now
+            marks.check_replaceable(pathlib.Path(path), overwrite, inputs, foreign or marks.foreign)
 
 
 @contextlib.contextmanager
 def written_whole(
-    path: str | os.PathLike[str], overwrite: bool = False, others: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    others: Sequence[str] = (),
+    foreign: Foreign | None = None,
 ) -> Iterator[pathlib.Path]:
     """Context manager for writing `path`, a file or a folder, in one step.
 
@@ -67,17 +89,17 @@ def written_whole(
 
     Args:
         path: what to write.
-        overwrite: whether `path` and `others` may exist.
+        overwrite, foreign: as for `refuse_existing`, for `path` and `others`.
         others: names of files that belong to the file `path` and lie beside it. They are written beside what is
             yielded, and are there before `path` is: while they are replaced, there is nothing at `path`.
 
     Raises:
-        hubkeras.Error: `path` exists and `overwrite` is false, or it cannot be written, or others read it for longer
+        hubkeras.Error: `path` exists and must not be replaced, or it cannot be written, or others read it for longer
             than `READER_TIMEOUT`.
     """
-    path = pathlib.Path(os.path.abspath(path))
+    path = pathlib.Path(os.path.abspath(addresses.output(path)))
     for file in (path, *map(path.with_name, others)):
-        refuse_existing(file, overwrite)
+        refuse_existing(file, overwrite, foreign=foreign)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
+from hubkeras.common.files import refuse_existing
 from hubkeras.common.metadata import Metadata
 
 
@@ -95,6 +97,28 @@ FORMS: dict[str, Form] = {
 def named_forms() -> list[str]:
     """The forms that `to` names."""
     return [form for form in FORMS if not form.startswith(".")]
+
+
+# endings of files, by the command that writes them
+_COMMANDS = {".keras": "convert --to keras-applications", ".h5": "convert --to keras-applications"}
+_COMMANDS |= {form: "convert" for form in FORMS if form.startswith(".")} | {".tar.gz": "pack", ".tgz": "pack"}
+
+
+def folder_to_write(directory: str | os.PathLike[str], overwrite: bool, inputs: Sequence[object]) -> str:
+    """The path of a SavedModel to write, which is a folder; arguments as for `files.refuse_existing`.
+
+    Raises:
+        hubkeras.Error: it must not be replaced, is an address, or has the ending of a file.
+    """
+    path = addresses.output(directory)
+    refuse_existing(path, overwrite, inputs)
+    ending = max((ending for ending in _COMMANDS if path.lower().endswith(ending)), key=len, default=None)
+    if ending and not os.path.isdir(path):
+        raise Error(
+            f"{path} ends in {ending} as a file does, and export writes a folder, a SavedModel; name a folder, or use "
+            f"`hubkeras {_COMMANDS[ending]}`, which writes {ending}."
+        )
+    return path
 
 
 def form_of(path: str | os.PathLike[str], to: str | None = None) -> Form:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 
 # byte-order marks; UTF-32's first, since UTF-16's is its start
@@ -58,6 +59,7 @@ def read_labels(path: str | os.PathLike[str], num_classes: int) -> list[str]:
     Raises:
         hubkeras.Error: the file cannot be read, is not text, or has not `num_classes` names.
     """
+    path = addresses.local(path)
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as error:

@@ -10,6 +10,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
+from hubkeras.common.addresses import local
 from hubkeras.common.errors import Error
 
 # `tfhub_module.pb` marks TF1 Hub modules, which have the file of the graph as well
@@ -92,13 +93,13 @@ def model_folder(path: str | os.PathLike[str]) -> pathlib.Path:
     """The folder of the SavedModel that a path means: the folder itself, or the only one below it.
 
     Args:
-        path: a folder. Anything else, and a folder with no SavedModel in it, is returned as it is, so that the caller
-            says what was expected.
+        path: a folder, or its `file://` address. Anything else, and a folder with no SavedModel in it, is returned as
+            it is, so that the caller says what was expected.
 
     Raises:
         hubkeras.Error: there are several SavedModels below; it names them.
     """
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(local(path))
     if not folder.is_dir() or any((folder / mark).is_file() for mark in _MARKS):
         return folder
     return folder / (only(saved_model_folders(files_below(folder)), path) or ".")

@@ -10,6 +10,7 @@ import pathlib
 import re
 import tempfile
 
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 
 TFHUB = "https://tfhub.dev/"
@@ -19,9 +20,18 @@ Directory = str | os.PathLike[str] | None
 
 def cache_dir(directory: Directory = None) -> pathlib.Path:
     """The cache folder: `directory`, or `TFHUB_CACHE_DIR`, or as in tensorflow_hub `tfhub_modules` among the
-    temporary files, which systems may delete."""
+    temporary files, which systems may delete.
+
+    Raises:
+        hubkeras.Error: it is an address (`gs://`, ...) and not a folder of this machine.
+    """
     named = directory or os.environ.get("TFHUB_CACHE_DIR")
-    return pathlib.Path(named or pathlib.Path(tempfile.gettempdir(), "tfhub_modules")).absolute()
+    if not named:
+        return pathlib.Path(tempfile.gettempdir(), "tfhub_modules").absolute()
+    try:
+        return pathlib.Path(addresses.output(named)).absolute()
+    except Error as error:
+        raise Error(f"The cache folder (cache_dir, TFHUB_CACHE_DIR) cannot be used: {error}") from error
 
 
 def normalized(handle: str) -> str:

@@ -5,7 +5,7 @@ import pathlib
 import re
 import urllib.parse
 
-from hubkeras.common import archives, places
+from hubkeras.common import addresses, archives, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.permissions import permissions_checked
@@ -19,7 +19,7 @@ _HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
 
 def is_local(handle: str | os.PathLike[str]) -> bool:
     """Whether `handle` names something on this machine, to which `resolve` needs no network."""
-    return not _URL.match(str(handle)) and os.path.exists(handle)
+    return not _URL.match(str(handle)) and os.path.exists(addresses.local(handle))
 
 
 def absolute(handle: str | os.PathLike[str]) -> str:
@@ -33,9 +33,9 @@ def resolve(handle: str | os.PathLike[str]) -> str:
     """The folder of a SavedModel.
 
     Args:
-        handle: a folder, a `.tar.gz` or `.tgz` of one, the http(s) URL of such an archive, or a tfhub.dev or Kaggle
-            handle. The SavedModel may lie below other folders in it. What `hubkeras install` or tensorflow_hub has put
-            into the cache is found there; else tensorflow_hub fetches it.
+        handle: a folder or its `file://` address, a `.tar.gz` or `.tgz` of one, the http(s) URL of such an archive, or
+            a tfhub.dev or Kaggle handle. The SavedModel may lie below other folders in it. What `hubkeras install` or
+            tensorflow_hub has put into the cache is found there; else tensorflow_hub fetches it.
 
     Returns:
         The path of a folder that holds the SavedModel. Archives are unpacked into a temporary folder.
@@ -43,7 +43,7 @@ def resolve(handle: str | os.PathLike[str]) -> str:
     Raises:
         hubkeras.Error: there is nothing there, or it cannot be fetched or unpacked.
     """
-    handle = os.fspath(handle)
+    handle = addresses.local(handle)
     if os.path.isdir(handle):
         return str(places.model_folder(handle))
     if _URL.match(handle):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import archives
+from hubkeras.common import addresses, archives
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
@@ -49,7 +49,7 @@ def load_image(
 
     size = check_size(size, central_fraction, resize)
     try:
-        with open(path, "rb") as file:
+        with open(addresses.local(path), "rb") as file:
             return decode(file.read(), size, central_fraction, resize).numpy()
     except OSError as error:
         raise Error(f"Cannot read the image {path}: {error.strerror}.") from error
@@ -162,6 +162,7 @@ def calibration_images(
     Raises:
         hubkeras.Error: there are fewer than ten images, or they are of another kind.
     """
+    source = source if isinstance(source, np.ndarray) else addresses.local(source)
     images = _calibration_array(source, size, preprocessing)
     if len(images) < FEWEST_IMAGES:
         found = f"there {'is' if len(images) == 1 else 'are'} {len(images) or 'none'} in {_named(source)}"

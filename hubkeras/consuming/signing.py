@@ -8,15 +8,16 @@ Signed is every file of the folder but the pages and the record of verifying, wh
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from hubkeras.common import integrity
+from hubkeras.common import addresses, integrity
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.common.files import written_whole
+from hubkeras.common.files import refuse_existing, written_whole
 from hubkeras.common.integrity import SIGNATURE_FILE, model_files
 from hubkeras.common.places import model_folder
 
@@ -43,15 +44,15 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     """
     library = extra("signing", "model_signing")
     directory = model_folder(directory)
+    private_key = addresses.local(private_key)
+    path = pathlib.Path(addresses.output(signature or directory / SIGNATURE_FILE))
+    refuse_existing(path, overwrite, [private_key])
     integrity.check(directory)
-    if integrity.read_checksums(directory) is None:  # `hubkeras pack` would add them, and then break the signature
-        integrity.write_checksums(directory)
-    path = pathlib.Path(signature or directory / SIGNATURE_FILE)
     unsigned = [directory / name for name in (*UNSIGNED, SIGNATURE_FILE)]
     try:
         hashing = library.hashing.Config().set_ignored_paths(paths=unsigned, ignore_git_paths=False)
         signing = library.signing.Config().use_elliptic_key_signer(private_key=pathlib.Path(private_key))
-        with written_whole(path, overwrite) as partial:
+        with _checksums(directory), written_whole(path, overwrite) as partial:
             # what is written beside the target, where that lies in the folder, is not to be signed either
             hashing.add_ignored_paths(model_path=directory, paths=_within(directory, partial.parent))
             signing.set_hashing_config(hashing).sign(directory, partial)
@@ -60,6 +61,27 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     except (OSError, ValueError, TypeError) as error:
         raise Error(f"{directory} cannot be signed with the key {private_key}: {first_line(error)}.") from error
     return path
+
+
+@contextlib.contextmanager
+def _checksums(directory: pathlib.Path) -> Iterator[None]:
+    """Context manager that adds checksums to a SavedModel without them, and takes them away where it fails.
+
+    `hubkeras pack` would add them later, and then break the signature.
+    """
+    path = directory / integrity.CHECKSUMS_FILE
+    folder_is_new, is_new = not path.parent.exists(), not path.exists()
+    try:
+        if is_new:
+            integrity.write_checksums(directory)
+        yield
+    except BaseException:
+        if is_new:
+            path.unlink(missing_ok=True)
+        if folder_is_new:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+        raise
 
 
 def _within(directory: pathlib.Path, path: pathlib.Path) -> list[str]:

@@ -10,9 +10,9 @@ import pathlib
 import re
 from typing import Any
 
-from hubkeras.common import integrity
+from hubkeras.common import integrity, marks
 from hubkeras.common.errors import Error
-from hubkeras.common.files import written_whole
+from hubkeras.common.files import refuse_existing, written_whole
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import WHOLE
@@ -58,6 +58,8 @@ def write(
 ) -> list[pathlib.Path]:
     """Writes the page and the model card into the folder of a SavedModel, in place of those that are there.
 
+    A page or model card that somebody else wrote is never replaced.
+
     Args:
         directory: a SavedModel that hubkeras wrote.
         parity: how far it is from its checkpoint, `{"weights_compared", "weights_different", "output", "error",
@@ -81,15 +83,15 @@ def write(
     if metadata.architecture not in NAMES:
         raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NAMES)} only.")
     record = directory / VERIFICATION_FILE
-    if parity is not None:
-        with written_whole(record, overwrite=True) as partial:
-            partial.write_text(json.dumps(parity, indent=2) + "\n", "utf-8")
-    elif record.is_file():
+    records = {} if parity is None else {VERIFICATION_FILE: json.dumps(parity, indent=2) + "\n"}
+    if parity is None and record.is_file():
         parity = _read_parity(record)
     name = name or directory.absolute().name
     texts = {PAGE_FILE: page(metadata, parity, name, asset_path), CARD_FILE: model_card(metadata, parity, name)}
-    for file, text in texts.items():
-        with written_whole(directory / file, overwrite=True) as partial:
+    for file in texts:  # all of them before the first is replaced
+        refuse_existing(directory / file, overwrite=True, foreign=marks.foreign_page)
+    for file, text in {**records, **texts}.items():
+        with written_whole(directory / file, overwrite=True, foreign=lambda _: None) as partial:
             partial.write_text(text, "utf-8")
     return [directory / file for file in texts]
 

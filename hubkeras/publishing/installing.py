@@ -20,7 +20,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hubkeras.common import archives, integrity, places
+from hubkeras.common import addresses, archives, integrity, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder, replace, sha256
 from hubkeras.common.metadata import read_metadata
@@ -142,6 +142,7 @@ def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     Raises:
         hubkeras.Error: there are several SavedModels in it.
     """
+    source = addresses.local(source)
     if pathlib.Path(source).is_file():
         with TemporaryFolder() as folder:
             folders = places.saved_model_folders(archives.unpack(source, folder))

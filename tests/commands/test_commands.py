@@ -413,7 +413,7 @@ def test_read_only_target(run):
 
 
 def write_and_fail(path, **options):
-    with written_whole(path, **options) as partial:
+    with written_whole(path, foreign=lambda _: None, **options) as partial:
         partial.write_text("half")
         raise RuntimeError
 
@@ -424,7 +424,7 @@ def test_written_whole_restores_what_was_there(tmp_path):
         write_and_fail(target)
     assert list(tmp_path.iterdir()) == []
     for content in ("first", "second"):
-        with written_whole(target, overwrite=True) as partial:
+        with written_whole(target, overwrite=True, foreign=lambda _: None) as partial:
             partial.write_text(content)
         with pytest.raises(RuntimeError):
             write_and_fail(target, overwrite=True)

@@ -31,7 +31,7 @@ def replace(source, target, real=os.replace):
 os.replace = replace
 if moment == "cleaning":
     files.remove_tree = lambda *_: die()
-with files.written_whole(target, overwrite=True) as partial:
+with files.written_whole(target, overwrite=True, foreign=lambda _: None) as partial:
     partial.mkdir()
     (partial / "file").write_text("new")
     if moment == "writing":
@@ -54,7 +54,7 @@ def killed_while_writing(target, moment, exchanges="yes"):
 
 
 def write(target, text, **options):
-    with files.written_whole(target, **options) as partial:
+    with files.written_whole(target, foreign=lambda _: None, **options) as partial:
         partial.mkdir()
         (partial / "file").write_text(text)
 
@@ -85,7 +85,7 @@ def test_the_next_run_puts_back_or_removes_what_a_killed_one_left(moment, exchan
 
 
 def test_what_a_living_process_writes_is_left_alone(target):
-    with files.written_whole(target, overwrite=True) as first:
+    with files.written_whole(target, overwrite=True, foreign=lambda _: None) as first:
         first.mkdir()
         (first / "file").write_text("first")
         with warnings.catch_warnings():
@@ -181,7 +181,7 @@ def test_without_locks_and_exchanges_all_is_as_before(target, monkeypatch):
 
 
 def test_a_file_takes_the_place_of_a_folder_and_back(target):
-    with files.written_whole(target, overwrite=True) as partial:
+    with files.written_whole(target, overwrite=True, foreign=lambda _: None) as partial:
         partial.write_text("a file")
     assert target.read_text() == "a file"
     write(target, "a folder", overwrite=True)
@@ -200,14 +200,14 @@ def replace(source, target, real=os.replace):
     renames -= 1
     real(source, target)
 os.replace = replace
-with files.written_whole(folder / "index", overwrite=True, others=("data",)) as partial:
+with files.written_whole(folder / "index", overwrite=True, others=("data",), foreign=lambda _: None) as partial:
     partial.write_text(text)
     partial.with_name("data").write_text(text)
 """
 
 
 def write_two(folder, text, **options):
-    with files.written_whole(folder / "index", others=("data",), **options) as partial:
+    with files.written_whole(folder / "index", others=("data",), foreign=lambda _: None, **options) as partial:
         partial.write_text(text)
         partial.with_name("data").write_text(text)
 
@@ -236,7 +236,7 @@ def test_of_two_files_the_first_is_never_beside_the_others_of_another_run(had, t
         assert status == -9
         assert index is None or [index, data] == before
         with pytest.warns(UserWarning, match="was left by a run that was killed"):
-            files.refuse_existing(folder / "index", overwrite=True)
+            files.refuse_existing(folder / "index", overwrite=True, foreign=lambda _: None)
         assert texts(folder) == before
         assert names(folder) == (["data", "index"] if had else [])
 

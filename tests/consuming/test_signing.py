@@ -149,6 +149,34 @@ def test_missing_files_and_others_keys_fail(model, keys):
         check_signature(model)
 
 
+@pytest.mark.parametrize("failure", ["no key", "bad key", "interrupted", "no place"])
+def test_signing_that_fails_leaves_no_trace(failure, model, keys, tmp_path, monkeypatch):
+    shutil.rmtree(model / "assets.extra")
+    (model / "fingerprint.pb").unlink()
+    key, signature = keys[0][0], None
+    if failure == "no key":
+        key = tmp_path / "no.pem"
+    elif failure == "bad key":
+        key = tmp_path / "bad.pem"
+        key.write_text("no key")
+    elif failure == "no place":
+        signature = tmp_path / "model" / "saved_model.pb" / "made" / "m.sig"
+    else:
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("model_signing.signing.Config.sign", interrupt)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt if failure == "interrupted" else Error):
+        sign(model, key, signature)
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.undo()
+    sign(model, keys[0][0])
+    assert (model / CHECKSUMS).is_file()
+    check_signature(model, public_key=keys[0][1])
+
+
 def test_a_signature_must_cover_the_whole_model(model, keys):
     (private, public), _ = keys
     command = [sys.executable, "-m", "model_signing", "sign", "key", str(model), "--private_key", str(private)]

@@ -1,0 +1,54 @@
+"""Names of places: paths of this machine, `file://` addresses of them, and addresses of other machines."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import urllib.parse
+import urllib.request
+
+from hubkeras.common.errors import Error
+
+# `pathlib` makes one slash of two; a single letter is a drive of Windows
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_FILE = re.compile(r"file:(?://([^/]*))?(/.*)", re.IGNORECASE | re.DOTALL)
+
+
+def local(path: str | os.PathLike[str]) -> str:
+    """The path that a `file://` address names; all else as it is, other addresses too.
+
+    >>> local("file:///tmp/a%20b"), local("file://localhost/tmp/m"), local("m.ckpt"), local("https://host/m.tgz")
+    ('/tmp/a b', '/tmp/m', 'm.ckpt', 'https://host/m.tgz')
+
+    Raises:
+        hubkeras.Error: the address is of another machine, or has no absolute path.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text.lower().startswith("file:/"):
+        return text
+    address = _FILE.fullmatch(text)
+    if address is None:
+        raise Error(f"{text} has no absolute path; write file:///folder/name, or the path alone.")
+    host, inner = address.groups()
+    if host and host.lower() != "localhost":
+        raise Error(f"{text} is on the machine {host}; copy it to this one, or write file:///folder/name for a path.")
+    if sys.platform == "win32":
+        return urllib.request.url2pathname(inner)
+    return urllib.parse.unquote(inner, errors="surrogateescape")
+
+
+def output(path: str | os.PathLike[str]) -> str:
+    """The path to write to, where `path` is one or a `file://` address.
+
+    Raises:
+        hubkeras.Error: it is an address of another kind (`s3://`, `gs://`, ...), or of another machine.
+    """
+    text = local(path)
+    scheme = _SCHEME.match(text)
+    if scheme:
+        raise Error(
+            f"{text} is an address ({scheme[1]}://), and hubkeras writes to this machine only; name a local path, and "
+            "copy what was written there with the tool of that storage."
+        )
+    return text

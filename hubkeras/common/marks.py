@@ -1,0 +1,327 @@
+"""What may be replaced: things that hubkeras wrote, which it knows by what they say of themselves.
+
+A SavedModel has our metadata among its assets and the checksums of all its files, and its root has an attribute
+`metadata`, which that of a model around it has not. Files for runtimes and weights files carry the metadata that travel
+with them. Other libraries' forms have a mark that these libraries do not copy when they save what they have read: in
+the metadata of safetensors, an attribute of HDF5, the comment of a zip archive. A Slim checkpoint has a file beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from hubkeras.common import addresses, graphs, integrity
+from hubkeras.common.errors import Error
+from hubkeras.common.files import Foreign, sha256
+from hubkeras.common.metadata import METADATA_FILE
+from hubkeras.common.version import __version__
+
+WRITTEN_BY = f"hubkeras {__version__}"  # the mark where a text is one
+ATTRIBUTE = "written_by"  # of HDF5 and safetensors, whose value it is
+SLIM_ENDING = ".hubkeras.json"  # of the file beside a Slim checkpoint, after its prefix
+PAGES = ("README.md", "documentation.md")
+RECORD = "assets.extra/verification.json"
+REPORT = ("classes.csv", "confusions.csv", "accuracy.png")  # of an evaluation
+NOT_OURS = "was not written by hubkeras"
+_SIDE = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\..*\.partial-.*", re.IGNORECASE)  # nobody's data
+_SHARD = re.compile(r"\.(index|data-\d{5}-of-\d{5})|" + re.escape(SLIM_ENDING))
+_TAIL = 1 << 20  # bytes at the end of an OpenVINO model in which its runtime information lies
+_MOST_HEADER = 64 << 20  # bytes of the header of safetensors
+_ONNX_GRAPH, _ONNX_PROPERTIES = 7, 14  # fields of its message
+
+
+def check_replaceable(path: pathlib.Path, overwrite: bool, inputs: Sequence[object], foreign: Foreign) -> None:
+    """Raises hubkeras.Error unless what exists at `path` may be replaced; arguments as for `files.refuse_existing`."""
+    read = list(_paths(inputs))
+    for source in read:
+        if relation := _relation(path, source):
+            raise Error(f"{path} {relation} an input, {source}; name another place, inputs are never replaced.")
+    if why := foreign(path):
+        swapped = _swapped(read[0], foreign) if read else ""
+        raise Error(f"{path} exists already and {why}; name another place, it is never replaced.{swapped}")
+    if not overwrite:
+        raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
+
+
+def _swapped(source: str, foreign: Foreign) -> str:
+    """A sentence for who gave the place to write first, where that is likely."""
+    if not _parts(source):
+        what = f"there is nothing at {source}"
+    elif foreign(pathlib.Path(source)) is None:
+        what = f"{source} was written by hubkeras"
+    else:
+        return ""
+    return f" And {what}: what is read comes first, what is written after it."
+
+
+def _paths(inputs: object) -> Iterator[str]:
+    """The paths of this machine among what a command reads."""
+    if isinstance(inputs, str | os.PathLike):
+        text = addresses.local(inputs)
+        if text and "://" not in text:
+            yield text
+    elif isinstance(inputs, list | tuple):
+        for each in inputs:
+            yield from _paths(each)
+
+
+def _parts(source: str) -> list[pathlib.Path]:
+    """What an input is of: itself, and the files of a checkpoint where it is their prefix or one of them."""
+    path = pathlib.Path(os.path.abspath(source))
+    prefix = _SHARD.sub("", path.name) if _SHARD.search(path.name) else path.name.removesuffix(".meta")
+    beside = path.parent.iterdir() if path.parent.is_dir() and path.name and not path.is_dir() else []
+    shards = [
+        file for file in beside if file.name.startswith(f"{prefix}.") and _SHARD.fullmatch(file.name[len(prefix) :])
+    ]
+    return [*([path] if os.path.lexists(path) else []), *shards]
+
+
+def _relation(path: pathlib.Path, source: str) -> str | None:
+    """How what is at `path` is a part of an input, in words; the same file by another name counts."""
+    whole = pathlib.Path(os.path.abspath(path))
+    for part in _parts(source):
+        if _same(whole, part):
+            return "is" if _same(whole, pathlib.Path(source)) else "is a file of"
+        if any(_same(whole, parent) for parent in (*part.parents, *pathlib.Path(os.path.realpath(part)).parents)):
+            return "holds"
+        if part.is_dir() and any(_same(part, parent) for parent in pathlib.Path(os.path.realpath(whole)).parents):
+            return "lies in"
+    return None
+
+
+def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
+
+
+def foreign(path: pathlib.Path) -> str | None:
+    """Why a file or folder must not be replaced, to follow its name in a sentence, or None where hubkeras wrote it.
+
+    An empty folder and an empty file may be replaced by anybody.
+    """
+    try:
+        if path.is_dir():
+            return _foreign_folder(path)
+        if path.is_file():
+            return None if not path.stat().st_size or any(_holds(is_ours, path) for is_ours in _FILES) else NOT_OURS
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return NOT_OURS  # a device, or a link that leads nowhere
+
+
+def _holds(is_ours: Callable[[pathlib.Path], bool], path: pathlib.Path) -> bool:
+    """Whether a file is of a kind; whatever goes wrong in reading it, it is not."""
+    with contextlib.suppress(Exception):
+        return is_ours(path)
+    return False
+
+
+def _foreign_folder(folder: pathlib.Path) -> str | None:
+    names = sorted(file.relative_to(folder).as_posix() for file in _files(folder))
+    for is_ours, own_names in _FOLDERS:
+        if names and _holds(is_ours, folder):
+            others = [name for name in names if name not in own_names(folder)]
+            return f"holds {others[0]}, which hubkeras did not write" if others else _changed(folder)
+    if not names:
+        return None
+    return f"{NOT_OURS} (it holds {names[0]})"
+
+
+def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The files and links in a folder and below, without those of file managers and what killed runs of ours left."""
+    for inner, folders, names in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if os.path.islink(os.path.join(inner, name))]
+        folders[:] = [name for name in folders if not _SIDE.fullmatch(name)]
+        yield from (pathlib.Path(inner, name) for name in (*names, *links) if not _SIDE.fullmatch(name))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_metadata(text: str | bytes) -> bool:
+    """Whether a text is JSON of ours, of a network."""
+    facts = json.loads(text)
+    return "architecture" in facts and "hubkeras" in facts["versions"]
+
+
+# folders
+
+
+def _is_saved_model(folder: pathlib.Path) -> bool:
+    if not (folder / integrity.CHECKSUMS_FILE).is_file():
+        return False
+    if not _is_metadata((folder / "assets" / METADATA_FILE).read_text("utf-8")):
+        return False
+    (graph,) = graphs.read(folder)
+    return any(child.local_name == "metadata" for child in graph.object_graph_def.nodes[0].children)
+
+
+def _names_of_saved_model(folder: pathlib.Path) -> set[str]:
+    pages = {page for page in PAGES if is_page(folder / page)}
+    beside = {integrity.CHECKSUMS_FILE, integrity.SIGNATURE_FILE, RECORD}
+    return {*(integrity.read_checksums(folder) or {}), *pages, *beside}
+
+
+def _changed(folder: pathlib.Path) -> str | None:
+    """Why a SavedModel is not as hubkeras wrote it: somebody may have trained on."""
+    for name, digest in (integrity.read_checksums(folder) or {}).items():
+        if sha256(folder / name) != digest:
+            return f"was changed since hubkeras wrote it ({name})"
+    return None
+
+
+def is_page(path: pathlib.Path) -> bool:
+    """Whether a file is the page or the model card of a SavedModel, by what every version of them begins with."""
+    text = path.read_text("utf-8") if path.is_file() else ""
+    card = text.startswith("---\n") and re.search(r"^tags: \[.*\bhubkeras\b.*\]$", text, re.MULTILINE)
+    return bool(card) or bool(re.match(r"# Module \S+\n.*\n\n<!-- asset-path: ", text))
+
+
+def foreign_page(path: pathlib.Path) -> str | None:
+    """As `foreign`, of the page or the model card of a SavedModel, which have no metadata."""
+    return None if path.is_file() and (not path.stat().st_size or _holds(is_page, path)) else NOT_OURS
+
+
+def _is_torch_folder(folder: pathlib.Path) -> bool:
+    return _is_safetensors(folder / "model.safetensors")
+
+
+def _is_report(folder: pathlib.Path) -> bool:
+    classes, confusions, _ = (folder / name for name in REPORT)
+    with open(classes, encoding="utf-8") as one, open(confusions, encoding="utf-8") as other:
+        return one.readline().startswith("class,images,top_1") and other.readline().startswith("class,predicted,images")
+
+
+_FOLDERS: tuple[tuple[Callable[[pathlib.Path], bool], Callable[[pathlib.Path], set[str]]], ...] = (
+    (_is_saved_model, _names_of_saved_model),
+    (_is_torch_folder, lambda folder: {"model.safetensors", "config.json", "preprocessor_config.json"}),
+    (_is_report, lambda folder: set(REPORT)),
+)
+
+# files
+
+
+def _is_onnx(path: pathlib.Path) -> bool:
+    """Whether an ONNX file has our metadata; reads none of its weights, and needs no library."""
+    texts = {}
+    with open(path, "rb") as file:
+        for field, message in _fields(file, os.fstat(file.fileno()).st_size):
+            if field == _ONNX_PROPERTIES:
+                key, value = (message[number] for number in (1, 2))
+                texts[key] = value
+    return _is_metadata(texts[b"metadata"])
+
+
+def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, dict[int, bytes]]]:
+    """Yields (number, entries) for the fields of a message of protobuf, entries only of those that are short texts."""
+    while file.tell() < end:
+        field, kind = divmod(_varint(file), 8)
+        if kind == 0:
+            _varint(file)
+        elif kind == 2:
+            size = _varint(file)
+            if field == _ONNX_PROPERTIES and size < _TAIL:
+                yield field, _entry(file, file.tell() + size)
+            else:
+                file.seek(size, os.SEEK_CUR)
+        else:
+            raise ValueError(f"no ONNX file has a field of kind {kind}")
+
+
+def _entry(file: BinaryIO, end: int) -> dict[int, bytes]:
+    texts = {}
+    while file.tell() < end:
+        field = _varint(file) // 8
+        texts[field] = file.read(_varint(file))
+    return texts
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 64, 7):
+        (byte,) = file.read(1)
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value
+    raise ValueError("a number of more than 64 bits")
+
+
+def _is_zip(path: pathlib.Path) -> bool:
+    """Whether a LiteRT file has our metadata in the archive at its end, or a Keras model our mark in its comment."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.comment:
+            return archive.comment.startswith(b"hubkeras ")
+        with open(path, "rb") as file:
+            return file.read(8)[4:] == b"TFL3" and _is_metadata(archive.read(METADATA_FILE))
+
+
+def _is_hdf5(path: pathlib.Path) -> bool:
+    import h5py
+
+    with open(path, "rb") as file:
+        if file.read(4) != b"\x89HDF":
+            return False
+    with h5py.File(path, "r") as file:
+        if str(file.attrs.get(ATTRIBUTE, "")).startswith("hubkeras "):
+            return True
+        return _is_metadata(file.attrs["hubkeras"])
+
+
+def _is_openvino(path: pathlib.Path) -> bool:
+    """Whether a file is an OpenVINO model of ours, or the weights beside one."""
+    path = path.with_suffix(".xml") if path.suffix == ".bin" else path
+    with open(path, "rb") as file:
+        if file.read(5) != b"<?xml":
+            return False
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        end = file.read()
+    return (
+        re.search(rb"<hubkeras>\s.*<metadata value=.*</hubkeras>\s*</rt_info>\s*</net>\s*$", end, re.DOTALL) is not None
+    )
+
+
+def _is_safetensors(path: pathlib.Path) -> bool:
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(size)) if size < _MOST_HEADER else {}
+    return header["__metadata__"][ATTRIBUTE].startswith("hubkeras ")
+
+
+def _is_archive(path: pathlib.Path) -> bool:
+    """Whether a file is what `hubkeras pack` wrote: its order and times are fixed."""
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if member.mtime or not member.isdir():
+                return not member.mtime and member.name == f"./{integrity.CHECKSUMS_FILE}"
+    return False
+
+
+def _is_slim(path: pathlib.Path) -> bool:
+    """Whether a file is of a Slim checkpoint of ours: the file beside it knows the index."""
+    ending = _SHARD.search(path.name)
+    if ending is None or ending.end() != len(path.name):
+        return False
+    prefix = path.name[: ending.start()]
+    facts = json.loads(path.with_name(prefix + SLIM_ENDING).read_text("utf-8"))
+    index = path.with_name(f"{prefix}.index")
+    return _is_metadata(json.dumps(facts["metadata"])) and facts["index_sha256"] == sha256(index)
+
+
+def _is_signature(path: pathlib.Path) -> bool:
+    """Whether a file is a signature of the library `model-signing`; who has signed is not asked, it is signed anew."""
+    if path.stat().st_size > _TAIL:
+        return False
+    return "signatures" in json.loads(path.read_text("utf-8"))["dsseEnvelope"]
+
+
+_FILES = (_is_onnx, _is_zip, _is_hdf5, _is_openvino, _is_safetensors, _is_archive, _is_slim, _is_signature)
