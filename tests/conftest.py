@@ -1,16 +1,18 @@
-"""Fixtures that many tests share: checkpoints and exports are made once a session."""
+"""Fixtures that many tests share: checkpoints and SavedModels are made once a run, by the worker that needs them first.
 
+What imports TensorFlow is imported where it is used: the process that hands out the tests needs none of it.
+"""
+
+import fcntl
 import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import pathlib
 
 import pytest
 
 import hubkeras
-from hubkeras.converters import read_network
 from tests import slim
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "data" / "mobilenet_v2_0.35_96_digits.tgz"
@@ -53,15 +55,32 @@ def golden():
 
 
 @pytest.fixture(scope="session")
-def checkpoint(golden, tmp_path_factory):
+def made(tmp_path_factory):
+    """Function from a name, and what writes it to a path, to that path; it is made once a run, and only read."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "made"
+    folder.mkdir(exist_ok=True)
+
+    def once(name, make):
+        path, finished = folder / name, folder / f"{name}.finished"
+        with open(folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not finished.exists():
+                make(path)
+                finished.touch()
+        return path
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def checkpoint(golden, made):
     """Function from the name of a golden file to its checkpoint; V1 for the Inceptions, as they were published."""
-    folder, cache = tmp_path_factory.mktemp("checkpoints"), {}
 
     def write(name):
-        if name not in cache:
-            version = "v1" if name.startswith("inception") else "v2"
-            cache[name] = golden(name).save(folder / name / "model.ckpt", version)
-        return cache[name]
+        version = "v1" if name.startswith("inception") else "v2"
+        folder = made(f"checkpoint_{name}", lambda folder: golden(name).save(folder / "model.ckpt", version))
+        return folder / "model.ckpt"
 
     return write
 
@@ -69,6 +88,8 @@ def checkpoint(golden, tmp_path_factory):
 @pytest.fixture(scope="session")
 def network(checkpoint):
     """Function from the name of a golden file to its network, which tests must not change."""
+    from hubkeras.converters import read_network
+
     cache = {}
 
     def read(name):
@@ -80,15 +101,19 @@ def network(checkpoint):
 
 
 @pytest.fixture(scope="session")
-def exported(network, tmp_path_factory):
+def exported(network, made):
     """Function from an architecture and a task to a SavedModel of the golden file in `SMALL`."""
-    folder, cache = tmp_path_factory.mktemp("exports"), {}
 
     def export(architecture, task):
-        key = f"{architecture}_{task}"
-        if key not in cache:
-            cache[key] = folder / key
-            hubkeras.export(network(SMALL[architecture]), cache[key], task, verify=False)
-        return cache[key]
+        def make(path):
+            hubkeras.export(network(SMALL[architecture]), path, task, verify=False)
+
+        return made(f"{architecture}_{task}", make)
 
     return export
+
+
+@pytest.fixture(scope="session")
+def digits_model(made):
+    """The SavedModel of the README's first command: 11 classes, 96 pixels."""
+    return made("digits", lambda path: hubkeras.export(DIGITS, path))

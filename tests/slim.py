@@ -95,22 +95,20 @@ class Golden:
 
 
 def save_checkpoint(tensors, path, version="v2", state_file=False):
-    """Writes tensors by name as TF1's Saver does, in format `v1` (one file) or `v2`; returns the path."""
+    """Writes tensors by name with the operations of TF1's Saver, in format `v1` (one file) or `v2`; gives the path."""
     import tensorflow as tf  # the figures alone serve backends without it
 
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        variables, feed = {}, {}
-        for number, (name, value) in enumerate(tensors.items()):
-            value = np.asarray(value)
-            start = tf.compat.v1.placeholder(value.dtype, value.shape)
-            variables[name] = tf.compat.v1.get_variable(f"v{number}", initializer=start, use_resource=True)
-            feed[start] = value
-        session.run([variable.initializer for variable in variables.values()], feed)
-        formats = {"v1": tf.compat.v1.train.SaverDef.V1, "v2": tf.compat.v1.train.SaverDef.V2}
-        saver = tf.compat.v1.train.Saver(variables, write_version=formats[version])
-        saver.save(session, str(path), write_meta_graph=False, write_state=state_file)
+    names = sorted(tensors)
+    values = [tf.constant(np.asarray(tensors[name])) for name in names]
+    if version == "v1":
+        tf.raw_ops.Save(filename=str(path), tensor_names=names, data=values)
+    else:
+        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
+    if state_file:
+        lines = [f'{field}: "{path}"' for field in ("model_checkpoint_path", "all_model_checkpoint_paths")]
+        (path.parent / "checkpoint").write_text("\n".join([*lines, ""]))
     return path
 
 

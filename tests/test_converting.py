@@ -52,7 +52,10 @@ def test_weights_files_go_the_same_way(small, tmp_path):
         hubkeras.convert(small, tmp_path / "b.weights.h5", uint8=True)
 
 
-@pytest.mark.parametrize("options", [["--uint8", "--probabilities"], ["--float16", "--task", "feature_vector"]])
+@pytest.mark.parametrize(
+    "options",
+    [["--uint8", "--probabilities"], pytest.param(["--float16", "--task", "feature_vector"], marks=pytest.mark.slow)],
+)
 def test_the_command_writes_and_verifies(options, tmp_path, capsys):
     onnx = pytest.importorskip("onnx")
     path = tmp_path / "digits.onnx"

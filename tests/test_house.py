@@ -123,3 +123,34 @@ def test_every_package_is_installed():
     packages = {dotted(path) for path in SOURCES if path.name == "__init__.py"}
     for package in packages:
         assert f'"{package}"' in text, f"{package} is missing from packages in pyproject.toml"
+
+
+LEFT_OUT = {f"pytest.mark.{name}" for name in ("slow", "long", "campaign", "peers")}
+
+
+def runs_by_default(path):
+    """Whether a file has a test that plain `pytest` runs."""
+    functions = [node for node in parse(path).body if isinstance(node, ast.FunctionDef)]
+    return any(
+        function.name.startswith("test_") and not LEFT_OUT & set(map(ast.unparse, function.decorator_list))
+        for function in functions
+    )
+
+
+def test_every_package_has_tests_that_run_by_default():
+    covered = {
+        dotted(MODULES[module].with_name("__init__.py"))
+        for path in ROOT.glob("tests/**/test_*.py")
+        if runs_by_default(path)
+        for module, _ in imports_of(path)
+    }
+    packages = {dotted(path) for path in SOURCES if path.name == "__init__.py"}
+    assert packages <= covered
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/**/test_*.py")), ids=name_of)
+def test_slow_tests_are_marked_one_by_one(path):
+    """A whole file that is marked hides what is quick in it."""
+    for node in parse(path).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            assert "pytest.mark.slow" not in {ast.unparse(part) for part in ast.walk(node.value)}

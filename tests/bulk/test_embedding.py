@@ -19,9 +19,6 @@ from hubkeras.bulk.pipeline import Preparation, prepared
 from hubkeras.bulk.sources import open_images
 from tests.bulk import making
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "embed"]
 COUNT, DAMAGED = 150, 7
 
@@ -56,7 +53,7 @@ def test_the_pipeline_gives_what_load_image_gives(photos, resize):
         np.testing.assert_array_equal(image, expected[path])
 
 
-@pytest.mark.parametrize("task", ["classification", "feature_vector"])
+@pytest.mark.parametrize("task", ["classification", pytest.param("feature_vector", marks=pytest.mark.slow)])
 def test_rows_equal_direct_calls(model, photos, tmp_path, task):
     result = hubkeras.embed(model, photos, tmp_path / "out", task=task, rows_per_file=64, batch_size=20)
     rows = rows_of(tmp_path / "out")
@@ -81,6 +78,7 @@ def test_rows_equal_direct_calls(model, photos, tmp_path, task):
             np.testing.assert_allclose(row["probabilities"], [share for _, share in best], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_say_what_they_are(model, photos, tmp_path):
     result = hubkeras.embed(model, photos, tmp_path / "out", task="feature_vector", rows_per_file=100)
     files = sorted((tmp_path / "out").glob("*"))
@@ -187,6 +185,7 @@ def run(arguments, **options):
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_a_full_disk(model, photos, tmp_path):
     """A limit on the size of files stands in for a full disk; what was finished stays, and the run goes on later."""
 
@@ -205,6 +204,7 @@ def test_a_full_disk(model, photos, tmp_path):
     assert len(rows_of(tmp_path / "out")) == COUNT
 
 
+@pytest.mark.slow
 def test_the_command(model, photos, tmp_path):
     process = run([model, photos, tmp_path / "out", "--json", "--top", 2])
     facts = json.loads(process.stdout)
@@ -229,6 +229,7 @@ def killed(arguments, after):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(model, photos, tmp_path):
     check_kills(model, photos, tmp_path, kills=2)
 
@@ -263,6 +264,7 @@ def test_a_folder_of_damaged_images_only(model, tmp_path):
     assert all(row["error"] and row["labels"] is None for row in rows_of(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_beam_where_it_is_missing(model, photos, tmp_path):
     code = """if True:
         import sys

@@ -17,9 +17,6 @@ from hubkeras.bulk.labelled import match, open_labelled, synset_of_number
 from hubkeras.common.labels import default_labels
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "evaluate"]
 IMAGENET = default_labels(1001)
 
@@ -65,6 +62,7 @@ def test_the_digits(model, digits, tmp_path):
     assert (tmp_path / "report" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_beside_what_was_published(model, digits):
     found = hubkeras.evaluate(model, digits, published={"top_1": 0.97, "top_5": 0.5})
     assert found.published["top_1"].within
@@ -88,6 +86,7 @@ def test_a_csv_and_an_image_that_cannot_be_read(model, digits, tmp_path):
         hubkeras.evaluate(model, tmp_path / "labels.csv")
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_fit_are_one_line_before_the_run(model, digits, tmp_path):
     write_files(tmp_path / "data", ["cats/a.png", "dogs/b.png"])
     process = subprocess.run([*COMMAND, str(model), str(tmp_path / "data")], capture_output=True, text=True)

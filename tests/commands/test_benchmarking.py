@@ -27,6 +27,7 @@ def models(tmp_path_factory):
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="elsewhere memory is inherited")
 def test_memory_is_not_that_of_the_process_that_asks(models):
     ours = np.ones(1 << 28)  # 2 GiB

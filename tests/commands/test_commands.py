@@ -27,9 +27,6 @@ from hubkeras.common.metadata import read_metadata
 from tests import slim
 from tests.conftest import DIGITS, ROOT
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())"]
 
 
@@ -48,14 +45,6 @@ def run(capsys):
     return call
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """The SavedModel of the README's first command, and what the command printed."""
-    path = tmp_path_factory.mktemp("digits") / "digits"
-    process = subprocess.run([*COMMAND, "export", str(DIGITS), str(path)], capture_output=True, text=True)
-    return path, process
-
-
 def tree(folder):
     """All files below a folder with their content, to see that it did not change."""
     return {str(path): path.read_bytes() for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
@@ -68,22 +57,22 @@ def error_line(stderr):
     return stderr
 
 
-def test_export_ends_in_the_parity(digits):
-    path, process = digits
-    assert process.returncode == 0
-    assert process.stderr == ""
-    last = process.stdout.strip().splitlines()[-2]
+def test_export_ends_in_the_parity(run, tmp_path):
+    path = tmp_path / "digits"
+    status, out, err = run("export", DIGITS, path)
+    assert (status, err) == (0, "")
+    last = out.strip().splitlines()[-2]
     assert "parity" in last
     assert "relative error" in last
     assert "within the bound of 5e-05" in last
     for words in ("841 tensors", "262 variables", "316 optimizer slots", "1 global_step", "262 of 262 bit-identical"):
-        assert words in process.stdout
+        assert words in out
     assert sorted(file.name for file in (path / "assets").iterdir()) == ["labels.txt", "metadata.json"]
 
 
-@pytest.mark.parametrize("weights", ["ema", "raw"])
-def test_digits_logits_are_slims(weights, digits, tmp_path):
-    path = digits[0]
+@pytest.mark.parametrize("weights", ["ema", pytest.param("raw", marks=pytest.mark.slow)])
+def test_digits_logits_are_slims(weights, digits_model, tmp_path):
+    path = digits_model
     if weights == "raw":
         path = tmp_path / "raw"
         hubkeras.export(DIGITS, path, weights="raw", verify=False)
@@ -98,6 +87,7 @@ def test_digits_logits_are_slims(weights, digits, tmp_path):
     assert (logits.argmax(-1) == labels).sum() == round(float(reference[f"{prefix}accuracy"]) * 360) == 353
 
 
+@pytest.mark.slow
 def test_export_options(run, golden, tmp_path):
     source = golden("mobilenet_v2_1.3_128_11classes").save(tmp_path / "model.ckpt")
     labels = tmp_path / "labels.txt"
@@ -152,13 +142,13 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["inspect", str(tmp_path / "none"), "--debug"])
 
 
-def test_inspect(run, digits):
+def test_inspect(run, digits_model):
     status, out, _ = run("inspect", DIGITS, "--json")
     facts = json.loads(out)
     assert status == 0
     assert facts["architecture"] == "mobilenet_v2"
     assert len(facts["variables"]) == 841
-    status, out, _ = run("inspect", digits[0])
+    status, out, _ = run("inspect", digits_model)
     assert status == 0
     for words in (
         "SavedModel of hubkeras",
@@ -174,8 +164,9 @@ def test_inspect(run, digits):
     assert "None" not in out
 
 
-def test_verify_source(run, digits, tmp_path):
-    path = digits[0]
+@pytest.mark.slow
+def test_verify_source(run, digits_model, tmp_path):
+    path = digits_model
     status, out, _ = run("verify", path, "--source", DIGITS)
     assert status == 0
     assert "262 of 262 bit-identical" in out
@@ -213,29 +204,31 @@ def frozen_graph(path, input_name, wide, probabilities):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "wide", "probabilities"), [("input", True, True), ("images", False, False)])
-def test_verify_frozen_graph(name, wide, probabilities, run, digits, tmp_path):
+def test_verify_frozen_graph(name, wide, probabilities, run, digits_model, tmp_path):
     path = frozen_graph(tmp_path / "frozen.pb", name, wide, probabilities)
-    status, out, err = run("verify", digits[0], "--frozen-graph", path)
+    status, out, err = run("verify", digits_model, "--frozen-graph", path)
     assert status == 0, out + err
     assert "within the bound" in out
     wrong = 0 if wide else -1
-    assert run("verify", digits[0], "--frozen-graph", path, "--input-minimum", wrong)[0] == 1
-    status, _, err = run("verify", digits[0], "--frozen-graph", path, "--output", "nothing")
+    assert run("verify", digits_model, "--frozen-graph", path, "--input-minimum", wrong)[0] == 1
+    status, _, err = run("verify", digits_model, "--frozen-graph", path, "--output", "nothing")
     assert status == 1
     assert "nothing" in error_line(err)
     for bad in (b"", b"not a graph at all"):
         (tmp_path / "bad.pb").write_bytes(bad)
-        status, _, err = run("verify", digits[0], "--frozen-graph", tmp_path / "bad.pb")
+        status, _, err = run("verify", digits_model, "--frozen-graph", tmp_path / "bad.pb")
         assert status == 1
         assert "bad.pb" in error_line(err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_while_writing(number, digits, tmp_path):
+def test_stopped_while_writing(number, digits_model, tmp_path):
     """The old folder stays as it was and nothing is left; `tests/campaign/test_kills.py` has what cannot be caught."""
     out = tmp_path / "out"
-    shutil.copytree(digits[0], out)
+    shutil.copytree(digits_model, out)
     before = tree(out)
     process = subprocess.Popen(
         [*COMMAND, "export", str(DIGITS), str(out), "--overwrite"],
@@ -281,6 +274,7 @@ def test_progress_on_a_terminal_only(monkeypatch, capsys):
         assert ("reading [/b]" in capsys.readouterr().err) == terminal
 
 
+@pytest.mark.slow
 def test_names_that_are_not_text(tmp_path):
     folder = tmp_path.as_posix().encode() + b"/\xff\xfe"
     process = subprocess.run([*COMMAND, "export", str(DIGITS), folder], capture_output=True, text=True)
@@ -319,6 +313,7 @@ def test_convert_by_name_and_by_ending(run, tmp_path):
     assert run("convert", DIGITS, tmp_path / "b.ckpt", "--to", "slim")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_saved_model_as_source_keeps_what_it_says_of_itself(run, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"digit {i}" for i in range(11)))
@@ -363,14 +358,15 @@ def test_the_examples_of_the_helps_run(run, tmp_path, monkeypatch):
             assert (program, status) == ("hubkeras", 0), err
 
 
-def test_the_readmes_python_runs_as_typed(digits, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_readmes_python_runs_as_typed(digits_model, tmp_path, monkeypatch):
     names = ("hub", "hubkeras", "keras", "tf", "tf_keras")
     modules = {
         name: pytest.importorskip({"hub": "tensorflow_hub", "tf": "tensorflow"}.get(name, name)) for name in names
     }
     monkeypatch.chdir(tmp_path)
     (tmp_path / "build").mkdir()
-    (tmp_path / "build" / "digits").symlink_to(digits[0])
+    (tmp_path / "build" / "digits").symlink_to(digits_model)
     (tmp_path / "mobilenet_v2_0.35_96.ckpt").symlink_to(DIGITS)
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
@@ -390,14 +386,15 @@ def test_shells_complete_commands_and_options():
         assert {word.strip() for word in process.stdout.split("\n")} == words
 
 
-def test_full_disk(digits, tmp_path):
+@pytest.mark.slow
+def test_full_disk(digits_model, tmp_path):
     """A limit on the size of files stands in for a full disk: writing fails in the middle of the weights."""
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    arguments = [*COMMAND, "export", str(digits[0]), str(tmp_path / "out")]
+    arguments = [*COMMAND, "export", str(digits_model), str(tmp_path / "out")]
     process = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=limit)
     assert process.returncode == 1
     assert str(tmp_path / "out") in error_line(process.stderr)

@@ -32,6 +32,7 @@ print(pack(sys.argv[3], sys.argv[3] + ".tar.gz"))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path):
     digests = []
     for number, history in enumerate(("fresh", "busy")):

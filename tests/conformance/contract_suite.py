@@ -1,6 +1,6 @@
 """The contract of a hubkeras SavedModel, seen by a consumer who has TensorFlow and tensorflow_hub but not hubkeras.
 
-`tests/test_contract.py` runs this file in a process of its own. The environment variable CONTRACT_EXPORTS is a JSON
+`test_contract.py` runs this file in a process of its own. The environment variable CONTRACT_EXPORTS is a JSON
 list of [SavedModel folder, name of its golden file, task].
 """
 
@@ -113,6 +113,7 @@ def test_endpoints(export):
     assert relative_error(end_points["default"], export.output) < export.bound
 
 
+@pytest.mark.slow
 def test_training(export):
     golden = export.golden
     signature = export.loaded.signatures["image_feature_vector_with_bn_hparams"]
@@ -146,6 +147,7 @@ def of_the_batch(export):
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("momentum", "as_tensor"), [(0.0, True), (0.9, False), (0.9, True), (1.0, False), (None, None)]
 )
@@ -162,6 +164,7 @@ def test_momentum(export, of_the_batch, momentum, as_tensor):
         np.testing.assert_allclose(after[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_dropout_is_only_before_logits(export):
     images = export.golden.images
     first, second = (export.loaded(images, training=True, batch_norm_momentum=1.0) for _ in range(2))
@@ -224,6 +227,7 @@ def test_assets(export):
         assert labels[:2] == (["background", "tench"] if config["num_classes"] == 1001 else ["0", "1"])
 
 
+@pytest.mark.slow
 def test_other_sizes(export):
     minimum = 75 if export.architecture == "inception_resnet_v2" else 32
     for height, width in ((minimum, minimum), (minimum + 13, minimum + 28)):
@@ -233,6 +237,7 @@ def test_other_sizes(export):
             export.loaded(np.zeros(bad, np.float32))
 
 
+@pytest.mark.slow
 def test_saved_again(export, tmp_path):
     tf.saved_model.save(export.loaded, str(tmp_path / "again"), export.loaded.signatures)
     again = tf.saved_model.load(str(tmp_path / "again"))
@@ -256,6 +261,7 @@ def test_published_usage(export):
     assert relative_error(m.predict(export.golden.images, verbose=0), export.output) < export.bound
 
 
+@pytest.mark.slow
 def test_frozen_layer_changes_nothing(export):
     layer = hub.KerasLayer(export.path)
     model = tf.keras.Sequential([layer, tf.keras.layers.Dense(2)])
@@ -281,6 +287,7 @@ def fine_tuned(export):
     return model
 
 
+@pytest.mark.slow
 def test_fine_tuning_moves_everything(export, fine_tuned):
     layer = fine_tuned.layers[0]
     expected = export.expected
@@ -303,6 +310,7 @@ def test_fine_tuning_moves_everything(export, fine_tuned):
             assert relative_error(values[name], start + 10 * (after - start)) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.h5", "model.keras", "model", "model.weights.h5"])
 def test_fine_tuned_model_round_trips(export, fine_tuned, file, tmp_path):
     path = str(tmp_path / file)

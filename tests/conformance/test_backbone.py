@@ -13,9 +13,6 @@ from hubkeras.converters.verifying import sample_images
 from tests import slim
 from tests.slim import relative_error
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 NAME = "mobilenet_v2_0.35_96"
 STRIDES = {"stride_4": "layer_4", "stride_8": "layer_7", "stride_16": "layer_14", "stride_32": "layer_19"}
 CHOSEN = ["MobilenetV2/layer_4", "layer_15/expansion_output"]

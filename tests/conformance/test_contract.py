@@ -17,17 +17,28 @@ COVERED = {
     ("inception_resnet_v2", "classification"): ["round_trips", "saved_again", "frozen_layer"],
     ("inception_resnet_v2", "feature_vector"): FEATURES,
 }
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
 
 
+def test_the_quick_part_of_the_contract(exported, tmp_path):
+    check("mobilenet_v2", "classification", exported, tmp_path, "-m", "not slow")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("architecture", SMALL)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SMALL],
+)
 def test_contract(architecture, task, exported, tmp_path):
+    covered = COVERED.get((architecture, task), [])
+    check(architecture, task, exported, tmp_path, "-k", " and ".join(f"not {name}" for name in covered))
+
+
+def check(architecture, task, exported, tmp_path, *selection):
     exports = json.dumps([[str(exported(architecture, task)), SMALL[architecture], task]])
     options = ["-q", "-n0", "--noconftest", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     options += [f"--basetemp={tmp_path}/pytest"]
-    covered = COVERED.get((architecture, task), [])
-    options += ["-k", " and ".join(f"not {name}" for name in covered)]
+    options += selection
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "tests/conformance/contract_suite.py"],
         cwd=ROOT,

@@ -17,9 +17,6 @@ from hubkeras import Error
 from hubkeras.consuming import keras_layer
 from tests import slim
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 SCRIPT = pathlib.Path(__file__).with_name("distributed_step.py")
 
 

@@ -12,9 +12,6 @@ from hubkeras.converters import open_checkpoint, read_network, write_slim_checkp
 from tests import slim
 from tests.conftest import DIGITS
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 SIZE = 32
 LABELS = np.arange(8) % 3
 
@@ -22,13 +19,6 @@ LABELS = np.arange(8) % 3
 @pytest.fixture(scope="module")
 def images():
     return np.random.RandomState(0).uniform(size=(8, SIZE, SIZE, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def digits_export(tmp_path_factory):
-    path = tmp_path_factory.mktemp("digits") / "saved_model"
-    hubkeras.export(read_network(DIGITS)[0], path, image_size=96)
-    return path
 
 
 def tensors(source):
@@ -94,6 +84,7 @@ def test_mixed_precision(policy, images):
         assert slim.relative_error(mixed, single) < {"mixed_float16": 0.02, "mixed_bfloat16": 0.15}[policy]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_variables_of_half_precision(dtype, images):
     exact = read_network(DIGITS)[0]
@@ -108,7 +99,6 @@ def test_variables_of_half_precision(dtype, images):
     assert np.all(np.isfinite([np.sum(v.numpy().astype(np.float32)) for v in network.variables]))
 
 
-@pytest.mark.slow
 def test_native_network_in_a_keras_file(images, tmp_path):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=3)
     train(network, images, keras.optimizers.SGD(0.01, momentum=0.9))
@@ -124,11 +114,11 @@ def test_native_network_in_a_keras_file(images, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_bit_from_checkpoint_to_fine_tuned_checkpoint_and_back(digits_export, tmp_path, capsys):
+def test_every_bit_from_checkpoint_to_fine_tuned_checkpoint_and_back(digits_model, tmp_path, capsys):
     with np.load(DIGITS.with_name("digits_reference.npz")) as reference:
         expected_logits = reference["ema_logits"]
-    start = tensors(digits_export)
-    loaded = tf.saved_model.load(str(digits_export))
+    start = tensors(digits_model)
+    loaded = tf.saved_model.load(str(digits_model))
     images = np.random.RandomState(0).uniform(size=(4, 96, 96, 3)).astype(np.float32)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(loaded(images, training=True) ** 2)

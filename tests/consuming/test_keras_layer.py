@@ -15,9 +15,6 @@ import tensorflow as tf
 import hubkeras
 from hubkeras import Error, KerasLayer
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 SIZE = 32
 
 

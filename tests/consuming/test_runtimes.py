@@ -11,9 +11,6 @@ import tensorflow as tf
 
 import hubkeras
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 SIZE = 96
 BOUND = 1e-5
 

@@ -25,9 +25,6 @@ from tests import slim
 from tests.conftest import DIGITS
 from tests.converters.conftest import SCOPE, assert_reads, fails
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
 
 LINKS_AND_DEVICES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
@@ -117,6 +114,7 @@ def test_saved_model_is_a_source(exported, golden, tmp_path):
     assert found.settings["num_classes"] == 1001
 
 
+@pytest.mark.slow
 def test_a_saved_model_keeps_what_it_says_of_itself(golden, tmp_path):
     """Also by way of a weights file."""
     checkpoint = slim.save_checkpoint(golden(WITH_SHADOWS).tensors(), tmp_path / "model.ckpt")
@@ -182,19 +180,24 @@ def test_what_training_leaves_is_ignored_and_counted(optimizer, tensors, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_auxiliary_head_is_left_out(golden, network):
     name = "inception_resnet_v2_299"
     assert any("/AuxLogits/" in variable for variable in golden(name).shapes)
     assert not any("AuxLogits" in variable for variable in network(name).slim_variables())
 
 
-@pytest.mark.parametrize("network_class", [hubkeras.MobileNetV2, hubkeras.InceptionV2])
+@pytest.mark.parametrize(
+    ("network_class", "options"),
+    [
+        (hubkeras.MobileNetV2, {"finegrain_classification_mode": True}),
+        (hubkeras.MobileNetV2, {"finegrain_classification_mode": False}),
+        pytest.param(hubkeras.InceptionV2, {}, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("multiplier", [1.0, 0.35, 1.4, 0.6, 0.37, 1 / 3])
-@pytest.mark.parametrize("finegrain", [True, False])
-def test_depth_multiplier_is_recognized(network_class, multiplier, finegrain):
-    options = {"depth_multiplier": multiplier}
-    if network_class is hubkeras.MobileNetV2:
-        options["finegrain_classification_mode"] = finegrain
+def test_depth_multiplier_is_recognized(network_class, options, multiplier):
+    options = {"depth_multiplier": multiplier, **options}
     filters = network_class.filters(**options)
 
     shapes = {f"{network_class.scope}/{scope}/weights": (1, 1, 1, count) for scope, count in filters.items()}

@@ -75,7 +75,9 @@ def test_timm(network, tmp_path):
     assert_returns(resnet, tmp_path / "model")
 
 
-@pytest.mark.parametrize("ending", [".keras", ".h5", ".weights.h5"])
+@pytest.mark.parametrize(
+    "ending", [".keras", *(pytest.param(e, marks=pytest.mark.slow) for e in (".h5", ".weights.h5"))]
+)
 def test_keras_applications(ending, mobilenet, tmp_path):
     path = tmp_path / f"model{ending}"
     hubkeras.convert(mobilenet, path, to="keras-applications", image_size=96)

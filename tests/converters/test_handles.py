@@ -22,9 +22,6 @@ from tests import slim
 from tests.conftest import DIGITS, ROOT
 from tests.converters import foreign
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 pytest.importorskip("safetensors")
 REPOSITORY = "google/mobilenet_v2_0.35_96"
 

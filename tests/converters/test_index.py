@@ -4,6 +4,7 @@ import random
 import shutil
 import struct
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import tensor_bundle_pb2
@@ -11,6 +12,7 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 from hubkeras.converters.sources import tables
 from hubkeras.converters.sources.tables import masked_crc32c, read_table
 from hubkeras.converters.sources.tensor_bundle import check_index
+from tests import slim
 from tests.converters.conftest import SCOPE, fails
 
 NAME = f"{SCOPE}/Conv/weights"
@@ -60,6 +62,22 @@ def craft(files, tmp_path):
         return folder / "model.ckpt"
 
     return write
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_what_is_read_here_is_what_tf1s_saver_writes(version, tmp_path):
+    tensors = {"b/weights": np.arange(6, dtype=np.float32).reshape(2, 3), "a/step": np.int64(7)}
+    ours, theirs = (tmp_path / name / "model.ckpt" for name in ("ours", "theirs"))
+    theirs.parent.mkdir()
+    slim.save_checkpoint(tensors, ours, version)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variables = {name: tf.compat.v1.get_variable(name, initializer=value) for name, value in tensors.items()}
+        session.run(tf.compat.v1.global_variables_initializer())
+        version = {"v1": tf.compat.v1.train.SaverDef.V1, "v2": tf.compat.v1.train.SaverDef.V2}[version]
+        saver = tf.compat.v1.train.Saver(variables, write_version=version)
+        saver.save(session, str(theirs), write_meta_graph=False, write_state=False)
+    contents = [{path.name: path.read_bytes() for path in path.parent.iterdir()} for path in (ours, theirs)]
+    assert contents[0] == contents[1]
 
 
 def test_index_is_what_tensorflow_reads(files):

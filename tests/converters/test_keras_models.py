@@ -14,9 +14,6 @@ from hubkeras.converters import open_checkpoint, read_network
 from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
 from tests import slim
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 FORMS = ("model.keras", "model.h5", "model.weights.h5", "weights only.h5")
 CLASSES = 5
@@ -175,6 +172,7 @@ def test_model_of_a_user(kind, form, library, tmp_path):
         assert relative_error(np.asarray(model(given)), expected) <= 2e-4
 
 
+@pytest.mark.slow
 def test_trained_model_has_an_optimizer(library, tmp_path):
     model = fill(user_model(library, "sequential"))
     model.compile("sgd", "sparse_categorical_crossentropy")

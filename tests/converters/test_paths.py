@@ -12,14 +12,11 @@ from hubkeras.converters.inspecting import inspect
 from tests import slim
 from tests.converters.conftest import assert_reads
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 ODD = ["a[1]", r"a*?\\b"]
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", [pytest.param("v1", marks=pytest.mark.slow), "v2"])
 def test_checkpoints_of_odd_names(name, version, files, tensors, tmp_path):
     folder = shutil.copytree(files / version, tmp_path / name)
     # what a pattern would find as well, or instead
@@ -45,6 +42,7 @@ def test_writing_to_odd_names(name, files, tensors, tmp_path):
     assert_reads(weights, tensors)
 
 
+@pytest.mark.slow
 def test_saved_model_in_a_folder_of_an_odd_name(files, tensors, tmp_path):
     network = read_network(files / "v2")[0]
     directory = tmp_path / "o[1]*?"

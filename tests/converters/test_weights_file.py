@@ -82,13 +82,14 @@ def test_layout_is_that_of_keras(written, tmp_path):
         np.testing.assert_array_equal(ours[name], value)
 
 
-def test_every_changed_byte_is_refused_or_harmless(written, copy, tensors):
+@pytest.mark.parametrize("count", [7, pytest.param(40, marks=pytest.mark.slow)])
+def test_every_changed_byte_is_refused_or_harmless(count, written, copy, tensors):
     """Also by Keras, whose reader knows HDF5's checksums alone."""
     good, chance = written.read_bytes(), random.Random(1)
     network = read_network(written)[0]
     values = network.get_weights()
     refused = {"ours": 0, "keras": 0}
-    positions = [1_000_000, *(chance.randrange(len(good)) for _ in range(40))]
+    positions = [1_000_000, *(chance.randrange(len(good)) for _ in range(count))]
     for position in positions:
         data = bytearray(good)
         data[position] ^= 0x40
@@ -104,7 +105,7 @@ def test_every_changed_byte_is_refused_or_harmless(written, copy, tensors):
             assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), values, strict=True))
         except (OSError, KeyError, ValueError, RuntimeError):
             refused["keras"] += 1
-    assert min(refused.values()) > 35
+    assert min(refused.values()) > 0.85 * count
 
 
 def rewrite(path, change, digest=False):
@@ -171,6 +172,7 @@ def test_what_the_caller_raises_is_the_callers(written):
             raise error
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence(files, tmp_path):
     """A limit on the size of files stands for a full disk, in a process of its own, which HDF5 used to end."""
 

@@ -1,14 +1,13 @@
 """What tests of examples share."""
 
 import importlib
+import shutil
 import sys
 
 import pytest
 import tensorflow as tf
 
-from hubkeras.converters import read_network
-from hubkeras.exporting import export
-from tests.conftest import DIGITS, ROOT
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +19,8 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def digits(examples, tmp_path_factory):
+def digits(examples, digits_model, tmp_path_factory):
     """A SavedModel of the digits checkpoint, held-out digits, and its logits for them."""
-    directory = tmp_path_factory.mktemp("digits") / "digits"
-    export(read_network(DIGITS)[0], directory, image_size=96)
+    directory = shutil.copytree(digits_model, tmp_path_factory.mktemp("digits") / "digits")  # pictures come beside it
     images, labels = examples("classify_digits").held_out_digits()
     return str(directory), images, labels, tf.saved_model.load(str(directory))(images).numpy()

@@ -13,8 +13,6 @@ from hubkeras.runtimes import files
 from tests.conftest import DIGITS
 from tests.examples.chromium import page
 
-pytestmark = pytest.mark.slow  # npm and Chromium take seconds
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STATUS = "(document.getElementById('status')?.textContent ?? '')"
 ROWS = (
@@ -56,6 +54,7 @@ def pictures(examples, tmp_path_factory):
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_a_dropped_digit_is_named(kind, serve, folder, pictures, tmp_path):
     from PIL import Image
@@ -96,6 +95,7 @@ def test_a_dropped_digit_is_named(kind, serve, folder, pictures, tmp_path):
             assert abs(float(percent.removesuffix(" %")) - 100 * expected[labels.index(label)]) <= 0.1
 
 
+@pytest.mark.slow
 def test_a_file_without_labels_is_refused(serve, folder, tmp_path):
     hubkeras.convert(DIGITS, tmp_path / "features.onnx", "feature_vector")
     with pytest.raises(SystemExit, match="is no classifier that hubkeras convert wrote"):

@@ -14,9 +14,6 @@ import hubkeras
 from hubkeras.common.metadata import read_metadata
 from tests.conftest import DIGITS, ROOT
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 COUNT = 40
 
 
@@ -45,6 +42,7 @@ def test_classify_image_names_digits(digits, examples, photos):
     assert classify_image.FLOWER.is_file()
 
 
+@pytest.mark.slow
 def test_grad_cam_finds_the_digit(examples, photos, tmp_path):
     grad_cam = examples("grad_cam")
     network, found, _ = grad_cam.read_network(DIGITS)
@@ -71,6 +69,7 @@ def test_segment_draws_shapes_and_counts_overlaps(examples):
     assert segment.overlaps(np.array([[0, 1, 1, 1, 3]]), drawn) == [1 / 2, 2 / 3, 0, 1]
 
 
+@pytest.mark.slow
 def test_segment_learns(examples, tmp_path, capsys):
     out = tmp_path / "segment.png"
     examples("segment").main(["--pictures", "48", "--epochs", "3", "--output-stride", "16", "--out", str(out)])
@@ -83,6 +82,7 @@ def test_segment_learns(examples, tmp_path, capsys):
     assert read_metadata(tmp_path / "backbone").settings["endpoints"] == ["stride_4", "stride_8", "stride_16"]
 
 
+@pytest.mark.slow
 def test_serve_offline_runs(tmp_path):
     script, checkpoint = ROOT / "examples" / "serve_offline.py", shutil.copy(DIGITS, tmp_path)
     result = subprocess.run(

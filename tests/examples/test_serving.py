@@ -11,8 +11,6 @@ import hubkeras
 from hubkeras.converters import read_network
 from tests.conftest import DIGITS
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
 
 @pytest.fixture(scope="module")
 def serve_onnx(examples):

@@ -11,9 +11,6 @@ from hubkeras.converters.verifying import reference_outputs, relative_error, sam
 from hubkeras.runtimes import measuring
 from tests.conftest import DIGITS, SMALL
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 MEGABYTE = 1_000_000
 
 
@@ -35,7 +32,11 @@ def frozen(network, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "architecture",
-    ["mobilenet_v2", "inception_v2", pytest.param("inception_resnet_v2", marks=pytest.mark.long)],
+    [
+        "mobilenet_v2",
+        pytest.param("inception_v2", marks=pytest.mark.slow),
+        pytest.param("inception_resnet_v2", marks=pytest.mark.long),
+    ],
 )
 def test_frozen_has_the_numbers_of_the_network(frozen, network, architecture):
     source = network(SMALL[architecture])
@@ -86,6 +87,7 @@ def test_freezing_leaves_the_network_alone(network):
     assert all(np.array_equal(before[name], variable) for name, variable in source.slim_variables().items())
 
 
+@pytest.mark.slow
 def test_frozen_in_hub_keras_layer(frozen):
     hub = pytest.importorskip("tensorflow_hub")
     tf_keras = pytest.importorskip("tf_keras")
@@ -102,6 +104,7 @@ def test_frozen_in_hub_keras_layer(frozen):
         trained.fit(images, np.zeros((len(images), 2)), verbose=0)
 
 
+@pytest.mark.slow
 def test_frozen_on_the_command_line(tmp_path, capsys):
     out = tmp_path / "frozen"
     assert main(["export", str(DIGITS), str(out), "--frozen", "--fixed-size"]) == 0
@@ -122,7 +125,11 @@ def _saved_graph(directory):
 
 @pytest.mark.parametrize(
     ("architecture", "graphs", "limit"),
-    [("mobilenet_v2", 4, 2.5), ("inception_v2", 2, 2.5), ("inception_resnet_v2", 2, 8)],
+    [
+        ("mobilenet_v2", 4, 2.5),
+        pytest.param("inception_v2", 2, 2.5, marks=pytest.mark.slow),
+        pytest.param("inception_resnet_v2", 2, 8, marks=pytest.mark.slow),
+    ],
 )
 def test_a_saved_model_holds_each_graph_once(exported, architecture, graphs, limit):
     path = exported(architecture, "classification") / "saved_model.pb"

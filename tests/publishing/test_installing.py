@@ -31,9 +31,6 @@ from hubkeras.consuming.cache import cache_dir, folder_of, lookup
 from hubkeras.publishing import cache_lock, installing
 from tests.conftest import ROOT, SMALL
 
-pytestmark = pytest.mark.slow  # each test makes or loads models: seconds, minutes in all
-
-
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
 KAGGLE_HANDLE = "https://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/035-96-feature-vector/2"
 
@@ -67,7 +64,7 @@ def install_in_background(model, cache, *options):
     return subprocess.Popen([*command, *options], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("handle", [HANDLE, KAGGLE_HANDLE])
+@pytest.mark.parametrize("handle", [HANDLE, pytest.param(KAGGLE_HANDLE, marks=pytest.mark.slow)])
 def test_tensorflow_hub_finds_an_installed_handle_offline(handle, model, cache):
     with pytest.raises(OSError, match="no network"):
         hub.KerasLayer(handle)
@@ -361,6 +358,7 @@ class Tiny(tf.Module):
         return inputs * self.value
 
 
+@pytest.mark.slow
 def test_layers_that_load_while_another_model_is_installed_get_one_or_the_other(cache, tmp_path):
     handle = "https://tfhub.dev/somebody/tiny/1"
     for number in (1, 2):
@@ -396,6 +394,7 @@ def test_without_a_setting_the_cache_is_tensorflow_hubs(monkeypatch):
     assert cache_dir() == pathlib.Path(resolver.tfhub_cache_dir(use_temp=True))
 
 
+@pytest.mark.slow
 def test_keras_3_finds_an_installed_handle_without_tensorflow_hub(model, cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_hub", None)
     with pytest.raises(hubkeras.Error, match="pip install"):
@@ -437,6 +436,7 @@ def server(model, tmp_path):
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_both_layers_open_an_archive_by_url(model, server, monkeypatch, tmp_path):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     images = np.random.default_rng(0).uniform(0, 1, (2, 96, 96, 3)).astype("float32")

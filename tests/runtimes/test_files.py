@@ -31,7 +31,8 @@ def small():
     return hubkeras.MobileNetV2(0.35, num_classes=3)
 
 
-@pytest.fixture(params=FORMS)
+# OpenVINO takes seconds where the others take one; `test_converting.py` writes its files by default
+@pytest.fixture(params=["onnx", "tflite", pytest.param("xml", marks=pytest.mark.slow)])
 def ending(request):
     pytest.importorskip(FORMS[request.param], reason="needs hubkeras[onnx,litert,openvino]")
     return request.param
