@@ -195,7 +195,9 @@ def test_auxiliary_head_is_left_out(golden, network):
         pytest.param(hubkeras.InceptionV2, {}, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("multiplier", [1.0, 0.35, 1.4, 0.6, 0.37, 1 / 3])
+@pytest.mark.parametrize(
+    "multiplier", [0.35, 0.37, 1 / 3, *(pytest.param(m, marks=pytest.mark.slow) for m in (1.0, 1.4, 0.6))]
+)
 def test_depth_multiplier_is_recognized(network_class, options, multiplier):
     options = {"depth_multiplier": multiplier, **options}
     filters = network_class.filters(**options)

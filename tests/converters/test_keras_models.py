@@ -53,7 +53,7 @@ def save(model, form, folder):
     return path
 
 
-@pytest.fixture(scope="module", params=LIBRARIES)
+@pytest.fixture(scope="module", params=["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
 def library(request):
     return LIBRARIES[request.param]
 
@@ -87,7 +87,7 @@ def test_mobilenet(form, mobilenet, tmp_path):
     assert_same(network, mobilenet, (96, 128, 160) if form == FORMS[0] else (96,))
 
 
-@pytest.mark.parametrize("multiplier", [0.5, 0.75, 1.0, 1.3, 1.4])
+@pytest.mark.parametrize("multiplier", [0.5, *(pytest.param(m, marks=pytest.mark.slow) for m in (0.75, 1.0, 1.3, 1.4))])
 def test_every_alpha(multiplier, tmp_path):
     model = fill(keras.applications.MobileNetV2((96, 96, 3), multiplier, include_top=False, weights=None))
     with open_checkpoint(save(model, "model.keras", tmp_path)) as checkpoint:
