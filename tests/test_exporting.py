@@ -44,8 +44,9 @@ def test_task_follows_the_head(small, tmp_path):
     assert relative_error(features, small.outputs(IMAGES)[0]) < 1e-5
     assert hubkeras.get_expected_image_size(tmp_path / "logits") == (224, 224)
     assert hubkeras.get_expected_image_size(tmp_path / "features") == (96, 96)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(hubkeras.Error, match="not a hubkeras SavedModel"):
-        hubkeras.get_expected_image_size(tmp_path)
+        hubkeras.get_expected_image_size(tmp_path / "empty")
     metadata = json.loads((tmp_path / "features" / "assets" / "metadata.json").read_text())
     assert metadata["num_classes"] is None
     assert metadata["source"] is None

@@ -63,6 +63,7 @@ def test_it_names_the_fastest(models, capsys):
     assert "images/s in batches of 1" in text
 
 
+@pytest.mark.slow
 def test_bad_models(models, tmp_path, capsys):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nothing")

@@ -16,6 +16,7 @@ import hubkeras
 from hubkeras import Error
 from hubkeras.consuming import keras_layer
 from tests import slim
+from tests.consuming.test_keras_layer import saved, spec
 
 SCRIPT = pathlib.Path(__file__).with_name("distributed_step.py")
 
@@ -108,17 +109,18 @@ def test_two_replicas_step_like_one_device(package, kind, single, saved_model, t
             assert np.any(value != initial[name.split("/", 1)[1]]), name
 
 
-def test_keras_that_adds_gradients_is_refused(saved_model, monkeypatch):
+def test_keras_that_adds_gradients_is_refused(tmp_path, monkeypatch):
     class TwoReplicas:
         num_replicas_in_sync = 2
 
+    path = saved(tmp_path / "model", tf.function(lambda x: x, input_signature=[spec(None, 1)]))
     monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
     monkeypatch.setattr(keras_layer.keras, "__version__", "3.7.0")
     with pytest.raises(Error, match=r"Keras 3\.7\.0 adds the gradients of 2 replicas.*upgrade to Keras 3\.8"):
-        hubkeras.KerasLayer(saved_model)
+        hubkeras.KerasLayer(path)
 
 
-def test_multi_worker_warns_that_fit_will_fail(saved_model, monkeypatch):
+def test_multi_worker_warns_that_fit_will_fail(monkeypatch):
     class Workers(tf.distribute.MultiWorkerMirroredStrategy):
         num_replicas_in_sync = 2
 

@@ -99,6 +99,7 @@ def test_variables_of_half_precision(dtype, images):
     assert np.all(np.isfinite([np.sum(v.numpy().astype(np.float32)) for v in network.variables]))
 
 
+@pytest.mark.slow
 def test_native_network_in_a_keras_file(images, tmp_path):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=3)
     train(network, images, keras.optimizers.SGD(0.01, momentum=0.9))

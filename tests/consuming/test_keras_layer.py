@@ -486,6 +486,7 @@ def test_feature_vector(mobilenet, images):
     assert all(np.any(a != b) for a, b in zip(before, values(layer), strict=True))
 
 
+@pytest.mark.slow
 def test_new_shapes_are_not_traced_for_ever(mobilenet):
     layer = KerasLayer(mobilenet)
     traces = layer.resolved_object.__call__.experimental_get_tracing_count

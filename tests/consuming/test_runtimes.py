@@ -134,6 +134,7 @@ MORE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "form", "trainable", "way"), [*CASES, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)]
 )
