@@ -82,6 +82,8 @@ def plan(
     """
     if weights not in CHOICES:
         raise Error(f"weights must be one of {', '.join(CHOICES)}; got {weights!r}.")
+    if weights == "raw" and checkpoint.weights == "ema":
+        raise Error(f"{checkpoint.path} holds moving averages of the weights only; leave out weights=raw.")
     root = found.network.scope + "/"
     chosen, missing = {}, []
     for name, variable in variables.items():
@@ -105,6 +107,7 @@ def plan(
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
     labels, note = _labels(checkpoint, found.settings["num_classes"])
     told = checkpoint.metadata.weights if checkpoint.metadata else checkpoint.attributes.get("weights")
+    told = told or checkpoint.weights
     report = Report(
         checkpoint.path,
         checkpoint.provenance(),

@@ -45,6 +45,7 @@ class Checkpoint:
             that; None for other sources.
         labels: names of the classes, where these have them, else None.
         settings: arguments of the network that neither names nor shapes tell, as far as the source's kind does.
+        weights: `ema` where a foreign file holds moving averages of the weights and nothing else, or None.
         notes: sentences about the file that the user should read.
     """
 
@@ -63,6 +64,7 @@ class Checkpoint:
         metadata: Metadata | None = None,
         labels: Sequence[str] | None = None,
         settings: dict[str, Any] | None = None,
+        weights: str | None = None,
     ) -> None:
         self.path = path
         self.names = names
@@ -76,6 +78,7 @@ class Checkpoint:
         self.labels = None if labels is None else list(labels)
         self.notes = list(notes)
         self.settings = settings or {}
+        self.weights = weights
         self._read = read
 
     def changed(self, *, read: Callable[[str], np.ndarray], **attributes: Any) -> "Checkpoint":

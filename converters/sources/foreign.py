@@ -12,7 +12,7 @@ from hubkeras.converters.naming.tables import Names
 from hubkeras.converters.sources.checkpoint import Checkpoint
 
 GAMMAS = "batch-norm gammas, all of them 1"
-_WIDENED = "float16"
+_WIDENED = ("float16", "bfloat16")
 
 
 class Stored(NamedTuple):
@@ -59,10 +59,11 @@ def renamed(
                 f"{path}: {name} is {tensor.dtype}, so the file is quantized; give the one with float32 weights."
             )
         shapes[slim], foreign[slim] = shape, name
-        dtypes[slim] = "float32" if tensor.dtype == _WIDENED else tensor.dtype
+        dtypes[slim] = "float32" if tensor.dtype in _WIDENED else tensor.dtype
     notes = [*names.notes, *notes]
-    if any(stored[name].dtype == _WIDENED for name in names.tensors):
-        notes.append("The file holds float16; the values were widened to float32.")
+    widened = {stored[name].dtype for name in names.tensors} & set(_WIDENED)
+    if widened:
+        notes.append(f"The file holds {' and '.join(sorted(widened))}; the values were widened to float32.")
 
     def read(name: str) -> np.ndarray:
         value = np.asarray(stored[foreign[name]].read())

@@ -6,10 +6,12 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from hubkeras.common.errors import Error
-from hubkeras.converters.naming import hugging_face, pytorch, timm
-from hubkeras.converters.sources.checkpoint import Checkpoint
-from hubkeras.converters.sources.foreign import renamed
+from hubkeras.converters.naming import hugging_face, pytorch, timm, training
+from hubkeras.converters.sources.checkpoint import SHADOW, Checkpoint
+from hubkeras.converters.sources.foreign import Stored, renamed
 from hubkeras.converters.sources.safetensors_files import is_safetensors, open_safetensors
 from hubkeras.converters.sources.torch_pickles import is_torch, open_torch
 
@@ -41,20 +43,66 @@ def open_pytorch(path: pathlib.Path) -> Iterator[Checkpoint]:
         hugging_face.check_config(config)
     except Error as error:
         raise Error(f"{file.with_name(CONFIG)}: {error}") from None
-    with (open_safetensors if is_safetensors(file) else open_torch)(file) as stored:
+    with (_open_safetensors if is_safetensors(file) else open_torch)(file) as stored:
         try:
-            names = pytorch.names_of(stored)
+            checkpoint = _checkpoint(path, file, stored, config)
         except Error as error:
             raise Error(f"{path} cannot be used: {error}") from None
-        size = config.get("image_size", timm.image_size_of(config))
-        checkpoint = renamed(path, [file], stored, names, image_size=size if isinstance(size, int) else None)
-        checkpoint.settings = hugging_face.settings_of(config)
-        if head := stored.get(hugging_face.HEAD + "bias"):
-            checkpoint.labels, note = hugging_face.labels_of(config, head.shape[0])
-            checkpoint.notes += [note] if note else []
-        else:
-            checkpoint.labels = timm.labels_of(config)
         yield checkpoint
+
+
+@contextlib.contextmanager
+def _open_safetensors(file: pathlib.Path) -> Iterator[dict[training.Path, Stored]]:
+    with open_safetensors(file) as stored:
+        yield {(name,): tensor for name, tensor in stored.items()}
+
+
+def _checkpoint(
+    path: pathlib.Path, file: pathlib.Path, stored: dict[training.Path, Stored], config: dict[str, Any]
+) -> Checkpoint:
+    """The checkpoint of a network's tensors, with their moving averages as shadows, as TF-Slim's have them."""
+    weights = training.weights_of(stored)
+    size = config.get("image_size", timm.image_size_of(config))
+    size = size if isinstance(size, int) else None
+
+    def of(names: dict[str, training.Path], others: dict[training.Path, str]) -> Checkpoint:
+        tensors = {name: stored[path] for name, path in names.items()}
+        named = pytorch.names_of(tensors)
+        beside = {".".join(path) + " (beside)" * (".".join(path) in tensors): path for path in others}
+        ignored = {**named.ignored, **{name: others[path] for name, path in beside.items()}}
+        tensors |= {name: stored[path] for name, path in beside.items()}
+        return renamed(path, [file], tensors, named._replace(ignored=ignored), size)
+
+    checkpoint = of(weights.raw or weights.averaged, weights.others)
+    if weights.raw and weights.averaged:
+        checkpoint = _with_averages(checkpoint, of(weights.averaged, {}))
+    elif weights.averaged:
+        checkpoint.weights = "ema"
+    checkpoint.notes += weights.notes
+    checkpoint.settings = hugging_face.settings_of(config)
+    head = (weights.raw or weights.averaged).get(hugging_face.HEAD + "bias")
+    if head:
+        checkpoint.labels, note = hugging_face.labels_of(config, stored[head].shape[0])
+        checkpoint.notes += [note] if note else []
+    else:
+        checkpoint.labels = timm.labels_of(config)
+    return checkpoint
+
+
+def _with_averages(checkpoint: Checkpoint, averaged: Checkpoint) -> Checkpoint:
+    """A checkpoint with the tensors of another as the moving averages of its own."""
+    shadows = {f"{name}{SHADOW}": name for name in averaged.shapes}
+    kinds = {f"{name}{SHADOW}": kind for name, kind in averaged.kinds.items()}
+
+    def read(name: str) -> np.ndarray:
+        return averaged.read(shadows[name]) if name in shadows else checkpoint.read(name)
+
+    return checkpoint.changed(
+        shapes={**checkpoint.shapes, **{shadow: averaged.shapes[name] for shadow, name in shadows.items()}},
+        dtypes={**checkpoint.dtypes, **{shadow: averaged.dtypes[name] for shadow, name in shadows.items()}},
+        kinds={**checkpoint.kinds, **kinds},
+        read=read,
+    )
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

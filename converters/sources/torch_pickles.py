@@ -25,6 +25,7 @@ _PROTOCOL = 1001
 _STORAGES = {
     "FloatStorage": "float32",
     "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
     "DoubleStorage": "float64",
     "LongStorage": "int64",
     "IntStorage": "int32",
@@ -34,10 +35,12 @@ _STORAGES = {
     "BoolStorage": "bool",
 }
 _MOST_PICKLE_BYTES = 64 << 20  # without the tensors; a state dict of a thousand names has 200 KB
-# the wrappings in which training scripts keep a state dict
-_STATE_DICTS = ("state_dict", "model")
+_MOST_OBJECTS, _DEEPEST = 200_000, 8  # in dicts within dicts; an optimizer has three for each variable
 _DAMAGE = (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, struct.error, KeyError, ValueError, TypeError)
 _DAMAGE += (IndexError, AttributeError, OSError, NotImplementedError, MemoryError, RecursionError)
+
+
+Path = tuple[str, ...]
 
 
 class _Storage(NamedTuple):
@@ -69,6 +72,79 @@ class _Rebuild:
         raise _RefusedError("a function with a state")
 
 
+class _Inert:
+    """What stands for settings, numbers and the like beside the weights: it takes all that a pickle gives it, and
+    keeps none of it.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Inert":
+        return super().__new__(cls)
+
+    def __call__(self, *_: Any, **__: Any) -> "_Inert":
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+    def extend(self, values: Any) -> None:
+        pass
+
+    def add(self, value: Any) -> None:
+        pass
+
+
+# modules whose objects training scripts keep beside the weights: options, scores, dates, paths, counters
+_BESIDE = frozenset(["argparse", "datetime", "pathlib", "uuid", "types", "enum", "decimal", "fractions"])
+_BESIDE_PACKAGES = (
+    "numpy.",
+    "omegaconf.",
+    "yacs.",
+    "lightning.",
+    "lightning_fabric.",
+    "pytorch_lightning.",
+    "torch.optim.",
+)
+_BUILTINS = (
+    "set",
+    "frozenset",
+    "slice",
+    "complex",
+    "bytearray",
+    "list",
+    "dict",
+    "tuple",
+    "int",
+    "float",
+    "str",
+    "bool",
+)
+_BESIDE_NAMES = frozenset(
+    [
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("_codecs", "encode"),
+        *(("builtins", name) for name in _BUILTINS),
+        *(("__builtin__", name) for name in _BUILTINS),
+        ("typing", "Any"),
+        *(("collections", name) for name in ("defaultdict", "Counter", "deque")),
+        *(("torch", name) for name in ("Size", "device", "Generator")),
+        *(("torch", name) for name in ("float32", "float16", "bfloat16", "float64", "int64", "int32", "bool", "uint8")),
+    ]
+)
+
+
+def _is_beside(module: str, name: str) -> bool:
+    return module in _BESIDE or module.startswith(_BESIDE_PACKAGES) or (module, name) in _BESIDE_NAMES
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     **{("torch._utils", f"_rebuild_{kind}"): _Rebuild() for kind in ("tensor", "tensor_v2", "parameter")},
@@ -82,13 +158,14 @@ class _RefusedError(Exception):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds tensors and dicts, and refuses by name all else that a pickle asks for."""
+    """Builds tensors and dicts, drops what training keeps beside them, and refuses by name all else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
+        if (module, name) in _KNOWN:
             return _KNOWN[module, name]
-        except KeyError:
-            raise _RefusedError(f"{module}.{name}") from None
+        if _is_beside(module, name):
+            return _Inert
+        raise _RefusedError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, size, *view = pid
@@ -115,8 +192,10 @@ def is_torch(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_torch(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
-    """Context manager that yields the tensors of a state dict by name, each read when it is asked for.
+def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Stored]]:
+    """Context manager that yields the tensors of a file, `{path of keys: Stored}`, each read when it is asked for.
+
+    A state dict has paths of one key, the checkpoint of a training run has it below others (`state_dict`, `optimizer`).
 
     Raises:
         hubkeras.Error: the file is damaged, or its pickle asks for anything but tensors, storages and dicts.
@@ -127,7 +206,7 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
                 data, load = _zipped(zipfile.ZipFile(file))
             else:
                 data, load = _legacy(file, path.stat().st_size)
-            stored = {name: _stored(tensor, load) for name, tensor in _state_dict(data).items()}
+            stored = {path: _stored(tensor, load) for path, tensor in _tensors(data).items()}
         except _RefusedError as error:
             raise Error(
                 f"{path} is a pickle that asks for {error}, which hubkeras does not run; give a file of tensors alone "
@@ -138,16 +217,24 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
         yield stored
 
 
-def _state_dict(data):
-    for key in _STATE_DICTS:
-        if isinstance(data, dict) and isinstance(data.get(key), dict):
-            data = data[key]
-    if not isinstance(data, dict) or not data:
-        raise ValueError(f"it holds a {type(data).__name__}, not a dict of tensors")
-    others = [name for name, value in data.items() if not isinstance(value, _Tensor)]
-    if others:
-        raise ValueError(f"{others[0]} is not a tensor")
-    return {str(name): tensor for name, tensor in data.items()}
+def _tensors(data: Any) -> dict[Path, _Tensor]:
+    """`{path of keys: tensor}` of the tensors in dicts within dicts."""
+    found: dict[Path, _Tensor] = {}
+    # one object may be referred to many times, so that a small pickle names millions of tensors
+    waiting: list[tuple[Path, Any]] = [((), data)]
+    for _ in range(_MOST_OBJECTS):
+        if not waiting or len(waiting) > _MOST_OBJECTS:
+            break
+        path, value = waiting.pop()
+        if isinstance(value, _Tensor):
+            found[path] = value
+        elif isinstance(value, dict) and len(path) < _DEEPEST:
+            waiting += [((*path, str(key)), inner) for key, inner in value.items()]
+    if waiting:
+        raise ValueError(f"it holds more than {_MOST_OBJECTS} objects")
+    if not found:
+        raise ValueError(f"it holds a {type(data).__name__} without tensors, not a dict of tensors")
+    return found
 
 
 def _zipped(archive):

@@ -137,25 +137,50 @@ def _numbers(values):
     return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
 
 
+class Global:
+    """An object of any class, `module.name`, made of arguments and given a state, as a pickle asks for it."""
+
+    def __init__(self, module, name, *arguments, state=None):
+        self.module, self.name, self.arguments, self.state = module, name, arguments, state
+
+
 def _pickled(state, legacy, module=b"torch._utils\n_rebuild_tensor_v2"):
-    """The pickle of a state dict, opcode by opcode as PyTorch writes it, without PyTorch."""
-    out = b"\x80\x02ccollections\nOrderedDict\n)R("
-    for number, (name, value) in enumerate(state.items()):
+    """The pickle of a state dict or of dicts of them, opcode by opcode as PyTorch writes it, without PyTorch."""
+    numbers = iter(range(1 << 20))
+
+    def tensor(value):
         strides = [stride // value.itemsize for stride in np.ascontiguousarray(value).strides]
         storage = b"(" + _text("storage") + b"ctorch\n" + _STORAGES[value.dtype.name].encode() + b"\n"
-        storage += _text(str(number)) + _text("cpu") + b"J" + struct.pack("<i", value.size)
+        storage += _text(str(next(numbers))) + _text("cpu") + b"J" + struct.pack("<i", value.size)
         storage += (b"N" if legacy else b"") + b"tQ"
         arguments = storage + b"J\0\0\0\0" + _numbers(value.shape) + _numbers(strides if value.ndim else [])
-        out += _text(name) + b"c" + module + b"\n(" + arguments + b"\x89ccollections\nOrderedDict\n)RtR"
-    return out + b"u."
+        return b"c" + module + b"\n(" + arguments + b"\x89ccollections\nOrderedDict\n)RtR"
+
+    def written(value):
+        if isinstance(value, dict):
+            items = b"".join(_text(name) + written(inner) for name, inner in value.items())
+            return b"ccollections\nOrderedDict\n)R(" + items + b"u"
+        if isinstance(value, Global):
+            arguments = b"(" + b"".join(map(written, value.arguments)) + b"t"
+            made = f"c{value.module}\n{value.name}\n".encode() + arguments + b"R"
+            return made + (written(value.state) + b"b" if value.state is not None else b"")
+        return tensor(value) if isinstance(value, np.ndarray) else pickle.dumps(value, protocol=0)[:-1]
+
+    return b"\x80\x02" + written(state) + b"."
+
+
+def _arrays(state):
+    """The arrays in dicts within dicts, in order."""
+    for value in state.values():
+        yield from _arrays(value) if isinstance(value, dict) else [value] if isinstance(value, np.ndarray) else []
 
 
 def save_torch(state, path, **options):
-    """Writes the zip format of PyTorch 1.6 and newer."""
+    """Writes the zip format of PyTorch 1.6 and newer; `state` may have dicts in it, and `Global`s."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", _pickled(state, legacy=False, **options))
         archive.writestr("archive/byteorder", "little")
-        for number, value in enumerate(state.values()):
+        for number, value in enumerate(_arrays(state)):
             archive.writestr(f"archive/data/{number}", np.ascontiguousarray(value).tobytes())
     return path
 
