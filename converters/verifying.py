@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common import integrity
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.files import without_wildcards
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.places import model_folder
+from hubkeras.consuming import safety
+from hubkeras.consuming.loading import load_saved_model
 from hubkeras.converters.parity import Parity
 from hubkeras.converters.weights import read_network
 
@@ -53,7 +53,12 @@ def reference_maps(network: SlimNetwork, images: np.ndarray) -> dict[str, np.nda
     return {name: np.asarray(value) for name, value in exact.feature_maps(outputs).items()}
 
 
-def compare(directory: str | os.PathLike[str], network: SlimNetwork, reference: str = "the checkpoint") -> Parity:
+def compare(
+    directory: str | os.PathLike[str],
+    network: SlimNetwork,
+    reference: str = "the checkpoint",
+    safe_mode: bool = True,
+) -> Parity:
     """Compares a SavedModel with the network that it shall hold: weights bit by bit, outputs with those in float64.
 
     Everything is read back from the files: the variables, and the outputs of `__call__` and of `serving_default`.
@@ -62,12 +67,13 @@ def compare(directory: str | os.PathLike[str], network: SlimNetwork, reference: 
         directory: the SavedModel.
         network: what it shall hold.
         reference: what the network came from, for people.
+        safe_mode: whether to refuse a SavedModel that could do more than compute.
 
     Raises:
         hubkeras.Error: the SavedModel cannot be loaded, or is of another network.
     """
     metadata = read_metadata(directory)
-    module = _load(directory)
+    module = load_saved_model(directory, safe_mode=safe_mode).module
     head = f"{network.scope}/Logits/"
     expected = {
         name: variable
@@ -140,20 +146,12 @@ def _shapes(variables):
     return {name: tuple(variable.shape) for name, variable in variables.items()}
 
 
-def _load(directory):
-    integrity.check(directory)
-    try:
-        with without_wildcards(directory) as plain:
-            return tf.saved_model.load(str(plain))
-    except (OSError, tf.errors.OpError) as error:
-        raise Error(f"{directory} is not a SavedModel ({first_line(error)}).") from error
-
-
 def verify_source(
     directory: str | os.PathLike[str],
     source: str | os.PathLike[str],
     weights: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    safe_mode: bool = True,
 ) -> Parity:
     """Compares a SavedModel with a checkpoint, weights bit by bit and outputs with those recomputed in float64.
 
@@ -162,6 +160,7 @@ def verify_source(
         source: the checkpoint, in any form.
         weights: `ema` or `raw`; by default as the SavedModel's metadata say.
         progress: called with (done, total, what).
+        safe_mode: whether to refuse a model that could do more than compute.
 
     Returns:
         A `Parity`.
@@ -185,7 +184,7 @@ def verify_source(
         network = network.copy(**changes)
     if progress:
         progress(0, 1, "computing outputs")
-    return compare(directory, network, str(source))
+    return compare(directory, network, str(source), safe_mode)
 
 
 def verify_frozen_graph(
@@ -193,6 +192,7 @@ def verify_frozen_graph(
     graph_file: str | os.PathLike[str],
     input_minimum: int | None = None,
     output: str | None = None,
+    safe_mode: bool = True,
 ) -> Parity:
     """Compares the outputs of a SavedModel with those of a frozen TF1 graph, such as the `.pb` of Slim's archives.
 
@@ -203,6 +203,7 @@ def verify_frozen_graph(
             `input`, as in Slim's archives, and 0 for others.
         output: name of the tensor to compare; by default the graph's only output. Probabilities are compared with
             the softmax of the SavedModel's logits.
+        safe_mode: whether to refuse a SavedModel or a graph that could do more than compute.
 
     Returns:
         A `Parity`, whose bound is twice that against float64, since both sides have float32 errors.
@@ -211,13 +212,15 @@ def verify_frozen_graph(
         hubkeras.Error: the graph cannot be read, or its input or output not be found, or their shapes not fit.
     """
     directory = model_folder(directory)
-    module, metadata = _load(directory), read_metadata(directory)
+    module, metadata = load_saved_model(directory, safe_mode=safe_mode).module, read_metadata(directory)
     bound = _bound(directory, metadata)
     definition = tf.compat.v1.GraphDef()
     try:
         definition.ParseFromString(pathlib.Path(graph_file).read_bytes())
     except Exception as error:  # protobuf has exceptions of its own
         raise Error(f"{graph_file} is not a frozen graph ({first_line(error)}).") from error
+    if safe_mode:
+        safety.check_graph(definition, graph_file)
     inputs = [node for node in definition.node if node.op == "Placeholder"]
     if len(inputs) != 1:
         names = ", ".join(node.name for node in inputs) or "none"

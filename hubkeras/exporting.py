@@ -363,12 +363,13 @@ def verify_file(
     source: str | os.PathLike[str],
     weights: str | None = None,
     progress: Progress | None = None,
+    safe_mode: bool = True,
 ) -> Parity:
     """Compares a file for a runtime, run there, with its source in float64.
 
     Args:
         path: what `convert` wrote.
-        source, weights, progress: as for `hubkeras.converters.verifying.verify_source`.
+        source, weights, progress, safe_mode: as for `hubkeras.converters.verifying.verify_source`.
 
     Raises:
         hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
@@ -376,7 +377,7 @@ def verify_file(
     from hubkeras.converters import verifying
     from hubkeras.runtimes import files
 
-    loaded = files.load(path)
+    loaded = files.load(path, safe_mode=safe_mode)
     interface, metadata = loaded.interface(path), Metadata.from_json(loaded.texts["metadata"], path)
     origin = _origin(source, metadata.task, weights or metadata.weights, None, progress or _in_silence)
     if (origin.network.architecture, origin.network.settings()) != (metadata.architecture, metadata.settings):

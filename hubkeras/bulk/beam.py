@@ -16,6 +16,7 @@ from hubkeras.bulk.rows import Layout, options_of, printable
 from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
+from hubkeras.consuming.handles import absolute
 from hubkeras.consuming.images import check_size
 
 try:
@@ -37,24 +38,19 @@ _UNREADABLE = "unreadable"
 Labels = str | os.PathLike[str] | Sequence[str] | None
 
 
-def _absolute(handle: str | os.PathLike[str]) -> str:
-    """A handle that means the same in a worker, whose folder is another."""
-    handle = os.fspath(handle)
-    return os.path.abspath(handle) if os.path.exists(handle) else handle
-
-
 class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, Model]):
-    """A model for Beam's `RunInference`: a SavedModel, loaded by `tf.saved_model.load`, or an ONNX file.
+    """A model for Beam's `RunInference`: a SavedModel, loaded by TensorFlow, or a file for a runtime.
 
     Examples are float32 `[height, width, 3]`, RGB in [0, 1], all of one size; the inference of each is float32
     `[width]`, features or logits. There is one model a process, whatever number of threads it has.
     Workers need neither Keras nor tensorflow_hub.
 
     Args:
-        handle: the folder of a SavedModel, an archive of one, its http(s) URL or handle, or an `.onnx` file, which
-            every worker must find under this name.
+        handle: the folder of a SavedModel, an archive of one, its http(s) URL or handle, or an `.onnx`, `.tflite` or
+            `.xml` file, which every worker must find under this name.
         task: `classification` or `feature_vector`; by default classification where the model has a head.
         image_size: height and width in pixels, where the model does not say it.
+        safe_mode: whether to refuse a model that could do more than compute.
         min_batch_size, max_batch_size: of the batches that Beam makes.
         options: more of Beam's, such as `max_batch_duration_secs`, `large_model` and `model_copies`.
     """
@@ -65,16 +61,18 @@ class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, Model]):
         *,
         task: str | None = None,
         image_size: int | None = None,
+        safe_mode: bool = True,
         min_batch_size: int = 1,
         max_batch_size: int = BATCH_SIZE,
         **options: Any,
     ) -> None:
         super().__init__(min_batch_size=min_batch_size, max_batch_size=max_batch_size, **options)
-        self.handle, self.task, self.image_size = _absolute(handle), task, image_size
+        self.handle, self.task, self.image_size = absolute(handle), task, image_size
+        self.safe_mode = safe_mode
 
     def load_model(self) -> Model:
         """Opens the model; raises hubkeras.Error where it cannot."""
-        return open_model(self.handle, self.task, self.image_size)
+        return open_model(self.handle, self.task, self.image_size, safe_mode=self.safe_mode)
 
     def run_inference(
         self, batch: Sequence[np.ndarray], model: Model, inference_args: Mapping[str, Any] | None = None
@@ -110,7 +108,8 @@ class EmbedImages(beam.PTransform):
 
     Args:
         model: as for `ModelHandler`.
-        task, image_size, labels, top, resize, central_fraction, column, batch_size: as for `hubkeras.embed`.
+        task, image_size, labels, top, resize, central_fraction, column, batch_size, safe_mode: as for
+            `hubkeras.embed`.
 
     Raises:
         hubkeras.Error: the model cannot be opened, or an argument does not fit it.
@@ -128,13 +127,16 @@ class EmbedImages(beam.PTransform):
         labels: Labels = None,
         column: str | None = None,
         batch_size: int = BATCH_SIZE,
+        safe_mode: bool = True,
     ) -> None:
         super().__init__()
         check_size(1, central_fraction, resize)
-        opened = open_model(model, task, image_size, labels)
+        opened = open_model(model, task, image_size, labels, safe_mode)
         self.layout, self.column = Layout.of(opened, top), column
         self.preparation = Preparation.of(opened, resize, central_fraction)
-        self.handler = ModelHandler(model, task=opened.task, image_size=image_size, max_batch_size=batch_size)
+        self.handler = ModelHandler(
+            model, task=opened.task, image_size=image_size, safe_mode=safe_mode, max_batch_size=batch_size
+        )
         self.options = options_of(opened, self.layout, self.preparation)
         self.about = row_files.about(opened, self.options, "")
 
@@ -301,7 +303,7 @@ def embed(
         options: of `EmbedImages`.
 
     Returns:
-        What was written: `path` and `content_hash`.
+        What was written: `path`, `content_hash` and `outputs`.
 
     Raises:
         hubkeras.Error: an argument does not fit, or there are rows in `out`.
@@ -328,4 +330,4 @@ def embed(
         _ = everything | "Write" >> beam.io.WriteToParquet(
             f"{folder}/part", schema, codec="zstd", file_name_suffix=".parquet"
         )
-    return {"path": folder, "content_hash": transform.about["model"]}
+    return {"path": folder, "content_hash": transform.about["model"], "outputs": transform.about["outputs"]}

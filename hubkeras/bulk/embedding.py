@@ -65,6 +65,7 @@ def embed(
     column: str | None = None,
     batch_size: int = BATCH_SIZE,
     rows_per_file: int = ROWS_PER_FILE,
+    safe_mode: bool = True,
     progress: Progress | None = None,
 ) -> Embedded:
     """Computes features or classes of many images and writes them as Parquet files.
@@ -74,12 +75,12 @@ def embed(
     image that cannot be read is a row with `error`.
 
     Args:
-        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx` file.
+        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file.
         images: paths, folders and globs of image files, of tar shards, of TFRecords with `image/encoded` and of Parquet
             files, or one of these.
         out: the folder to write, `part-00000.parquet` and so on.
         task: `classification` or `feature_vector`; by default classification where the model has a head.
-        top: how many classes a row of a classifier has.
+        top: how many classes a row of a classifier has, at most.
         resize: `squash`, or `crop`, which keeps proportions; by default as the model's metadata say.
         central_fraction: share of the height and of the width to cut out, in (0, 1]; by default as the model's metadata
             say: 0.875 for ImageNet networks, as Slim evaluated them, and 1 for all others.
@@ -88,6 +89,7 @@ def embed(
         column: of Parquet files, the one with the images: bytes, or paths.
         batch_size: how many images the model gets at once.
         rows_per_file: the same in every run into one folder.
+        safe_mode: whether to refuse a model that could do more than compute.
         progress: called with the number of rows that there are and of all rows.
 
     Raises:
@@ -98,7 +100,7 @@ def embed(
     check_size(1, central_fraction, resize)
     out = addresses.output(out)
     found = open_images(images, column)
-    opened = open_model(model, task, image_size, labels)
+    opened = open_model(model, task, image_size, labels, safe_mode)
     preparation = Preparation.of(opened, resize, central_fraction)
     layout = Layout.of(opened, top)
     options = {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file}

@@ -89,6 +89,7 @@ class Evaluation:
         published: `{"top_1": Compared, "top_5": Compared}`, or empty.
         unreadable: paths of the images that could not be read, which count nowhere.
         classes: one `ClassAccuracy` for each class that has images, in the order of the model.
+        outputs: what the model gives, in words, and how that is known.
         confusions: (true class, predicted class, images), the most frequent first, at most twenty.
     """
 
@@ -102,6 +103,7 @@ class Evaluation:
     unreadable: list[str]
     classes: list[ClassAccuracy]
     confusions: list[tuple[str, str, int]]
+    outputs: str
 
 
 def evaluate(
@@ -114,18 +116,19 @@ def evaluate(
     central_fraction: float | None = None,
     image_size: int | None = None,
     batch_size: int = 32,
+    safe_mode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measures top-1 and top-5 accuracy on images that are cut as the model's metadata say.
 
     Args:
-        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx` file, with a classification head.
+        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file, with a classification head.
         data: a folder with a folder of images for each class; a CSV of names and labels, or a folder of images with
             one; ImageNet's validation images with `ILSVRC2012_validation_ground_truth.txt` or `LOC_val_solution.csv`;
             or `tfds:NAME` where tensorflow_datasets is installed.
         labels: the model's class names, a list or a file with one a line; by default the model's own.
         published: `{"top_1": share, "top_5": share}` in [0, 1] to compare with.
-        resize, central_fraction, image_size, batch_size: as for `hubkeras.embed`.
+        resize, central_fraction, image_size, batch_size, safe_mode: as for `hubkeras.embed`.
         progress: called with the number of images done and of all.
 
     Raises:
@@ -136,7 +139,7 @@ def evaluate(
         raise Error(f"batch_size must be at least 1; got {batch_size}.")
     check_size(1, central_fraction, resize)
     labelled = open_labelled(data)
-    opened = open_model(model, "classification", image_size, labels)
+    opened = open_model(model, "classification", image_size, labels, safe_mode)
     assert opened.labels is not None
     matched = match(labelled.labels, opened.labels)
     truth = np.array([matched.classes[label] for label in labelled.labels])
@@ -163,6 +166,7 @@ def evaluate(
         unreadable=unreadable,
         classes=_classes(truth, best, opened.labels),
         confusions=_confusions(truth, best, opened.labels),
+        outputs=opened.outputs,
     )
 
 

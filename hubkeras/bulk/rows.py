@@ -35,31 +35,33 @@ class Layout:
         width: number of features, or of classes.
         top: how many classes a row has.
         labels: names of all classes, None for a feature vector.
+        probabilities: whether outputs are probabilities, of which no softmax is taken.
     """
 
     task: str
     width: int
     top: int
     labels: tuple[str, ...] | None
+    probabilities: bool = False
 
     @classmethod
     def of(cls, model: Model, top: int) -> "Layout":
-        """The layout for a model.
+        """The layout for a model; of fewer than `top` classes a row has all.
 
         Raises:
-            hubkeras.Error: there are not `top` classes.
+            hubkeras.Error: `top` is not above 0.
         """
         if model.labels is None:
             return cls(model.task, model.width, 0, None)
-        if not 1 <= top <= model.width:
-            raise Error(f"top must be from 1 to the {model.width} classes of {model.name}; got {top}.")
-        return cls(model.task, model.width, top, tuple(model.labels))
+        if top < 1:
+            raise Error(f"top must be at least 1; got {top}.")
+        return cls(model.task, model.width, min(top, model.width), tuple(model.labels), model.probabilities)
 
     def values(self, outputs: np.ndarray) -> list[dict[str, Any]]:
         """Columns of each image from the model's outputs, float32 `[batch, width]`."""
         if self.labels is None:
             return [{"features": np.asarray(output, np.float32)} for output in outputs]
-        decoded: Any = decode_predictions(outputs, self.top, list(self.labels))
+        decoded: Any = decode_predictions(outputs, self.top, list(self.labels), self.probabilities)
         return [
             {
                 "labels": [name for name, _ in best],
@@ -106,7 +108,8 @@ def options_of(model: Model, layout: Layout, preparation: Preparation) -> dict[s
 
 
 def about(model: Model, options: Mapping[str, Any], images: str) -> dict[str, str]:
-    """What the schema's metadata say, all as text: the model's name and content hash, options, images and versions.
+    """What the schema's metadata say, all as text: the model's name, content hash and outputs, options,
+    images and versions.
 
     Args:
         options: all that rows depend on besides the model and the images, JSON-ready.
@@ -124,6 +127,7 @@ def about(model: Model, options: Mapping[str, Any], images: str) -> dict[str, st
         "model_name": model.name,
         "options": json.dumps(dict(options), sort_keys=True),
         "images": images,
+        "outputs": model.outputs,
         "versions": json.dumps(versions),
     }
 

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from hubkeras.commands.output import print_json, print_table
+from hubkeras.commands.output import add_unsafe, print_json, print_table
 from hubkeras.common.errors import Error
 
 BAR = 30  # characters of the longest bar
@@ -22,6 +22,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--threads", type=int, metavar="N", help="threads of a call; by default one for each core")
     sub.add_argument("--seconds", type=float, default=10, help="for each batch, at least; 10")
     sub.add_argument("--json", action="store_true", help="print JSON")
+    add_unsafe(sub)
 
 
 def run_benchmark(options: argparse.Namespace) -> None:
@@ -35,7 +36,7 @@ def run_benchmark(options: argparse.Namespace) -> None:
             raise Error(f"--{option} must be above 0; got {smallest}.")
     models = list(dict.fromkeys(options.models))
     batches = list(dict.fromkeys(options.batches))
-    results = dict(measuring.compare(models, batches, options.seconds, options.threads))
+    results = dict(measuring.compare(models, batches, options.seconds, options.threads, options.safe_mode))
     medians = {
         str(batch): {model: facts["batches"][str(batch)]["median_ms"] for model, facts in results.items()}
         for batch in batches

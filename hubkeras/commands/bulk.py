@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hubkeras.commands.output import print_json, print_table
+from hubkeras.commands.output import add_unsafe, print_json, print_table
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 
-MODEL = "a SavedModel (folder, archive or handle) or an .onnx file"
+MODEL = "a SavedModel (folder, archive or handle), or an .onnx, .tflite or .xml file"
 
 
 def add(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -49,6 +49,7 @@ def _add_model_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--labels", metavar="FILE", help="class names, one a line, in place of the model's own")
     sub.add_argument("--batch-size", type=int, default=32, metavar="N", help="images that the model gets at once (32)")
     sub.add_argument("--json", action="store_true", help="print JSON")
+    add_unsafe(sub)
 
 
 def _leave_the_rest_to_beam(sub: argparse.ArgumentParser) -> None:
@@ -88,7 +89,7 @@ def _images_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield show
 
 
-_BOTH = ("image_size", "labels", "batch_size", "resize", "central_fraction")
+_BOTH = ("safe_mode", "image_size", "labels", "batch_size", "resize", "central_fraction")
 _EMBED = (*_BOTH, "task", "top", "column")
 
 
@@ -105,6 +106,7 @@ def run_embed(options: argparse.Namespace) -> int:
         )
     made = result.rows - result.already_there
     rows = [
+        *([("outputs", result.outputs)] if result.outputs else []),
         ("written", f"{result.path}, {result.rows} rows, {result.already_there} of them by an earlier run"),
         ("images", result.preprocessing),
         ("this run", f"{made} images, {made / max(result.seconds, 1e-9):.1f} a second, {result.errors} unreadable"),

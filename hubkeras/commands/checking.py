@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from hubkeras.commands.output import parity_rows, print_json, print_table, progress, settings_in_words
+from hubkeras.commands.output import add_unsafe, parity_rows, print_json, print_table, progress, settings_in_words
 from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
@@ -42,6 +42,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--input-minimum", type=int, choices=[-1, 0], help=minimum_help)
     sub.add_argument("--output", metavar="NAME", help="tensor of the frozen graph to compare")
     sub.add_argument("--json", action="store_true", help="print JSON")
+    add_unsafe(sub)
 
 
 def run_inspect(options: argparse.Namespace) -> None:
@@ -190,17 +191,18 @@ def _compare(options: argparse.Namespace) -> int:
     from hubkeras.exporting import verify_file
     from hubkeras.runtimes import files
 
+    safe_mode = options.safe_mode
     if files.is_form(options.directory):
         if not options.source:
             raise Error("A file for a runtime is compared with its source; name that with --source.")
         with progress() as show:
-            parity = verify_file(options.directory, options.source, options.weights, show)
+            parity = verify_file(options.directory, options.source, options.weights, show, safe_mode)
     elif options.source:
         with progress() as show:
-            parity = verifying.verify_source(options.directory, options.source, options.weights, show)
+            parity = verifying.verify_source(options.directory, options.source, options.weights, show, safe_mode)
     else:
         parity = verifying.verify_frozen_graph(
-            options.directory, options.frozen_graph, options.input_minimum, options.output
+            options.directory, options.frozen_graph, options.input_minimum, options.output, safe_mode
         )
     if options.json:
         print_json({"model": options.directory, **dataclasses.asdict(parity), "passed": parity.passed})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -39,6 +40,12 @@ def progress() -> Iterator[Callable[[int, int, str], None]]:
         yield show
         for task in tasks.values():
             bars.update(task, completed=bars.tasks[task].total)
+
+
+def add_unsafe(sub: argparse.ArgumentParser) -> None:
+    """Adds `--unsafe`, for a command that runs models."""
+    help_text = "run a model from elsewhere although it could do more than compute: only where you trust it"
+    sub.add_argument("--unsafe", dest="safe_mode", action="store_false", help=help_text)
 
 
 def print_json(facts: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def is_local(handle: str | os.PathLike[str]) -> bool:
 
 def absolute(handle: str | os.PathLike[str]) -> str:
     """A handle that means the same whatever the current folder is: the absolute path of what exists on this machine."""
-    handle = os.fspath(handle)
+    handle = addresses.local(handle)
     return os.path.abspath(handle) if is_local(handle) else handle
 
 

@@ -11,17 +11,21 @@ from hubkeras.common.errors import Error
 
 
 def decode_predictions(
-    logits: ArrayLike, top: int = 5, labels: Sequence[str] | str | os.PathLike[str] | None = None
+    logits: ArrayLike,
+    top: int = 5,
+    labels: Sequence[str] | str | os.PathLike[str] | None = None,
+    probabilities: bool = False,
 ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
     """The likeliest classes of each image, by name.
 
     Args:
         logits: float `[batch, num_classes]` or `[num_classes]`, the output of a classification SavedModel; not
             probabilities, the softmax is done here.
-        top: how many classes to return.
+        top: how many classes to return; all where there are fewer.
         labels: class names: a list, or the path of a file with one a line such as the SavedModel's `labels` asset.
             For 1001 classes the first is the background, so that 1000 names are those after it. By default the names
             of ILSVRC-2012 for 1000 and 1001 classes, and `0, 1, 2, ...` for other numbers.
+        probabilities: whether `logits` are probabilities, such as of a sigmoid, which are taken as they are.
 
     Returns:
         For each image a list of `(name, probability)`, the likeliest first; one such list where there is no batch.
@@ -41,11 +45,15 @@ def decode_predictions(
         raise Error(f"top must be at least 1; got {top}.")
     names = _names(labels, values.shape[-1])
     batch = np.atleast_2d(values)
-    powers = np.exp(batch - batch.max(axis=-1, keepdims=True))
-    probabilities = powers / powers.sum(axis=-1, keepdims=True)
-    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
-    decoded = [[(names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best, strict=True)]
+    shares = batch if probabilities else _softmax(batch)
+    best = np.argsort(-shares, axis=-1, kind="stable")[:, :top]
+    decoded = [[(names[i], float(row[i])) for i in order] for row, order in zip(shares, best, strict=True)]
     return decoded if values.ndim == 2 else decoded[0]
+
+
+def _softmax(logits):
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _names(labels, num_classes):

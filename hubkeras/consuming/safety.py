@@ -37,12 +37,22 @@ class Finding(NamedTuple):
 
 def check(directory: str | os.PathLike[str]) -> None:
     """Raises hubkeras.Error where a SavedModel has anything that is not on the list of harmless operations."""
-    found = findings(directory)
+    _refuse(directory, "a SavedModel", findings(directory))
+
+
+def check_graph(definition: Any, path: str | os.PathLike[str]) -> None:
+    """The same for a `GraphDef`, such as a frozen graph; `path` is for messages."""
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    _refuse(path, "a graph", sorted(_MetaGraph(meta_graph_pb2.MetaGraphDef(graph_def=definition)).findings()))
+
+
+def _refuse(path: str | os.PathLike[str], kind: str, found: list[Finding]) -> None:
     if found:
         names = ", ".join(map(str, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")
         raise Error(
-            f"{directory} is not loaded: a SavedModel is a program, and this one has what a model need not have "
-            f"({names}); if you trust where it comes from, pass safe_mode=False (--unsafe)."
+            f"{path} is not loaded: {kind} is a program, and this one has what a model need not have ({names}); if you "
+            "trust where it comes from, pass safe_mode=False (--unsafe)."
         )
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hubkeras.common import integrity
 from hubkeras.common.errors import Error
-from hubkeras.common.files import written_whole
+from hubkeras.common.files import sha256, written_whole
+from hubkeras.common.permissions import check_readable
 from hubkeras.common.places import model_folder
 from hubkeras.runtimes import saved_model
 from hubkeras.runtimes.inference import Interface, Loaded
@@ -87,19 +89,33 @@ def written(
         yield module.load(partial)
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Loaded:
     """A model in its runtime.
 
     Args:
         path: the file, whose ending names the runtime, or the folder of a SavedModel.
         threads: of one call; as many as there are cores by default.
+        safe_mode: whether to refuse a SavedModel that could do more than compute, and an ONNX file with custom
+            operators. The other runtimes know no operations but their own.
 
     Raises:
-        hubkeras.Error: the ending is unknown, the runtime is not installed, or it cannot read the file.
+        hubkeras.Error: the ending is unknown, the runtime is not installed, it cannot read the file, or that is not
+            safe.
     """
+    check_readable(path)
     path = model_folder(path)
     if path.is_dir():
-        return saved_model.load(path, threads)
+        return saved_model.load(path, threads, safe_mode)
     if not path.is_file():
         raise Error(f"There is no file {path}.")
-    return form(path).load(path, threads)
+    module = form(path)
+    return module.load(path, threads, safe_mode) if path.suffix == ".onnx" else module.load(path, threads)
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 over the files of a model for a runtime, in hexadecimal; equal for equal models."""
+    path = pathlib.Path(path)
+    if path.suffix != ".xml":
+        return sha256(path)
+    weights = path.with_suffix(".bin")
+    return integrity.content_hash({"model.xml": sha256(path), "model.bin": sha256(weights)})

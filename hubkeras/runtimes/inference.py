@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,19 +82,34 @@ class Interface:
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A file in its runtime.
+    """A model in its runtime.
 
     Attributes:
-        run: function from images, as the file takes them, to `{output name: array}`.
+        run: function from images, as the model takes them, to `{output name: array}`.
         texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
-        dtype: of the images, `float32` or `uint8`.
-        image_size: height and width that the input is fixed to, or None.
+        dtype: of the images, such as `float32` or `uint8`.
+        shape: of the images; what is not an integer is free, and () is any shape.
+        outputs: `{output name: shape}`, in the model's order.
+        signature: of a SavedModel, the name of the one that was taken.
+        activations: by output what its last operation is: `softmax`, `sigmoid`, `linear`, or None where the graph does
+            not tell.
+        content_hash: SHA-256 over the files, in hexadecimal; of a SavedModel.
     """
 
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
     texts: dict[str, str]
     dtype: str
-    image_size: int | None
+    shape: Sequence[Any]
+    outputs: Mapping[str, Sequence[Any]]
+    signature: str | None = None
+    activations: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    content_hash: str | None = None
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width that the images are fixed to, or None."""
+        height = self.shape[1] if len(self.shape) == 4 else None
+        return height if isinstance(height, int) and height > 0 else None
 
     def interface(self, path: object) -> Interface:
         """The interface that hubkeras wrote the file with.

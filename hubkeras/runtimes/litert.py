@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.permissions import check_readable
 from hubkeras.common.quiet import quietly
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
@@ -113,29 +115,40 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
     Raises:
         hubkeras.Error: the package ai-edge-litert is missing, or it cannot read the file.
     """
+    check_readable(path)
     interpreter_module = extra("litert", "ai_edge_litert.interpreter")
     try:
         interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
         signature = interpreter.get_signature_list()[SIGNATURE]
     except Exception as error:  # the runtime raises ValueError, RuntimeError and KeyError
         raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({first_line(error)}).") from error
-    (images,) = interpreter.get_input_details()
-    outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
-    fixed = int(images["shape_signature"][1])
+    inputs = interpreter.get_input_details()
+    if len(inputs) != 1:
+        raise Error(f"{path} takes {len(inputs)} tensors; expected images, float32 [batch, height, width, 3].")
+    (images,), details = inputs, interpreter.get_output_details()
+    outputs = dict(zip(signature["outputs"], details, strict=True))
     state: dict[str, tuple[int, ...]] = {}
+    lock = threading.Lock()  # an interpreter runs one call at a time
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
-        if state.get("shape") != values.shape:
-            interpreter.resize_tensor_input(images["index"], values.shape)
-            with quietly():  # it tells of XNNPACK
-                interpreter.allocate_tensors()
-            state["shape"] = values.shape
-        interpreter.set_tensor(images["index"], values)
-        interpreter.invoke()
-        return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+        with lock:
+            if state.get("shape") != values.shape:
+                interpreter.resize_tensor_input(images["index"], values.shape)
+                with quietly():  # it tells of XNNPACK
+                    interpreter.allocate_tensors()
+                state["shape"] = values.shape
+            interpreter.set_tensor(images["index"], values)
+            interpreter.invoke()
+            return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
 
+    shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name
-    return Loaded(run, texts_of(path), dtype, fixed if fixed > 0 else None)
+    return Loaded(run, texts_of(path), dtype, _free(images["shape_signature"]), shapes)
+
+
+def _free(shape: Any) -> tuple[int | None, ...]:
+    """A shape of LiteRT, where -1 is free."""
+    return tuple(int(size) if size > 0 else None for size in shape)
 
 
 def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.permissions import check_readable
 from hubkeras.runtimes import files
 
 PAUSE = 0.02  # seconds; threads of ONNX Runtime and OpenVINO keep a core busy for a while after a call
@@ -103,13 +104,14 @@ class ModelProcess:
     Args:
         path: of the model.
         threads: of one call; as many as there are cores by default.
+        safe_mode: whether to refuse a model that could do more than compute.
     """
 
-    def __init__(self, path: str, threads: int | None = None) -> None:
+    def __init__(self, path: str, threads: int | None = None, safe_mode: bool = True) -> None:
         context = multiprocessing.get_context("spawn")  # a runtime's threads do not survive a fork
         self.path = path
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, path, threads), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, path, threads, safe_mode), daemon=True)
         self._process.start()
         other.close()
         try:
@@ -144,13 +146,13 @@ class ModelProcess:
         return memory
 
 
-def _serve(pipe: Any, path: str, threads: int | None) -> None:
+def _serve(pipe: Any, path: str, threads: int | None, safe_mode: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)  # runtimes tell there what they found; errors go through the pipe
     try:
         start = time.perf_counter()
-        loaded = files.load(path, threads)
+        loaded = files.load(path, threads, safe_mode)
         seconds = time.perf_counter() - start
         size = loaded.image_size or Metadata.from_json(loaded.texts.get("metadata", "{}"), path).default_image_size
         pipe.send({"load_seconds": round(seconds, 3), "image_size": size, "dtype": loaded.dtype})
@@ -191,7 +193,7 @@ def _timed(function: Callable[[Any], Any], images: Any, repetitions: int) -> tup
 
 
 def compare(
-    models: Sequence[str], batches: Sequence[int], seconds: float, threads: int | None = None
+    models: Sequence[str], batches: Sequence[int], seconds: float, threads: int | None = None, safe_mode: bool = True
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Times models on random images of the size that each was made for, in turns of random order.
 
@@ -200,6 +202,7 @@ def compare(
         batches: numbers of images in a call.
         seconds: how long to go on with each batch, at least.
         threads: of one call; as many as there are cores by default.
+        safe_mode: whether to refuse a model that could do more than compute.
 
     Yields:
         A model's path and what was found: `runtime`, `bytes` on disk, `load_seconds`, `image_size`, `dtype`,
@@ -209,7 +212,9 @@ def compare(
     Raises:
         hubkeras.Error: a model cannot be loaded or run.
     """
-    processes = {path: ModelProcess(path, threads) for path in models}
+    for path in models:
+        check_readable(path)
+    processes = {path: ModelProcess(path, threads, safe_mode) for path in models}
     results: dict[str, dict[str, Any]] = {path: {} for path in models}
     order = random.Random(0)
     for batch in batches:

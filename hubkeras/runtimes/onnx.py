@@ -13,7 +13,9 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.permissions import check_readable
 from hubkeras.common.version import __version__
+from hubkeras.runtimes import activations, onnx_safety
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.onnx_graph import GraphWriter
 from hubkeras.runtimes.quantization import quantized_onnx
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
 
 OPSET = 17  # of ONNX; ONNX Runtime 1.12 (2022) and newer know it
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 IR_VERSION = 8  # the file format that came with this opset
 
 
@@ -85,29 +88,45 @@ def halve_weights(onnx: Any, graph: Any) -> None:
             graph.node.insert(0, onnx.helper.make_node("Cast", [half], [name], name, to=onnx.TensorProto.FLOAT))
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Loaded:
     """An ONNX file in ONNX Runtime.
 
     Args:
+        path: the file.
         threads: of one call; as many as there are cores by default.
+        safe_mode: whether to refuse one with custom operators.
 
     Raises:
-        hubkeras.Error: the package onnxruntime is missing, or it cannot read the file.
+        hubkeras.Error: the package onnxruntime is missing, it cannot read the file, or the file is not safe.
     """
     onnxruntime = extra("onnx", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors only
+    check_readable(path)
+    graph = onnx_safety.read(path)
+    if safe_mode:
+        onnx_safety.check(graph, path)
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exceptions of its own
-        raise Error(f"ONNX Runtime cannot read {path} ({first_line(error)}).") from error
-    (images,) = session.get_inputs()
-    names = [output.name for output in session.get_outputs()]
+        raise Error(f"{path} is no ONNX file that ONNX Runtime can read ({first_line(error)}).") from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise Error(f"{path} takes {len(inputs)} tensors; expected images, float32 [batch, height, width, 3].")
+    images, outputs = inputs[0], {output.name: output.shape for output in session.get_outputs()}
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(names, session.run(names, {images.name: values}), strict=True))
+        return dict(zip(outputs, session.run(list(outputs), {images.name: values}), strict=True))
 
-    dtype = {"tensor(uint8)": "uint8"}.get(images.type, "float32")
-    size = images.shape[1] if isinstance(images.shape[1], int) else None
-    return Loaded(run, dict(session.get_modelmeta().custom_metadata_map), dtype, size)
+    operations = {
+        output: (node.op_type, next(iter(node.input), None)) for node in graph.graph.node for output in node.output
+    }
+    return Loaded(
+        run,
+        dict(session.get_modelmeta().custom_metadata_map),
+        _DTYPES.get(images.type, images.type),
+        images.shape,
+        outputs,
+        activations={output: activations.follow(output, operations) for output in outputs},
+    )

@@ -7,12 +7,15 @@ import io
 import json
 import os
 import re
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
+from hubkeras.common.permissions import check_readable
+from hubkeras.runtimes import activations
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.inference import TEXTS, Interface, Loaded
 from hubkeras.runtimes.quantization import quantized_openvino
@@ -71,6 +74,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
     Raises:
         hubkeras.Error: the package openvino is missing, or it cannot read the model.
     """
+    check_readable(path)
     openvino = extra("openvino", "openvino")
     # its own choice is bfloat16 where the processor has it
     options = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
@@ -80,11 +84,15 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
         compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise Error(f"OpenVINO cannot read {path} ({' '.join(str(error).split())[:200]}).") from error
-    names = [output.get_any_name() for output in compiled.outputs]
+    if len(model.inputs) != 1:
+        raise Error(f"{path} takes {len(model.inputs)} tensors; expected images, float32 [batch, height, width, 3].")
+    outputs = {output.get_any_name(): _sizes(output.partial_shape) for output in compiled.outputs}
+    lock = threading.Lock()  # a call waits for the one before it
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
-        results = compiled(values)
-        return {name: results[number] for number, name in enumerate(names)}
+        with lock:
+            results = compiled(values)
+            return {name: np.array(results[number]) for number, name in enumerate(outputs)}
 
     texts = {
         name: json.loads(model.get_rt_info([SECTION, name]).value)
@@ -92,5 +100,33 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
         if model.has_rt_info([SECTION, name])
     }
     (images,) = model.inputs
-    size = images.partial_shape[1]
-    return Loaded(run, texts, images.element_type.to_dtype().name, None if size.is_dynamic else size.get_length())
+    nodes = [result.get_node() for result in model.outputs]
+    return Loaded(
+        run,
+        texts,
+        images.element_type.to_dtype().name,
+        _sizes(images.partial_shape),
+        outputs,
+        activations={name: _activation(node) for name, node in zip(outputs, nodes, strict=True)},
+    )
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    """A shape of OpenVINO, None for what is free; () where it may be any."""
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(None if size.is_dynamic else size.get_length() for size in shape)
+
+
+def _activation(node: Any) -> str | None:
+    """What the operation that gives an output makes of its input, see `hubkeras.runtimes.activations`."""
+    operations = {}
+    while node.get_friendly_name() not in operations:
+        inputs = node.input_values()
+        source = inputs[0].get_node() if inputs else None
+        operation = "Softmax" if node.get_type_name() == "SoftMax" else node.get_type_name()
+        operations[node.get_friendly_name()] = operation, source and source.get_friendly_name()
+        if source is None:
+            break
+        node = source
+    return activations.follow(next(iter(operations)), operations)

@@ -1,0 +1,122 @@
+"""Whether the outputs of a model are probabilities, told by the last operation of its graph, or else by its outputs.
+
+A classifier from elsewhere may end in a softmax or not, and nothing but its graph says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SOFTMAX, SIGMOID, LINEAR = "softmax", "sigmoid", "linear"
+_MEANINGS = {
+    **{"Softmax": SOFTMAX, "Sigmoid": SIGMOID, "Logistic": SIGMOID, "HardSigmoid": SIGMOID},
+    **dict.fromkeys(("MatMul", "BiasAdd", "Conv2D", "Gemm", "Conv", "LogSoftmax", "QLinearMatMul", "QGemm"), LINEAR),
+}
+# what changes no value: of TensorFlow, ONNX, LiteRT and OpenVINO
+_PASSING = frozenset(
+    "Identity IdentityN Cast Reshape Squeeze ExpandDims Unsqueeze Flatten Snapshot StopGradient EnsureShape Convert "
+    "PreventGradient CheckNumerics QuantizeLinear DequantizeLinear Quantize Dequantize FakeQuantize Result".split()
+)
+_ADDING = frozenset(["Add", "AddV2", "AddN"])  # of a bias: a sum of probabilities is none
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_NOT_ONE = 1e-3  # how far from 1 a sum of probabilities may be
+PROBES = 6  # images that are tried where the graph does not tell
+
+
+def meaning_of(operation: str) -> str | None:
+    """What an operation makes of its input: `softmax`, `sigmoid`, `linear`, or None for what does not tell."""
+    return LINEAR if operation in _ADDING else _MEANINGS.get(operation)
+
+
+def follow(name: str, operations: dict[str, tuple[str, str | None]]) -> str | None:
+    """What gives a tensor, past operations that change no value.
+
+    Args:
+        name: of the tensor.
+        operations: `{tensor: (operation, its first input)}`.
+    """
+    seen: set[str] = set()
+    current: str | None = name
+    while current in operations and current not in seen:
+        seen.add(current)
+        operation, source = operations[current]
+        if operation not in _PASSING:
+            return meaning_of(operation)
+        current = source
+    return None
+
+
+def of_function(function: Any, output: str) -> str | None:
+    """What the last operation of a function of a SavedModel makes of its input, see `meaning_of`.
+
+    Args:
+        function: a concrete function that was loaded, with named outputs.
+        output: name of the output.
+    """
+    definition = function.graph.as_graph_def()
+    library = {inner.signature.name: inner for inner in definition.library.function}
+    nodes = {node.name: node for node in definition.node}
+    return _Walk(library).follow(function.structured_outputs[output].name, nodes, None)
+
+
+class _Walk:
+    """The way back from an output, into the functions that are called and out of them again."""
+
+    def __init__(self, library: dict[str, Any]) -> None:
+        self.library, self.steps = library, 0
+
+    def follow(self, tensor: str, nodes: dict[str, Any], caller: tuple[Any, ...] | None) -> str | None:
+        """What gives `tensor`; `caller` is the function, the call, and the nodes and the caller around that."""
+        self.steps += 1
+        name, *rest = tensor.removeprefix("^").split(":")
+        if self.steps > 1000:
+            return None
+        if name not in nodes:
+            return self.argument(name, caller)
+        node = nodes[name]
+        called = node.attr["f"].func.name if node.op in _CALLS else node.op
+        number = int(rest[-1]) if rest else 0
+        if called in self.library:
+            function = self.library[called]
+            if number >= len(function.signature.output_arg):
+                return None
+            inner = {each.name: each for each in function.node_def}
+            returned = function.ret[function.signature.output_arg[number].name]
+            return self.follow(returned, inner, (function, node, nodes, caller))
+        if node.op not in _PASSING:
+            return meaning_of(node.op)
+        data = [source for source in node.input if not source.startswith("^")]
+        number = number if node.op == "IdentityN" else 0
+        return self.follow(data[number], nodes, caller) if number < len(data) else None
+
+    def argument(self, name: str, caller: tuple[Any, ...] | None) -> str | None:
+        """What gives an argument of a function, where it was called."""
+        if caller is None:
+            return None
+        function, call, nodes, outer = caller
+        names = [argument.name for argument in function.signature.input_arg]
+        if name not in names or names.index(name) >= len(call.input):
+            return None
+        return self.follow(call.input[names.index(name)], nodes, outer)
+
+
+def of_outputs(run: Callable[[np.ndarray], np.ndarray], size: tuple[int, int]) -> str:
+    """What a model's outputs look like for several images: `softmax`, `sigmoid` or `linear`.
+
+    Args:
+        run: from float32 `[batch, height, width, 3]` in [0, 1] to `[batch, width]`.
+        size: height and width.
+    """
+    random = np.random.RandomState(0)
+    images = random.uniform(0, 1, (PROBES, *size, 3)).astype(np.float32)
+    images[0], images[1] = 0, 1
+    images[2:4] = random.uniform(0, 1, (2, 1, 1, 3))
+    values = np.concatenate([run(image[np.newaxis]) for image in images]).astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        return LINEAR
+    if values.shape[-1] > 1 and np.abs(values.sum(-1) - 1).max() < _NOT_ONE:
+        return SOFTMAX
+    return SIGMOID

@@ -1,0 +1,78 @@
+"""Whether an ONNX file can do no more than compute, told from its graph before a runtime sees it.
+
+The operators of ONNX itself compute from their inputs alone. Others are code of a library that the runtime has, or was
+given: of Microsoft's own those pass that its optimizers and quantizers put in place of ONNX' operators.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from hubkeras.common.errors import Error, first_line
+from hubkeras.common.extras import extra
+
+_STANDARD = ("", "ai.onnx", "ai.onnx.ml")
+_MICROSOFT = "com.microsoft"
+_FUSED = frozenset(
+    """
+    BiasAdd BiasDropout BiasGelu BiasSoftmax BiasSplitGelu ConvTransposeWithDynamicPads DequantizeBFP DequantizeLinear
+    DynamicQuantizeMatMul FastGelu FusedConv FusedGemm FusedMatMul FusedMatMulActivation Gelu GroupNorm
+    MatMulBnb4 MatMulFpQ4 MatMulInteger16 MatMulIntegerToFloat MatMulNBits MulInteger NhwcConv NhwcFusedConv
+    NhwcMaxPool Pad QAttention QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearConv
+    QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere
+    QuantizeBFP QuantizeLinear QuickGelu ReduceSumInteger SkipGroupNorm SkipLayerNormalization
+    TransposeMatMul Trilu
+    """.split()
+)
+_SHOWN = 5
+
+
+def read(path: str | os.PathLike[str]) -> Any:
+    """The `onnx.ModelProto` of a file, without tensors that lie in other files.
+
+    Raises:
+        hubkeras.Error: it is no such message, or cannot be read.
+    """
+    onnx = extra("onnx", "onnx")
+    try:
+        return onnx.load(os.fspath(path), load_external_data=False)
+    except OSError as error:
+        raise Error(f"Cannot read {path}: {error.strerror or error}.") from error
+    except Exception as error:  # protobuf has exceptions of its own
+        raise Error(f"{path} is no ONNX file that can be read ({first_line(error)}).") from error
+
+
+def check(model: Any, path: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error where a model has operators that are neither ONNX' own, nor its functions, nor known."""
+    functions = {(function.domain, function.name) for function in model.functions}
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    bodies += [graph.node for info in model.training_info for graph in (info.initialization, info.algorithm)]
+    unsafe = sorted(
+        {
+            f"{node.domain or 'ai.onnx'}.{node.op_type}"
+            for body in bodies
+            for node in _nodes(body)
+            if not (
+                node.domain in _STANDARD
+                or (node.domain, node.op_type) in functions
+                or (node.domain == _MICROSOFT and node.op_type in _FUSED)
+            )
+        }
+    )
+    if unsafe:
+        names = ", ".join(unsafe[:_SHOWN]) + (f" and {len(unsafe) - _SHOWN} more" if unsafe[_SHOWN:] else "")
+        raise Error(
+            f"{path} is not loaded: it has custom operators ({names}), which are code that need not only compute; if "
+            "you trust where it comes from, pass safe_mode=False (--unsafe)."
+        )
+
+
+def _nodes(nodes: Any) -> Iterator[Any]:
+    """The nodes of a graph and of the graphs in their attributes, such as branches and loops."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _nodes(graph.node)
