@@ -40,6 +40,7 @@ class Embedded:
         seconds: that reading and inference took, without opening the model.
         content_hash: of the model.
         preprocessing: how the images were cut and resized, in words.
+        outputs: what a classifier gives, in words, and how that is known; empty for a feature vector.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Embedded:
     seconds: float
     content_hash: str
     preprocessing: str
+    outputs: str
 
 
 def embed(
@@ -112,7 +114,8 @@ def embed(
         begin = time.perf_counter()
         errors = run.go(done, progress or (lambda done, total: None))
     seconds = time.perf_counter() - begin
-    return Embedded(str(out), len(found), errors, already_there, seconds, opened.content_hash, str(preparation))
+    told = (opened.content_hash, str(preparation), opened.outputs)
+    return Embedded(str(out), len(found), errors, already_there, seconds, *told)
 
 
 def _check_counts(**counts: int) -> None:

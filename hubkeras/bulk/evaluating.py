@@ -122,7 +122,8 @@ def evaluate(
     """Measures top-1 and top-5 accuracy on images that are cut as the model's metadata say.
 
     Args:
-        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file, with a classification head.
+        model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file, with a
+            classification head.
         data: a folder with a folder of images for each class; a CSV of names and labels, or a folder of images with
             one; ImageNet's validation images with `ILSVRC2012_validation_ground_truth.txt` or `LOC_val_solution.csv`;
             or `tfds:NAME` where tensorflow_datasets is installed.

@@ -1,4 +1,4 @@
-"""A model for many images: a SavedModel by its folder or handle, or a file for a runtime, with what a run must know of it.
+"""A model for many images: a SavedModel by its folder or handle, or a file for a runtime, and what a run must know.
 
 Only the model's own runtime is needed, TensorFlow, ONNX Runtime, LiteRT or OpenVINO, neither Keras nor tensorflow_hub.
 """
@@ -133,9 +133,8 @@ def _loaded(name: str, task: str | None, safe_mode: bool) -> tuple[Loaded, str]:
 def _check_input(name: str, loaded: Loaded) -> None:
     shape = loaded.shape
     if len(shape) != 4 or shape[3] != 3 or loaded.dtype not in _DTYPES:
-        raise Error(
-            f"{name} takes the shape {list(shape)} of {loaded.dtype}; expected images, float32 [batch, height, width, 3]."
-        )
+        images = "float32 [batch, height, width, 3]"
+        raise Error(f"{name} takes the shape {list(shape)} of {loaded.dtype}; expected images, {images}.")
 
 
 def _task(loaded: Loaded, output: str, task: str | None) -> str:

@@ -160,8 +160,9 @@ def _published_of(handle: str) -> Any:
     from hubkeras.common.metadata import read_metadata
     from hubkeras.consuming import handles
     from hubkeras.publishing import catalog
+    from hubkeras.runtimes import files
 
-    if not handle.startswith("http") and handle.lower().endswith(".onnx"):
+    if not handle.startswith("http") and files.is_form(handle):
         return None
     try:
         metadata = read_metadata(handles.resolve(handle))
@@ -178,7 +179,7 @@ def _published_of(handle: str) -> Any:
 
 
 def _print_evaluation(result: Any, report: str | None) -> None:
-    names = ("model", "data", "labels", "preprocessing")
+    names = ("model", "data", "labels", "preprocessing", "outputs")
     rows = [(name, getattr(result, name)) for name in names]
     for name, title in (("top_1", "top-1"), ("top_5", "top-5")):
         share = getattr(result, name)

@@ -1,3 +1,3 @@
 """A network becomes a file for the runtimes that people serve with: ONNX, LiteRT, OpenVINO."""
 
-__all__ = ["files", "inference", "measuring"]
+__all__ = ["activations", "files", "inference", "measuring", "saved_model"]

@@ -12,14 +12,16 @@ import numpy as np
 
 SOFTMAX, SIGMOID, LINEAR = "softmax", "sigmoid", "linear"
 _MEANINGS = {
-    **{"Softmax": SOFTMAX, "Sigmoid": SIGMOID, "Logistic": SIGMOID, "HardSigmoid": SIGMOID},
+    "Softmax": SOFTMAX,
+    **dict.fromkeys(("Sigmoid", "Logistic", "HardSigmoid"), SIGMOID),
     **dict.fromkeys(("MatMul", "BiasAdd", "Conv2D", "Gemm", "Conv", "LogSoftmax", "QLinearMatMul", "QGemm"), LINEAR),
 }
 # what changes no value: of TensorFlow, ONNX, LiteRT and OpenVINO
-_PASSING = frozenset(
-    "Identity IdentityN Cast Reshape Squeeze ExpandDims Unsqueeze Flatten Snapshot StopGradient EnsureShape Convert "
-    "PreventGradient CheckNumerics QuantizeLinear DequantizeLinear Quantize Dequantize FakeQuantize Result".split()
-)
+_UNCHANGED = """
+    Identity IdentityN Cast Reshape Squeeze ExpandDims Unsqueeze Flatten Snapshot StopGradient EnsureShape Convert
+    PreventGradient CheckNumerics QuantizeLinear DequantizeLinear Quantize Dequantize FakeQuantize Result
+"""
+_PASSING = frozenset(_UNCHANGED.split())
 _ADDING = frozenset(["Add", "AddV2", "AddN"])  # of a bias: a sum of probabilities is none
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _NOT_ONE = 1e-3  # how far from 1 a sum of probabilities may be
@@ -59,7 +61,8 @@ def of_function(function: Any, output: str) -> str | None:
     definition = function.graph.as_graph_def()
     library = {inner.signature.name: inner for inner in definition.library.function}
     nodes = {node.name: node for node in definition.node}
-    return _Walk(library).follow(function.structured_outputs[output].name, nodes, None)
+    tensors = dict(zip(sorted(function.structured_outputs), function.outputs, strict=True))  # as TensorFlow flattens
+    return _Walk(library).follow(tensors[output].name, nodes, None)
 
 
 class _Walk:

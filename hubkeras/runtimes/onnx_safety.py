@@ -15,8 +15,7 @@ from hubkeras.common.extras import extra
 
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 _MICROSOFT = "com.microsoft"
-_FUSED = frozenset(
-    """
+_FUSED_OPERATORS = """
     BiasAdd BiasDropout BiasGelu BiasSoftmax BiasSplitGelu ConvTransposeWithDynamicPads DequantizeBFP DequantizeLinear
     DynamicQuantizeMatMul FastGelu FusedConv FusedGemm FusedMatMul FusedMatMulActivation Gelu GroupNorm
     MatMulBnb4 MatMulFpQ4 MatMulInteger16 MatMulIntegerToFloat MatMulNBits MulInteger NhwcConv NhwcFusedConv
@@ -24,8 +23,8 @@ _FUSED = frozenset(
     QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere
     QuantizeBFP QuantizeLinear QuickGelu ReduceSumInteger SkipGroupNorm SkipLayerNormalization
     TransposeMatMul Trilu
-    """.split()
-)
+"""
+_FUSED = frozenset(_FUSED_OPERATORS.split())
 _SHOWN = 5
 
 
@@ -41,7 +40,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise Error(f"Cannot read {path}: {error.strerror or error}.") from error
     except Exception as error:  # protobuf has exceptions of its own
-        raise Error(f"{path} is no ONNX file that can be read ({first_line(error)}).") from error
+        raise Error(f"{path} is no ONNX file: it cannot be read ({first_line(error)}).") from error
 
 
 def check(model: Any, path: str | os.PathLike[str]) -> None:

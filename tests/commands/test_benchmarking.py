@@ -68,7 +68,7 @@ def test_bad_models(models, tmp_path, capsys):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nothing")
     for arguments, words in [
-        ([str(bad)], "ONNX Runtime cannot read"),
+        ([str(bad)], "is no ONNX file: it cannot be read"),
         ([str(tmp_path / "missing.onnx")], "There is no file"),
         ([str(tmp_path)], "is not a SavedModel"),
         ([models[0], "--batches", "0"], "--batches must be above 0; got 0"),
