@@ -352,8 +352,7 @@ def write_for_runtime(job: Job) -> Parity:
     if "int8" in options:
         calibration, compared = calibration_images(options["int8"], size, job.metadata.preprocessing)
     texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
-    if job.labels is not None:
-        texts["labels"] = "".join(f"{label}\n" for label in job.labels)
+    texts |= {} if job.labels is None else {"labels": "".join(f"{label}\n" for label in job.labels)}
     with files.written(job.network, interface, texts, job.path, job.overwrite, calibration) as loaded:
         return _accepted(_outputs_parity(loaded, interface, compared, job.network, "the network"), job.path)
 

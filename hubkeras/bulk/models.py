@@ -134,7 +134,8 @@ def _check_input(name: str, loaded: Loaded) -> None:
     shape = loaded.shape
     if len(shape) != 4 or shape[3] != 3 or loaded.dtype not in _DTYPES:
         images = "float32 [batch, height, width, 3]"
-        raise Error(f"{name} takes the shape {list(shape)} of {loaded.dtype}; expected images, {images}.")
+        of_dtype = "" if loaded.dtype in _DTYPES else f" of {loaded.dtype}"
+        raise Error(f"{name} takes the shape {list(shape)}{of_dtype}; expected images, {images}.")
 
 
 def _task(loaded: Loaded, output: str, task: str | None) -> str:
