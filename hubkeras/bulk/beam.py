@@ -11,7 +11,7 @@ import numpy as np
 
 from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.models import Model, open_model
-from hubkeras.bulk.pipeline import Preparation, decoder
+from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.rows import Layout, options_of, printable
 from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
 from hubkeras.common import addresses
@@ -209,7 +209,7 @@ def _chunks(files: Sequence[str], column: str | None) -> Iterator[_Chunk | tuple
 def _matches(pattern: str) -> list[str]:
     """The files of a pattern, of this machine or of another file system."""
     if _REMOTE not in pattern:
-        return listed(pattern)
+        return listed(pattern).files
     try:
         (match,) = FileSystems.match([pattern])
     except Exception as error:  # a file system's own
@@ -263,13 +263,10 @@ class _Decode(beam.DoFn):
     def __init__(self, preparation: Preparation) -> None:
         self.preparation = preparation
 
-    def setup(self) -> None:
-        self.decode = decoder(self.preparation)
-
     def process(self, element: tuple[str, bytes]) -> Iterator[Any]:
         path, data = element
         try:
-            yield path, self.decode(data, path)
+            yield path, self.preparation.decode(data, path)
         except Error as error:
             yield beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
 
@@ -319,7 +316,7 @@ def embed(
     elements: list[Any] = []
     patterns = [addresses.local(pattern) for pattern in images]
     for pattern in patterns:
-        local = [] if _REMOTE in pattern else listed(pattern)
+        local = [] if _REMOTE in pattern else listed(pattern).files
         elements += [tuple(local[start : start + _CHUNK]) for start in range(0, len(local), _CHUNK)] or [pattern]
     if not elements:
         raise Error("There are no images.")

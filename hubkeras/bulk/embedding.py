@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from hubkeras.bulk import rows as row_files
+from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.models import Model, open_model
-from hubkeras.bulk.pipeline import Preparation, decoder, inferred, prepared
+from hubkeras.bulk.pipeline import Preparation, inferred, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
@@ -23,7 +24,7 @@ from hubkeras.consuming.images import check_size
 
 BATCH_SIZE = 32
 ROWS_PER_FILE = 4096  # 20 MiB of 1280 features
-_LOCK = ".lock"
+_LOCK, JOURNAL = ".lock", ".reading"
 
 Progress = Callable[[int, int], None]
 
@@ -41,6 +42,7 @@ class Embedded:
         content_hash: of the model.
         preprocessing: how the images were cut and resized, in words.
         outputs: what a classifier gives, in words, and how that is known; empty for a feature vector.
+        left_out: `{kind: number}` of what the folders and tar shards hold besides images.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Embedded:
     content_hash: str
     preprocessing: str
     outputs: str
+    left_out: dict[str, int]
 
 
 def embed(
@@ -114,8 +117,17 @@ def embed(
         begin = time.perf_counter()
         errors = run.go(done, progress or (lambda done, total: None))
     seconds = time.perf_counter() - begin
-    told = (opened.content_hash, str(preparation), opened.outputs)
-    return Embedded(str(out), len(found), errors, already_there, seconds, *told)
+    return Embedded(
+        path=str(out),
+        rows=len(found),
+        errors=errors,
+        already_there=already_there,
+        seconds=seconds,
+        content_hash=opened.content_hash,
+        preprocessing=str(preparation),
+        outputs=opened.outputs,
+        left_out=found.left_out,
+    )
 
 
 def _check_counts(**counts: int) -> None:
@@ -161,16 +173,20 @@ class _Run:
     def go(self, done: list[int], progress: Progress) -> int:
         """Writes the parts that are not there, and returns how many images could not be read."""
         schema, errors, written = self.layout.schema(self.about), 0, sum(len(self.numbers(part)) for part in done)
+        todo = sorted(set(self.parts()) - set(done))
+        journal = Journal(self.folder / JOURNAL, self.about["images"])
+        journal.try_suspects((number for part in todo for number in self.numbers(part)), self.images.read)
         with ThreadPoolExecutor(1) as writer:  # compressing a file takes the time of many images
             writing: Future[None] | None = None
-            for part in sorted(set(self.parts()) - set(done)):
+            for part in todo:
                 values: dict[int, dict[str, Any]] = {}
                 progress(written, len(self.images))
-                batches = prepared(self.images, self.numbers(part), self.preparation, self.batch_size)
-                for numbers, output in inferred(self.model.run, batches):
-                    values.update(zip(numbers, self.layout.values(output), strict=True))
+                numbers = [number for number in self.numbers(part) if number not in journal.suspects]
+                batches = prepared(self.images, numbers, self.preparation, self.batch_size, journal)
+                for read, output in inferred(self.model.run, batches):
+                    values.update(zip(read.tolist(), self.layout.values(output), strict=True))
                     progress(written + len(values), len(self.images))
-                rows = [self._row(number, values.get(number)) for number in self.numbers(part)]
+                rows = [self._row(number, values.get(number), journal) for number in self.numbers(part)]
                 errors += sum(row["error"] is not None for row in rows)
                 written += len(rows)
                 if writing:
@@ -178,19 +194,25 @@ class _Run:
                 writing = writer.submit(row_files.write, rows, schema, self.file(part))
             if writing:
                 writing.result()
+        journal.close()
         progress(written, len(self.images))
         return errors
 
-    def _row(self, number: int, values: dict[str, Any] | None) -> dict[str, Any]:
+    def _row(self, number: int, values: dict[str, Any] | None, journal: Journal) -> dict[str, Any]:
         path = self.images.path(number)
         if values is not None:
             return self.layout.row(path, values, None)
+        if number in journal.fatal:
+            return self.layout.row(path, None, row_files.printable(f"{path}: {journal.fatal[number]}."))
+        journal.begin_alone(number)
         try:  # alone, to learn why, or because it can be read after all
-            image = decoder(self.preparation)(self.images.read(number), path)
+            image = self.preparation.decode(self.images.read(number), path)
+            (values,) = self.layout.values(self.model.run(image[np.newaxis]))
+            return self.layout.row(path, values, None)
         except Error as error:
             return self.layout.row(path, None, row_files.printable(str(error)))
-        (values,) = self.layout.values(self.model.run(image[np.newaxis]))
-        return self.layout.row(path, values, None)
+        finally:
+            journal.end([number])
 
 
 @contextlib.contextmanager

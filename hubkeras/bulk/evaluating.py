@@ -87,6 +87,7 @@ class Evaluation:
         preprocessing: how the images were cut and resized, in words.
         top_1, top_5: of the images that could be read; `top_5` is None where there are at most five classes.
         published: `{"top_1": Compared, "top_5": Compared}`, or empty.
+        left_out: `{kind: number}` of what the folder holds besides labelled images.
         unreadable: paths of the images that could not be read, which count nowhere.
         classes: one `ClassAccuracy` for each class that has images, in the order of the model.
         outputs: what the model gives, in words, and how that is known.
@@ -100,6 +101,7 @@ class Evaluation:
     top_1: Share
     top_5: Share | None
     published: dict[str, Compared]
+    left_out: dict[str, int]
     unreadable: list[str]
     classes: list[ClassAccuracy]
     confusions: list[tuple[str, str, int]]
@@ -164,6 +166,7 @@ def evaluate(
             name: Compared(value, measured[name].low <= value <= measured[name].high)
             for name, value in (published or {}).items()
         },
+        left_out=dict(labelled.left_out),
         unreadable=unreadable,
         classes=_classes(truth, best, opened.labels),
         confusions=_confusions(truth, best, opened.labels),

@@ -1,20 +1,21 @@
 """Images with their true classes, in the forms that people have, and which of a model's classes each label is."""
 
-import csv
 import dataclasses
 import functools
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from hubkeras.bulk.sources import IMAGE_ENDINGS, Files, Source
+from hubkeras.bulk.sources import Files, Source
+from hubkeras.bulk.tables import Finder, read_table, read_text
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.labels import default_labels
+from hubkeras.consuming.listing import added, is_hidden, list_folder
 
 FORMS = (
     "a folder with a folder of images for each class, a CSV of names and labels (or a folder with one), ImageNet's "
@@ -24,7 +25,6 @@ _TFDS = "tfds:"
 _SYNSET = re.compile(r"n\d{8}")
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.jpeg", re.IGNORECASE)
 _GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
-_HEADERS = ("label", "labels", "class", "category", "target", "y", "predictionstring")  # the last is Kaggle's
 _BACKGROUND = "background"
 _CLASSES = 1000  # of ILSVRC-2012
 
@@ -37,11 +37,13 @@ class Labelled:
         images: a source.
         labels: one for each image.
         form: what was found, in words.
+        left_out: `{kind: number}` of what lies there besides.
     """
 
     images: Source
     labels: Sequence[str]
     form: str
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def open_labelled(data: str | os.PathLike[str]) -> Labelled:
@@ -63,7 +65,8 @@ def open_labelled(data: str | os.PathLike[str]) -> Labelled:
     if path.is_file():
         return _of_table(path, path.parent)
     truth = [path / file for file in _GROUND_TRUTH if (path / file).is_file()]
-    tables = [*truth, *sorted(path.glob("*.csv"))]
+    names = sorted(entry for entry in path.iterdir() if entry.is_file() and not is_hidden(entry.name))
+    tables = [*truth, *(entry for entry in names if entry.name.lower().endswith((".csv", ".tsv")))]
     if len(tables) > 1:
         raise Error(f"{name} has {', '.join(table.name for table in tables)}; name the file with the labels.")
     if tables:
@@ -71,33 +74,31 @@ def open_labelled(data: str | os.PathLike[str]) -> Labelled:
     return _of_folders(path)
 
 
-def _images_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
-    return sorted(path for path in found if not path.name.startswith("."))
-
-
 def _of_folders(folder: pathlib.Path) -> Labelled:
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [(str(image), each.name) for each in classes for image in _images_below(each)]
+    listing = list_folder(folder)
+    found = [(path, pathlib.Path(path).relative_to(folder).parts) for path in listing.files]
+    beside = {"images beside the folders of classes": sum(len(parts) == 1 for _, parts in found)}
+    found = [(path, parts) for path, parts in found if len(parts) > 1]
     if not found:
         raise Error(f"{folder} has no folders of images in it; expected {FORMS}.")
-    return Labelled(Files([path for path, _ in found]), [label for _, label in found], "a folder for each class")
+    left_out = added([listing.left_out, beside if any(beside.values()) else {}])
+    images, labels = Files([path for path, _ in found]), [parts[0] for _, parts in found]
+    return Labelled(images, labels, "a folder for each class", left_out)
 
 
 def _of_table(table: pathlib.Path, folder: pathlib.Path) -> Labelled:
-    try:
-        text = table.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Error(f"Cannot read the labels in {table}: {error}.") from error
-    return _of_numbered(table, folder, text.split()) if table.suffix == ".txt" else _of_csv(table, folder, text)
+    numbers = read_text(table).split() if table.suffix.lower() == ".txt" else []
+    if numbers and not any("." in word or "," in word for word in numbers[:2]):
+        return _of_numbered(table, folder, numbers)
+    return _of_csv(table, folder)
 
 
 def _of_numbered(table: pathlib.Path, folder: pathlib.Path, labels: list[str]) -> Labelled:
     """ImageNet's validation images, whose numbers are the lines of the file."""
-    numbered = {}
-    for path in _images_below(folder):
-        if match := _IMAGENET_FILE.fullmatch(path.name):
-            numbered[int(match[1])] = str(path)
+    numbered, listing = {}, list_folder(folder)
+    for path in listing.files:
+        if match := _IMAGENET_FILE.fullmatch(os.path.basename(path)):
+            numbered[int(match[1])] = path
     if not numbered:
         raise Error(f"There is no ILSVRC2012_val_00000001.JPEG or other image of {table} in {folder} or below.")
     if max(numbered) > len(labels) or min(numbered) < 1:
@@ -108,33 +109,30 @@ def _of_numbered(table: pathlib.Path, folder: pathlib.Path, labels: list[str]) -
     if unknown is not None:
         raise Error(f"{table}: {unknown!r} is neither a number of ILSVRC-2012, 1 to {_CLASSES}, nor a WordNet synset.")
     names = [synsets.get(label, label) for _, label in found]
-    return Labelled(Files([path for path, _ in found]), names, f"ImageNet's validation images with {table.name}")
+    others = {"images of other names": len(listing.files) - len(numbered)} if len(listing.files) > len(numbered) else {}
+    left_out = added([listing.left_out, others])
+    images = Files([path for path, _ in found])
+    return Labelled(images, names, f"ImageNet's validation images with {table.name}", left_out)
 
 
-def _of_csv(table: pathlib.Path, folder: pathlib.Path, text: str) -> Labelled:
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    if not rows or any(len(row) < 2 for row in rows):
-        raise Error(f"{table} must have a name of an image and its label in each line, separated by a comma.")
-    column = 1
-    header = [cell.strip().lower() for cell in rows[0]]
-    columns = [number for number, cell in enumerate(header) if number and cell in _HEADERS]
-    if columns and pathlib.PurePath(header[0]).suffix not in IMAGE_ENDINGS:  # `a.png,y` is a row
-        column, rows = columns[0], rows[1:]
-    stems = {path.name: str(path) for path in _images_below(folder)}
-    stems = {**{pathlib.PurePath(name).stem: path for name, path in stems.items()}, **stems}
-    paths, labels = [], []
-    for row in rows:
-        name = row[0].strip()
-        path = str(folder / name) if (folder / name).is_file() else stems.get(pathlib.PurePath(name).name)
-        if path is None:
-            raise Error(f"{table} names {name}, which is not in {folder} or below.")
-        paths.append(path)
-        # `LOC_val_solution.csv` has the synset, then boxes
-        cell = row[column].strip() if column < len(row) else ""
-        labels.append(cell.split()[0] if _SYNSET.match(cell) else cell)
-    if not paths:
-        raise Error(f"{table} has no images.")
-    return Labelled(Files(paths), labels, f"images with {table.name}")
+def _of_csv(file: pathlib.Path, folder: pathlib.Path) -> Labelled:
+    table, listing = read_table(file), list_folder(folder)
+    # `LOC_val_solution.csv` has the synset, then boxes
+    labels = [label.split()[0] if _SYNSET.match(label) else label for label in table.labels()]
+    finder, lines = Finder(folder, listing.files), {}
+    paths = []
+    for line, name, label in zip(table.lines, table.names(), labels, strict=True):
+        try:
+            paths.append(finder.find(name))
+        except Error as error:
+            raise Error(f"{file}, line {line}, column {table.images + 1}: {error}.") from error
+        before, other = lines.setdefault(paths[-1], (line, label))
+        if other != label:
+            raise Error(f"{file}: lines {before} and {line} give {name} two labels, {other} and {label}.")
+    unnamed = len(set(listing.files) - set(paths))
+    left_out = {kind: count for kind, count in listing.left_out.items() if kind != ".csv"}
+    others = {f"images that {file.name} does not name": unnamed} if unnamed else {}
+    return Labelled(Files(paths), labels, f"images with {file.name}", added([left_out, others]))
 
 
 class _Tfds:

@@ -2,14 +2,15 @@
 
 import collections
 import dataclasses
-import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from hubkeras.bulk.journal import NO_JOURNAL, Journal
 from hubkeras.bulk.models import Model
 from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
@@ -48,51 +49,52 @@ class Preparation:
     def __str__(self) -> str:
         return f"{Preprocessing(self.resize, self.central_fraction)} to {self.size[0]} x {self.size[1]} pixels"
 
-    def decode(self, data: Any) -> Any:
-        """A float32 tensor `[height, width, 3]` of the bytes of an image, see `hubkeras.consuming.images.decode`."""
-        return decode(data, self.size, self.central_fraction, self.resize)
+    def decode(self, data: bytes, path: str = "The image") -> np.ndarray:
+        """float32 `[height, width, 3]` of the bytes of an image, see `hubkeras.consuming.images.decode`."""
+        return decode(data, self.size, self.central_fraction, self.resize, path=path)
 
 
 def prepared(
-    images: Source, numbers: Sequence[int], preparation: Preparation, batch_size: int
-) -> Iterator[tuple[np.ndarray, Any]]:
+    images: Source, numbers: Sequence[int], preparation: Preparation, batch_size: int, journal: Journal = NO_JOURNAL
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches of images as `hubkeras.load_image` makes them, in order; those that cannot be read are left out.
 
     Args:
         images: where they come from.
         numbers: of the images to read.
         preparation: how they are made ready.
-        batch_size: of all but the last batch.
+        batch_size: of images to read; a batch has fewer where some of them cannot be read.
+        journal: told of the batches that are being read.
 
     Returns:
         Pairs of int64 `[batch]`, the numbers, and float32 `[batch, height, width, 3]`, RGB in [0, 1].
     """
-    import tensorflow as tf
+    cores = threading.Semaphore(os.cpu_count() or 1)  # readers wait for a disk or a network most of the time
 
-    def read() -> Iterator[tuple[list[int], list[bytes]]]:
-        with ThreadPoolExecutor(_READERS) as pool:
-            for start in range(0, len(numbers), batch_size):
-                chunk = numbers[start : start + batch_size]
-                pairs = zip(chunk, pool.map(_read_if_possible(images), chunk), strict=True)
-                found = [(number, data) for number, data in pairs if data]
+    def read(number: int) -> np.ndarray | None:
+        try:
+            data = images.read(number)
+            with cores:
+                return preparation.decode(data)
+        except Error:
+            return None  # the row of this image says why
+
+    reading: collections.deque[tuple[Sequence[int], list[Future[np.ndarray | None]]]] = collections.deque()
+    pool = ThreadPoolExecutor(_READERS)
+    try:
+        for start in range(0, len(numbers) + _AHEAD * batch_size, batch_size):
+            if chunk := numbers[start : start + batch_size]:
+                journal.begin(chunk)
+                reading.append((chunk, [pool.submit(read, number) for number in chunk]))
+            if start >= _AHEAD * batch_size and reading:
+                chunk, results = reading.popleft()
+                pixels = [result.result() for result in results]
+                journal.end(chunk)
+                found = [(number, image) for number, image in zip(chunk, pixels, strict=True) if image is not None]
                 if found:
-                    yield [number for number, _ in found], [data for _, data in found]
-
-    specs = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.string))
-    dataset = tf.data.Dataset.from_generator(read, output_signature=specs).unbatch()
-    # a fixed number of calls, since automatic tuning lets the memory grow
-    dataset = dataset.map(
-        tf.autograph.experimental.do_not_convert(lambda number, data: (number, preparation.decode(data))),
-        num_parallel_calls=os.cpu_count() or 1,
-        deterministic=True,
-    )
-    dataset = dataset.ignore_errors().batch(batch_size).prefetch(_AHEAD)
-    # images are beside each other already; splitting one would take threads from inference
-    options = tf.data.Options()
-    options.threading.max_intra_op_parallelism = 1
-    dataset = dataset.with_options(options)
-    for batch, pixels in dataset:
-        yield batch.numpy(), pixels
+                    yield np.array([number for number, _ in found]), np.stack([image for _, image in found])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def inferred(
@@ -108,30 +110,3 @@ def inferred(
                 yield numbers, output.result()
         for numbers, output in waiting:
             yield numbers, output.result()
-
-
-def _read_if_possible(images: Source) -> Callable[[int], bytes | None]:
-    def read(number: int) -> bytes | None:
-        try:
-            return images.read(number)
-        except Error:
-            return None  # the row of this image says why
-
-    return read
-
-
-@functools.lru_cache(maxsize=1)  # tracing takes longer than an image
-def decoder(preparation: Preparation) -> Callable[[bytes, str], np.ndarray]:
-    """A function from the bytes of an image and its path to what `prepared` makes of it, float32 `[height, width, 3]`;
-    it raises hubkeras.Error where the bytes are no image."""
-    import tensorflow as tf
-
-    function = tf.function(preparation.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-
-    def decoded(data: bytes, path: str) -> np.ndarray:
-        try:
-            return function(data).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise Error(f"{path} is not a JPEG, PNG, GIF or BMP image that can be read.") from error
-
-    return decoded

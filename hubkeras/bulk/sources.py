@@ -5,6 +5,7 @@ reads headers only.
 """
 
 import bisect
+import collections
 import glob
 import hashlib
 import itertools
@@ -13,15 +14,17 @@ import re
 import struct
 import tarfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
+from hubkeras.bulk.tables import ENDINGS as LISTS
+from hubkeras.bulk.tables import listed_in
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.consuming.listing import Listing, added, in_words, is_hidden, is_image, kind_of, list_folder
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
-EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords or .parquet files"
+EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords, .parquet files or lists (.txt, .csv)"
 _RECORDS = re.compile(r".*(\.tfrecords?|[-_]\d{5}-of-\d{5})")  # the latter as Slim's scripts name them
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _TAR_BLOCK = 512
@@ -120,16 +123,21 @@ class _Ranges:
 
 
 class Tar(_Ranges):
-    """The images of a tar shard, such as WebDataset's; members of other endings are passed over."""
+    """The images of a tar shard, such as WebDataset's; `left_out` counts the other members by kind."""
 
     def _scan(self, file: BinaryIO) -> list[tuple[str, int, int]]:
         found, end = [], 0
+        self.left_out: collections.Counter[str] = collections.Counter()
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
                     end = member.offset_data + -(-member.size // _TAR_BLOCK) * _TAR_BLOCK
-                    if member.isfile() and member.name.lower().endswith(IMAGE_ENDINGS):
+                    if any(map(is_hidden, member.name.removeprefix("./").split("/"))):
+                        self.left_out["hidden files"] += not member.isdir()
+                    elif member.isfile() and is_image(member.name):
                         found.append((member.name, member.offset_data, member.size))
+                    elif not member.isdir():
+                        self.left_out[kind_of(member.name) if member.isfile() else "no regular files"] += 1
         except tarfile.TarError as error:
             raise Error(f"{self.file} is not a whole tar file ({error}); fetch or copy it again.") from error
         if self.size < end + _TAR_BLOCK:  # a tar ends in blocks of zeros
@@ -246,7 +254,7 @@ def _column(path: str, schema: Any, name: str | None) -> str:
 def _refuse_compressed(path: str, file: BinaryIO) -> None:
     start = file.read(2)
     file.seek(0)
-    if start in _COMPRESSED and not path.lower().endswith(IMAGE_ENDINGS):
+    if start in _COMPRESSED and not is_image(path):
         raise Error(f"{path} is compressed with {_COMPRESSED[start]}; decompress it, so that its images can be found.")
 
 
@@ -260,39 +268,34 @@ def _kind(path: str) -> str:
 
 
 def _is_known(path: str) -> bool:
-    return _kind(path) != "image" or path.lower().endswith(IMAGE_ENDINGS)
+    return _kind(path) != "image" or is_image(path)
 
 
-def listed(pattern: str | os.PathLike[str]) -> list[str]:
+def listed(pattern: str | os.PathLike[str]) -> Listing:
     """The files that a path, a folder or a glob names, sorted.
 
-    Of a folder these are the images, tar shards, TFRecords and Parquet files in it and in the folders below; hidden
-    ones are left out. Of a glob all that it matches.
+    Of a folder these are the images, tar shards, TFRecords and Parquet files in it and in the folders below, see
+    `hubkeras.consuming.listing`. Of a glob all that it matches; of a `.txt`, `.csv` or `.tsv` file all that it names.
 
     Raises:
-        hubkeras.Error: there are none.
+        hubkeras.Error: there are none, or a folder cannot be listed.
     """
     pattern = addresses.local(pattern)
+    if os.path.isfile(pattern) and pattern.lower().endswith(LISTS):
+        return Listing(listed_in(pattern))
     if os.path.lexists(pattern):
         matches = [pattern]
     else:
         matches = sorted(glob.glob(pattern, recursive=True))
         if not matches:
             raise Error(f"{pattern} matches nothing; expected {EXPECTED}.")
-    files: dict[str, None] = {}
-    for match in matches:
-        files.update(dict.fromkeys(_below(match) if os.path.isdir(match) else [match]))
+    listings = [list_folder(match, _is_known) if os.path.isdir(match) else Listing([match]) for match in matches]
+    files = dict.fromkeys(file for listing in listings for file in listing.files)
+    left_out = added(listing.left_out for listing in listings)
     if not files:
-        raise Error(f"{pattern} has no images in it; expected {EXPECTED}.")
-    return list(files)
-
-
-def _below(folder: str) -> list[str]:
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in names if not name.startswith(".") and _is_known(name)]
-    return sorted(found)
+        others = f" but {in_words(left_out)}" if left_out else ""
+        raise Error(f"{pattern} has no images in it{others}; expected {EXPECTED}.")
+    return Listing(list(files), left_out)
 
 
 def sources(files: Sequence[str], column: str | None = None, opener: Open = open_local) -> list[Source]:
@@ -323,10 +326,10 @@ _OPENED: dict[str, Callable[[str, str | None, Open], Source]] = {
 
 
 class Images:
-    """The images of several sources, one after another, as one source."""
+    """The images of several sources, one after another, as one source; `left_out` counts what else was there."""
 
-    def __init__(self, parts: Sequence[Source]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Sequence[Source], left_out: Mapping[str, int] | None = None) -> None:
+        self.parts, self.left_out = parts, dict(left_out or {})
         self.starts = [0, *itertools.accumulate(len(part) for part in parts)]
 
     def __len__(self) -> int:
@@ -361,8 +364,11 @@ def open_images(
         hubkeras.Error: one of them names nothing, or a file that holds many images is not whole.
     """
     names = [patterns] if isinstance(patterns, str | os.PathLike) else list(patterns)
-    files = dict.fromkeys(path for name in names for path in listed(name))
-    images = Images(sources(list(files), column))
+    listings = [listed(name) for name in names]
+    files = dict.fromkeys(path for listing in listings for path in listing.files)
+    parts = sources(list(files), column)
+    in_archives = (part.left_out for part in parts if isinstance(part, Tar))
+    images = Images(parts, added([*(listing.left_out for listing in listings), *in_archives]))
     if not len(images):
         raise Error(f"{', '.join(map(str, names))} has no images in it; expected {EXPECTED}.")
     return images

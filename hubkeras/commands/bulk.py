@@ -98,6 +98,7 @@ def run_embed(options: argparse.Namespace) -> int:
     if options.beam:
         return _embed_on_beam(options, chosen)
     from hubkeras.bulk.embedding import embed
+    from hubkeras.consuming.listing import in_words
 
     with _images_bar("images") as progress:
         rows_per_file = options.rows_per_file
@@ -109,6 +110,7 @@ def run_embed(options: argparse.Namespace) -> int:
         *([("outputs", result.outputs)] if result.outputs else []),
         ("written", f"{result.path}, {result.rows} rows, {result.already_there} of them by an earlier run"),
         ("images", result.preprocessing),
+        ("left out", in_words(result.left_out)),
         ("this run", f"{made} images, {made / max(result.seconds, 1e-9):.1f} a second, {result.errors} unreadable"),
     ]
     _print(options, dataclasses.asdict(result), rows)
@@ -179,6 +181,8 @@ def _published_of(handle: str) -> Any:
 
 
 def _print_evaluation(result: Any, report: str | None) -> None:
+    from hubkeras.consuming.listing import in_words
+
     names = ("model", "data", "labels", "preprocessing", "outputs")
     rows = [(name, getattr(result, name)) for name in names]
     for name, title in (("top_1", "top-1"), ("top_5", "top-5")):
@@ -189,6 +193,7 @@ def _print_evaluation(result: Any, report: str | None) -> None:
         if compared := result.published.get(name):
             text += f"; published {compared.published:.3f}, {'within' if compared.within else 'OUTSIDE'}"
         rows.append((title, text))
+    rows.append(("left out", in_words(result.left_out)))
     if result.unreadable:
         rows.append(("unreadable", f"{len(result.unreadable)} images, not counted, such as {result.unreadable[0]}"))
     worst = ", ".join(f"{true} as {predicted} ({count})" for true, predicted, count in result.confusions[:5])

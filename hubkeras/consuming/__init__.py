@@ -1,3 +1,15 @@
 """What users of a SavedModel need: a layer, handles and the cache behind them, images in, named classes out."""
 
-__all__ = ["cache", "downloads", "handles", "images", "keras_layer", "loading", "predictions", "safety", "signing"]
+__all__ = [
+    "cache",
+    "decoding",
+    "downloads",
+    "handles",
+    "images",
+    "keras_layer",
+    "listing",
+    "loading",
+    "predictions",
+    "safety",
+    "signing",
+]

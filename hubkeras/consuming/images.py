@@ -13,9 +13,10 @@ from hubkeras.common import addresses, archives
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
+from hubkeras.consuming.decoding import decode_pixels
+from hubkeras.consuming.listing import list_folder
 
 CENTRAL_FRACTION = WHOLE.central_fraction
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 # of calibration for 8 bits
 FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
 _warned = False
@@ -26,6 +27,8 @@ def load_image(
     size: int | Sequence[int],
     central_fraction: float = CENTRAL_FRACTION,
     resize: str = "squash",
+    *,
+    upright: bool = True,
 ) -> np.ndarray:
     """Reads an image for a network: cuts it and resizes it as TF-Slim did when it evaluated these networks.
 
@@ -34,27 +37,27 @@ def load_image(
     `central_fraction=0.875`. A SavedModel's metadata have what its images need, as `preprocessing`.
 
     Args:
-        path: a JPEG, PNG, GIF (its first frame) or BMP file.
+        path: a JPEG, PNG, GIF, BMP, WebP or TIFF file. Of several frames or pages the first is taken, of 16 bits the
+            upper byte; palettes and CMYK become RGB, alpha and colour profiles are dropped.
         size: height and width in pixels of the result: a number, or a pair as of `get_expected_image_size`.
         central_fraction: share of the height and of the width to cut out, in (0, 1]; 0.875 as Slim did for ImageNet.
         resize: `squash` as Slim did, or `crop`, which takes the central square first and so keeps proportions.
+        upright: whether to turn the image as its EXIF orientation says. Slim took the pixels as they are stored.
 
     Returns:
         float32 `[height, width, 3]`, RGB in [0, 1].
 
     Raises:
-        hubkeras.Error: the file cannot be read or is no such image, or an argument is out of range.
+        hubkeras.Error: the file cannot be read or is no such image, has more than 2**28 pixels, or an argument is out
+            of range.
     """
-    import tensorflow as tf
-
     size = check_size(size, central_fraction, resize)
     try:
         with open(addresses.local(path), "rb") as file:
-            return decode(file.read(), size, central_fraction, resize).numpy()
+            data = file.read()
     except OSError as error:
         raise Error(f"Cannot read the image {path}: {error.strerror}.") from error
-    except tf.errors.InvalidArgumentError as error:
-        raise Error(f"{path} is not a JPEG, PNG, GIF or BMP image that can be read.") from error
+    return decode(data, size, central_fraction, resize, upright=upright, path=os.fspath(path))
 
 
 def check_size(
@@ -71,46 +74,49 @@ def check_size(
     return int(height), int(width)
 
 
-def decode(data: Any, size: Sequence[int], central_fraction: float = CENTRAL_FRACTION, resize: str = "squash") -> Any:
-    """What `load_image` does with the bytes of a file, also inside of a `tf.function` or a `tf.data` pipeline.
+def decode(
+    data: bytes,
+    size: Sequence[int],
+    central_fraction: float = CENTRAL_FRACTION,
+    resize: str = "squash",
+    *,
+    upright: bool = True,
+    path: str = "The image",
+) -> np.ndarray:
+    """What `load_image` does with the bytes of a file.
 
     Args:
-        data: the bytes, or a string tensor `[]`.
+        data: the bytes.
         size: height and width.
-        central_fraction, resize: as for `load_image`.
+        central_fraction, resize, upright: as for `load_image`.
+        path: of the file, for messages.
 
     Returns:
-        A float32 tensor `[height, width, 3]` in [0, 1].
+        float32 `[height, width, 3]` in [0, 1].
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are no JPEG, PNG, GIF or BMP image.
+        hubkeras.Error: the bytes are no image that can be read.
     """
     import tensorflow as tf
 
-    image = tf.io.decode_image(data, channels=3, dtype=tf.float32, expand_animations=False)
-    image.set_shape([None, None, 3])
+    pixels = decode_pixels(data, path, upright)
     if resize == "crop":
-        shape = tf.shape(image)[:2]
-        side = tf.reduce_min(shape)
-        top, left = tf.unstack((shape - side) // 2)
-        image = image[top : top + side, left : left + side]
-    image = _central_part(image, central_fraction)
-    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=list(size), half_pixel_centers=False)[0]
-    return tf.clip_by_value(tf.ensure_shape(image, [*size, 3]), 0.0, 1.0)
+        side = min(pixels.shape[:2])
+        top, left = ((whole - side) // 2 for whole in pixels.shape[:2])
+        pixels = pixels[top : top + side, left : left + side]
+    pixels = _central_part(pixels, central_fraction)
+    try:
+        with tf.device("CPU:0"):  # as beside inference on an accelerator
+            resized = tf.raw_ops.ResizeBilinear(images=pixels[np.newaxis], size=list(size), half_pixel_centers=False)
+            return resized[0].numpy() / np.float32(255)
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise Error(f"{path} does not fit in memory; shrink it.") from error
 
 
-def _central_part(image: Any, fraction: float) -> Any:
-    """`tf.image.central_crop` of an image, in fewer operations: of small images they take longer than the pixels."""
-    import tensorflow as tf
-
-    def bounds(side: Any) -> tuple[Any, Any]:
-        whole = tf.cast(side, tf.float64)
-        start = tf.cast((whole - whole * fraction) / 2, tf.int32)
-        return start, side - start
-
-    shape = tf.shape(image)
-    (top, bottom), (left, right) = bounds(shape[0]), bounds(shape[1])
-    return image[top:bottom, left:right]
+def _central_part(pixels: np.ndarray, fraction: float) -> np.ndarray:
+    """What `tf.image.central_crop` takes of an image."""
+    top, left = (int((side - side * fraction) / 2) for side in pixels.shape[:2])
+    return pixels[top : pixels.shape[0] - top, left : pixels.shape[1] - left]
 
 
 def warn_of_range(images: Any) -> bool:
@@ -193,7 +199,7 @@ def _calibration_array(source, size, preprocessing):
         if folder.is_file():
             archives.unpack(folder, scratch)
             folder = pathlib.Path(scratch)
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        paths = list_folder(folder).files
         cut = (preprocessing.central_fraction, preprocessing.resize)
         images = [load_image(path, size, *cut) for path in _thinned(paths)]
     return np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)

@@ -46,7 +46,7 @@ def test_the_pipeline_gives_what_load_image_gives(photos, resize):
     numbers, found = [], {}
     for batch, pixels in prepared(images, range(len(images)), Preparation((96, 96), resize), 32):
         numbers += list(batch)
-        found.update((images.path(number), image) for number, image in zip(batch, pixels.numpy(), strict=True))
+        found.update((images.path(number), image) for number, image in zip(batch, pixels, strict=True))
     assert numbers == sorted(numbers)
     assert found.keys() == expected.keys()
     for path, image in found.items():
@@ -66,7 +66,9 @@ def test_rows_equal_direct_calls(model, photos, tmp_path, task):
     assert [row["path"] for row in rows] == sorted(str(path) for path in photos.rglob("*") if path.is_file())
     for row in rows:
         if "damaged" in row["path"]:
-            assert "is not a JPEG, PNG, GIF or BMP image" in row["error"]
+            assert any(
+                text in row["error"] for text in ("is a damaged", "is empty", "is not an image that can be read")
+            )
             assert all(row[name] is None for name in row if name not in ("path", "error"))
             continue
         assert row["error"] is None

@@ -47,7 +47,7 @@ def test_load_image_makes_rgb_of_grey_and_of_transparent_images(tmp_path):
 
 def test_load_image_says_what_is_wrong(tmp_path):
     (tmp_path / "text.jpg").write_text("not an image")
-    with pytest.raises(hubkeras.Error, match=r"text\.jpg is not a JPEG"):
+    with pytest.raises(hubkeras.Error, match=r"text\.jpg is not an image that can be read; expected JPEG, PNG"):
         hubkeras.load_image(tmp_path / "text.jpg", 32)
     with pytest.raises(hubkeras.Error, match="Cannot read the image"):
         hubkeras.load_image(tmp_path / "none.jpg", 32)

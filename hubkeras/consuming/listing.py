@@ -1,0 +1,101 @@
+"""The image files of a folder: one list for whatever reads folders, and what was left out of it by kind."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from hubkeras.common.errors import Error
+from hubkeras.consuming.decoding import IMAGE_ENDINGS
+
+# of thumbnails and deleted files: what macOS, Synology and Windows put beside images without hiding it from others
+_LIKE_HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Files, and what is not read.
+
+    Attributes:
+        files: paths, sorted.
+        left_out: `{kind: number}` of the others: endings, `hidden files`, `hidden folders`, ...
+    """
+
+    files: list[str]
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file's name ends as those of images do, in whatever case."""
+    return path.lower().endswith(IMAGE_ENDINGS)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not see, or that was not put there by them."""
+    return name.startswith(".") or name.lower() in _LIKE_HIDDEN
+
+
+def kind_of(name: str) -> str:
+    """How a file is counted that is left out."""
+    return os.path.splitext(name)[1].lower() or "no ending"
+
+
+def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of several `left_out`, the largest first."""
+    total: collections.Counter[str] = collections.Counter()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def in_words(left_out: Mapping[str, int]) -> str:
+    """`left_out` for a report."""
+    return ", ".join(f"{count} {kind}" for kind, count in left_out.items()) or "nothing"
+
+
+def list_folder(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool] = is_image) -> Listing:
+    """Lists the files in a folder and in those below it.
+
+    Hidden files and folders are left out. Links to folders are followed after the folders themselves, and each folder
+    is visited once, by whatever name.
+
+    Args:
+        folder: its path.
+        is_wanted: tells from a path whether a file is listed; by default images are.
+
+    Raises:
+        hubkeras.Error: a folder cannot be listed.
+    """
+    files: list[str] = []
+    left_out: collections.Counter[str] = collections.Counter()
+    waiting, links = [os.fspath(folder)], collections.deque[str]()
+    visited: set[tuple[int, int]] = set()
+    while waiting or links:
+        place = waiting.pop() if waiting else links.popleft()
+        for entry in _new_entries(place, visited):
+            is_folder = entry.is_dir()
+            if is_hidden(entry.name):
+                left_out["hidden folders" if is_folder else "hidden files"] += 1
+            elif is_folder:
+                (links if entry.is_symlink() else waiting).append(entry.path)
+            elif not is_wanted(entry.path):
+                left_out[kind_of(entry.name)] += 1
+            elif entry.is_file() or entry.is_symlink():  # a link to nothing is an image that cannot be read
+                files.append(entry.path)
+            else:
+                left_out["no regular files"] += 1
+    return Listing(sorted(files), added([left_out]))
+
+
+def _new_entries(folder: str, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, sorted, or nothing where it has been visited."""
+    try:
+        status = os.stat(folder)
+        identity = (status.st_dev, status.st_ino)
+        if identity in visited:
+            return iter(())
+        visited.add(identity)
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError as error:
+        raise Error(f"Cannot list the folder {folder}: {error.strerror or error}.") from error
