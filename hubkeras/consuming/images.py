@@ -104,11 +104,11 @@ def decode(
         side = min(pixels.shape[:2])
         top, left = ((whole - side) // 2 for whole in pixels.shape[:2])
         pixels = pixels[top : top + side, left : left + side]
-    pixels = _central_part(pixels, central_fraction)
+    pixels = np.ascontiguousarray(_central_part(pixels, central_fraction)[np.newaxis])
     try:
-        with tf.device("CPU:0"):  # as beside inference on an accelerator
-            resized = tf.raw_ops.ResizeBilinear(images=pixels[np.newaxis], size=list(size), half_pixel_centers=False)
-            return resized[0].numpy() / np.float32(255)
+        with tf.device("CPU:0"):  # beside inference on an accelerator
+            resized = tf.raw_ops.ResizeBilinear(images=pixels, size=list(size), half_pixel_centers=False)
+        return resized.numpy()[0] * np.float32(1 / 255)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise Error(f"{path} does not fit in memory; shrink it.") from error
 

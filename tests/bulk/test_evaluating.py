@@ -82,7 +82,7 @@ def test_a_csv_and_an_image_that_cannot_be_read(model, digits, tmp_path):
     assert found.top_1.count == 9
     assert found.top_1.right >= 8
     (tmp_path / "labels.csv").write_text("\n".join(lines[:2]) + "\n77.png,1\n")
-    with pytest.raises(hubkeras.Error, match=r"labels\.csv names 77\.png, which is not in"):
+    with pytest.raises(hubkeras.Error, match=r"labels\.csv, line 3, column 1: 77\.png is not in"):
         hubkeras.evaluate(model, tmp_path / "labels.csv")
 
 
@@ -232,5 +232,5 @@ def test_a_folder_with_two_tables(tmp_path):
     write_files(tmp_path, ["a.png", "one.csv", "two.csv"])
     with pytest.raises(hubkeras.Error, match=r"has one\.csv, two\.csv; name the file with the labels"):
         open_labelled(tmp_path)
-    with pytest.raises(hubkeras.Error, match=r"one\.csv must have a name of an image and its label in each line"):
+    with pytest.raises(hubkeras.Error, match=r"one\.csv is empty; expected a name of an image in each line"):
         open_labelled(tmp_path / "one.csv")
