@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common import contents, integrity
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.places import model_folder
@@ -169,6 +170,7 @@ def verify_source(
         hubkeras.Error: either cannot be read, or they are of different networks.
     """
     directory = model_folder(directory)
+    integrity.check(directory)  # before its metadata are believed
     metadata = read_metadata(directory)
     network, _, _ = read_network(
         source,
@@ -214,6 +216,7 @@ def verify_frozen_graph(
     directory = model_folder(directory)
     module, metadata = load_saved_model(directory, safe_mode=safe_mode).module, read_metadata(directory)
     bound = _bound(directory, metadata)
+    contents.refuse(graph_file, most=contents.GRAPH_BYTES)
     definition = tf.compat.v1.GraphDef()
     try:
         definition.ParseFromString(pathlib.Path(graph_file).read_bytes())

@@ -1,14 +1,11 @@
 """Finding and reading the tensors of a checkpoint, in every form in which people have one."""
 
 import contextlib
-import lzma
 import os
 import pathlib
-import tarfile
-import zlib
 from collections.abc import Iterator
 
-from hubkeras.common import addresses, archives, places
+from hubkeras.common import addresses, archives, contents, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.converters.sources import frozen_graphs, handles, locating
@@ -41,9 +38,10 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     source = addresses.local(source)
     address = source if handles.is_address(source) else None
     path = handles.local_path(address) if address else pathlib.Path(source)
-    opener = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _opened
     with contextlib.ExitStack() as stack:
         try:
+            contents.refuse(path, only=("pointer", "page"))  # whatever the file is called
+            opener = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _opened
             checkpoint = stack.enter_context(opener(path))
         except Error as error:
             if address:
@@ -57,10 +55,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
 def _is_archive(path):
     if not path.is_file() or locating.V2_FILE.match(path.name):
         return False
-    try:
-        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tarfile.is_tarfile(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):
-        return False
+    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or archives.is_tar(path)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """From the tensors of a foreign file to a `Checkpoint` under Slim's names."""
 
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from hubkeras.common.errors import Error
 from hubkeras.converters.naming.tables import Names
 from hubkeras.converters.sources.checkpoint import Checkpoint
 
+# The largest variables of the networks are kernels of heads: 1,536 features by 40,000 classes are 235 MiB.
+MOST_VARIABLE_BYTES = 256 << 20
 GAMMAS = "batch-norm gammas, all of them 1"
 _WIDENED = ("float16", "bfloat16")
 
@@ -39,6 +42,10 @@ def renamed(
     Raises:
         hubkeras.Error: a tensor has a number of axes that it should not have, or it is quantized.
     """
+    large = next((name for name, tensor in stored.items() if math.prod(tensor.shape) * 4 > MOST_VARIABLE_BYTES), None)
+    if large is not None:
+        shape = list(stored[large].shape)
+        raise Error(f"{path}: {large} has the shape {shape}; no variable of these networks is so large.")
     foreign, shapes, dtypes, kinds = {}, {}, {}, {}
     names = _without_trivial_gammas(stored, names)
     for name, tensor in stored.items():

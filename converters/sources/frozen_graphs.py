@@ -1,6 +1,7 @@
 """Frozen graphs of TF1 (`.pb`): weights as constants, under the names of the variables that they were."""
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -8,9 +9,11 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
+from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
 
 ENDING = ".pb"
 _SAVED_MODEL = "saved_model.pb"
@@ -43,6 +46,7 @@ def open_frozen_graph(
         hubkeras.Error: it is not a graph, or its variables are not frozen, or it is quantized.
     """
     path = path or file
+    contents.refuse(file, source=path, most=contents.GRAPH_BYTES)
     try:
         graph = tf.compat.v1.GraphDef.FromString(file.read_bytes())
     except (DecodeError, OSError) as error:
@@ -59,8 +63,11 @@ def open_frozen_graph(
         dtype = tf.dtypes.as_dtype(tensor.dtype)
         if dtype not in _FLOATS:
             raise Error(f"{path}: {constant} is {dtype.name}, so the graph is quantized; give the one in float32.")
+        shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+        if min(shape, default=0) < 0 or math.prod(shape) * 4 > MOST_VARIABLE_BYTES:  # one number may stand for all
+            raise Error(f"{path}: {constant} has the shape {list(shape)}; no variable of these networks has.")
         widened |= dtype == tf.float16
-        shapes[name], dtypes[name] = tuple(dim.size for dim in tensor.tensor_shape.dim), "float32"
+        shapes[name], dtypes[name] = shape, "float32"
 
     def read(name: str) -> np.ndarray:
         return tf.make_ndarray(constants[found.names[name]].attr["value"].tensor).astype(np.float32, copy=False)

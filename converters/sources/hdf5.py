@@ -11,16 +11,18 @@ import contextlib
 import math
 import os
 import pathlib
+import struct
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import h5py
 
 from hubkeras.common.archives import MOST_BYTES
 from hubkeras.common.errors import Error
+from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
+from hubkeras.converters.sources.hdf5_texts import text_bytes
 
-# The largest variables of the networks are kernels of heads: 1,536 features by 40,000 classes are 235 MiB.
-MOST_VARIABLE_BYTES = 256 << 20
 MOST_OBJECTS = 30_000  # groups, datasets and attributes; Inception-ResNet V2 with an optimizer's slots has about 8,000
 MOST_DEPTH = 64  # of groups within groups
 MOST_CHUNKS = 10_000  # of one dataset
@@ -58,7 +60,8 @@ def open_hdf5(path: str | os.PathLike[str], source: str | os.PathLike[str] | Non
         OSError: it is not an HDF5 file, or it is damaged.
     """
     with h5py.File(path, "r") as file:
-        _Check(file, pathlib.Path(path), source or path).run()
+        with open(path, "rb") as raw:
+            _Check(file, raw, source or path).run()
         yield file
 
 
@@ -71,9 +74,9 @@ def has_attribute(path: pathlib.Path, name: str) -> bool:
 class _Check:
     """One walk over all objects of a file."""
 
-    def __init__(self, file: h5py.File, path: pathlib.Path, source: str | os.PathLike[str]) -> None:
-        self.file, self.source = file, source
-        self.size = path.stat().st_size
+    def __init__(self, file: h5py.File, raw: BinaryIO, source: str | os.PathLike[str]) -> None:
+        self.file, self.raw, self.source = file, raw, source
+        self.size = raw.seek(0, os.SEEK_END)
         self.objects = self.stored = self.declared = 0
         self.seen: set[int] = set()
         self.compressed: list[tuple[h5py.h5d.DatasetID, tuple[int, ...], int, str]] = []
@@ -127,8 +130,15 @@ class _Check:
             self.dataset(item, path)
         return item
 
+    def texts(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> dict[bytes, int]:
+        """The bytes of the texts in each attribute of an object, as far as its header tells."""
+        with contextlib.suppress(ValueError, struct.error, IndexError):
+            return text_bytes(self.raw, h5py.h5o.get_info(item).addr, self.file.userblock_size)
+        return {}
+
     def attributes(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID, path: str) -> None:
         number = h5py.h5a.get_num_attrs(item)
+        texts = None
         self.count(number, path)
         for index in range(number):
             attribute = h5py.h5a.open(item, index=index)
@@ -138,6 +148,11 @@ class _Check:
                 raise self.error(name, f"holds {_KINDS.get(kind.get_class(), 'values of an unusual type')}")
             if elements * kind.get_size() > _MOST_ATTRIBUTE_BYTES:
                 raise self.error(name, f"holds {elements * kind.get_size():,} bytes")
+            if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+                texts = self.texts(item) if texts is None else texts
+                # of one text the file's own size is a bound; many may be one text of the file again and again
+                if texts.get(attribute.name, 0 if elements == 1 else math.inf) > _MOST_ATTRIBUTE_BYTES:
+                    raise self.error(name, f"holds {elements:,} texts of too many bytes")
 
     def dataset(self, item: h5py.h5d.DatasetID, path: str) -> None:
         """Nothing is asked of its shape before it is known that its bytes lie in this file."""

@@ -5,18 +5,21 @@ import json
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
 
-from hubkeras.common.archives import MOST_BYTES
+from hubkeras.common import contents
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.zips import open_zip
 from hubkeras.converters.naming.keras_applications import BATCH_NORM, KerasLayer
 from hubkeras.converters.sources.hdf5 import open_hdf5
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
+_MOST_CONFIG_BYTES = 64 << 20  # a network has about 1 MB
 # Keras' order of the variables of a layer in `vars`; batch norm without gamma has the last three
 _VARIABLES = {
     "conv2d": ("kernel", "bias"),
@@ -24,6 +27,7 @@ _VARIABLES = {
     "dense": ("kernel", "bias"),
     BATCH_NORM: ("gamma", "beta", "moving_mean", "moving_variance"),
 }
+_DAMAGE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NUMBERED = re.compile(r"(.+?)(?:_(\d+))?")
 
 
@@ -34,7 +38,7 @@ def is_keras(path: pathlib.Path) -> bool:
     if path.suffix == ".keras" or h5py.is_hdf5(path):
         return True
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return _WEIGHTS in archive.namelist()
     except (zipfile.BadZipFile, OSError):
         return False
@@ -53,23 +57,25 @@ def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File]
             if h5py.is_hdf5(path):
                 file = stack.enter_context(open_hdf5(path))
             else:
+                contents.refuse(path, accepted=(contents.ZIP,))
                 folder = stack.enter_context(TemporaryFolder())
                 config, weights = _unpack(path, folder)
                 file = stack.enter_context(open_hdf5(weights, path))
             model = _legacy(file) if "layer_names" in _legacy_root(file).attrs else _layers_of(file, config)
         except Error:
             raise
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise Error(f"{path} is not a whole file of a Keras model ({error}); save or copy it again.") from error
         yield model, file
 
 
 def _unpack(path, folder):
     """The config of a `.keras` archive, and its weights as a file, since HDF5 seeks and zip archives cannot."""
-    with zipfile.ZipFile(path) as archive:
-        for name in ("config.json", _WEIGHTS):
-            if archive.getinfo(name).file_size > MOST_BYTES:
-                raise ValueError(f"its {name} is larger than {MOST_BYTES >> 30} GiB")
+    with open_zip(path) as archive:
+        if missing := {"config.json", _WEIGHTS} - set(archive.namelist()):
+            raise Error(f"{path} is a zip archive without {min(missing)}, so no model of Keras; give what is in it.")
+        if archive.getinfo("config.json").file_size > _MOST_CONFIG_BYTES:
+            raise ValueError(f"its config.json is larger than {_MOST_CONFIG_BYTES >> 20} MiB")
         return json.loads(archive.read("config.json")), archive.extract(_WEIGHTS, folder)
 
 

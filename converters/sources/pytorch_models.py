@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error
 from hubkeras.converters.naming import hugging_face, pytorch, timm, training
 from hubkeras.converters.sources.checkpoint import SHADOW, Checkpoint
@@ -16,6 +17,7 @@ from hubkeras.converters.sources.safetensors_files import is_safetensors, open_s
 from hubkeras.converters.sources.torch_pickles import is_torch, open_torch
 
 CONFIG = "config.json"
+_MOST_CONFIG_BYTES = 16 << 20  # it has kilobytes
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder, the first that is there
 
 
@@ -111,11 +113,12 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     Raises:
         hubkeras.Error: it is not a JSON object.
     """
+    contents.refuse(path, only=("pointer", "page"), most=_MOST_CONFIG_BYTES)
     try:
         config = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Error(f"{path} is not JSON; fetch or copy the model again.") from error
     if not isinstance(config, dict):
         raise Error(f"{path} is not a JSON object; fetch or copy the model again.")

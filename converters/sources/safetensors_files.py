@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.converters.sources.foreign import Stored
@@ -29,6 +30,7 @@ def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
     Raises:
         hubkeras.Error: the library is missing, or the file is damaged.
     """
+    contents.refuse(path)
     safetensors = extra("hugging-face", "safetensors")
     with contextlib.ExitStack() as stack:
         try:

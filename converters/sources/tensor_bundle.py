@@ -12,10 +12,12 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
 from hubkeras.converters.sources.tables import TableError, read_table, varint
 
 _HEADER = b""
+_MOST_INDEX_BYTES = 64 << 20  # an index has kilobytes
 _MOST_DIMENSIONS = 254
 _MOST_ELEMENTS = 1 << 40
 # what neither a network's variables nor training's are, and what no checkpoint stores as plain bytes
@@ -43,6 +45,7 @@ def check_index(prefix: pathlib.Path, path: str) -> dict[str, Entry]:
         hubkeras.Error: the index is damaged or was made up: a name, a shape, an offset or a size cannot be.
     """
     index = prefix.with_name(f"{prefix.name}.index")
+    contents.refuse(index, source=path, most=_MOST_INDEX_BYTES)
     try:
         table = read_table(index)
         key, value = next(table, (None, b""))
@@ -58,6 +61,8 @@ def check_index(prefix: pathlib.Path, path: str) -> dict[str, Entry]:
             if not sliced:
                 entries[name] = entry
         return entries
+    except Error:
+        raise
     except (TableError, DecodeError, UnicodeDecodeError, OSError) as error:
         reason = "a name is not UTF-8" if isinstance(error, UnicodeDecodeError) else first_line(error)
         raise Error(
@@ -80,6 +85,7 @@ class _DataFiles:
         if file not in self.sizes:
             if not file.is_file():
                 raise TableError(f"the data file {file.name} is missing beside it")
+            contents.refuse(file, only=contents.DOWNLOADS)
             self.sizes[file] = file.stat().st_size
         return file, self.sizes[file]
 

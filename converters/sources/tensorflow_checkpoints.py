@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from hubkeras.common import integrity
+from hubkeras.common import contents, integrity
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.labels import check_labels, parse_labels, written_labels
@@ -57,18 +57,28 @@ def _prefix_in_folder(folder):
 
 
 def _prefix_in_state_file(file):
-    """The checkpoint that a state file names, of that name beside it where there is one: the folder may be a copy."""
+    """The checkpoint that a state file names: beside it, since the folder may be a copy, or below its folder.
+
+    One that lies elsewhere is not read: whoever made the file would choose among the files of this machine.
+    """
     try:
         state = tf.train.get_checkpoint_state(str(file.parent))
         named = pathlib.Path(state.model_checkpoint_path) if state and state.model_checkpoint_path else None
-        found = named and next(filter(_is_checkpoint, (file.parent / named.name, named)), None)
+        below = named and _is_below(named, file.parent)
+        found = named and next(filter(_is_checkpoint, (file.parent / named.name, *([named] if below else ()))), None)
     except Exception as error:  # a damaged text proto raises various types, a name of odd bytes others
         raise Error(f"{file} is not a checkpoint state file ({first_line(error)}).") from error
     if named is None:
         raise Error(f"{file} names no checkpoint; give the checkpoint itself.")
     if found is None:
-        raise Error(f"{file} names {str(named)!r}, which does not exist there or beside it.")
+        where = "does not exist there or beside it" if below else "lies elsewhere; give that path where it is meant"
+        raise Error(f"{file} names {str(named)!r}, which {where}.")
     return found
+
+
+def _is_below(path, folder):
+    """Whether a path is of something in a folder, whatever links and `..` it has."""
+    return pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def no_checkpoint(where: str | os.PathLike[str]) -> Error:
@@ -91,9 +101,9 @@ def open_tensorflow(
         hubkeras.Error: it is not a checkpoint, or it is damaged.
     """
     is_v1 = prefix.is_file()
-    if is_v1 and prefix.stat().st_size == 0:
-        raise Error(f"{path} is empty; expected {ACCEPTED}.")
-    if not is_v1:
+    if is_v1:
+        contents.refuse(prefix, source=path)
+    else:
         check_index(prefix, str(path))
     metadata, labels, note = (None, None, None) if is_v1 else read_record(prefix)
     if prefix.parent.name == "variables":

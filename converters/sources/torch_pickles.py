@@ -11,13 +11,16 @@ import pathlib
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
-from hubkeras.converters.sources.foreign import Stored
+from hubkeras.common.zips import open_zip
+from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES, Stored
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_START = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little")
@@ -34,10 +37,11 @@ _STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
-_MOST_PICKLE_BYTES = 64 << 20  # without the tensors; a state dict of a thousand names has 200 KB
+_MOST_PICKLE_BYTES = 8 << 20  # without the tensors; a state dict of a thousand names has 200 KB
 _MOST_OBJECTS, _DEEPEST = 200_000, 8  # in dicts within dicts; an optimizer has three for each variable
+_MOST_DIMENSIONS = 16
 _DAMAGE = (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, struct.error, KeyError, ValueError, TypeError)
-_DAMAGE += (IndexError, AttributeError, OSError, NotImplementedError, MemoryError, RecursionError)
+_DAMAGE += (IndexError, AttributeError, OSError, NotImplementedError, MemoryError, RecursionError, zlib.error)
 
 
 Path = tuple[str, ...]
@@ -145,8 +149,30 @@ def _is_beside(module: str, name: str) -> bool:
     return module in _BESIDE or module.startswith(_BESIDE_PACKAGES) or (module, name) in _BESIDE_NAMES
 
 
+class _OrderedDict(_Rebuild):
+    """What stands for `collections.OrderedDict`; pickles of Python 2 give it its items."""
+
+    __slots__ = ()
+
+    def __call__(self, items: Any = (), *_: Any) -> Any:
+        return collections.OrderedDict((_key(key), value) for key, value in items)
+
+
+def _key(key: Any) -> Any:
+    """A key of a dict, if it is a name, a number or a few of them; tuples within tuples can take years to hash."""
+    parts = key if isinstance(key, tuple) and len(key) <= _MOST_DIMENSIONS else (key,)
+    if not all(part is None or isinstance(part, str | bytes | int | float | _Inert) for part in parts):
+        raise _RefusedError(f"a dict with a {type(key).__name__} as a key")
+    return key
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    for key in keys:
+        _key(key)
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "OrderedDict"): _OrderedDict(),
     **{("torch._utils", f"_rebuild_{kind}"): _Rebuild() for kind in ("tensor", "tensor_v2", "parameter")},
     # as they are written: the dtype of a storage is all that is needed of it
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
@@ -157,8 +183,37 @@ class _RefusedError(Exception):
     """A pickle names something that is neither a tensor nor a dict."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds tensors and dicts, drops what training keeps beside them, and refuses by name all else."""
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """Builds tensors and dicts, drops what training keeps beside them, and refuses by name all else.
+
+    The one in Python, since that in C makes room for as many objects as a pickle says that it has.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+
+    def load_setitem(self) -> None:
+        """As Python's, for harmless keys; so the others."""
+        _key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        _check_keys(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        _check_keys(self.stack)
+        super().load_frozenset()
+
+    dispatch.update({pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems, pickle.DICT[0]: load_dict})
+    dispatch.update({pickle.ADDITEMS[0]: load_additems, pickle.FROZENSET[0]: load_frozenset})
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _KNOWN:
@@ -169,9 +224,11 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, size, *view = pid
-        if kind != "storage" or not isinstance(dtype, str) or any(view):
-            raise _RefusedError(f"the persistent object {kind!r}")
-        return _Storage(str(key), dtype, int(size))
+        if kind != "storage" or not isinstance(dtype, str) or not isinstance(key, str | int) or any(view):
+            raise _RefusedError(f"the persistent object {kind!r}" if isinstance(kind, str) else "a persistent object")
+        if not isinstance(size, int) or size * np.dtype(dtype).itemsize > MOST_VARIABLE_BYTES:
+            raise _RefusedError(f"a storage of more than {MOST_VARIABLE_BYTES >> 20} MiB")
+        return _Storage(str(key), dtype, size)
 
 
 def is_torch(path: pathlib.Path) -> bool:
@@ -184,7 +241,7 @@ def is_torch(path: pathlib.Path) -> bool:
         return True
     if start.startswith(b"PK"):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 return any(name.endswith("/data.pkl") for name in archive.namelist())
         except zipfile.BadZipFile:
             return path.suffix in (".bin", ".pth", ".pt")
@@ -200,10 +257,12 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Stored]]:
     Raises:
         hubkeras.Error: the file is damaged, or its pickle asks for anything but tensors, storages and dicts.
     """
-    with open(path, "rb") as file:
+    contents.refuse(path, accepted=(contents.ZIP,))
+    with contextlib.ExitStack() as stack:
         try:
+            file = stack.enter_context(open(path, "rb"))
             if file.read(2) == b"PK":
-                data, load = _zipped(zipfile.ZipFile(file))
+                data, load = _zipped(stack.enter_context(open_zip(path)))
             else:
                 data, load = _legacy(file, path.stat().st_size)
             stored = {path: _stored(tensor, load) for path, tensor in _tensors(data).items()}
@@ -212,6 +271,8 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Stored]]:
                 f"{path} is a pickle that asks for {error}, which hubkeras does not run; give a file of tensors alone "
                 "(torch.save(model.state_dict(), ...), or safetensors)."
             ) from error
+        except Error:
+            raise
         except _DAMAGE as error:
             raise Error(f"{path} is not a whole PyTorch file ({first_line(error)}); fetch or copy it again.") from error
         yield stored
@@ -239,36 +300,56 @@ def _tensors(data: Any) -> dict[Path, _Tensor]:
 
 def _zipped(archive):
     """The unpickled object of the zip format, and a function that reads the bytes of a storage."""
-    (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"it is a zip archive with {len(pickles) or 'no'} data.pkl")
+    (pickled,) = pickles
     root = pickled.removesuffix("data.pkl")
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
         raise ValueError("its numbers are big endian")
     if archive.getinfo(pickled).file_size > _MOST_PICKLE_BYTES:
         raise ValueError("its data.pkl is too large")
     with archive.open(pickled) as stream:
-        data = _Unpickler(stream).load()
+        unpickler = _Recording(stream)
+        data = unpickler.load()
     sizes = {member.filename: member.file_size for member in archive.infolist()}
-
-    def load(storage: _Storage) -> bytes:
+    for storage in unpickler.storages.values():
         name, size = f"{root}data/{storage.key}", storage.size * np.dtype(storage.dtype).itemsize
-        found = sizes.get(name, "no")
-        if found != size:
-            raise ValueError(f"{name} has {found} bytes, expected {size}")
-        return archive.read(name)  # checks its CRC
+        if sizes.get(name) != size:
+            raise ValueError(f"{name} has {sizes.get(name, 'no')} bytes, expected {size}")
+    return data, lambda storage: archive.read(f"{root}data/{storage.key}")  # checks its CRC
 
-    return data, load
+
+class _Limited:
+    """The pickles at the start of a file, which end with an error where they are too long."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.left = file, _MOST_PICKLE_BYTES
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self.file.read(min(size, self.left + 1)))
+
+    def readline(self) -> bytes:
+        return self._counted(self.file.readline(self.left + 1))
+
+    def _counted(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError("its pickles are too large")
+        return data
 
 
 def _legacy(file: BinaryIO, file_size: int):
     """The same of the older format: four pickles, the keys of the storages, then for each its length and its bytes."""
     file.seek(0)
-    magic, protocol, system = (_Unpickler(file).load() for _ in range(3))
+    pickles = _Limited(file)
+    magic, protocol, system = (_Unpickler(pickles).load() for _ in range(3))
     if magic != _MAGIC or protocol != _PROTOCOL or not system.get("little_endian"):
         raise ValueError("it does not start as PyTorch's files do")
-    unpickler = _Recording(file)
+    unpickler = _Recording(pickles)
     data = unpickler.load()
     places = {}
-    for key in _Unpickler(file).load():
+    for key in _Unpickler(pickles).load():
         storage = unpickler.storages[str(key)]
         (size,) = struct.unpack("<q", file.read(8))
         length = size * np.dtype(storage.dtype).itemsize
@@ -288,7 +369,7 @@ def _legacy(file: BinaryIO, file_size: int):
 class _Recording(_Unpickler):
     """Keeps the storages that it met, by key."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Any) -> None:
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
 
@@ -299,7 +380,7 @@ class _Recording(_Unpickler):
 
 def _stored(tensor: _Tensor, load: Callable[[_Storage], bytes]) -> Stored:
     storage, offset, shape, strides = tensor
-    if not isinstance(storage, _Storage) or len(shape) != len(strides):
+    if not isinstance(storage, _Storage) or not len(shape) == len(strides) <= _MOST_DIMENSIONS:
         raise ValueError("a tensor without a storage")
     if any(not isinstance(n, int) or n < 0 for n in (offset, *shape, *strides)):
         raise ValueError("a tensor with a negative size")

@@ -6,11 +6,13 @@ reads headers only.
 
 import bisect
 import collections
+import errno
 import glob
 import hashlib
 import itertools
 import os
 import re
+import stat
 import struct
 import tarfile
 import threading
@@ -28,6 +30,7 @@ EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords, .parque
 _RECORDS = re.compile(r".*(\.tfrecords?|[-_]\d{5}-of-\d{5})")  # the latter as Slim's scripts name them
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 _TAR_BLOCK = 512
+_MOST_BYTES = 512 << 20  # of a file of one image
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), 4  # a TFRecord is: length, its checksum, data, their checksum
 _ENCODED = "image/encoded"  # where Slim's scripts put the file of an image
 
@@ -35,7 +38,9 @@ Open = Callable[[str], BinaryIO]
 
 
 def open_local(path: str) -> BinaryIO:
-    """Opens a file of this machine for reading bytes."""
+    """Opens a file of this machine for reading bytes; of devices and pipes, which lists may name, there is no end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
     return open(path, "rb")
 
 
@@ -72,9 +77,12 @@ class Files:
         path = self.paths[number]
         try:
             with self.open(path) as file:
-                return file.read()
+                data = file.read(_MOST_BYTES + 1)
         except OSError as error:
             raise Error(f"Cannot read the image {path}: {error.strerror or error}.") from error
+        if len(data) > _MOST_BYTES:
+            raise Error(f"{path} has more than {_MOST_BYTES >> 20} MiB, more than an image has.")
+        return data
 
     def description(self) -> str:
         return "\n".join(self.paths)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from hubkeras.common import addresses, integrity
+from hubkeras.common import addresses, contents, integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing, sha256, written_whole
 from hubkeras.common.places import model_folder
@@ -26,7 +26,11 @@ LIMIT = "HUBKERAS_MAX_UNPACKED"
 _LONGEST_READ = 1 << 20  # also of a header, which tarfile would otherwise read into memory whatever size it claims
 _COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 # bz2.open and lzma.open ignore what follows the compressed data
-_DECOMPRESSORS: dict[Any, Callable[[], Any]] = {bz2.open: bz2.BZ2Decompressor, lzma.open: lzma.LZMADecompressor}
+_DECOMPRESSORS: dict[Any, Callable[[], Any]] = {
+    bz2.open: bz2.BZ2Decompressor,
+    lzma.open: lambda: lzma.LZMADecompressor(memlimit=_MOST_MEMORY),
+}
+_MOST_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB, and a file may ask for 4 GiB
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
@@ -102,10 +106,11 @@ def unpack(
             written. Or a SavedModel in it is not what its checksums say, see `hubkeras.common.integrity`.
     """
     most_bytes = most_bytes_allowed() if most_bytes is None else most_bytes
+    contents.refuse(archive, accepted=("tar", contents.GZIP, contents.BZIP2, contents.XZ))
     try:
         with open(archive, "rb") as raw:
             start = raw.read(6)
-        opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), open)
+        opener = _opener(start)
         if opener in _DECOMPRESSORS:
             _check_end_of_streams(archive, _DECOMPRESSORS[opener], most_bytes)
         with opener(archive, "rb") as file:
@@ -120,11 +125,31 @@ def unpack(
     except (*DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # without a number it is bz2's word for damage
             raise Error(f"Cannot unpack {archive} into {directory}: {error.strerror}.") from error
+        if other := contents.within_gzip(archive):
+            raise Error(f"{archive} is compressed with gzip, and what is in it is {other}.") from error
         raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
     for name in wanted:
         if f"/{name}".endswith(f"/{integrity.CHECKSUMS_FILE}"):
             integrity.check(pathlib.Path(directory, name).parents[1])
     return wanted
+
+
+def is_tar(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a tar archive by its first block, compressed or not; nothing else of it is read."""
+    try:
+        with open(path, "rb") as raw:
+            start = raw.read(tarfile.BLOCKSIZE)
+        opener = _opener(start)
+        if opener is not open:
+            with opener(path, "rb") as file:
+                start = file.read(tarfile.BLOCKSIZE)
+    except (*DAMAGE, OSError):
+        return False
+    return start[257:262] == b"ustar"
+
+
+def _opener(start: bytes) -> Callable[..., Any]:
+    return next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), open)
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error
 
 MAIN = "main graph"  # stands for the name of a function where an operation is in none
@@ -16,12 +17,13 @@ def read(directory: str | os.PathLike[str]) -> list[Any]:
     """The `MetaGraphDef` messages of a SavedModel, usually one.
 
     Raises:
-        hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
+        hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged or names assets outside of it.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = pathlib.Path(directory, "saved_model.pb")
+    contents.refuse(path, source=directory, most=contents.GRAPH_BYTES)
     model = saved_model_pb2.SavedModel()
     try:
         model.ParseFromString(path.read_bytes())
@@ -29,6 +31,11 @@ def read(directory: str | os.PathLike[str]) -> list[Any]:
         raise Error(f"{directory} is not a SavedModel that can be read: {path}: {error.strerror}.") from error
     except DecodeError as error:
         raise Error(f"{path} is damaged: it is no SavedModel message; get the SavedModel again.") from error
+    for graph in model.meta_graphs:
+        for asset in graph.asset_file_def:
+            name = pathlib.PurePosixPath(asset.filename)
+            if name.is_absolute() or ".." in name.parts:
+                raise Error(f"{directory}: its asset {asset.filename!a} lies outside of the SavedModel.")
     return list(model.meta_graphs)
 
 

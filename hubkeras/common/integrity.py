@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 from hubkeras.common.places import is_debris, model_folder
@@ -22,6 +23,7 @@ CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what T
 # what tf.saved_model.save writes; the documentation beside it is not part of the model
 _PARTS = ("saved_model.pb", "fingerprint.pb", "assets", "variables")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_READ = ("saved_model.pb", "tfhub_module.pb", "variables/variables.index")  # whose first bytes are never text
 _AGAIN = "Copy or export the SavedModel again"
 
 
@@ -152,6 +154,8 @@ def check(directory: str | os.PathLike[str], digests: dict[str, str] | None = No
         digests: `{name: SHA-256}` of its files as they are, where they are known.
     """
     directory = pathlib.Path(directory)
+    for name in _READ:
+        contents.refuse(directory / name, source=directory, most=contents.GRAPH_BYTES)
     files = read_checksums(directory)
     if files is None:
         _check_fingerprint(directory)

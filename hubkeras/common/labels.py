@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from hubkeras.common import addresses
+from hubkeras.common import addresses, contents
 from hubkeras.common.errors import Error
 
+_MOST_BYTES = 16 << 20
 # byte-order marks; UTF-32's first, since UTF-16's is its start
 _ENCODINGS = {
     codecs.BOM_UTF32_LE: "utf-32-le",
@@ -60,6 +61,7 @@ def read_labels(path: str | os.PathLike[str], num_classes: int) -> list[str]:
         hubkeras.Error: the file cannot be read, is not text, or has not `num_classes` names.
     """
     path = addresses.local(path)
+    contents.refuse(path, only=("pointer", "page"), most=_MOST_BYTES)
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as error:

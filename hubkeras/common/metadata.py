@@ -20,6 +20,7 @@ METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
 TASKS = ("classification", "feature_vector", "backbone")
 WEIGHTS = ("ema", "raw")
+_MOST_BYTES = 16 << 20  # of the JSON; it has a few kilobytes
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,11 @@ def read_metadata(directory: str | os.PathLike[str]) -> Metadata:
     """
     path = pathlib.Path(directory) / "assets" / METADATA_FILE
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise Error(f"{path} has more than {_MOST_BYTES >> 20} MiB; it is damaged, export the model again.")
         text = path.read_text("utf-8")
+    except Error:
+        raise
     except (OSError, ValueError) as error:
         raise Error(f"{directory} is not a hubkeras SavedModel: {path} is missing or not text.") from error
     return Metadata.from_json(text, path)

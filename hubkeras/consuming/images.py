@@ -1,18 +1,22 @@
 """Images for a SavedModel, as TF-Slim read them."""
 
+import math
 import os
 import pathlib
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib import format
 
-from hubkeras.common import addresses, archives
+from hubkeras.common import addresses, archives, contents
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
+from hubkeras.common.zips import open_zip
 from hubkeras.consuming.decoding import decode_pixels
 from hubkeras.consuming.listing import list_folder
 
@@ -207,10 +211,19 @@ def _calibration_array(source, size, preprocessing):
 
 def _npz_array(path):
     try:
+        with open_zip(path) as archive:
+            (member,) = archive.infolist()
+            with archive.open(member) as file:
+                read_header = {1: format.read_array_header_1_0, 2: format.read_array_header_2_0}
+                shape, _, dtype = read_header[format.read_magic(file)[0]](file)
+                if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+                    raise ValueError("its shape does not fit its bytes")
         with np.load(path) as file:
-            (name,) = file.files
-            return file[name]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            return file[member.filename.removesuffix(".npy")]
+    except Error:
+        raise
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        contents.refuse(path, accepted=(contents.ZIP,))
         raise Error(f"{path} is not an .npz file with one array, of images.") from error
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hubkeras.common import integrity
+from hubkeras.common import integrity, model_files
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256, written_whole
 from hubkeras.common.permissions import check_readable
@@ -108,6 +108,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
         return saved_model.load(path, threads, safe_mode)
     if not path.is_file():
         raise Error(f"There is no file {path}.")
+    model_files.check(path)
     module = form(path)
     return module.load(path, threads, safe_mode) if path.suffix == ".onnx" else module.load(path, threads)
 

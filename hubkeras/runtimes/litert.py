@@ -15,6 +15,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.permissions import check_readable
 from hubkeras.common.quiet import quietly
+from hubkeras.common.zips import open_zip
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantize_litert
@@ -154,7 +155,7 @@ def _free(shape: Any) -> tuple[int | None, ...]:
 def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:
     """The texts inside a LiteRT file; none where it has no archive at its end."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return {name: archive.read(file).decode() for name, file in FILES.items() if file in archive.namelist()}
     except zipfile.BadZipFile:
         return {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.common import model_files
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.permissions import check_readable
@@ -214,6 +215,7 @@ def compare(
     """
     for path in models:
         check_readable(path)
+        model_files.check(path)
     processes = {path: ModelProcess(path, threads, safe_mode) for path in models}
     results: dict[str, dict[str, Any]] = {path: {} for path in models}
     order = random.Random(0)

@@ -6,6 +6,7 @@ Each function with `@attack` writes what attacks into a file that is open for wr
 
 import functools
 import json
+import struct
 import zipfile
 import zlib
 
@@ -36,8 +37,8 @@ def write(what, form, folder):
         if form == "model.weights.h5":  # as `hubkeras convert` marks its own
             file.attrs["hubkeras"] = "{}"
         ATTACKS[what](file, folder)
-    if what == USER_DEFINED_LINK:
-        _make_link_user_defined(h5)
+    if what in _CHANGES:
+        h5.write_bytes(_CHANGES[what](h5.read_bytes()))
     if form == "model.keras":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": []}}))
@@ -89,12 +90,11 @@ def user_defined_link(file, folder):
     external_link(file, folder)
 
 
-def _make_link_user_defined(path):
+def _make_link_user_defined(data):
     """Makes the one external link of a file, whose kind is 64, one of the kind 65."""
-    data = bytearray(path.read_bytes())
-    place = data.rindex(b"@", 0, data.index(b"other.h5") - len(str(path.parent)))
-    data[place] += 1
-    path.write_bytes(data)
+    link = b"\x08@\x010"  # flags, the kind, the length of the name, the name
+    assert data.count(link) == 1
+    return data.replace(link, b"\x08A" + link[2:])
 
 
 @attack("a dataset of references to objects")
@@ -240,3 +240,20 @@ HUGE_ATTRIBUTE = "an attribute of 68 MB"
 @attack(HUGE_ATTRIBUTE)
 def huge_attribute(file, folder):
     file.attrs["layer_names"] = np.zeros(17_000_000, "f4")
+
+
+TEXTS = "1,000 texts that are one text of 1 MB"
+
+
+@attack(TEXTS)
+def texts_that_multiply(file, folder):
+    file.attrs.create("layer_names", ["x" * 1_000_000, *[""] * 999], dtype=h5py.string_dtype())
+
+
+def _make_texts_one(data):
+    """Has all elements of the attribute have the place of the first in the heap."""
+    place = data.index(struct.pack("<I", 1_000_000))
+    return data[:place] + data[place : place + 16] * 1000 + data[place + 16_000 :]
+
+
+_CHANGES = {USER_DEFINED_LINK: _make_link_user_defined, TEXTS: _make_texts_one}

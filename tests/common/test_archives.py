@@ -132,13 +132,19 @@ def test_checkpoint_archives_are_unpacked_as_carefully(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"<html>403 Forbidden</html>", b"", gzip.compress(b"not a tar", mtime=0), b"\x1f\x8b\x08"],
-    ids=["page", "empty", "no tar", "cut short"],
+    ("content", "words"),
+    [
+        (b"<html>403 Forbidden</html>", "is a web page"),
+        (b"", "is empty"),
+        (gzip.compress(b"not a tar", mtime=0), "compressed with gzip, and what is in it is plain text"),
+        (gzip.compress(b"not\0a tar", mtime=0), "not a whole tar archive"),
+        (b"\x1f\x8b\x08", "not a whole tar archive"),
+    ],
+    ids=["page", "empty", "text", "no tar", "cut short"],
 )
-def test_what_is_no_archive_is_an_error(content, tmp_path):
+def test_what_is_no_archive_is_an_error(content, words, tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(content)
-    with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
+    with pytest.raises(hubkeras.Error, match=words):
         archives.unpack(tmp_path / "x.tar.gz", tmp_path / "out")
 
 

@@ -67,7 +67,7 @@ def test_float16_is_widened(tensors, tmp_path):
 
 def test_bad_frozen_graphs(tensors, tmp_path):
     path = tmp_path / "graph.pb"
-    path.write_bytes(b"not a graph")
+    path.write_bytes(b"not\0a graph")
     fails(path, "not a frozen graph")
     graph = freeze(tensors)
     path.write_bytes(graph.SerializeToString()[:100_000])
@@ -84,7 +84,7 @@ def test_bad_frozen_graphs(tensors, tmp_path):
         tf.compat.v1.get_variable(name, [3])
     path.write_bytes(with_variables.as_graph_def().SerializeToString())
     fails(path, "not frozen")
-    path.write_bytes(tf.compat.v1.GraphDef().SerializeToString())
+    path.write_bytes(tf.compat.v1.GraphDef(versions={"producer": 1}).SerializeToString())
     fails(path, "no constants")
 
 
