@@ -45,8 +45,10 @@ def is_keras(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File]]:
-    """Context manager that yields the model as a tree of layers, and the HDF5 file that has its arrays.
+def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File, Any]]:
+    """Context manager that yields the model as a tree of layers, the HDF5 file that has its arrays, and its config.
+
+    The config is None where the file has none.
 
     Raises:
         hubkeras.Error: it is not a whole file of Keras.
@@ -61,12 +63,14 @@ def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File]
                 folder = stack.enter_context(TemporaryFolder())
                 config, weights = _unpack(path, folder)
                 file = stack.enter_context(open_hdf5(weights, path))
+            if config is None and "model_config" in file.attrs:
+                config = json.loads(file.attrs["model_config"])
             model = _legacy(file) if "layer_names" in _legacy_root(file).attrs else _layers_of(file, config)
         except Error:
             raise
         except _DAMAGE as error:
             raise Error(f"{path} is not a whole file of a Keras model ({error}); save or copy it again.") from error
-        yield model, file
+        yield model, file, config
 
 
 def _unpack(path, folder):

@@ -15,6 +15,7 @@ from hubkeras.converters.naming.tables import KERAS, VECTOR, Names, Tensor, kern
 from hubkeras.converters.sources.checkpoint import Checkpoint
 from hubkeras.converters.sources.foreign import Stored, renamed
 from hubkeras.converters.sources.keras_files import open_keras_file
+from hubkeras.converters.sources.keras_networks import own_network
 
 _EPSILON = 1e-3
 _LINEAR_OR_PROBABILITIES = ("linear", "softmax", "sigmoid", None)
@@ -34,18 +35,25 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
     Raises:
         hubkeras.Error: it is damaged, of another network, has two bases, or a base that is not as the library makes it.
     """
-    with open_keras_file(path) as (root, file):
-        bases = list(_bases(root))
-        if len(bases) > 1:
-            raise Error(f"{path} has {len(bases)} possible bases; save the one to convert as a model of its own.")
-        if not bases:
-            raise Error(f"{path} cannot be used: {_what_else(root)}")
+    with open_keras_file(path) as (root, file, config):
         stored = _stored(file)
         try:
-            names, size = _names(root, bases[0], stored)
+            own = own_network(stored, config)
+            names, size = (own.names, None) if own else _names(root, _only_base(root), stored)
         except Error as error:
-            raise Error(f"{path} cannot be used: {error}.") from None
-        yield renamed(path, [path], stored, names, size)
+            raise Error(f"{path} cannot be used: {str(error).removesuffix('.')}.") from None
+        checkpoint = renamed(path, [path], stored, names, size)
+        checkpoint.settings = own.settings if own else {}
+        yield checkpoint
+
+
+def _only_base(root: KerasLayer) -> _Base:
+    bases = list(_bases(root))
+    if not bases:
+        raise Error(_what_else(root))
+    if len(bases) > 1:
+        raise Error(f"it has {len(bases)} possible bases; save the one to convert as a model of its own")
+    return bases[0]
 
 
 def _bases(model: KerasLayer) -> Iterator[_Base]:
