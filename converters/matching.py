@@ -13,8 +13,11 @@ from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.converters.sources.checkpoint import Checkpoint
+from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
 
 _AUXILIARY = "AuxLogits/"
+# published are multipliers of at most 1.4, 21,841 classes and 331 pixels
+_MOST = {"depth_multiplier": 4, "num_classes": MOST_VARIABLE_BYTES // (4 * 1536), "image_size": 2048}
 _IMAGE_SIZE = re.compile(r"mobilenet_v2_\d+(?:\.\d+)?_(\d{2,4})(?!\d)")
 
 
@@ -69,8 +72,17 @@ def match(checkpoint: Checkpoint) -> Match:
         sizes = [size for name in checkpoint.names for size in _IMAGE_SIZE.findall(name)]
         sizes += [checkpoint.image_size] if checkpoint.image_size else []
         image_size = int(sizes[-1]) if sizes else network.default_image_size
+    _check_claims(checkpoint.path, {**settings, "image_size": image_size})
     auxiliary = any(name.startswith(_AUXILIARY) for name in tensors)
     return Match(network, settings, image_size, prefix, tensors, auxiliary, bool(sizes))
+
+
+def _check_claims(path, claims):
+    """A small file may claim settings of a network, or images, that fill the memory before its shapes are compared."""
+    for name, most in _MOST.items():
+        value = claims.get(name)
+        if isinstance(value, int | float) and not value <= most:  # not a number, too
+            raise Error(f"{path} is of a network with {name} {value}; no network of these has over {most}.")
 
 
 def _root(checkpoint):

@@ -15,7 +15,7 @@ from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
 from hubkeras.common.forms import Job, folder_to_write, form_of
-from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
+from hubkeras.common.metadata import LABELS_FILE, LARGEST_IMAGE, METADATA_FILE, Metadata
 from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.publishing import catalog, documentation
 
@@ -155,6 +155,8 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     size = image_size or origin.image_size or (published.image_size if published else network.default_image_size)
     if size < network.minimum_image_size:
         raise Error(f"image_size must be at least {network.minimum_image_size} for {network.name}; got {size}.")
+    if size > LARGEST_IMAGE:
+        raise Error(f"image_size must be at most {LARGEST_IMAGE}; got {size}.")
     told, files = origin.report and origin.report.metadata, source_files(origin.provenance)
     cut = told.preprocessing if told else preprocessing_of(handle, files, origin.classes, labels or origin.labels)
     metadata = Metadata.of_network(

@@ -20,6 +20,7 @@ METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
 TASKS = ("classification", "feature_vector", "backbone")
 WEIGHTS = ("ema", "raw")
+LARGEST_IMAGE = 4096  # pixels of its height and width; a call with more takes many gigabytes
 _MOST_BYTES = 16 << 20  # of the JSON; it has a few kilobytes
 
 
@@ -178,14 +179,15 @@ def _or_null(kind: str, is_kind: Callable[[Any], bool]) -> tuple[str, Callable[[
 
 _LINE = ("a line of text", _is_line)
 _COUNT = ("a whole number above 0", _is_count)
+_SIZE = (f"a number of pixels, at most {LARGEST_IMAGE}", lambda value: _is_count(value) and value <= LARGEST_IMAGE)
 _BOOL = ("true or false", _is_bool)
 # what each key of the JSON must be: in words, and as a test
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "architecture": _LINE,
     "task": _one_of(TASKS),
     "depth_multiplier": ("a number above 0", _is_positive),
-    "default_image_size": _COUNT,
-    "minimum_image_size": _COUNT,
+    "default_image_size": _SIZE,
+    "minimum_image_size": _SIZE,
     "fixed_image_size": _BOOL,
     "num_features": _COUNT,
     "num_classes": _or_null(*_COUNT),

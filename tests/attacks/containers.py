@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 import zlib
 
+import h5py
 import numpy as np
 
 ATTACKS = {}  # {what: (kind, maker)}
@@ -332,14 +333,15 @@ def index(folder, name, shards=1, **entry):
     """A checkpoint of one tensor, 4 float32 values; `entry` changes what the index says of it."""
     from tensorflow.core.protobuf import tensor_bundle_pb2
 
-    proto = tensor_bundle_pb2.BundleEntryProto(dtype=1, size=16)
-    for size in entry.pop("shape", (4,)):
+    key, shape = entry.pop("key", "weight"), entry.pop("shape", (4,))
+    proto = tensor_bundle_pb2.BundleEntryProto(dtype=1, size=entry.pop("size", 16))
+    for size in shape:
         proto.shape.dim.add().size = size
     for key, value in entry.items():
         setattr(proto, key, value)
     header = tensor_bundle_pb2.BundleHeaderProto(num_shards=shards).SerializeToString()
-    (folder / f"{name}.index").write_bytes(_table({b"": header, b"weight": proto.SerializeToString()}))
-    (folder / f"{name}.data-00000-of-{shards:05d}").write_bytes(bytes(range(16)))
+    (folder / f"{name}.index").write_bytes(_table({b"": header, key.encode(): proto.SerializeToString()}))
+    (folder / f"{name}.data-00000-of-{shards:05d}").write_bytes(bytes(proto.size))
     return folder / f"{name}.index"
 
 
@@ -380,6 +382,32 @@ def index_offset(folder):
 @attack("source", "checkpoint: 2^36 numbers in 16 bytes")
 def index_shape(folder):
     return index(folder, "model", shape=(1 << 36,))
+
+
+@attack("source", "checkpoint: one kernel, of a network 100 times as wide")
+def index_wide(folder):
+    shape = (3, 3, 3, 3200)
+    return index(folder, "model", key="MobilenetV2/Conv/weights", shape=shape, size=4 * 3 * 3 * 3 * 3200)
+
+
+def _own(folder, **claims):
+    """A `.weights.h5` as `hubkeras convert` writes it, of one variable."""
+    facts = {"architecture": "mobilenet_v2", "settings": {"num_classes": None}, "default_image_size": 96} | claims
+    facts["datasets"] = {"MobilenetV2/Conv/biases": "biases"}
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+        file["biases"] = np.zeros(4, "f4")
+        file.attrs["hubkeras"] = json.dumps(facts)
+    return folder / "model.weights.h5"
+
+
+@attack("source", "our own: a file that claims 10^9 classes")
+def own_classes(folder):
+    return _own(folder, settings={"num_classes": 10**9})
+
+
+@attack("source", "our own: a file that claims images of 10^6 pixels")
+def own_pixels(folder):
+    return _own(folder, default_image_size=10**6)
 
 
 def _nested(field, depth):
