@@ -17,7 +17,7 @@ def read(directory: str | os.PathLike[str]) -> list[Any]:
     """The `MetaGraphDef` messages of a SavedModel, usually one.
 
     Raises:
-        hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged or names assets outside of it.
+        hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -31,11 +31,6 @@ def read(directory: str | os.PathLike[str]) -> list[Any]:
         raise Error(f"{directory} is not a SavedModel that can be read: {path}: {error.strerror}.") from error
     except DecodeError as error:
         raise Error(f"{path} is damaged: it is no SavedModel message; get the SavedModel again.") from error
-    for graph in model.meta_graphs:
-        for asset in graph.asset_file_def:
-            name = pathlib.PurePosixPath(asset.filename)
-            if name.is_absolute() or ".." in name.parts:
-                raise Error(f"{directory}: its asset {asset.filename!a} lies outside of the SavedModel.")
     return list(model.meta_graphs)
 
 

@@ -32,7 +32,7 @@ _MODELS = {"verify": ["verify", "{file}", "--source", "model"], "benchmark": ["b
 COMMANDS = {
     "source": OF_SOURCES,
     "archive": {**OF_SOURCES, **_RUNS, "install": ["install", "{file}", "--handle", "me/x/1", "--cache-dir", "cache"]},
-    "saved model": {"inspect": ["inspect", "{file}"], **_RUNS},
+    "saved model": _RUNS,
     "model": _MODELS,
 }
 METADATA = {

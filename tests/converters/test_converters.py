@@ -97,7 +97,7 @@ def test_a_state_file_of_odd_names(name, tmp_path):
 def test_tf1_hub_module(scope, model_file, tensors, tmp_path):
     prefix = f"{scope}/" if scope else ""
     slim.save_checkpoint({prefix + n: v for n, v in tensors.items()}, tmp_path / "variables" / "variables")
-    (tmp_path / model_file).write_bytes(b"")
+    (tmp_path / model_file).write_bytes(b"\x08\x01")
     report = assert_reads(tmp_path, tensors)
     assert [scope in note for note in report.notes if "leading scope" in note] == ([True] if scope else [])
 

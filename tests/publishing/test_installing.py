@@ -447,7 +447,7 @@ def test_both_layers_open_an_archive_by_url(model, server, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("page", "not a whole tar archive"), ("half", "not a whole tar archive"), ("none", "403")]
+    ("path", "message"), [("page", "is a web page"), ("half", "not a whole tar archive"), ("none", "403")]
 )
 def test_a_url_that_answers_something_else_is_an_error(path, message, server, monkeypatch, tmp_path):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
