@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from hubkeras.common import addresses, archives, contents, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.permissions import check_readable
 from hubkeras.converters.sources import frozen_graphs, handles, locating
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
@@ -40,6 +41,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     path = handles.local_path(address) if address else pathlib.Path(source)
     with contextlib.ExitStack() as stack:
         try:
+            check_readable(path)
             contents.refuse(path, only=("pointer", "page"))  # whatever the file is called
             opener = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _opened
             checkpoint = stack.enter_context(opener(path))

@@ -175,7 +175,7 @@ def _image_size(name: str, loaded: Loaded, metadata: Metadata | None, wanted: in
 def _labels(name: str, loaded: Loaded, labels: Any, width: int) -> list[str]:
     if isinstance(labels, str | os.PathLike):
         return label_files.read_labels(labels, width)
-    own = loaded.texts.get("labels", "").splitlines()
+    own = label_files.written_labels(loaded.texts.get("labels", "").encode())
     found = list(labels if labels is not None else own or label_files.default_labels(width))
     label_files.check_labels(found, width, "labels" if labels is not None else f"{name}: its list of labels")
     return found

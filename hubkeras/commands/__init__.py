@@ -116,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return _failed(options, error, "This process may open no more files; raise the limit (ulimit -n).")
+        if isinstance(error, PermissionError):
+            return _failed(options, error, f"{error.filename or error}: permission denied.")
         return _failed(options, error, f"{type(error).__name__}: {error} (--debug shows more)")
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from hubkeras.common import addresses, contents, integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing, sha256, written_whole
+from hubkeras.common.permissions import denied
 from hubkeras.common.places import model_folder
 
 # The heaviest that there is of the three networks: Inception-ResNet V2 with its auxiliary head, 60 M float32 values,
@@ -123,6 +124,8 @@ def unpack(
                 for name in wanted:
                     _extract(tar, members[name], pathlib.Path(directory, name))
     except (*DAMAGE, OSError) as error:
+        if isinstance(error, PermissionError) and error.filename == os.fspath(archive):
+            raise denied(archive) from error
         if isinstance(error, OSError) and error.errno is not None:  # without a number it is bz2's word for damage
             raise Error(f"Cannot unpack {archive} into {directory}: {error.strerror}.") from error
         if other := contents.within_gzip(archive):

@@ -16,6 +16,7 @@ import re
 from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
+from hubkeras.common.permissions import check_readable, denied
 from hubkeras.common.places import is_debris, model_folder
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
@@ -36,6 +37,7 @@ def model_files(directory: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
         hubkeras.Error: the folder is no SavedModel.
     """
     directory = pathlib.Path(directory)
+    check_readable(directory)
     if not (directory / "saved_model.pb").is_file():
         raise Error(f"{directory} is not a SavedModel: {directory / 'saved_model.pb'} is missing.")
     files = [path for part in _PARTS for path in (directory / part, *(directory / part).rglob("*")) if path.is_file()]
@@ -55,6 +57,8 @@ def hashes(directory: str | os.PathLike[str]) -> dict[str, str]:
 def _sha256(path: pathlib.Path) -> str:
     try:
         return sha256(path)
+    except PermissionError as error:
+        raise denied(path) from error
     except OSError as error:
         raise Error(f"{path} cannot be read ({error.strerror}). {_AGAIN}.") from error
 
@@ -118,6 +122,8 @@ def read_checksums(directory: str | os.PathLike[str]) -> dict[str, str] | None:
         files = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise denied(path) from error
     except (OSError, ValueError, RecursionError) as error:
         raise Error(f"{path} cannot be read ({error}). {_AGAIN}.") from error
     if not (isinstance(files, dict) and "saved_model.pb" in files and all(map(_is_line, files.items()))):

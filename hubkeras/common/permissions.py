@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 from hubkeras.common.errors import Error
+
+_PART = re.compile(r"\.(index|meta|xml|bin|data-\d{5}-of-\d{5})$")  # of a file that belongs to another beside it
 
 
 def denied(path: str | os.PathLike[str] | None) -> Error:
@@ -39,7 +42,8 @@ def check_readable(path: str | os.PathLike[str]) -> None:
     Many functions of Python and TensorFlow take what may not be read for something that is not there.
 
     Args:
-        path: a file or a folder; where there is nothing, nothing is checked.
+        path: a file, a folder, or the prefix up to a dot that files share, as those of a checkpoint. Where there is
+            nothing, nothing is checked.
     """
     path = pathlib.Path(path)
     with permissions_checked():
@@ -48,13 +52,21 @@ def check_readable(path: str | os.PathLike[str]) -> None:
         except PermissionError:
             raise
         except OSError:
-            return
+            pass
     if not os.path.isdir(path):
         _check(path)
+        prefix = _PART.sub("", path.name)
+        for file in os.listdir(path.parent) if _listed(path.parent) else ():
+            if file.startswith(f"{prefix}.") and _PART.search(file):
+                _check(path.with_name(file))
         return
     for folder, folders, files in os.walk(path, onerror=_raise_denied):
         for name in (*folders, *files):
             _check(os.path.join(folder, name))
+
+
+def _listed(folder: pathlib.Path) -> bool:
+    return os.path.isdir(folder) and _allowed(folder, os.R_OK)
 
 
 def _raise_denied(error: OSError) -> None:
@@ -64,7 +76,7 @@ def _raise_denied(error: OSError) -> None:
 
 def _check(path: str | os.PathLike[str]) -> None:
     if os.path.exists(path) and not _allowed(path, os.R_OK):
-        raise denied(path)
+        raise denied(path) from PermissionError(path)
 
 
 def _allowed(path: str | os.PathLike[str], mode: int) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from hubkeras.common.addresses import local
 from hubkeras.common.errors import Error
+from hubkeras.common.permissions import check_readable
 
 # `tfhub_module.pb` marks TF1 Hub modules, which have the file of the graph as well
 _MARKS = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "tfhub_module.pb")
@@ -100,6 +101,7 @@ def model_folder(path: str | os.PathLike[str]) -> pathlib.Path:
         hubkeras.Error: there are several SavedModels below; it names them.
     """
     folder = pathlib.Path(local(path))
+    check_readable(folder)
     if not folder.is_dir() or any((folder / mark).is_file() for mark in _MARKS):
         return folder
     return folder / (only(saved_model_folders(files_below(folder)), path) or ".")

@@ -8,7 +8,7 @@ import urllib.parse
 from hubkeras.common import addresses, archives, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.common.permissions import permissions_checked
+from hubkeras.common.permissions import check_readable, permissions_checked
 from hubkeras.consuming import cache, downloads
 
 _URL = re.compile(r"^https?://")
@@ -44,6 +44,8 @@ def resolve(handle: str | os.PathLike[str]) -> str:
         hubkeras.Error: there is nothing there, or it cannot be fetched or unpacked.
     """
     handle = addresses.local(handle)
+    if not _URL.match(handle):
+        check_readable(handle)
     if os.path.isdir(handle):
         return str(places.model_folder(handle))
     if _URL.match(handle):

@@ -24,6 +24,7 @@ from hubkeras.common import addresses, archives, integrity, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder, replace, sha256
 from hubkeras.common.metadata import read_metadata
+from hubkeras.common.permissions import check_readable
 from hubkeras.consuming.cache import Directory, cache_dir, folder_of, normalized
 from hubkeras.consuming.signing import check_signature
 from hubkeras.publishing import catalog
@@ -60,8 +61,11 @@ def _read_entry(folder: pathlib.Path) -> Entry:
         lines = []
     handle = next((line.removeprefix("Module: ") for line in lines if line.startswith("Module: ")), None)
     try:
+        check_readable(folder)
         files = integrity.read_checksums(folder) or {}
-    except Error:
+    except Error as error:
+        if isinstance(error.__cause__, PermissionError):
+            return Entry(handle, folder, {}, "it cannot be read: permission denied")
         return Entry(handle, folder, {}, f"{integrity.CHECKSUMS_FILE} is damaged")
     return Entry(handle, folder, files, _problem(folder, files))
 

@@ -1,13 +1,15 @@
 """SavedModels in TensorFlow, as the files of the other runtimes are loaded."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
-from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE
+from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.runtimes.activations import of_function
 from hubkeras.runtimes.inference import Loaded
@@ -56,11 +58,10 @@ def load(
         outputs = module.signatures[key](**{name: tf.convert_to_tensor(values, dtype)})
         return {output: value.numpy() for output, value in outputs.items()}
 
-    texts = {kind: text for kind, file in FILES.items() if (text := _text(folder / "assets" / file)) is not None}
     outputs = signature.structured_outputs
     return Loaded(
         run,
-        texts,
+        _texts(folder / "assets"),
         dtype.name,
         _sizes(spec.shape),
         {output: _sizes(value.shape) for output, value in outputs.items()},
@@ -74,8 +75,21 @@ def _sizes(shape: object) -> tuple[int | None, ...]:
     return tuple(shape.as_list()) if shape.rank is not None else ()  # type: ignore[attr-defined]
 
 
-def _text(path: pathlib.Path) -> str | None:
+def _texts(assets: pathlib.Path) -> dict[str, str]:
+    """The metadata and the class names, one a line, of a SavedModel; ours to the letter."""
+    data = {kind: _bytes(assets / file) for kind, file in FILES.items()}
+    texts: dict[str, str] = {}
+    with contextlib.suppress(Error, UnicodeDecodeError):
+        texts["metadata"] = data["metadata"].decode("utf-8")
+        Metadata.from_json(texts["metadata"])
+        return {**texts, **({"labels": data["labels"].decode("utf-8")} if data["labels"] else {})}
+    with contextlib.suppress(UnicodeDecodeError):
+        texts["labels"] = "\n".join(label_files.parse_labels(data["labels"]))
+    return texts
+
+
+def _bytes(path: pathlib.Path) -> bytes:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -13,7 +13,11 @@ import pytest
 import tensorflow as tf
 
 from hubkeras import Error, KerasLayer
+from hubkeras.common import archives, integrity
 from hubkeras.consuming.loading import load_saved_model
+from hubkeras.converters.inspecting import inspect
+from hubkeras.publishing import installing
+from hubkeras.runtimes import files
 from tests.consuming.test_keras_layer import saved, spec
 
 X = np.array([[2.0]], np.float32)
@@ -74,7 +78,7 @@ def test_names_that_are_patterns(name, tmp_path):
 
 @contextlib.contextmanager
 def nobody():
-    """A folder that all can reach, and the rights of a user who owns nothing, where the tests run as root."""
+    """A folder that all can reach, where the tests may be root; and the rights of a user who owns nothing."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hubkeras-test-", dir="/tmp"))
     folder.chmod(0o755)
     try:
@@ -84,25 +88,73 @@ def nobody():
 
 
 @contextlib.contextmanager
-def without_rights():
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
+def closed(path):
+    """While the block lasts, `path` may not be read."""
+    mode, root = path.stat().st_mode, os.geteuid() == 0
+    path.chmod(0)
     try:
+        if root:
+            os.seteuid(65534)
         yield
     finally:
-        os.seteuid(0)
+        if root:
+            os.seteuid(0)
+        path.chmod(mode)
 
 
-@pytest.mark.parametrize("denied", [".", "saved_model.pb", "variables", "variables/variables.index"])
-def test_what_may_not_be_read_is_said(denied):
+def denied(part):
+    return pytest.raises(Error, match=rf"{part} cannot be read: permission denied; ask its owner")
+
+
+def test_what_may_not_be_read_is_said():
     with nobody() as folder:
         path = pathlib.Path(times(folder / "model", 3))
-        (path / denied).chmod(0)
-        with (
-            without_rights(),
-            pytest.raises(Error, match=rf"{'model' if denied == '.' else denied} cannot be read: permission denied"),
-        ):
-            KerasLayer(path)
-        (path / denied).chmod(0o755)
+        integrity.write_checksums(path)
+        archives.pack(path, folder / "model.tgz")
+        folder.chmod(0o777)
+        readers = [KerasLayer, inspect, integrity.hashes, lambda p: archives.pack(p, folder / "o.tgz")]
+        readers += [files.load, lambda p: integrity.check_sha256(p, "0" * 64)]
+        for part in (".", "saved_model.pb", "variables", "variables/variables.index", integrity.CHECKSUMS_FILE):
+            for read in readers:
+                with closed(path / part), denied("model" if part == "." else part):
+                    read(path)
+        for read in (KerasLayer, inspect):
+            with closed(folder / "model.tgz"), denied("model.tgz"):
+                read(folder / "model.tgz")
+            with closed(folder), denied(folder.name):
+                read(folder / "model.tgz")
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.tflite", "m.weights.h5", "m.keras", "m.safetensors", "m.pb", "m.ckpt"])
+def test_files_that_may_not_be_read(name):
+    with nobody() as folder:
+        path = folder / name
+        path.write_bytes(b"what is in it does not matter")
+        with closed(path), denied(name):
+            inspect(path)
+        if files.is_form(path):
+            with closed(path), denied(name):
+                files.load(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "beside"), [("m.ckpt", "m.ckpt.index"), ("m.ckpt.index", "m.ckpt.data-00000-of-00001")]
+)
+def test_files_of_a_checkpoint_that_may_not_be_read(given, beside):
+    with nobody() as folder:
+        for name in ("m.ckpt.index", "m.ckpt.data-00000-of-00001"):
+            (folder / name).write_bytes(b"")
+        with closed(folder / beside), denied(beside):
+            inspect(folder / given)
+
+
+def test_a_cache_that_may_not_be_read(monkeypatch):
+    with nobody() as folder:
+        model = times(folder / "model", 3)
+        installing.install(model, ["me/model/1"], folder / "cache")
+        (entry,) = installing.installed(folder / "cache")
+        monkeypatch.setenv("TFHUB_CACHE_DIR", str(folder / "cache"))
+        with closed(entry.folder):
+            with denied(entry.folder.name):
+                KerasLayer("https://tfhub.dev/me/model/1")
+            assert installing.installed(folder / "cache")[0].problem == "it cannot be read: permission denied"
