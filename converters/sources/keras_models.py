@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import h5py
@@ -39,12 +39,25 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
         stored = _stored(file)
         try:
             own = own_network(stored, config)
-            names, size = (own.names, None) if own else _names(root, _only_base(root), stored)
+            names, size = (own.names, None) if own else names_of_model(root, stored)
         except Error as error:
             raise Error(f"{path} cannot be used: {str(error).removesuffix('.')}.") from None
         checkpoint = renamed(path, [path], stored, names, size)
         checkpoint.settings = own.settings if own else {}
         yield checkpoint
+
+
+def names_of_model(root: KerasLayer, stored: Mapping[str, Stored]) -> tuple[Names, int | None]:
+    """What each array of a model of `keras.applications` is, or of one around it, and its image size if it says one.
+
+    Args:
+        root: the model's layers.
+        stored: the arrays by name, `/` first.
+
+    Raises:
+        hubkeras.Error: it is of another network, has two bases, or a base that is not as the library makes it.
+    """
+    return _names(root, _only_base(root), stored)
 
 
 def _only_base(root: KerasLayer) -> _Base:
@@ -92,7 +105,7 @@ def _stored(file: h5py.File) -> dict[str, Stored]:
     return stored
 
 
-def _names(root: KerasLayer, base: _Base, stored: dict[str, Stored]) -> tuple[Names, int | None]:
+def _names(root: KerasLayer, base: _Base, stored: Mapping[str, Stored]) -> tuple[Names, int | None]:
     """What each array of the file is, and the image size that the model was made for, if it says so."""
     network, notes = base.network, []
     kinds = {layer.scope: layer for layer in scoped_layers(network)}

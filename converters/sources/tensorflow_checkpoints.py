@@ -15,6 +15,8 @@ from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
+from hubkeras.converters.sources.foreign import Stored
+from hubkeras.converters.sources.keras_checkpoints import keras_checkpoint
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
 from hubkeras.converters.sources.slim_record import read_record
 from hubkeras.converters.sources.tensor_bundle import check_index
@@ -116,7 +118,8 @@ def open_tensorflow(
             reader = tf.train.load_checkpoint(str(plain))
             shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
             dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
-            keys = _names_of_objects(reader) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
+            objects = _names_of_objects(reader) if OBJECT_GRAPH in shapes else []
+            keys = dict(objects) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
             found = pipeline_config.named(keys, prefix.parent, path)
             keys = {name: keys[own] for name, own in found.names.items()}
             shapes, dtypes = ({name: of[key] for name, key in keys.items()} for of in (shapes, dtypes))
@@ -128,6 +131,13 @@ def open_tensorflow(
             ) from error
         if not keys:
             raise Error(f"{path} holds no variables; expected {ACCEPTED}.")
+        if objects and metadata is None:
+            saved = prefix.parent.parent if prefix.parent.name == "variables" else None
+            foreign = keras_checkpoint(path, files, objects, _stored(reader), saved)
+            if foreign:
+                foreign.labels = labels
+                yield foreign
+                return
         yield Checkpoint(
             str(path),
             files,
@@ -141,6 +151,15 @@ def open_tensorflow(
             labels=labels,
             settings=found.settings,
         )
+
+
+def _stored(reader):
+    """The tensors of a checkpoint by key."""
+    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    return {
+        key: Stored(tuple(shape), dtypes[key].name, lambda key=key: reader.get_tensor(key))
+        for key, shape in shapes.items()
+    }
 
 
 def _files_of(prefix):
@@ -170,7 +189,7 @@ def _facts_of(directory):
 
 
 def _names_of_objects(reader):
-    """`{variable name: key}` of an object-based checkpoint, such as that of a TF2 SavedModel."""
+    """(variable name, key) for each variable of an object-based checkpoint, such as that of a TF2 SavedModel."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     try:
@@ -178,4 +197,4 @@ def _names_of_objects(reader):
     except DecodeError as error:
         raise ValueError("its object graph cannot be read") from error
     attributes = (attribute for node in graph.nodes for attribute in node.attributes)
-    return {a.full_name: a.checkpoint_key for a in attributes if a.full_name and a.name == "VARIABLE_VALUE"}
+    return [(a.full_name, a.checkpoint_key) for a in attributes if a.full_name and a.name == "VARIABLE_VALUE"]

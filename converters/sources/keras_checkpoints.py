@@ -1,0 +1,99 @@
+"""Checkpoints that Keras' own SavedModels have: tf_keras' `model.save(folder)`, Keras 3's `model.export(folder)`.
+
+Their tensors have keys that number objects (`layer_with_weights-0/kernel`, `variables/17`); the object graph tells the
+name of each variable, `bn_Conv1/gamma`, as a file of weights of `keras.applications` has it.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from hubkeras.common import graphs
+from hubkeras.common.errors import Error
+from hubkeras.converters.naming import keras_applications
+from hubkeras.converters.naming.keras_applications import KerasLayer
+from hubkeras.converters.sources.checkpoint import Checkpoint
+from hubkeras.converters.sources.foreign import Stored, renamed
+from hubkeras.converters.sources.keras_models import names_of_model
+
+_TWICE = "_all_variables/"  # Keras 3 lists all variables once more
+_OF_OPTIMIZER = re.compile(r"(^|/)(optimizer|keras_api)/|/\.OPTIMIZER_SLOT/")
+_LEAVES = frozenset(["kernel", "depthwise_kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"])
+_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+_UNFUSED = re.compile(r"batchnorm(_\d+)?/add/y$")  # the constant of `tf.nn.batch_normalization`
+_EPSILON = 1e-3
+
+
+def keras_checkpoint(
+    path: pathlib.Path,
+    files: Sequence[pathlib.Path],
+    variables: Iterable[tuple[str, str]],
+    stored: Mapping[str, Stored],
+    folder: pathlib.Path | None,
+) -> Checkpoint | None:
+    """The checkpoint of a network of `keras.applications`, alone or as the base of a model; None for other variables.
+
+    Args:
+        path: what the user gave, for messages.
+        files: what holds the tensors.
+        variables: (name of a variable, key of its tensor), as the object graph has them.
+        stored: the tensors by key.
+        folder: of the SavedModel, None where the checkpoint is of none.
+
+    Raises:
+        hubkeras.Error: names stand for several variables, or batch norm has another epsilon than the library's.
+    """
+    named = {key: name for name, key in variables if not key.startswith(_TWICE) and key in stored}
+    layers: dict[str, dict[str, str]] = {}
+    tensors: dict[str, Stored] = {}
+    repeated = []
+    for key, name in named.items():
+        slots = bool(_OF_OPTIMIZER.search(key))
+        *_, layer, leaf = ("", *name.split("/"))
+        place = f"/optimizer/{key}" if slots else f"/{layer}/{leaf}"
+        repeated += [name] if place in tensors else []
+        tensors[place] = stored[key]
+        if not slots and leaf in _LEAVES:
+            layers.setdefault(layer, {})[leaf.removeprefix("depthwise_")] = place
+    root = KerasLayer(None, "", {}, layers=tuple(KerasLayer(layer, "", own) for layer, own in layers.items()))
+    if keras_applications.network_of(root.layers) is None:
+        return None
+    try:
+        if repeated:
+            raise Error(f"it has several variables of the name {repeated[0]}; save the base to convert alone")
+        _check_epsilon(folder)
+        names, _ = names_of_model(root, tensors)
+    except Error as error:
+        raise Error(f"{path} cannot be used: {str(error).removesuffix('.')}.") from None
+    return renamed(path, files, tensors, names, _input_size(folder))
+
+
+def _graphs_of(folder: pathlib.Path | None) -> list[Any]:
+    return graphs.read(folder) if folder is not None and (folder / "saved_model.pb").is_file() else []
+
+
+def _check_epsilon(folder: pathlib.Path | None) -> None:
+    """Raises hubkeras.Error where a batch norm of a SavedModel adds another epsilon than that of the library."""
+    for graph in _graphs_of(folder):
+        for _, node in graphs.nodes_of(graph):
+            epsilon = _EPSILON
+            if node.op in _FUSED:
+                epsilon = node.attr["epsilon"].f
+            elif node.op == "Const" and _UNFUSED.search(node.name):
+                epsilon = float(tf.make_ndarray(node.attr["value"].tensor))
+            if abs(epsilon - _EPSILON) > 1e-8:
+                raise Error(f"its batch norm {node.name} has an epsilon of {epsilon:g}, expected {_EPSILON}")
+
+
+def _input_size(folder: pathlib.Path | None) -> int | None:
+    """Height and width of the images that a SavedModel's signatures take, where they say one size."""
+    sizes = set()
+    for graph in _graphs_of(folder):
+        for name, signature in graph.signature_def.items():
+            if not name.startswith("__"):
+                sizes |= {tuple(dim.size for dim in tensor.tensor_shape.dim) for tensor in signature.inputs.values()}
+    (size, *others) = sizes or {()}
+    return size[1] if not others and len(size) == 4 and size[1] == size[2] > 0 else None
