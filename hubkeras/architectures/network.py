@@ -11,8 +11,9 @@ from keras import ops
 from hubkeras.architectures import endpoints as end_points_of_networks
 from hubkeras.architectures import operations, states
 from hubkeras.architectures.convolutions import EPSILON
-from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable
+from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, no_symbolic_output, set_trainable
 from hubkeras.architectures.options import CallOptions
+from hubkeras.common.numbers import plain
 
 
 class Paper(NamedTuple):
@@ -80,7 +81,7 @@ class SlimNetwork(keras.Model):
             settings: the subclass' own, and `final_endpoint` and `endpoints`.
         """
         super().__init__(name=name or self.scope, autocast=False, dtype=dtype)
-        self.batch_norm_momentum = batch_norm_momentum
+        self.batch_norm_momentum, settings = plain(batch_norm_momentum), plain(settings)
         stages, head = self._choose_layers(settings)
         for setting, value in settings.items():
             setattr(self, setting, tuple(value) if isinstance(value, list) else value)
@@ -178,6 +179,8 @@ class SlimNetwork(keras.Model):
                 settings["final_endpoint"] = end
         return settings
 
+    output = property(no_symbolic_output)
+
     def stages(self) -> list[SlimLayer]:
         """The layers before the global pooling, in order."""
         return [getattr(self, name) for name in self.stage_names]
@@ -192,6 +195,8 @@ class SlimNetwork(keras.Model):
         return list(self._strides)
 
     def build(self, input_shape: Shape) -> None:
+        if self.built:
+            return
         for layer in self.stages():
             layer.build(input_shape)
             input_shape = (None, None, None, layer.output_channels)

@@ -15,6 +15,7 @@ from hubkeras.bulk.pipeline import Preparation
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.files import written_whole
+from hubkeras.common.numbers import plain
 from hubkeras.common.version import __version__
 from hubkeras.consuming.predictions import decode_predictions
 
@@ -125,7 +126,7 @@ def about(model: Model, options: Mapping[str, Any], images: str) -> dict[str, st
     return {
         "model": model.content_hash,
         "model_name": model.name,
-        "options": json.dumps(dict(options), sort_keys=True),
+        "options": json.dumps(plain(dict(options)), sort_keys=True),
         "images": images,
         "outputs": model.outputs,
         "versions": json.dumps(versions),

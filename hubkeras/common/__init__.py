@@ -18,6 +18,7 @@ __all__ = [
     "marks",
     "metadata",
     "model_files",
+    "numbers",
     "permissions",
     "places",
     "preprocessing",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubkeras.common.errors import Error
+from hubkeras.common.numbers import plain
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import Preprocessing, is_preprocessing, preprocessing_of, source_files
 from hubkeras.common.version import __version__
@@ -90,7 +91,7 @@ class Metadata:
             "settings": {**network.settings(), **({} if head else {"num_classes": None})},
             "versions": {"hubkeras": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
         }
-        facts = {**_DEFAULTS, **told, **known}
+        facts = {**_DEFAULTS, **told, **plain(known)}
         return cls(**{"preprocessing": _usual_preprocessing(facts), **facts})
 
     @classmethod

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.numbers import plain
 from hubkeras.consuming import keras_internals
 from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of, without_empty_batch
 from hubkeras.consuming.handles import absolute, is_local, resolve
@@ -115,12 +116,12 @@ class KerasLayer(keras.layers.Layer):
         super().__init__(trainable=trainable, **{"autocast": False, **kwargs})
         self._config = {
             "handle": handle if callable(handle) else absolute(handle),
-            "arguments": dict(arguments or {}),
+            "arguments": plain(dict(arguments or {})),
             "tags": sorted(tags) if isinstance(tags, set | frozenset) else tags,
             "signature": signature,
             "signature_outputs_as_dict": signature_outputs_as_dict,
             "output_key": output_key,
-            "output_shape": output_shape,
+            "output_shape": plain(output_shape),
             "content_hash": content_hash,
         }
         self._load_options = load_options
