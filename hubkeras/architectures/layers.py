@@ -6,7 +6,7 @@ names of a Slim checkpoint: `Mixed_3b/Branch_0/Conv2d_0a_1x1/BatchNorm/beta`.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,12 +47,15 @@ def set_trainable(layer: keras.layers.Layer, value: bool) -> None:
     keras.layers.Layer.trainable.fset(layer, value)
 
 
-def no_symbolic_output(layer: keras.layers.Layer) -> NoReturn:
-    """What Keras gives as `layer.output` for the layers of a functional model, which these are not."""
-    raise AttributeError(
-        f"The layer {layer.name} has no symbolic output, since its network is no functional model. Build the network "
-        "with endpoints=[...], which then returns these feature maps, or call it with return_endpoints=True."
-    )
+def symbolic_output(layer: keras.layers.Layer) -> Tensor:
+    """Keras' `layer.output`, which the layers of a functional model have; inside of these networks there is none."""
+    try:
+        return keras.Operation.output.fget(layer)
+    except AttributeError as error:
+        raise AttributeError(
+            f"The layer {layer.name} has no symbolic output, since its network is no functional model. Build the "
+            "network with endpoints=[...], which then returns these feature maps, or call it with return_endpoints=True."
+        ) from error
 
 
 class SlimLayer(keras.layers.Layer):
@@ -66,7 +69,7 @@ class SlimLayer(keras.layers.Layer):
     """
 
     output_channels: int | None = None
-    output = property(no_symbolic_output)
+    output = property(symbolic_output)
 
     kernel_initializer: Any
     regularizer: Any

@@ -11,7 +11,7 @@ from keras import ops
 from hubkeras.architectures import endpoints as end_points_of_networks
 from hubkeras.architectures import operations, states
 from hubkeras.architectures.convolutions import EPSILON
-from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, no_symbolic_output, set_trainable
+from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable, symbolic_output
 from hubkeras.architectures.options import CallOptions
 from hubkeras.common.numbers import plain
 
@@ -179,7 +179,7 @@ class SlimNetwork(keras.Model):
                 settings["final_endpoint"] = end
         return settings
 
-    output = property(no_symbolic_output)
+    output = property(symbolic_output)
 
     def stages(self) -> list[SlimLayer]:
         """The layers before the global pooling, in order."""

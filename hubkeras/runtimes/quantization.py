@@ -72,7 +72,7 @@ def quantize_litert(converter: Any, images: np.ndarray, uint8: bool) -> None:
 
 
 def quantized_openvino(model: Any, images: np.ndarray) -> Any:
-    """An OpenVINO model in 8 bits, by NNCF; the weights of all layers have 7 of them.
+    """An OpenVINO model in 8 bits, by NNCF; weights have 7 of them, but for the depthwise layers.
 
     A processor without VNNI adds products of unsigned and signed bytes in pairs and in 16 bits, where they saturate. A
     file that is written on one machine is served on another, so that what is written gives the same bits on both.

@@ -32,19 +32,19 @@ def test_numbers_become_pythons_own(value, number):
 
 
 @pytest.fixture(scope="module")
-def network():
+def small():
     return hubkeras.MobileNetV2(np.float32(0.35), num_classes=np.int64(3), batch_norm_momentum=np.float32(0.9))
 
 
-def test_a_network_of_numpys_numbers_is_saved_and_loaded(network, tmp_path):
+def test_a_network_of_numpys_numbers_is_saved_and_loaded(small, tmp_path):
     settings = {"depth_multiplier": 0.35, "num_classes": 3, "finegrain_classification_mode": True}
-    assert json.loads(json.dumps(network.get_config())).items() >= {**settings, "batch_norm_momentum": 0.9}.items()
-    network.save(tmp_path / "m.keras")
-    assert keras.models.load_model(tmp_path / "m.keras").settings() == network.settings() == settings
+    assert json.loads(json.dumps(small.get_config())).items() >= {**settings, "batch_norm_momentum": 0.9}.items()
+    small.save(tmp_path / "m.keras")
+    assert keras.models.load_model(tmp_path / "m.keras").settings() == small.settings() == settings
 
 
-def test_an_image_size_of_numpys_is_written(network, tmp_path):
-    written = hubkeras.convert(network, tmp_path / "m.weights.h5", image_size=np.int64(96))
+def test_an_image_size_of_numpys_is_written(small, tmp_path):
+    written = hubkeras.convert(small, tmp_path / "m.weights.h5", image_size=np.int64(96))
     assert written.metadata.default_image_size == 96
     assert json.loads(written.metadata.to_json())["default_image_size"] == 96
 

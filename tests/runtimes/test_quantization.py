@@ -33,6 +33,14 @@ def digits(tmp_path_factory):
     return read_network(DIGITS)[0], *held_out_digits(), path
 
 
+def largest_weights(path):
+    """The largest byte among the kernels of an OpenVINO model that add many products, all but the depthwise ones."""
+    openvino = pytest.importorskip("openvino")
+    constants = [node for node in openvino.Core().read_model(path).get_ops() if node.get_type_name() == "Constant"]
+    kernels = [node.data for node in constants if node.get_element_type() == openvino.Type.i8]
+    return max(np.abs(kernel.astype(int)).max() for kernel in kernels if np.prod(kernel.shape[1:]) > 9)
+
+
 @pytest.mark.slow
 @pytest.mark.processor
 @pytest.mark.parametrize("ending", FORMS)
@@ -56,6 +64,8 @@ def test_less_than_half_the_size_and_the_same_digits(ending, digits, tmp_path, c
     assert (predicted == expected).mean() >= 0.975
     assert (predicted == labels).mean() >= (expected == labels).mean() - 0.01
     assert main(["verify", str(paths[1]), "--source", str(DIGITS)]) == 0
+    if ending == "xml":
+        assert largest_weights(paths[1]) <= 64
 
 
 def test_integers_throughout(digits, tmp_path):
