@@ -54,7 +54,8 @@ def symbolic_output(layer: keras.layers.Layer) -> Tensor:
     except AttributeError as error:
         raise AttributeError(
             f"The layer {layer.name} has no symbolic output, since its network is no functional model. Build the "
-            "network with endpoints=[...], which then returns these feature maps, or call it with return_endpoints=True."
+            "network with endpoints=[...], which makes it return these feature maps, or call it with "
+            "return_endpoints=True."
         ) from error
 
 
