@@ -20,6 +20,7 @@ from hubkeras.common.zips import open_zip
 from hubkeras.consuming.decoding import decode_pixels
 from hubkeras.consuming.listing import list_folder
 
+_LARGE = 2**26  # bytes of an image that is not copied once more
 CENTRAL_FRACTION = WHOLE.central_fraction
 # of calibration for 8 bits
 FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
@@ -101,20 +102,38 @@ def decode(
     Raises:
         hubkeras.Error: the bytes are no image that can be read.
     """
-    import tensorflow as tf
-
     pixels = decode_pixels(data, path, upright)
     if resize == "crop":
         side = min(pixels.shape[:2])
         top, left = ((whole - side) // 2 for whole in pixels.shape[:2])
         pixels = pixels[top : top + side, left : left + side]
-    pixels = np.ascontiguousarray(_central_part(pixels, central_fraction)[np.newaxis])
+    pixels = _central_part(pixels, central_fraction)
     try:
-        with tf.device("CPU:0"):  # beside inference on an accelerator
-            resized = tf.raw_ops.ResizeBilinear(images=pixels, size=list(size), half_pixel_centers=False)
-        return resized.numpy()[0] * np.float32(1 / 255)
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        resized = _bilinear_rows(pixels, size) if pixels.size > _LARGE else _bilinear(pixels, size)
+        return resized * np.float32(1 / 255)
+    except MemoryError as error:
         raise Error(f"{path} does not fit in memory; shrink it.") from error
+
+
+def _bilinear(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """TensorFlow 1's `resize_bilinear` of uint8 `[height, width, 3]`, as float32."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):  # beside inference on an accelerator
+        images = np.ascontiguousarray(pixels[np.newaxis])
+        return tf.raw_ops.ResizeBilinear(images=images, size=list(size), half_pixel_centers=False).numpy()[0]
+
+
+def _bilinear_rows(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """The same without a copy of the image: where there is no memory for one, TensorFlow ends the process."""
+    for axis, (old, new) in enumerate(zip(pixels.shape[:2], size, strict=True)):
+        place = np.arange(new, dtype=np.float32) * np.float32(old / new)
+        low = place.astype(int)
+        first, second = (pixels.take(at, axis).astype(np.float32) for at in (low, np.minimum(low + 1, old - 1)))
+        pixels = first + (second - first) * (place - low.astype(np.float32)).reshape(
+            [-1, 1, 1] if axis == 0 else [-1, 1]
+        )
+    return pixels
 
 
 def _central_part(pixels: np.ndarray, fraction: float) -> np.ndarray:

@@ -38,6 +38,14 @@ def test_load_image_crops_and_resizes_as_slim_did(tmp_path):
     np.testing.assert_allclose(whole, pixels / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize(("shape", "size"), [((64, 48), 32), ((31, 57), (96, 80)), ((1000, 1333), 224), ((1, 1), 3)])
+def test_large_images_are_resized_alike(tmp_path, monkeypatch, shape, size):
+    path = write_png(tmp_path / "image.png", np.random.default_rng(0).integers(0, 256, (*shape, 3)))
+    expected = hubkeras.load_image(path, size)
+    monkeypatch.setattr(images, "_LARGE", 0)
+    np.testing.assert_allclose(hubkeras.load_image(path, size), expected, atol=2e-7)
+
+
 def test_load_image_makes_rgb_of_grey_and_of_transparent_images(tmp_path):
     grey = np.full((20, 20, 1), 51)
     assert np.allclose(hubkeras.load_image(write_png(tmp_path / "grey.png", grey), 10), 0.2)
