@@ -119,8 +119,8 @@ def _of_csv(file: pathlib.Path, folder: pathlib.Path) -> Labelled:
     table, listing = read_table(file), list_folder(folder)
     # `LOC_val_solution.csv` has the synset, then boxes
     labels = [label.split()[0] if _SYNSET.match(label) else label for label in table.labels()]
-    finder, lines = Finder(folder, listing.files), {}
-    paths = []
+    finder, paths = Finder(folder, listing.files), []
+    lines: dict[str, tuple[int, str]] = {}
     for line, name, label in zip(table.lines, table.names(), labels, strict=True):
         try:
             paths.append(finder.find(name))

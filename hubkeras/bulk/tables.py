@@ -88,7 +88,7 @@ def _plain(name: str) -> str:
 
 def _counts(cells: Sequence[str]) -> bool:
     """Whether they are the numbers of rows."""
-    return cells in ([str(number) for number in range(start, start + len(cells))] for start in (0, 1))
+    return list(cells) in ([str(number) for number in range(start, start + len(cells))] for start in (0, 1))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

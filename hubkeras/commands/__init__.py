@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import IO, Any, NoReturn
@@ -102,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
     try:
         _check_texts(options)
         if options.tensorflow:

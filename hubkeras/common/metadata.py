@@ -122,8 +122,8 @@ class Metadata:
                 given = given if len(given) <= 60 else f"{given[:60]}..."
                 raise Error(f"{where}: {name!r} must be {kind}; it is {given}. Export the model again.")
         told = facts.get("preprocessing")
-        preprocessing = Preprocessing(**told) if told else _usual_preprocessing(facts)
-        return cls(**{**{name: facts.get(name) for name in _KINDS}, "preprocessing": preprocessing})
+        facts["preprocessing"] = Preprocessing(**told) if told else _usual_preprocessing(facts)
+        return cls(**{name: facts[name] for name in _KINDS})
 
     def to_json(self) -> str:
         """The metadata as JSON, as it lies in the assets."""
