@@ -6,8 +6,8 @@ import errno
 import os
 import signal
 import sys
-import warnings
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from typing import IO, Any, NoReturn
 

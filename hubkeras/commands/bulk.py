@@ -18,9 +18,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands; `command` as in `hubkeras.commands.publishing.add`."""
     sub = command("embed", run_embed, "Write features or classes of many images as Parquet; goes on where it was.")
     sub.add_argument("model", metavar="MODEL", help=MODEL)
-    images_help = (
-        "folders, globs, image files, lists of them, .tar shards, TFRecords with image/encoded, .parquet files"
-    )
+    images_help = "folders, globs, image files, lists of them, .tar shards, TFRecords of image/encoded, .parquet"
     sub.add_argument("images", metavar="IMAGES", nargs="+", help=images_help)
     sub.add_argument("out", metavar="OUT", help="the folder of Parquet files to write, or to go on with")
     sub.add_argument("--top", type=int, default=5, metavar="N", help="classes a row, for a classifier (5)")
