@@ -12,10 +12,10 @@ import pathlib
 
 import matplotlib
 import sklearn.datasets
-import tensorflow as tf
 
 import hubkeras
 from hubkeras.common.metadata import read_metadata
+from hubkeras.consuming.loading import load_saved_model
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -25,7 +25,7 @@ FLOWER = pathlib.Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg
 
 def classify(directory, photo):
     """The photo as the network sees it, and its five likeliest classes as `(name, probability)`."""
-    model = tf.saved_model.load(directory)
+    model = load_saved_model(directory).module  # checked before anything of it runs
     metadata = read_metadata(directory)
     image = hubkeras.load_image(photo, metadata.default_image_size, **vars(metadata.preprocessing))
     labels = model.labels.asset_path.numpy().decode()

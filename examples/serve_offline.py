@@ -16,12 +16,12 @@ import socket
 import threading
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras
 
 import hubkeras
 from hubkeras.common import archives
+from hubkeras.consuming.loading import load_saved_model
 from hubkeras.publishing import installing
 
 BUILD = pathlib.Path("build").absolute()
@@ -57,7 +57,7 @@ def main(arguments=None):
     print("packed   ", archive, archives.pack(directory, archive, overwrite=True))
 
     images = np.random.default_rng(0).uniform(0, 1, (2, 96, 96, 3)).astype(np.float32)
-    expected = tf.saved_model.load(str(directory))(images)
+    expected = load_saved_model(directory).module(images)
     server = serve(BUILD)
     url = f"http://127.0.0.1:{server.server_port}/features.tar.gz"
     for address in (url, f"{url}?tf-hub-format=compressed"):
