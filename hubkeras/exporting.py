@@ -142,8 +142,9 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
         if verify:
             progress(0, 1, "checking")
             parity = _checked(partial, origin, directory)
-        record = dataclasses.asdict(parity) if parity else None
-        documentation.write(partial, record, os.path.basename(os.path.abspath(directory)))
+        documentation.write(
+            partial, parity and dataclasses.asdict(parity), os.path.basename(os.path.abspath(directory))
+        )
     return Written(pathlib.Path(directory), metadata, origin.report, parity, (pathlib.Path(directory),))
 
 
@@ -175,8 +176,7 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     return metadata
 
 
-def _in_silence(done: int, total: int, what: str) -> None:
-    pass
+def _in_silence(done: int, total: int, what: str) -> None: ...
 
 
 def _task(origin):
@@ -375,16 +375,16 @@ def verify_file(
     Raises:
         hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
     """
-    from hubkeras.converters import verifying
+    from hubkeras.converters.verifying import sample_images
     from hubkeras.runtimes import files
 
     loaded = files.load(path, safe_mode=safe_mode)
     interface, metadata = loaded.interface(path), Metadata.from_json(loaded.texts["metadata"], path)
     origin = _origin(source, metadata.task, weights or metadata.weights, None, progress or _in_silence)
-    if (origin.network.architecture, origin.network.settings()) != (metadata.architecture, metadata.settings):
-        raise Error(f"{path} and {os.fspath(source)} are of different networks: their settings differ.")
-    images = verifying.sample_images(metadata.default_image_size)
-    return _outputs_parity(loaded, interface, images, origin.network, os.fspath(source))
+    network, name = origin.network, os.fspath(source)
+    if (network.architecture, network.settings()) != (metadata.architecture, metadata.settings):
+        raise Error(f"{path} and {name} are of different networks: their settings differ.")
+    return _outputs_parity(loaded, interface, sample_images(metadata.default_image_size), network, name)
 
 
 def _outputs_parity(loaded, interface, images, network, reference):
