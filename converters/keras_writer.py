@@ -22,7 +22,7 @@ from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.quiet import quietly
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
-from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.pytorch_writer import require
 from hubkeras.converters.records import say_lost
 from hubkeras.converters.sources.keras_files import layers_of_config
@@ -52,7 +52,7 @@ def write_keras_applications(job: Job) -> Parity:
         if job.path.suffix == ".keras":
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.comment = WRITTEN_BY.encode()
-        parity = compare_weights(partial, job.network)
+        parity = compare_weights(partial, job.network, digests_of(job))
     say_lost(job, "A Keras file", labels=True, image_size=job.path.name.endswith(ENDINGS[0]))
     return parity
 

@@ -1,12 +1,16 @@
 """The outcome of a comparison of what was written with what it was made of."""
 
+import hashlib
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
+from hubkeras.common.forms import Job
 from hubkeras.converters.sources import open_checkpoint
 
 
@@ -39,15 +43,52 @@ class Parity:
         return self.weights_different == 0 and self.error <= self.bound
 
 
-def compare_weights(path: str | os.PathLike[str], network: SlimNetwork, reference: str = "the network") -> Parity:
-    """Compares the weights in a file, in any form that is a source, bit by bit with those of a network.
+def digest(value: Any) -> str:
+    """SHA-256 of a tensor's values in float32: equal where these are equal to the bit."""
+    return hashlib.sha256(np.ascontiguousarray(value, "<f4")).hexdigest()
+
+
+def digests_of(job: Job) -> Mapping[str, str] | None:
+    """The digests of the tensors that a job's network was read from, None where it was given."""
+    return job.report.digests if job.report else None
+
+
+def different(
+    values: Iterable[tuple[str, Any]], network: SlimNetwork, digests: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Names of the values that are not to the bit what they shall be.
+
+    Args:
+        values: names of variables, and what was written for each.
+        network: that was written.
+        digests: of the tensors that the network was read from, which are compared with where they are known: a network
+            need not hold them to the bit.
+    """
+    variables = network.slim_variables()
+    for name, value in values:
+        expected = (digests or {}).get(name) or digest(variables[name])
+        if digest(value) != expected:
+            yield name
+
+
+def compare_weights(
+    path: str | os.PathLike[str],
+    network: SlimNetwork,
+    digests: Mapping[str, str] | None = None,
+    reference: str = "the network",
+) -> Parity:
+    """Compares the weights in a file, in any form that is a source, bit by bit with what was to be written.
+
+    Args:
+        path: the file.
+        network, digests: as for `different`.
+        reference: what they are of, for people.
 
     Raises:
         hubkeras.Error: the file cannot be read, or a weight differs.
     """
-    variables = network.slim_variables()
     with open_checkpoint(path) as checkpoint:
-        for name, variable in variables.items():
-            if not np.array_equal(checkpoint.read(name), np.asarray(variable)):
-                raise Error(f"{path}: {name} was not written as it is in {reference}; the disk may be damaged.")
-    return Parity(reference, len(variables), 0, None, 0.0, 0.0)
+        names = list(network.slim_variables())
+        for name in different(((name, checkpoint.read(name)) for name in names), network, digests):
+            raise Error(f"{path}: {name} was not written as it is in {reference}; the disk may be damaged.")
+    return Parity(reference, len(names), 0, None, 0.0, 0.0)

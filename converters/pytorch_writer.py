@@ -15,7 +15,7 @@ from hubkeras.common.forms import Job
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.converters.naming import hugging_face, timm
 from hubkeras.converters.naming.tables import Tensor
-from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources.pytorch_models import CONFIG
 
@@ -97,7 +97,7 @@ def _write(job: Job, table: dict[str, Tensor], texts: dict[str, dict[str, Any]])
         )
         for name, content in texts.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        return compare_weights(partial, job.network)
+        return compare_weights(partial, job.network, digests_of(job))
 
 
 def _state_dict(network: SlimNetwork, table: dict[str, Tensor]) -> dict[str, np.ndarray]:

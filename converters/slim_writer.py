@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
-from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.records import labels_of, metadata_of
 from hubkeras.converters.sources.slim_record import record_of, write_record
 
@@ -27,6 +27,7 @@ def write_slim_checkpoint(
     overwrite: bool = False,
     metadata: Metadata | None = None,
     labels: Sequence[str] | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Writes the weights of a network as a TF-Slim checkpoint in V2 format.
 
@@ -41,6 +42,7 @@ def write_slim_checkpoint(
         overwrite: whether to replace these files, where hubkeras wrote them.
         metadata: of the network, by default what it tells itself.
         labels: class names, if any.
+        digests: of the tensors that the network was read from, to compare with, see `hubkeras.converters.parity`.
 
     Returns:
         The names written.
@@ -75,7 +77,7 @@ def write_slim_checkpoint(
         except tf.errors.OpError as error:
             raise Error(f"Cannot write {path}: {first_line(error)}; it is as it was before.") from error
         write_record(prefix, metadata, labels)
-        compare_weights(prefix, network)
+        compare_weights(prefix, network, digests)
     return names
 
 
@@ -90,7 +92,7 @@ def unheld_settings(network: SlimNetwork) -> dict[str, Any]:
 
 def write_slim(job: Job) -> Parity:
     """The writer of TF-Slim checkpoints, see `hubkeras.common.forms`; what was written is read before it counts."""
-    write_slim_checkpoint(job.network, job.path, job.overwrite, metadata_of(job), labels_of(job))
+    write_slim_checkpoint(job.network, job.path, job.overwrite, metadata_of(job), labels_of(job), digests_of(job))
     if job.report and (unheld := unheld_settings(job.network)):
         told = ", ".join(f"{name}={value!r}" for name, value in unheld.items())
         job.report.notes.append(

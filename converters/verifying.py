@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from hubkeras.common.metadata import read_metadata
 from hubkeras.common.places import model_folder
 from hubkeras.consuming import safety
 from hubkeras.consuming.loading import load_saved_model
-from hubkeras.converters.parity import Parity
+from hubkeras.converters.parity import Parity, different
 from hubkeras.converters.weights import read_network
 
 _BATCH = 2
@@ -59,6 +59,7 @@ def compare(
     network: SlimNetwork,
     reference: str = "the checkpoint",
     safe_mode: bool = True,
+    digests: Mapping[str, str] | None = None,
 ) -> Parity:
     """Compares a SavedModel with the network that it shall hold: weights bit by bit, outputs with those in float64.
 
@@ -69,6 +70,7 @@ def compare(
         network: what it shall hold.
         reference: what the network came from, for people.
         safe_mode: whether to refuse a SavedModel that could do more than compute.
+        digests: of the tensors that the network was read from, see `hubkeras.converters.parity`.
 
     Raises:
         hubkeras.Error: the SavedModel cannot be loaded, or is of another network.
@@ -88,7 +90,7 @@ def compare(
         same = _shapes(written) == _shapes(expected)
     if not same:
         raise Error(f"{directory} and {reference} are of different networks: their variables' names or shapes differ.")
-    different = sum(not np.array_equal(v.numpy(), expected[name].numpy()) for name, v in written.items())
+    wrong = len(list(different(written.items(), network, digests)))
     images = sample_images(metadata.default_image_size)
     served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
     if metadata.task == "backbone":
@@ -97,7 +99,7 @@ def compare(
         output, bound = "logits" if metadata.task == "classification" else "features", network.parity_bound
         truth, called = {output: reference_outputs(network, images, metadata.task)}, {output: called}
     errors = [relative_error(values[name], truth[name]) for values in (served, called) for name in truth]
-    return Parity(reference, len(written), different, output, max(errors), bound)
+    return Parity(reference, len(written), wrong, output, max(errors), bound)
 
 
 def compare_outputs(
@@ -172,7 +174,7 @@ def verify_source(
     directory = model_folder(directory)
     integrity.check(directory)  # before its metadata are believed
     metadata = read_metadata(directory)
-    network, _, _ = read_network(
+    network, _, report = read_network(
         source,
         weights=weights or metadata.weights or "ema",
         progress=progress,
@@ -186,7 +188,7 @@ def verify_source(
         network = network.copy(**changes)
     if progress:
         progress(0, 1, "computing outputs")
-    return compare(directory, network, str(source), safe_mode)
+    return compare(directory, network, str(source), safe_mode, report.digests)
 
 
 def verify_frozen_graph(

@@ -18,7 +18,7 @@ from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
-from hubkeras.converters.parity import Parity, compare_weights
+from hubkeras.converters.parity import Parity, compare_weights, different, digest, digests_of
 from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.sources.checkpoint import SHADOW
@@ -49,6 +49,7 @@ class Report:
         notes: sentences that the user should read.
         metadata: what the source says of itself, where it is a SavedModel of hubkeras or was made of one.
         labels: names of its classes, where it has them.
+        digests: of the tensor that was read for each variable, see `hubkeras.converters.parity`.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     metadata: Metadata | None = None
     labels: list[str] | None = None
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def plan(
@@ -251,11 +253,15 @@ def read_network(
         if progress:
             progress(0, 1, "building the network")
         try:
-            network = found.network(**settings, initialize=False)
+            # a checkpoint is of float32, whatever Keras' policy is
+            network = found.network(**settings, dtype="float32", initialize=False)
         except (TypeError, ValueError) as error:  # settings that a file claims
             reason = first_line(error)
             raise Error(f"{source}: {settings} are no settings of {found.network.__name__} ({reason}).") from error
-        return network, found, _assign(network, checkpoint, found, weights, progress)
+        report = _assign(network, checkpoint, found, weights, progress)
+        for name in different(network.slim_variables().items(), network, report.digests):
+            raise Error(f"{source}: the network does not hold {name} as it is there; is the memory damaged?")
+        return network, found, report
 
 
 def load_weights(
@@ -299,6 +305,7 @@ def _assign(network, checkpoint, found, weights, progress):
     chosen, report = plan(checkpoint, found, variables, weights)
     for name, value in read_values(checkpoint, chosen, progress):
         variables[name].assign(value)
+        report.digests[name] = digest(value)
     return report
 
 
@@ -378,7 +385,7 @@ def write_weights_file(job: Job) -> Parity:
     """The writer of `.weights.h5`, see `hubkeras.common.forms`; what was written is read again before it counts."""
     with written_whole(job.path, job.overwrite) as partial:
         write_weights(job.network, partial, job.metadata, job.report, labels_of(job))
-        return compare_weights(partial, job.network)
+        return compare_weights(partial, job.network, digests_of(job))
 
 
 def _datasets(network):

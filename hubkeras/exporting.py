@@ -17,6 +17,7 @@ from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wild
 from hubkeras.common.forms import Job, folder_to_write, form_of
 from hubkeras.common.metadata import LABELS_FILE, LARGEST_IMAGE, METADATA_FILE, Metadata
 from hubkeras.common.preprocessing import preprocessing_of, source_files
+from hubkeras.packaging.settings import plain_settings
 from hubkeras.publishing import catalog, documentation
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class _Origin:
         return own.handle if own and own.task == task else None
 
 
+@plain_settings()
 def export(
     model: SlimNetwork | str | os.PathLike[str],
     directory: str | os.PathLike[str],
@@ -253,7 +255,8 @@ def _checked(partial, origin, directory):
     from hubkeras.converters.verifying import compare
 
     try:
-        return _accepted(compare(partial, origin.network, origin.name), directory)
+        digests = origin.report.digests if origin.report else None
+        return _accepted(compare(partial, origin.network, origin.name, digests=digests), directory)
     except (tf.errors.OpError, MemoryError) as error:
         raise Error(f"{directory} could not be checked ({first_line(error)}); it is as it was before.") from error
 
@@ -272,6 +275,7 @@ def _accepted(parity, path):
     )
 
 
+@plain_settings()
 def convert(
     model: SlimNetwork | str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -359,6 +363,7 @@ def write_for_runtime(job: Job) -> Parity:
         return _accepted(_outputs_parity(loaded, interface, compared, job.network, "the network"), job.path)
 
 
+@plain_settings()
 def verify_file(
     path: str | os.PathLike[str],
     source: str | os.PathLike[str],

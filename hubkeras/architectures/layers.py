@@ -27,10 +27,14 @@ Shape = Sequence[int | None]
 
 @keras.saving.register_keras_serializable("hubkeras")
 class WeightDecay(keras.regularizers.L2):
-    """Keras' L2 in fewer operations, which matters for the 56 million weights of an Inception-ResNet V2."""
+    """Keras' L2 in fewer operations, which matters for the 56 million weights of an Inception-ResNet V2.
+
+    Of half precision it is a sum in float32, which Keras can add to a loss.
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.l2 * operations.sum_of_squares(ops.convert_to_tensor(x))
+        x = ops.convert_to_tensor(x)
+        return self.l2 * operations.sum_of_squares(ops.cast(x, keras.backend.result_type(x.dtype, "float32")))
 
 
 def l2_regularizer() -> WeightDecay:

@@ -299,6 +299,13 @@ class SlimNetwork(keras.Model):
             return outputs
         return outputs["default"] if self.endpoints is None else self.feature_maps(outputs)
 
+    def compute_output_shape(self, input_shape: Shape) -> Any:
+        """Shapes of what a call returns for images of `input_shape`, `[batch, height, width, 3]`."""
+        if self.endpoints is None:
+            return (input_shape[0], self.num_features if self.num_classes is None else self.num_classes)
+        images = keras.KerasTensor(input_shape, self.compute_dtype)
+        return {name: tuple(x.shape) for name, x in keras.Operation.compute_output_spec(self, images).items()}
+
     def copy(self, dtype: Any = None, **changes: Any) -> SlimNetwork:
         """A network of the same settings, weights and regularizers but for `changes`, all of it trainable.
 
@@ -385,7 +392,7 @@ class FrozenNetwork:
 
 def validate_settings(depth_multiplier: float = 1.0, num_classes: int | None = None) -> None:
     """Raises ValueError unless the multiplier is positive and the classes None or a positive integer."""
-    if not depth_multiplier > 0:
+    if isinstance(depth_multiplier, bool) or not depth_multiplier > 0:
         raise ValueError(f"depth_multiplier must be above 0; got {depth_multiplier!r}.")
     if num_classes is not None and (
         isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1

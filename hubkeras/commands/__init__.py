@@ -169,6 +169,17 @@ def _log() -> IO[bytes]:
         return open(os.devnull, "w+b")
 
 
+def _check_backend() -> None:
+    """Raises hubkeras.Error where KERAS_BACKEND, or ~/.keras/keras.json, names another backend than TensorFlow."""
+    advice = "hubkeras's commands need Keras on TensorFlow; set KERAS_BACKEND=tensorflow"
+    try:
+        import keras
+    except (ImportError, ValueError) as error:
+        raise Error(f"Keras cannot be imported ({error}); {advice}.") from error
+    if keras.backend.backend() != "tensorflow":
+        raise Error(f"Keras runs on {keras.backend.backend()}; {advice}.")
+
+
 def _import_quietly() -> None:
     """Imports TensorFlow without the lines that it writes to standard error, which is for our messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -176,8 +187,11 @@ def _import_quietly() -> None:
         original = os.dup(2)
         os.dup2(log.fileno(), 2)
         try:
-            import keras  # noqa: F401
             import tensorflow  # noqa: F401
+
+            _check_backend()
+        except Error:  # which says it all
+            raise
         except BaseException:
             log.seek(0)
             os.write(original, log.read())

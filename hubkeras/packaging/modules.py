@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from hubkeras.architectures.network import FrozenNetwork, SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import TASKS
+from hubkeras.packaging.settings import check_backend
 from hubkeras.packaging.tensorflow_internals import AutoTrackable
 
 # the functions hold no Python control flow over tensors, which autograph would look for
@@ -24,10 +24,7 @@ Results = dict[str, tf.Tensor]
 
 def check_task(network: SlimNetwork, task: str) -> None:
     """Raises hubkeras.Error unless a SavedModel for `task` can be made of `network` here."""
-    if keras.backend.backend() != "tensorflow":
-        raise Error(
-            f"Exporting needs Keras on TensorFlow, not on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
-        )
+    check_backend()
     if task not in TASKS:
         raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
     if (task == "backbone") != (network.endpoints is not None):

@@ -12,6 +12,7 @@ from hubkeras.common.integrity import write_checksums
 from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
 from hubkeras.packaging.tensorflow_internals import ARGUMENT_NAME, fingerprint_of, saved_model_pb2
 
+SEEDS = {"seed", "seed2"}  # attributes of the random operations
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 
 
@@ -22,7 +23,7 @@ def finish(directory: str | os.PathLike[str]) -> None:
     files are written beside them.
 
     TensorFlow names functions, and the variables that they capture, after counters of the whole process, sorts
-    functions by hashes of these names, notes the devices of the machine, and draws a random identifier.
+    functions by hashes of these names, notes the devices of the machine and its seed, and draws a random identifier.
 
     Args:
         directory: a SavedModel that `tf.saved_model.save` has just written.
@@ -60,6 +61,8 @@ def _rename(graph: Any) -> None:
         for value in node.attr.values():
             if value.HasField("func"):
                 value.func.name = names.get(value.func.name, value.func.name)
+        for seed in SEEDS & node.attr.keys():
+            node.attr[seed].i = 0  # each consumer, and each replica of it, draws its own numbers
         if "config_proto" in node.attr:
             node.attr["config_proto"].s = b""  # the default: that of the process that loads it
     for function in library:
