@@ -1,5 +1,7 @@
 """The outcome of a comparison of what was written with what it was made of."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +44,19 @@ class Parity:
         """Whether all weights are bit-identical and the outputs equal within the bound."""
         return self.weights_different == 0 and self.error <= self.bound
 
+    def accepted(self, path: str | os.PathLike[str]) -> Parity:
+        """This parity of what was written for `path`; hubkeras.Error where it has not passed."""
+        if self.passed:
+            return self
+        weights = ""
+        if self.weights_compared:
+            compared = f"{self.weights_different} of {self.weights_compared}"
+            weights = f"{compared} weights differ from those of {self.reference}, and "
+        raise Error(
+            f"{path} failed its check: {weights}its {self.output} differ by {self.error:.1e} of the largest (at most "
+            f"{self.bound:.0e} is accepted); it is as it was before."
+        )
+
 
 def digest(value: Any) -> str:
     """SHA-256 of a tensor's values in float32: equal where these are equal to the bit."""
@@ -69,6 +84,12 @@ def different(
         expected = (digests or {}).get(name) or digest(variables[name])
         if digest(value) != expected:
             yield name
+
+
+def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error unless a network holds what was read from its source, to the bit."""
+    for name in different(network.slim_variables().items(), network, digests):
+        raise Error(f"{source}: the network does not hold {name} as it is there; is the memory damaged?")
 
 
 def compare_weights(

@@ -18,7 +18,7 @@ from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
-from hubkeras.converters.parity import Parity, compare_weights, different, digest, digests_of
+from hubkeras.converters.parity import Parity, check_network, compare_weights, digest, digests_of
 from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.sources.checkpoint import SHADOW
@@ -253,14 +253,12 @@ def read_network(
         if progress:
             progress(0, 1, "building the network")
         try:
-            # a checkpoint is of float32, whatever Keras' policy is
-            network = found.network(**settings, dtype="float32", initialize=False)
+            network = found.network(**settings, dtype="float32", initialize=False)  # whatever Keras' policy is
         except (TypeError, ValueError) as error:  # settings that a file claims
             reason = first_line(error)
             raise Error(f"{source}: {settings} are no settings of {found.network.__name__} ({reason}).") from error
         report = _assign(network, checkpoint, found, weights, progress)
-        for name in different(network.slim_variables().items(), network, report.digests):
-            raise Error(f"{source}: the network does not hold {name} as it is there; is the memory damaged?")
+        check_network(network, report.digests, source)
         return network, found, report
 
 
@@ -284,8 +282,7 @@ def load_weights(
         if found.network is not type(network):
             raise Error(f"{source} is of {found.network.__name__}, not of {type(network).__name__}.")
         wanted, given = network.settings(), {**found.settings}
-        if wanted["num_classes"] is None:
-            given["num_classes"] = None
+        given |= {"num_classes": None} if wanted["num_classes"] is None else {}
         if wanted["num_classes"] != given["num_classes"]:
             raise Error(
                 f"{source} has {given['num_classes']} classes, the network {wanted['num_classes']}; build it with "

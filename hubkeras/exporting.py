@@ -256,23 +256,9 @@ def _checked(partial, origin, directory):
 
     try:
         digests = origin.report.digests if origin.report else None
-        return _accepted(compare(partial, origin.network, origin.name, digests=digests), directory)
+        return compare(partial, origin.network, origin.name, digests=digests).accepted(directory)
     except (tf.errors.OpError, MemoryError) as error:
         raise Error(f"{directory} could not be checked ({first_line(error)}); it is as it was before.") from error
-
-
-def _accepted(parity, path):
-    """`parity`, or an error where it is not within the bound."""
-    if parity.passed:
-        return parity
-    weights = ""
-    if parity.weights_compared:
-        compared = f"{parity.weights_different} of {parity.weights_compared}"
-        weights = f"{compared} weights differ from those of {parity.reference}, and "
-    raise Error(
-        f"{path} failed its check: {weights}its {parity.output} differ by {parity.error:.1e} of the largest (at most "
-        f"{parity.bound:.0e} is accepted); it is as it was before."
-    )
 
 
 @plain_settings()
@@ -360,7 +346,7 @@ def write_for_runtime(job: Job) -> Parity:
     texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
     texts |= {} if job.labels is None else {"labels": "".join(f"{label}\n" for label in job.labels)}
     with files.written(job.network, interface, texts, job.path, job.overwrite, calibration) as loaded:
-        return _accepted(_outputs_parity(loaded, interface, compared, job.network, "the network"), job.path)
+        return _outputs_parity(loaded, interface, compared, job.network, "the network").accepted(job.path)
 
 
 @plain_settings()
