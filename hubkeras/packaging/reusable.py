@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from hubkeras.architectures.layers import WeightDecay
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.operations import momentum_for
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
@@ -76,7 +77,7 @@ def reusable_module(
     root = ReusableModule(call, trace)
     root.variables = list(traces.variables.values())
     root.trainable_variables = [v for name, v in traces.variables.items() if not is_statistic(name)]
-    root.regularization_losses = [_regularization_loss(traces)]
+    root.regularization_losses = _regularization_losses(traces)
     root.add(assets)
     return root, signatures_of(task, image_size, traces.infer, traces.train)
 
@@ -191,14 +192,20 @@ def _backbone_call(traces: Traces) -> Any:
     return call
 
 
-def _regularization_loss(traces: Traces) -> Callable[[], tf.Tensor]:
+def _regularization_losses(traces: Traces) -> list[Callable[[], tf.Tensor]]:
+    """One function for the losses of all variables, as the network has them; none where nothing is regularized."""
+    regularized = [
+        (v, r) for name, v in traces.variables.items() if (r := traces.sources[name].regularizer) is not None
+    ]
+
     @function(input_signature=[])
     def regularization_loss():
-        halves = {}  # l2_loss halves the sum of squares
-        for name, variable in traces.variables.items():
-            regularizer = traces.sources[name].regularizer
-            if regularizer is not None:
-                halves.setdefault(float(regularizer.l2), []).append(tf.nn.l2_loss(variable))
-        return tf.add_n([2 * l2 * tf.add_n(terms) for l2, terms in halves.items()])
+        squares, losses = {}, []  # Slim's, of which l2_loss takes the halves in few operations
+        for variable, regularizer in regularized:
+            if isinstance(regularizer, WeightDecay):
+                squares.setdefault(float(regularizer.l2), []).append(tf.nn.l2_loss(variable))
+            else:
+                losses.append(tf.cast(regularizer(tf.convert_to_tensor(variable)), tf.float32))
+        return tf.add_n([2 * l2 * tf.add_n(terms) for l2, terms in squares.items()] + losses)
 
-    return regularization_loss
+    return [regularization_loss] if regularized else []
