@@ -156,10 +156,9 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     handle = handle or origin.handle(task)
     published = catalog.publication(handle)
     size = image_size or origin.image_size or (published.image_size if published else network.default_image_size)
-    if size < network.minimum_image_size:
-        raise Error(f"image_size must be at least {network.minimum_image_size} for {network.name}; got {size}.")
-    if size > LARGEST_IMAGE:
-        raise Error(f"image_size must be at most {LARGEST_IMAGE}; got {size}.")
+    if not network.minimum_image_size <= size <= LARGEST_IMAGE:
+        least = network.minimum_image_size
+        raise Error(f"image_size must be at least {least} and at most {LARGEST_IMAGE} for {network.name}; got {size}.")
     told, files = origin.report and origin.report.metadata, source_files(origin.provenance)
     cut = told.preprocessing if told else preprocessing_of(handle, files, origin.classes, labels or origin.labels)
     metadata = Metadata.of_network(

@@ -3,7 +3,7 @@
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,13 @@ class Stored(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
+def refuse_large(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises hubkeras.Error where a tensor is larger than any variable of the networks, whatever it holds."""
+    large = next((name for name, shape in shapes.items() if math.prod(shape) * 4 > MOST_VARIABLE_BYTES), None)
+    if large is not None:
+        raise Error(f"{path}: {large} has the shape {list(shapes[large])}; no variable of these networks is so large.")
+
+
 def renamed(
     path: str | os.PathLike[str],
     files: Sequence[pathlib.Path],
@@ -42,10 +49,7 @@ def renamed(
     Raises:
         hubkeras.Error: a tensor has a number of axes that it should not have, or it is quantized.
     """
-    large = next((name for name, tensor in stored.items() if math.prod(tensor.shape) * 4 > MOST_VARIABLE_BYTES), None)
-    if large is not None:
-        shape = list(stored[large].shape)
-        raise Error(f"{path}: {large} has the shape {shape}; no variable of these networks is so large.")
+    refuse_large(path, {name: tensor.shape for name, tensor in stored.items()})
     foreign, shapes, dtypes, kinds = {}, {}, {}, {}
     names = _without_trivial_gammas(stored, names)
     for name, tensor in stored.items():

@@ -15,7 +15,7 @@ from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
-from hubkeras.converters.sources.foreign import Stored
+from hubkeras.converters.sources.foreign import Stored, refuse_large
 from hubkeras.converters.sources.keras_checkpoints import keras_checkpoint
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
 from hubkeras.converters.sources.slim_record import read_record
@@ -117,6 +117,7 @@ def open_tensorflow(
         try:
             reader = tf.train.load_checkpoint(str(plain))
             shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+            refuse_large(path, shapes)
             dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
             objects = _names_of_objects(reader) if OBJECT_GRAPH in shapes else []
             keys = dict(objects) if OBJECT_GRAPH in shapes else {name: name for name in shapes}

@@ -350,7 +350,7 @@ def _table(entries):
     from hubkeras.converters.sources.tables import masked_crc32c
 
     def block(pairs):
-        body = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in pairs)
+        body = b"".join(b"\0" + _varint(len(key)) + _varint(len(value)) + key + value for key, value in pairs)
         return body + struct.pack("<II", 0, 1)
 
     def framed(content):
@@ -382,6 +382,19 @@ def index_offset(folder):
 @attack("source", "checkpoint: 2^36 numbers in 16 bytes")
 def index_shape(folder):
     return index(folder, "model", shape=(1 << 36,))
+
+
+@attack("source", "checkpoint: a V1 file of 2^36 numbers, none of them stored")
+def v1_shape(folder):
+    from tensorflow.core.util import saved_tensor_slice_pb2
+
+    slices = saved_tensor_slice_pb2.SavedTensorSlices()
+    slices.meta.versions.producer = 1
+    tensor = slices.meta.tensor.add(name="MobilenetV2/Conv/biases", type=1)
+    tensor.shape.dim.add().size = 1 << 36
+    tensor.slice.add().extent.add()
+    (folder / "model.ckpt").write_bytes(_table({b"": slices.SerializeToString()}))
+    return folder / "model.ckpt"
 
 
 @attack("source", "checkpoint: one kernel, of a network 100 times as wide")
