@@ -370,8 +370,8 @@ def write_weights(
         "versions": {"hubkeras": __version__, "keras": keras.__version__},
     }
     if report and report.metadata:
-        size = {"default_image_size": metadata.default_image_size}
-        facts["metadata"] = dataclasses.asdict(dataclasses.replace(report.metadata, **size))
+        told = dataclasses.replace(report.metadata, default_image_size=metadata.default_image_size)
+        facts["metadata"] = dataclasses.asdict(told)
     if labels:
         facts["labels"] = list(labels)
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}

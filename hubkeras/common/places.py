@@ -47,7 +47,8 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
     Each real folder is listed once, whatever links lead to it, and hidden ones not at all; at most 8 levels and 20,000
     files are looked at. Folders that cannot be listed are left out.
     """
-    root, names, seen = pathlib.Path(folder), [], set()
+    root, seen = pathlib.Path(folder), set()
+    names: list[str] = []
     folders = [("", 0)]
     while folders and len(names) < _MOST_FILES:
         inner, depth = folders.pop(0)

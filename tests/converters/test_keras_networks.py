@@ -61,6 +61,7 @@ def test_a_network_of_another_name(tmp_path):
         assert_same(save(network, tmp_path / form), network)
 
 
+@pytest.mark.slow
 def test_a_trained_model_has_an_optimizer(networks, tmp_path):
     network = networks["head"].copy()
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -8,7 +8,6 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common.metadata import read_metadata
 from hubkeras.converters import match, open_checkpoint, slim_writer, write_slim_checkpoint
 from hubkeras.converters.naming import timm
 from tests import slim
@@ -71,13 +70,11 @@ def test_a_slim_checkpoint_is_compared_before_it_takes_its_place(odd, tmp_path, 
     assert sorted(before) == sorted(os.listdir(tmp_path))
 
 
-def test_labels_and_size_of_a_weights_file_are_those_that_were_asked_for(exported, tmp_path):
-    source = exported("mobilenet_v2", "classification")
-    count = read_metadata(source).num_classes
-    names = [f"name {number}" for number in range(count)]
-    hubkeras.convert(source, tmp_path / "w.weights.h5", labels=names, image_size=64)
+def test_labels_and_size_of_a_weights_file_are_those_that_were_asked_for(odd, tmp_path):
+    write_slim_checkpoint(odd, tmp_path / "m.ckpt", labels=["a", "b", "c"])
+    hubkeras.convert(tmp_path / "m.ckpt", tmp_path / "w.weights.h5", labels=NAMES, image_size=64)
     with open_checkpoint(tmp_path / "w.weights.h5") as checkpoint:
-        assert (checkpoint.labels, match(checkpoint).image_size) == (names, 64)
+        assert (checkpoint.labels, match(checkpoint).image_size) == (NAMES, 64)
 
 
 def test_keras_applications_say_what_they_do_not_hold(files, tmp_path):
