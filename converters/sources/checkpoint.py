@@ -18,8 +18,8 @@ from hubkeras.common.metadata import Metadata
 ACCEPTED = (
     "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a "
     "SavedModel or TF1 Hub module folder, a frozen graph (.pb), a .weights.h5 of `hubkeras convert`, what Keras saved, "
-    "a model of Hugging Face, timm or keras.applications, a folder or .tar.gz with one of them, or the address of any of "
-    "them (hf://owner/name, kaggle://..., https://...)"
+    "a model of Hugging Face, timm or keras.applications, a folder or .tar.gz with one of them, or the address of any "
+    "of them (hf://owner/name, kaggle://..., https://...)"
 )
 SHADOW = "/ExponentialMovingAverage"
 # what readers raise; IndexError where a file is cut short
