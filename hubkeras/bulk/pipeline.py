@@ -1,6 +1,7 @@
 """Reading, decoding and resizing beside inference."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import threading
@@ -19,6 +20,7 @@ from hubkeras.consuming.images import CENTRAL_FRACTION, check_size, decode
 
 _READERS = 16  # threads, which wait for a disk or a network most of the time
 _AHEAD = 2  # batches
+_TOGETHER = 4  # images that one thread reads, since handing over each of them takes longer than decoding a small one
 _CALLS = 2  # of the model at once: one leaves cores idle between its layers
 
 
@@ -71,30 +73,39 @@ def prepared(
     """
     cores = threading.Semaphore(os.cpu_count() or 1)  # readers wait for a disk or a network most of the time
 
-    def read(number: int) -> np.ndarray | None:
-        try:
-            data = images.read(number)
-            with cores:
-                return preparation.decode(data)
-        except Error:
-            return None  # the row of this image says why
+    def read(group: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+        found = []
+        data = [(number, _read_if_possible(images, number)) for number in group]
+        with cores:
+            for number, content in data:
+                with contextlib.suppress(Error):  # the row of this image says why
+                    if content is not None:
+                        found.append((number, preparation.decode(content)))
+        return found
 
-    reading: collections.deque[tuple[Sequence[int], list[Future[np.ndarray | None]]]] = collections.deque()
+    reading: collections.deque[tuple[Sequence[int], list[Future[list[tuple[int, np.ndarray]]]]]] = collections.deque()
     pool = ThreadPoolExecutor(_READERS)
     try:
         for start in range(0, len(numbers) + _AHEAD * batch_size, batch_size):
             if chunk := numbers[start : start + batch_size]:
                 journal.begin(chunk)
-                reading.append((chunk, [pool.submit(read, number) for number in chunk]))
+                groups = (chunk[first : first + _TOGETHER] for first in range(0, len(chunk), _TOGETHER))
+                reading.append((chunk, [pool.submit(read, group) for group in groups]))
             if start >= _AHEAD * batch_size and reading:
                 chunk, results = reading.popleft()
-                pixels = [result.result() for result in results]
+                found = [pair for result in results for pair in result.result()]
                 journal.end(chunk)
-                found = [(number, image) for number, image in zip(chunk, pixels, strict=True) if image is not None]
                 if found:
                     yield np.array([number for number, _ in found]), np.stack([image for _, image in found])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_if_possible(images: Source, number: int) -> bytes | None:
+    try:
+        return images.read(number)
+    except Error:
+        return None
 
 
 def inferred(
