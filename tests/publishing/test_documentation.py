@@ -146,7 +146,7 @@ def test_document_regenerates_the_files_and_leaves_the_model_alone(documented, t
     directory = documented("--handle", "me/digits/classification/2")
     page, card = (directory / name for name in (documentation.PAGE_FILE, documentation.CARD_FILE))
     before, content = (page.read_text(), card.read_text()), integrity.hashes(directory)
-    page.write_text("edited")
+    page.write_text(f"{before[0]}edited")
     card.unlink()
     assert main(["document", str(directory)]) == 0
     assert (page.read_text(), card.read_text()) == before
