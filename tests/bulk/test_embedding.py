@@ -147,7 +147,7 @@ def test_two_runs_into_one_folder(model, photos, tmp_path):
 
 def test_what_cannot_be_a_model(model, photos, tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
-    with pytest.raises(hubkeras.Error, match=r"broken\.onnx is no ONNX file"):
+    with pytest.raises(hubkeras.Error, match=r"broken\.onnx is plain text, not a model"):
         hubkeras.embed(tmp_path / "broken.onnx", photos, tmp_path / "out")
     adder = tf.Module()
     adder.call = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([None, 3])])

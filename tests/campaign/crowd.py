@@ -26,7 +26,7 @@ HANDLE = "https://tfhub.dev/somebody/tiny/1"
 
 
 def write(folder: pathlib.Path, turn: int) -> str:
-    with written_whole(folder / "target" / "model", overwrite=True) as partial:
+    with written_whole(folder / "target" / "model", overwrite=True, foreign=lambda _: None) as partial:
         shutil.copytree(folder / str(1 + turn % 2), partial)
     return "harmless"
 
