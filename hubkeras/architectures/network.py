@@ -14,6 +14,7 @@ from hubkeras.architectures.convolutions import EPSILON
 from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable, symbolic_output
 from hubkeras.architectures.options import CallOptions
 from hubkeras.common.numbers import plain
+from hubkeras.common.ranges import warn_of_range
 
 
 class Paper(NamedTuple):
@@ -62,6 +63,7 @@ class SlimNetwork(keras.Model):
     published_ends: tuple[str, ...] = ()
     folds_for_inference = False
     every_layer_is_end_point = False
+    _range_unseen = True
 
     def __init__(
         self,
@@ -293,6 +295,7 @@ class SlimNetwork(keras.Model):
         batch_norm_momentum: Any = None,
         return_endpoints: bool = False,
     ) -> Tensor | dict[str, Tensor]:
+        self._range_unseen = self._range_unseen and not warn_of_range(inputs)
         # end points are for looking inside: in Slim's order of operations they agree with Slim's most closely
         _, outputs = self.outputs(inputs, training, batch_norm_momentum, fold=False if return_endpoints else None)
         if return_endpoints:
@@ -343,13 +346,10 @@ class SlimNetwork(keras.Model):
         return {name: value for name, value in values.items() if value != self.variations.get(name, missing)}
 
     def get_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "trainable": self.trainable, "batch_norm_momentum": self.batch_norm_momentum}
-        set_later = {
-            "trainable_scopes": states.trainable_scopes(self),
-            "regularizers": states.changed(states.regularizers(self.slim_variables()), self._initial_regularizers),
-        }
+        changed = states.changed(states.regularizers(self.slim_variables()), self._initial_regularizers)
+        set_later = {"trainable_scopes": states.trainable_scopes(self), "regularizers": changed}
         return {
-            **config,
+            **{name: getattr(self, name) for name in ("name", "trainable", "batch_norm_momentum")},
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             **self.settings(),
             **{name: value for name, value in set_later.items() if value},

@@ -23,6 +23,7 @@ __all__ = [
     "places",
     "preprocessing",
     "quiet",
+    "ranges",
     "version",
     "zips",
 ]

@@ -3,11 +3,9 @@
 import math
 import os
 import pathlib
-import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.lib import format
@@ -24,7 +22,6 @@ _LARGE = 2**26  # bytes of an image that is not copied once more
 CENTRAL_FRACTION = WHOLE.central_fraction
 # of calibration for 8 bits
 FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
-_warned = False
 
 
 def load_image(
@@ -140,37 +137,6 @@ def _central_part(pixels: np.ndarray, fraction: float) -> np.ndarray:
     """What `tf.image.central_crop` takes of an image."""
     top, left = (int((side - side * fraction) / 2) for side in pixels.shape[:2])
     return pixels[top : pixels.shape[0] - top, left : pixels.shape[1] - left]
-
-
-def warn_of_range(images: Any) -> bool:
-    """Warns, once a process, where images clearly are not in [0, 1], which these SavedModels expect.
-
-    Values that are known only when a graph runs are not looked at.
-
-    Args:
-        images: a numpy array, or a tensor of any kind.
-
-    Returns:
-        Whether values were seen.
-    """
-    global _warned
-    if not (isinstance(images, np.ndarray) or hasattr(images, "numpy")):
-        return False
-    try:
-        values = np.asarray(images)
-        low, high = float(values.min()), float(values.max())
-    except (NotImplementedError, AttributeError, TypeError, ValueError):  # symbolic, or empty
-        return False
-    # bounds leave room for what resizing and augmentation do to images in [0, 1]
-    found = "[0, 255]" if high > 2 else "[-1, 1]" if low < -0.5 else None
-    if found and not _warned:
-        _warned = True
-        warnings.warn(
-            f"The images seem to be in {found} (they reach from {low:.4g} to {high:.4g}); this model expects RGB in "
-            f"[0, 1]. {'Divide by 255' if high > 2 else 'Take (images + 1) / 2'}.",
-            stacklevel=3,
-        )
-    return True
 
 
 def calibration_images(

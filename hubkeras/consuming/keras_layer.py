@@ -17,10 +17,10 @@ import tensorflow as tf
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.numbers import plain
+from hubkeras.common.ranges import warn_of_range
 from hubkeras.consuming import keras_internals
 from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of, without_empty_batch
 from hubkeras.consuming.handles import absolute, is_local, resolve
-from hubkeras.consuming.images import warn_of_range
 from hubkeras.consuming.loaded import (
     SavedRegularization,
     compiles,

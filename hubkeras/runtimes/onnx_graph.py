@@ -36,6 +36,7 @@ class GraphWriter:
         self.names: dict[str, str] = {}  # of tensors in ONNX, by the tensor's name in TensorFlow
         # scale and shift of tensors that are `scale * images - shift`; their name in ONNX is that of the images
         self.images: dict[str, tuple[float, float]] = {}
+        self.rates: dict[str, list[int]] = {}  # of dilation, of tensors that TensorFlow has moved to the batch for it
 
     def add(self, operation: tf.Operation) -> None:
         """Adds what an operation computes.
@@ -50,6 +51,8 @@ class GraphWriter:
         elif operation.type == "Reshape" and operation.inputs[0].name in self.values:
             kernel, shape = (self.values[tensor.name] for tensor in operation.inputs)
             self.values[operation.outputs[0].name] = kernel.reshape(shape)
+        elif operation.type not in ("Placeholder", "Cast") and all(t.dtype.is_integer for t in operation.outputs):
+            pass  # sizes, from which TensorFlow computes a padding that is known here
         elif operation.type in WRITERS:
             WRITERS[operation.type](self, operation)
         else:
@@ -136,6 +139,9 @@ def write_placeholder(graph: GraphWriter, operation: tf.Operation) -> None:
 def write_convolution(graph: GraphWriter, operation: tf.Operation) -> None:
     kernel = graph.value(operation, 1)
     group, attributes = 1, padding(operation, kernel.shape[:2])
+    if rates := graph.rates.get(operation.inputs[0].name):
+        pads = [(size - 1) * rate // 2 for size, rate in zip(kernel.shape[:2], rates, strict=True)]
+        attributes = {"strides": [1, 1], "dilations": rates, "pads": [*pads, *pads]}
     if operation.type == "DepthwiseConv2dNative":
         group = kernel.shape[2]  # each channel has its own filters
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
@@ -244,6 +250,12 @@ def write_identity(graph: GraphWriter, operation: tf.Operation) -> None:
     graph.names[operation.outputs[0].name] = graph.names[operation.inputs[0].name]
 
 
+def write_space_to_batch(graph: GraphWriter, operation: tf.Operation) -> None:
+    """TensorFlow's way to dilate a depthwise convolution of stride 1, which ONNX does itself."""
+    graph.rates[operation.outputs[0].name] = graph.value(operation, 1).tolist()
+    write_identity(graph, operation)
+
+
 def write_relu(graph: GraphWriter, operation: tf.Operation) -> None:
     graph.node("Relu", operation, graph.inputs(operation))
 
@@ -255,6 +267,7 @@ def write_softmax(graph: GraphWriter, operation: tf.Operation) -> None:
 WRITERS = {
     "AddV2": write_elementwise,
     "AvgPool": write_pooling,
+    "BatchToSpaceND": write_identity,
     "BiasAdd": write_bias,
     "Cast": write_cast,
     "ConcatV2": write_concatenation,
@@ -269,6 +282,7 @@ WRITERS = {
     "Relu": write_relu,
     "Relu6": write_relu6,
     "Softmax": write_softmax,
+    "SpaceToBatchND": write_space_to_batch,
     "Squeeze": write_squeeze,
     "Sub": write_elementwise,
 }

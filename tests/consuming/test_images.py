@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
+from hubkeras.common import ranges
 from hubkeras.consuming import images
 
 
@@ -93,7 +94,7 @@ def test_decode_predictions_takes_names(tmp_path):
 
 @pytest.fixture
 def unwarned(monkeypatch):
-    monkeypatch.setattr(images, "_warned", False)
+    monkeypatch.setattr(ranges, "_warned", False)
 
 
 @pytest.mark.parametrize(
@@ -102,22 +103,22 @@ def unwarned(monkeypatch):
 def test_warns_once_of_another_range(low, high, found, unwarned):
     batch = np.linspace(low, high, 48, dtype=np.float32).reshape(1, 4, 4, 3)
     with pytest.warns(UserWarning, match=found):
-        images.warn_of_range(tf.constant(batch))
+        ranges.warn_of_range(tf.constant(batch))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        images.warn_of_range(batch)
+        ranges.warn_of_range(batch)
 
 
 def test_does_not_warn_of_the_right_range_nor_of_what_it_cannot_see(unwarned):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        images.warn_of_range(np.linspace(0, 1, 12))
-        images.warn_of_range(np.linspace(-0.1, 1.2, 12))  # sharpened or jittered
-        images.warn_of_range(np.zeros((0, 4, 4, 3)))
+        ranges.warn_of_range(np.linspace(0, 1, 12))
+        ranges.warn_of_range(np.linspace(-0.1, 1.2, 12))  # sharpened or jittered
+        ranges.warn_of_range(np.zeros((0, 4, 4, 3)))
 
         @tf.function
         def graph(batch):
-            images.warn_of_range(batch)
+            ranges.warn_of_range(batch)
             return batch
 
         graph(tf.constant([[0.0, 255.0]]))
