@@ -75,7 +75,7 @@ def read_labels(path: str | os.PathLike[str], num_classes: int) -> list[str]:
 
 
 def parse_labels(data: bytes) -> list[str]:
-    """The class names in a file that anyone may have written, one a line, without what editors and tools add.
+    r"""The class names in a file that anyone may have written, one a line, without what editors and tools add.
 
     A byte-order mark tells the encoding, UTF-8 is the default. Blank lines at the end and blanks around names are left
     out. Numbers before names are left out where they number the classes, from 0 or from 1 on, and give their order; not
