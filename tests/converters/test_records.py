@@ -60,7 +60,7 @@ def test_a_slim_checkpoint_is_compared_before_it_takes_its_place(odd, tmp_path, 
     hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
-    def differs(path, _):
+    def differs(path, *_):
         raise hubkeras.Error(f"{path}: a weight was not written")
 
     monkeypatch.setattr(slim_writer, "compare_weights", differs)
