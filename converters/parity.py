@@ -60,7 +60,7 @@ class Parity:
 
 def digest(value: Any) -> str:
     """SHA-256 of a tensor's values in float32: equal where these are equal to the bit."""
-    return hashlib.sha256(np.ascontiguousarray(value, "<f4")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(value, "<f4").data).hexdigest()
 
 
 def digests_of(job: Job) -> Mapping[str, str] | None:
