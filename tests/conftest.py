@@ -34,13 +34,6 @@ def pytest_configure(config):
     config.option.markexpr = " and ".join([f"({asked})"] * bool(asked) + [f"not {name}" for name in unasked])
 
 
-def pytest_collection_modifyitems(items):
-    """Tests of one file run in one process and share its fixtures, unless they are in a group that a mark names."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
-
-
 @pytest.fixture(scope="session")
 def golden():
     """Function from the name of a golden file to its `Golden`."""

@@ -96,7 +96,7 @@ def test_files_say_what_they_are(model, photos, tmp_path):
     assert json.loads(metadata["hubkeras.versions"])["tensorflow"] == tf.__version__
 
 
-@pytest.mark.parametrize("form", ["tar", "records"])
+@pytest.mark.parametrize("form", ["tar", pytest.param("records", marks=pytest.mark.slow)])
 def test_shards_give_the_same_rows_as_files(model, tmp_path, form):
     images = making.damaged(making.digit_pngs(20), 2)
     for name, data in images:
@@ -113,6 +113,7 @@ def test_shards_give_the_same_rows_as_files(model, tmp_path, form):
     assert all(row["path"].startswith(f"{shard}#") for row in shards)
 
 
+@pytest.mark.slow
 def test_another_model_other_options_and_other_images_are_refused(model, photos, tmp_path):
     out, few = tmp_path / "out", sorted(photos.rglob("*.jpg"))[:5]
     hubkeras.embed(model, few, out)

@@ -14,6 +14,7 @@ from scipy import stats
 import hubkeras
 from hubkeras.bulk.evaluating import Share
 from hubkeras.bulk.labelled import match, open_labelled, synset_of_number
+from hubkeras.commands import main
 from hubkeras.common.labels import default_labels
 from tests.conftest import ROOT
 
@@ -43,11 +44,11 @@ def write_files(folder, names):
         path.write_bytes(b"")
 
 
-def test_the_digits(model, digits, tmp_path):
-    command = [*COMMAND, str(model), str(digits), "--json", "--report", str(tmp_path / "report")]
-    process = subprocess.run(command, capture_output=True, text=True)
-    assert (process.returncode, process.stderr) == (0, "")
-    found = json.loads(process.stdout)
+def test_the_digits(model, digits, tmp_path, capsys):
+    assert main(["evaluate", str(model), str(digits), "--json", "--report", str(tmp_path / "report")]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out)
     assert (found["top_1"]["right"], found["top_1"]["count"]) == (353, 360)
     assert found["top_1"]["share"] == pytest.approx(0.981, abs=5e-4)
     expected = stats.binomtest(353, 360).proportion_ci(method="wilson")

@@ -109,10 +109,13 @@ FORMS = {
     "HDF5": ("m.h5", "keras-applications"),
     "Keras weights": ("a.weights.h5", "keras-applications"),
 }
+QUICK = ("SavedModel", "weights", "Slim", "Hugging Face")
 NEEDED = {"ONNX": "onnxruntime", "LiteRT": "ai_edge_litert", "OpenVINO": "openvino", "Hugging Face": "safetensors"}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [*QUICK, *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS if form not in QUICK)]
+)
 def test_what_hubkeras_wrote_is_known_and_replaced(form, small, tmp_path):
     for package in filter(None, [NEEDED.get(form), form == "OpenVINO" and "onnx"]):
         pytest.importorskip(package)

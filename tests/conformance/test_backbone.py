@@ -60,6 +60,7 @@ def test_training_updates_the_averages(backbone, golden):
             assert relative_error(variables[f"{scope}/{statistic}"], value) < 1e-4
 
 
+@pytest.mark.slow
 def test_fine_tuning_in_keras_3(backbone, golden):
     import keras
 
@@ -71,6 +72,7 @@ def test_fine_tuning_in_keras_3(backbone, golden):
     check_training(model, layer.trainable_variables)
 
 
+@pytest.mark.slow
 def test_fine_tuning_in_tf_keras(backbone):
     hub = pytest.importorskip("tensorflow_hub")
     tf_keras = pytest.importorskip("tf_keras")
@@ -93,6 +95,7 @@ def check_training(model, variables):
     assert np.mean(moved) > 0.9
 
 
+@pytest.mark.slow
 def test_chosen_end_points_on_the_command_line(checkpoint, golden, tmp_path, capsys):
     golden, source, out = golden(NAME), str(checkpoint(NAME)), str(tmp_path / "out")
     assert main(["export", source, out, "--task", "backbone", "--endpoints", *CHOSEN, "--frozen"]) == 0
@@ -110,6 +113,7 @@ def test_chosen_end_points_on_the_command_line(checkpoint, golden, tmp_path, cap
         assert relative_error(value, maps[name]) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_backbone_is_a_source(backbone, tmp_path, golden):
     written = hubkeras.export(backbone, tmp_path / "again", output_stride=32)
     assert written.metadata.task == "backbone"

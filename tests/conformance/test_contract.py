@@ -25,10 +25,7 @@ def test_the_quick_part_of_the_contract(exported, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(
-    "architecture",
-    [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SMALL],
-)
+@pytest.mark.parametrize("architecture", SMALL)
 def test_contract(architecture, task, exported, tmp_path):
     covered = COVERED.get((architecture, task), [])
     check(architecture, task, exported, tmp_path, "-k", " and ".join(f"not {name}" for name in covered))
