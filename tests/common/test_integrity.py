@@ -21,12 +21,12 @@ HANDLE = "https://tfhub.dev/somebody/model/1"
 
 
 @pytest.fixture(scope="module")
-def originals(network, tmp_path_factory):
+def originals(network, exported, tmp_path_factory):
     """An ordinary and a frozen SavedModel, and the first saved again by TensorFlow, without checksums of ours."""
     folder = tmp_path_factory.mktemp("originals")
     model = network(SMALL["mobilenet_v2"])
-    hubkeras.export(model, folder / "ordinary", image_size=96)
-    hubkeras.export(model, folder / "frozen", image_size=96, frozen=True)
+    shutil.copytree(exported("mobilenet_v2", "classification"), folder / "ordinary")
+    hubkeras.export(model, folder / "frozen", image_size=96, frozen=True, verify=False)
     tf.saved_model.save(tf.saved_model.load(folder / "ordinary"), str(folder / "saved_again"))
     return folder
 

@@ -109,7 +109,7 @@ FORMS = {
     "HDF5": ("m.h5", "keras-applications"),
     "Keras weights": ("a.weights.h5", "keras-applications"),
 }
-QUICK = ("SavedModel", "weights", "Slim", "Hugging Face")
+QUICK = ("weights", "Slim", "Hugging Face")
 NEEDED = {"ONNX": "onnxruntime", "LiteRT": "ai_edge_litert", "OpenVINO": "openvino", "Hugging Face": "safetensors"}
 
 

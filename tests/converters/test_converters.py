@@ -92,7 +92,7 @@ def test_a_state_file_of_odd_names(name, tmp_path):
     fails(tmp_path, "checkpoint")
 
 
-@pytest.mark.parametrize("scope", ["", "module", "a/b"])
+@pytest.mark.parametrize("scope", ["", pytest.param("module", marks=pytest.mark.slow), "a/b"])
 @pytest.mark.parametrize("model_file", ["saved_model.pb", "tfhub_module.pb"])
 def test_tf1_hub_module(scope, model_file, tensors, tmp_path):
     prefix = f"{scope}/" if scope else ""
@@ -165,7 +165,9 @@ SLOTS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", SLOTS)
+@pytest.mark.parametrize(
+    "optimizer", ["RMSProp", *(pytest.param(n, marks=pytest.mark.slow) for n in ("Momentum", "Adam"))]
+)
 def test_what_training_leaves_is_ignored_and_counted(optimizer, tensors, tmp_path):
     name = f"{SCOPE}/Conv/weights"
     extra = {f"{name}/{slot}": np.zeros_like(tensors[name]) for slot in SLOTS[optimizer]}
@@ -252,7 +254,7 @@ def damaged(data, how):
     return data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :]
 
 
-@pytest.mark.parametrize("how", ["truncated", 10, 50, 90])
+@pytest.mark.parametrize("how", ["truncated", 50, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 90))])
 @pytest.mark.parametrize("file", ["v1/model.ckpt", "v2/model.ckpt.data-00000-of-00001", "v2/model.ckpt.index"])
 def test_damaged_checkpoint(file, how, files, tmp_path):
     folder = shutil.copytree((files / file).parent, tmp_path / "copy")

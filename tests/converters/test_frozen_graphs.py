@@ -40,6 +40,7 @@ def test_frozen_graph(use_resource, tensors, tmp_path):
     assert inspect(path)["image_size"] == 160
 
 
+@pytest.mark.slow
 def test_frozen_graph_in_an_archive(tensors, tmp_path):
     """As TF-Slim's archives have it, without a checkpoint; with one, that leads."""
     graph = freeze(tensors, size=None).SerializeToString()
