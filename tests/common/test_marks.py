@@ -193,6 +193,7 @@ def test_a_slim_checkpoint_that_was_trained_on_is_somebodys(small, tmp_path):
         hubkeras.convert(small, prefix, to="slim", overwrite=True)
 
 
+@pytest.mark.slow
 def test_what_other_libraries_save_again_is_not_ours(small, tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     hubkeras.convert(small, tmp_path / "hf", to="hugging-face")

@@ -28,6 +28,7 @@ def photos(digits, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_classify_image_names_digits(digits, examples, photos):
     directory = digits[0]
     classify_image = examples("classify_image")

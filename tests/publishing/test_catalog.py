@@ -182,6 +182,7 @@ def test_export_refuses_a_checkpoint_of_another_network(name, message, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_api_export_takes_the_fixed_size_from_a_handle(tmp_path):
     with pytest.raises(hubkeras.Error, match="fixed size"):
         hubkeras.export(
