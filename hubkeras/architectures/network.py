@@ -302,12 +302,12 @@ class SlimNetwork(keras.Model):
             return outputs
         return outputs["default"] if self.endpoints is None else self.feature_maps(outputs)
 
+    compute_output_spec = keras.Operation.compute_output_spec  # by a call, since shapes do not tell `return_endpoints`
+
     def compute_output_shape(self, input_shape: Shape) -> Any:
         """Shapes of what a call returns for images of `input_shape`, `[batch, height, width, 3]`."""
-        if self.endpoints is None:
-            return (input_shape[0], self.num_features if self.num_classes is None else self.num_classes)
-        images = keras.KerasTensor(input_shape, self.compute_dtype)
-        return {name: tuple(x.shape) for name, x in keras.Operation.compute_output_spec(self, images).items()}
+        spec = self.compute_output_spec(keras.KerasTensor(input_shape, self.compute_dtype))
+        return keras.tree.map_structure(lambda x: tuple(x.shape), spec)
 
     def copy(self, dtype: Any = None, **changes: Any) -> SlimNetwork:
         """A network of the same settings, weights and regularizers but for `changes`, all of it trainable.
