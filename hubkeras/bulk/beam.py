@@ -18,6 +18,7 @@ from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.consuming.handles import absolute
 from hubkeras.consuming.images import check_size
+from hubkeras.consuming.listing import added
 
 try:
     import apache_beam as beam
@@ -300,7 +301,8 @@ def embed(
         options: of `EmbedImages`.
 
     Returns:
-        What was written: `path`, `content_hash` and `outputs`.
+        What was written: `path`, `content_hash` and `outputs`; `preprocessing`, in words; and `left_out`,
+        `{kind: number}` of what local folders hold besides images, but not of other members of tar shards.
 
     Raises:
         hubkeras.Error: an argument does not fit, or there are rows in `out`.
@@ -315,8 +317,9 @@ def embed(
     transform = EmbedImages(model, **options)
     elements: list[Any] = []
     patterns = [addresses.local(pattern) for pattern in images]
+    listings = {pattern: listed(pattern, folder) for pattern in patterns if _REMOTE not in pattern}
     for pattern in patterns:
-        local = [] if _REMOTE in pattern else listed(pattern).files
+        local = listings[pattern].files if pattern in listings else []
         elements += [tuple(local[start : start + _CHUNK]) for start in range(0, len(local), _CHUNK)] or [pattern]
     if not elements:
         raise Error("There are no images.")
@@ -327,4 +330,10 @@ def embed(
         _ = everything | "Write" >> beam.io.WriteToParquet(
             f"{folder}/part", schema, codec="zstd", file_name_suffix=".parquet"
         )
-    return {"path": folder, "content_hash": transform.about["model"], "outputs": transform.about["outputs"]}
+    return {
+        "path": folder,
+        "content_hash": transform.about["model"],
+        "outputs": transform.about["outputs"],
+        "preprocessing": str(transform.preparation),
+        "left_out": added(listing.left_out for listing in listings.values()),
+    }

@@ -104,7 +104,7 @@ def embed(
     _check_counts(batch_size=batch_size, rows_per_file=rows_per_file)
     check_size(1, central_fraction, resize)
     out = addresses.output(out)
-    found = open_images(images, column)
+    found = open_images(images, column, out)
     opened = open_model(model, task, image_size, labels, safe_mode)
     preparation = Preparation.of(opened, resize, central_fraction)
     layout = Layout.of(opened, top)

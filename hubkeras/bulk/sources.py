@@ -7,6 +7,7 @@ reads headers only.
 import bisect
 import collections
 import errno
+import functools
 import glob
 import hashlib
 import itertools
@@ -24,7 +25,8 @@ from hubkeras.bulk.tables import listed_in
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.consuming.listing import Listing, added, in_words, is_hidden, is_image, kind_of, list_folder
+from hubkeras.common.marks import is_result
+from hubkeras.consuming.listing import Listing, added, in_words, is_hidden, is_image, is_same, kind_of, list_folder
 
 EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords, .parquet files or lists (.txt, .csv)"
 _RECORDS = re.compile(r".*(\.tfrecords?|[-_]\d{5}-of-\d{5})")  # the latter as Slim's scripts name them
@@ -279,11 +281,12 @@ def _is_known(path: str) -> bool:
     return _kind(path) != "image" or is_image(path)
 
 
-def listed(pattern: str | os.PathLike[str]) -> Listing:
+def listed(pattern: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Listing:
     """The files that a path, a folder or a glob names, sorted.
 
     Of a folder these are the images, tar shards, TFRecords and Parquet files in it and in the folders below, see
     `hubkeras.consuming.listing`. Of a glob all that it matches; of a `.txt`, `.csv` or `.tsv` file all that it names.
+    What lies in `out`, where results go, is no image, nor are rows and reports of before.
 
     Raises:
         hubkeras.Error: there are none, or a folder cannot be listed.
@@ -294,16 +297,26 @@ def listed(pattern: str | os.PathLike[str]) -> Listing:
     if os.path.lexists(pattern):
         matches = [pattern]
     else:
-        matches = sorted(glob.glob(pattern, recursive=True))
+        matches = _without_results(sorted(glob.glob(pattern, recursive=True)), out)
         if not matches:
             raise Error(f"{pattern} matches nothing; expected {EXPECTED}.")
-    listings = [list_folder(match, _is_known) if os.path.isdir(match) else Listing([match]) for match in matches]
+    listings = [list_folder(match, _is_known, out) if os.path.isdir(match) else Listing([match]) for match in matches]
     files = dict.fromkeys(file for listing in listings for file in listing.files)
     left_out = added(listing.left_out for listing in listings)
     if not files:
         others = f" but {in_words(left_out)}" if left_out else ""
         raise Error(f"{pattern} has no images in it{others}; expected {EXPECTED}.")
     return Listing(list(files), left_out)
+
+
+def _without_results(matches: Sequence[str], out: str | os.PathLike[str] | None) -> list[str]:
+    """What a glob matches but for folders of results and what is in them."""
+
+    @functools.cache
+    def is_left_out(folder: str) -> bool:
+        return (out is not None and is_same(folder, out)) or is_result(folder)
+
+    return [match for match in matches if not is_left_out(match if os.path.isdir(match) else os.path.dirname(match))]
 
 
 def sources(files: Sequence[str], column: str | None = None, opener: Open = open_local) -> list[Source]:
@@ -364,15 +377,17 @@ class Images:
 
 
 def open_images(
-    patterns: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], column: str | None = None
+    patterns: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    column: str | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> Images:
-    """All images that paths, folders and globs name, each file once.
+    """All images that paths, folders and globs name, each file once; arguments as for `listed` and `sources`.
 
     Raises:
         hubkeras.Error: one of them names nothing, or a file that holds many images is not whole.
     """
     names = [patterns] if isinstance(patterns, str | os.PathLike) else list(patterns)
-    listings = [listed(name) for name in names]
+    listings = [listed(name, out) for name in names]
     files = dict.fromkeys(path for listing in listings for path in listing.files)
     parts = sources(list(files), column)
     in_archives = (part.left_out for part in parts if isinstance(part, Tar))

@@ -120,9 +120,12 @@ def run_embed(options: argparse.Namespace) -> int:
 def _embed_on_beam(options: argparse.Namespace, chosen: dict[str, Any]) -> int:
     extra("beam", "apache_beam")
     from hubkeras.bulk import beam
+    from hubkeras.consuming.listing import in_words
 
     result = beam.embed(options.model, options.images, options.out, options.pipeline, **chosen)
-    _print(options, result, [("written", result["path"])])
+    rows = [("outputs", result["outputs"])] if result["outputs"] else []
+    rows += [("written", result["path"]), ("images", result["preprocessing"])]
+    _print(options, result, [*rows, ("left out", in_words(result["left_out"]))])
     return 0
 
 

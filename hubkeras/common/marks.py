@@ -30,6 +30,7 @@ SLIM_ENDING = ".hubkeras.json"  # of the file beside a Slim checkpoint, after it
 PAGES = ("README.md", "documentation.md")
 RECORD = "assets.extra/verification.json"
 REPORT = ("classes.csv", "confusions.csv", "accuracy.png")  # of an evaluation
+_ROWS, _ROWS_MARK = re.compile(r"part-\d{5}(-of-\d{5})?\.parquet"), b"hubkeras.model"  # of `embed`
 NOT_OURS = "was not written by hubkeras"
 _SIDE = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\..*\.partial-.*", re.IGNORECASE)  # nobody's data
 _SHARD = re.compile(r"\.(index|data-\d{5}-of-\d{5})|" + re.escape(SLIM_ENDING))
@@ -200,6 +201,23 @@ def _is_report(folder: pathlib.Path) -> bool:
     classes, confusions, _ = (folder / name for name in REPORT)
     with open(classes, encoding="utf-8") as one, open(confusions, encoding="utf-8") as other:
         return one.readline().startswith("class,images,top_1") and other.readline().startswith("class,predicted,images")
+
+
+def _is_rows(folder: pathlib.Path) -> bool:
+    tables = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    if not tables or not all(_ROWS.fullmatch(file.name) for file in tables):
+        return False
+    with open(tables[0], "rb") as file:  # what describes the rows is at the end, then its size and a magic word
+        end = file.seek(-8, os.SEEK_END)
+        size = int.from_bytes(file.read(4), "little")
+        file.seek(max(0, end - min(size, _TAIL)))
+        return _ROWS_MARK in file.read()
+
+
+def is_result(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds what hubkeras found of images, rows or a report, and nothing else."""
+    folder = pathlib.Path(folder)
+    return _holds(_is_rows, folder) or (_holds(_is_report, folder) and _foreign_folder(folder) is None)
 
 
 _FOLDERS: tuple[tuple[Callable[[pathlib.Path], bool], Callable[[pathlib.Path], set[str]]], ...] = (

@@ -1,15 +1,18 @@
 """The image files of a folder: one list for whatever reads folders, and what was left out of it by kind."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hubkeras.common.errors import Error
+from hubkeras.common.marks import is_result
 from hubkeras.consuming.decoding import IMAGE_ENDINGS
 
 # of thumbnails and deleted files: what macOS, Synology and Windows put beside images without hiding it from others
 _LIKE_HIDDEN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information")
+RESULTS = "folders of rows or reports"  # how those that hubkeras wrote are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +56,20 @@ def in_words(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in left_out.items()) or "nothing"
 
 
-def list_folder(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool] = is_image) -> Listing:
+def list_folder(
+    folder: str | os.PathLike[str],
+    is_wanted: Callable[[str], bool] = is_image,
+    out: str | os.PathLike[str] | None = None,
+) -> Listing:
     """Lists the files in a folder and in those below it.
 
-    Hidden files and folders are left out. Links to folders are followed after the folders themselves, and each folder
+    Hidden files and folders are left out, and folders below it with rows or a report that hubkeras wrote. Links to folders are followed after the folders themselves, and each folder
     is visited once, by whatever name.
 
     Args:
         folder: its path.
         is_wanted: tells from a path whether a file is listed; by default images are.
+        out: where results go: a folder below the first that is as good as not there.
 
     Raises:
         hubkeras.Error: a folder cannot be listed.
@@ -74,8 +82,12 @@ def list_folder(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]
         place = waiting.pop() if waiting else links.popleft()
         for entry in _new_entries(place, visited):
             is_folder = entry.is_dir()
+            if is_folder and out is not None and is_same(entry.path, out):
+                continue
             if is_hidden(entry.name):
                 left_out["hidden folders" if is_folder else "hidden files"] += 1
+            elif is_folder and is_result(entry.path):
+                left_out[RESULTS] += 1
             elif is_folder:
                 (links if entry.is_symlink() else waiting).append(entry.path)
             elif not is_wanted(entry.path):
@@ -85,6 +97,13 @@ def list_folder(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]
             else:
                 left_out["no regular files"] += 1
     return Listing(sorted(files), added([left_out]))
+
+
+def is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths are of one file or folder, which exists."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
 
 
 def _new_entries(folder: str, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:

@@ -53,6 +53,14 @@ def test_the_pipeline_gives_what_load_image_gives(photos, resize):
         np.testing.assert_array_equal(image, expected[path])
 
 
+def test_rows_may_lie_in_the_folder_of_images(model, tmp_path):
+    folder = making.write_folder(tmp_path, making.digit_pngs(4))
+    for images in (folder, folder, f"{folder}/*", f"{folder}/**"):
+        result = hubkeras.embed(model, images, folder / "rows", rows_per_file=3)
+        assert (result.rows, result.left_out) == (4, {})
+    assert result.already_there == 4
+
+
 @pytest.mark.parametrize("task", ["classification", pytest.param("feature_vector", marks=pytest.mark.slow)])
 def test_rows_equal_direct_calls(model, photos, tmp_path, task):
     result = hubkeras.embed(model, photos, tmp_path / "out", task=task, rows_per_file=64, batch_size=20)

@@ -2,12 +2,15 @@
 
 import os
 
+import numpy as np
 import pytest
 
+from hubkeras.bulk import rows
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.sources import listed
 from hubkeras.common.errors import Error
-from hubkeras.consuming.listing import in_words, list_folder
+from hubkeras.common.marks import REPORT
+from hubkeras.consuming.listing import RESULTS, in_words, list_folder
 
 NAMES = ("a/1.jpg", "a/2.JPEG", "a/3.WebP", "b/4.tif", "b/5.GIF", "b/6.jfif", "b/7.jpe", "b/c/8.BMP")
 OTHERS = ("a/notes.txt", "a/Thumbs.db", "b/9.heic", "b/readme", ".thumbnails/1.jpg", "a/.1.jpg", "__MACOSX/._1.jpg")
@@ -68,3 +71,23 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
 def test_images_beside_the_folders_of_classes_are_counted(folder):
     (folder / "stray.jpg").write_bytes(b"")
     assert open_labelled(folder).left_out["images beside the folders of classes"] == 1
+
+
+def test_results_are_no_images_and_no_class(folder):
+    layout = rows.Layout("feature_vector", 1, 0, None)
+    values = [layout.row("a/1.jpg", {"features": np.zeros(1, np.float32)}, None)]
+    for name in ("rows", "before"):
+        rows.write(values, layout.schema({"model": "0"}), folder / name / "part-00000.parquet")
+    headers = ("class,images,top_1,top_5\n", "class,predicted,images\n", "")
+    (folder / "report").mkdir()
+    for name, header in zip(REPORT, headers, strict=True):
+        (folder / "report" / name).write_text(header)
+    expected = [str(folder / name) for name in NAMES]
+    assert listed(folder, folder / "rows").files == listed(folder).files == list_folder(folder).files == expected
+    assert [listed(folder, out).left_out[RESULTS] for out in (folder / "rows", None)] == [2, 3]
+    assert set(open_labelled(folder).labels) == {"a", "b"}
+    assert {*listed(f"{folder}/**", folder / "rows").files} >= {*expected}
+    assert not [file for file in listed(f"{folder}/*").files if file.endswith(("parquet", "accuracy.png"))]
+    assert listed(folder / "before").files == [str(folder / "before" / "part-00000.parquet")]
+    (folder / "report" / "1.jpg").write_bytes(b"")  # then it is somebody's folder of images
+    assert set(open_labelled(folder).labels) == {"a", "b", "report"}
