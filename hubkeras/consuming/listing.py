@@ -63,8 +63,9 @@ def list_folder(
 ) -> Listing:
     """Lists the files in a folder and in those below it.
 
-    Hidden files and folders are left out, and folders below it with rows or a report that hubkeras wrote. Links to folders are followed after the folders themselves, and each folder
-    is visited once, by whatever name.
+    Hidden files and folders are left out, and folders below it with rows or a report that hubkeras wrote.
+
+    Links to folders are followed after the folders themselves, and each folder is visited once, by whatever name.
 
     Args:
         folder: its path.

@@ -33,6 +33,7 @@ def photos(tmp_path_factory):
     folder = making.write_folder(tmp_path_factory.mktemp("photos"), images[:12])
     making.write_tar(folder / "shard.tar", images[12:16])
     making.write_records(folder / "digits.tfrecord", images[16:])
+    (folder / "notes.txt").touch()
     return folder
 
 
@@ -65,8 +66,13 @@ def test_the_command_in_two_processes(model, photos, local, tmp_path):
     rows = rows_of(tmp_path / "out")
     check_same(rows, local)
     assert sum(row["error"] is not None for row in rows) == DAMAGED
-    metadata = parquet.read_schema(next((tmp_path / "out").glob("*.parquet"))).metadata
-    assert metadata[b"hubkeras.model"].decode() == json.loads(process.stdout)["content_hash"]
+    metadata, result = (
+        parquet.read_schema(next((tmp_path / "out").glob("*.parquet"))).metadata,
+        json.loads(process.stdout),
+    )
+    assert metadata[b"hubkeras.model"].decode() == result["content_hash"]
+    assert result["left_out"] == {".txt": 1}
+    assert result["preprocessing"] == "the whole image, resized to 96 x 96 pixels"
 
 
 def test_the_portable_runner(model, photos, local, tmp_path):
@@ -124,7 +130,7 @@ def test_bytes_and_dead_letters(model):
     def check_unreadable(rows):
         errors = {row["path"]: row["error"] for row in rows}
         assert errors.keys() == {"bad.png", "/nothing/*.jpg"}
-        assert "bad.png is not a JPEG" in errors["bad.png"]
+        assert "bad.png is not an image that can be read" in errors["bad.png"]
         assert "/nothing/*.jpg matches nothing" in errors["/nothing/*.jpg"]
 
     with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions(IN_PROCESS)) as pipeline:
@@ -169,5 +175,5 @@ def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["embed", str(model), str(photos), str(tmp_path / "new"), "--beam", *IN_PROCESS])
     assert "unrecognized arguments: --runner=FnApiRunner" in capsys.readouterr().err
-    with pytest.raises(hubkeras.Error, match="top must be from 1 to the 11 classes"):
-        EmbedImages(model, top=12)
+    with pytest.raises(hubkeras.Error, match="top must be at least 1"):
+        EmbedImages(model, top=0)
