@@ -53,7 +53,7 @@ def model(tmp_path):
     for name in (*MODEL_FILES, *PAGES):
         path = tmp_path / "model" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_bytes(b"\x08\x01" + name.encode())  # a SavedModel's first bytes: a text is refused
     integrity.write_checksums(tmp_path / "model")
     return tmp_path / "model"
 
