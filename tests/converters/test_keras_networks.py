@@ -9,6 +9,7 @@ from hubkeras.converters import read_network
 from tests import slim
 
 FORMS = ("model.keras", "model.h5", "model.weights.h5")
+KERAS_FIRST = [pytest.param(form, marks=[pytest.mark.slow] * (form != "model.keras")) for form in FORMS]
 
 
 def filled(network):
@@ -44,7 +45,9 @@ def assert_same(path, network, settings=None):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["head", "features", "inception", "maps"])
+@pytest.mark.parametrize(
+    "kind", ["head", "maps", *(pytest.param(k, marks=pytest.mark.slow) for k in ("features", "inception"))]
+)
 def test_every_form(kind, form, networks, tmp_path):
     network = networks[kind]
     path = save(network, tmp_path / form)
@@ -70,7 +73,7 @@ def test_a_trained_model_has_an_optimizer(networks, tmp_path):
     assert set(report.ignored) - {"metrics"} == {"optimizer"}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", KERAS_FIRST)
 def test_a_head_of_others_is_not_lost_without_a_word(form, networks, tmp_path):
     inputs = keras.Input((64, 64, 3))
     base = networks["features"]
@@ -81,7 +84,7 @@ def test_a_head_of_others_is_not_lost_without_a_word(form, networks, tmp_path):
             read_network(path)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", KERAS_FIRST)
 def test_layers_without_weights_around_it(form, networks, tmp_path):
     base = networks["features"]
     model = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Rescaling(1 / 255, name="to_unit"), base])
@@ -89,7 +92,7 @@ def test_layers_without_weights_around_it(form, networks, tmp_path):
     assert any("left out: to_unit" in note for note in report.notes) == (form != "model.weights.h5")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", KERAS_FIRST)
 def test_two_networks_are_refused(form, networks, tmp_path):
     inputs = keras.Input((64, 64, 3))
     other = hubkeras.MobileNetV2(0.35, num_classes=None, initialize=False, name="other")

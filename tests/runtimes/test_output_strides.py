@@ -5,7 +5,7 @@ import pytest
 import hubkeras
 
 
-@pytest.mark.parametrize("ending", [".onnx", pytest.param(".tflite", marks=pytest.mark.slow), ".xml"])
+@pytest.mark.parametrize("ending", [".onnx", *(pytest.param(e, marks=pytest.mark.slow) for e in (".tflite", ".xml"))])
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_networks_are_written(output_stride, ending, tmp_path):
     network = hubkeras.MobileNetV2(0.35, num_classes=5, output_stride=output_stride)
