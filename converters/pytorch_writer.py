@@ -14,13 +14,13 @@ from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.converters.naming import hugging_face, timm
+from hubkeras.converters.naming.image_processors import PREPROCESSOR, to_timm
 from hubkeras.converters.naming.tables import Tensor
 from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources.pytorch_models import CONFIG
 
 _FILE = "model.safetensors"
-_PREPROCESSOR = "preprocessor_config.json"
 _COUNTER = "num_batches_tracked"
 _HALF = [0.5, 0.5, 0.5]
 
@@ -37,8 +37,8 @@ def write_hugging_face(job: Job) -> Parity:
     table = hugging_face.table()
     if network.num_classes is None:
         table = {name.removeprefix(hugging_face.BASE): tensor for name, tensor in table.items()}
-    preprocessor = hugging_face.preprocessor_of(job.metadata.default_image_size)
-    return _write(job, table, {CONFIG: config, _PREPROCESSOR: preprocessor})
+    preprocessor = hugging_face.preprocessor_of(job.metadata.default_image_size, job.metadata.preprocessing)
+    return _write(job, table, {CONFIG: config, PREPROCESSOR: preprocessor})
 
 
 def write_timm(job: Job) -> Parity:
@@ -55,7 +55,8 @@ def write_timm(job: Job) -> Parity:
         "std": _HALF,
         "num_classes": job.network.num_classes or 0,
     }
-    pretrained |= {"first_conv": "conv2d_1a.conv", "classifier": timm.HEAD.rstrip("."), "crop_pct": 0.8975}
+    pretrained |= {"first_conv": "conv2d_1a.conv", "classifier": timm.HEAD.rstrip(".")}
+    pretrained |= to_timm(job.metadata.preprocessing)
     config = {
         "architecture": "inception_resnet_v2",
         "num_classes": pretrained["num_classes"],

@@ -5,6 +5,7 @@ import dataclasses
 from hubkeras.common.forms import Job
 from hubkeras.common.labels import default_labels
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.preprocessing import preprocessing_of
 
 
 def metadata_of(job: Job) -> Metadata:
@@ -33,7 +34,7 @@ def labels_of(job: Job) -> list[str] | None:
 
 
 def say_lost(job: Job, form: str, *, labels: bool = False, image_size: bool = False) -> None:
-    """Adds a note to the job's report of what a form does not hold.
+    """Adds a note to the job of what a form does not hold.
 
     Args:
         job: what is written.
@@ -46,5 +47,8 @@ def say_lost(job: Job, form: str, *, labels: bool = False, image_size: bool = Fa
         lost.append("the class names")
     if image_size and job.metadata.default_image_size != job.network.default_image_size:
         lost.append(f"the image size of {job.metadata.default_image_size}")
-    if lost and job.report:
-        job.report.notes.append(f"{form} does not hold {' and '.join(lost)}; give them again when it is read.")
+    cut = job.metadata.preprocessing
+    if cut != preprocessing_of(num_classes=job.network.num_classes):
+        lost.append(f"how images are cut ({cut})")
+    if lost:
+        job.notes.append(f"{form} does not hold {' and '.join(lost)}; give them again when it is read.")

@@ -93,9 +93,9 @@ def unheld_settings(network: SlimNetwork) -> dict[str, Any]:
 def write_slim(job: Job) -> Parity:
     """The writer of TF-Slim checkpoints, see `hubkeras.common.forms`; what was written is read before it counts."""
     write_slim_checkpoint(job.network, job.path, job.overwrite, metadata_of(job), labels_of(job), digests_of(job))
-    if job.report and (unheld := unheld_settings(job.network)):
+    if unheld := unheld_settings(job.network):
         told = ", ".join(f"{name}={value!r}" for name, value in unheld.items())
-        job.report.notes.append(
+        job.notes.append(
             f"A TF-Slim checkpoint does not hold {told}; with TF-Slim's defaults these weights give other outputs. "
             f"{record_of(job.path).name} beside it tells hubkeras."
         )

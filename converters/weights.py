@@ -16,6 +16,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.parity import Parity, check_network, compare_weights, digest, digests_of
@@ -49,6 +50,7 @@ class Report:
         notes: sentences that the user should read.
         metadata: what the source says of itself, where it is a SavedModel of hubkeras or was made of one.
         labels: names of its classes, where it has them.
+        preprocessing: how it says that images are cut, or None.
         digests: of the tensor that was read for each variable, see `hubkeras.converters.parity`.
     """
 
@@ -62,6 +64,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     metadata: Metadata | None = None
     labels: list[str] | None = None
+    preprocessing: Preprocessing | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
 
@@ -111,16 +114,12 @@ def plan(
     told = checkpoint.metadata.weights if checkpoint.metadata else checkpoint.attributes.get("weights")
     told = told or checkpoint.weights
     report = Report(
-        checkpoint.path,
-        checkpoint.provenance(),
-        len(checkpoint.shapes),
-        len(chosen),
-        shadows,
-        ignored,
-        "ema" if shadows else told or "raw",
-        [*checkpoint.notes, *([note] if note else [])],
-        checkpoint.metadata,
-        labels,
+        *(checkpoint.path, checkpoint.provenance(), len(checkpoint.shapes), len(chosen), shadows, ignored),
+        weights="ema" if shadows else told or "raw",
+        notes=[*checkpoint.notes, *([note] if note else [])],
+        metadata=checkpoint.metadata,
+        labels=labels,
+        preprocessing=checkpoint.preprocessing,
     )
     if weights == "ema" and not shadows and not told:
         report.notes.append(
@@ -334,9 +333,9 @@ def convert(
         raise Error(f"The weights file must end in {ENDING}, which Keras asks for; got {path}.")
     network, found, report = read_network(source, weights=weights, progress=progress)
     task = "feature_vector" if network.num_classes is None else "classification"
-    metadata = Metadata.of_network(
-        network, task, default_image_size=found.image_size, source=report.provenance, weights=report.weights
-    )
+    known = {"preprocessing": report.preprocessing} if report.preprocessing else {}
+    known |= {"default_image_size": found.image_size, "source": report.provenance, "weights": report.weights}
+    metadata = Metadata.of_network(network, task, **known)
     with written_whole(path, overwrite) as partial:
         write_weights(network, partial, metadata, report, report.labels)
     return network, found, report
@@ -367,6 +366,7 @@ def write_weights(
         "default_image_size": metadata.default_image_size,
         "source": metadata.source,
         "weights": metadata.weights,
+        "preprocessing": dataclasses.asdict(metadata.preprocessing),
         "versions": {"hubkeras": __version__, "keras": keras.__version__},
     }
     if report and report.metadata:

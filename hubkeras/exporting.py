@@ -38,6 +38,8 @@ class Written:
         parity: how far what was written is from its source; None where it was not checked.
         files: the files or the folder that were written.
         parameters: of a file for a runtime, how many weights and biases it has.
+        notes: sentences of the report, and those about what was written.
+        calibration: of 8 bits, what `hubkeras.consuming.images.Calibration.facts` tells, else empty.
     """
 
     path: pathlib.Path
@@ -46,6 +48,8 @@ class Written:
     parity: Parity | None
     files: tuple[pathlib.Path, ...]
     parameters: int | None = None
+    notes: Sequence[str] = ()
+    calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,9 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
         if verify:
             progress(0, 1, "checking")
             parity = _checked(partial, origin, directory)
-        documentation.write(
-            partial, parity and dataclasses.asdict(parity), os.path.basename(os.path.abspath(directory))
-        )
-    return Written(pathlib.Path(directory), metadata, origin.report, parity, (pathlib.Path(directory),))
+        path, name = pathlib.Path(directory), os.path.basename(os.path.abspath(directory))
+        documentation.write(partial, parity and dataclasses.asdict(parity), name)
+    return Written(path, metadata, origin.report, parity, (path,), notes=getattr(origin.report, "notes", ()))
 
 
 def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
@@ -159,8 +162,9 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     if not network.minimum_image_size <= size <= LARGEST_IMAGE:
         least = network.minimum_image_size
         raise Error(f"image_size must be at least {least} and at most {LARGEST_IMAGE} for {network.name}; got {size}.")
-    told, files = origin.report and origin.report.metadata, source_files(origin.provenance)
-    cut = told.preprocessing if told else preprocessing_of(handle, files, origin.classes, labels or origin.labels)
+    told = origin.report and (origin.report.metadata or origin.report).preprocessing
+    files = source_files(origin.provenance)
+    cut = told or preprocessing_of(handle, files, origin.classes, labels or origin.labels)
     metadata = Metadata.of_network(
         network,
         task,
@@ -312,12 +316,14 @@ def convert(
     names = _labels(origin, task, labels)
     metadata = _metadata(origin, task, names, image_size, None, bool(options.get("fixed_size")), form.serving)
     progress(0, 1, "writing")
-    parity, count = form.write(Job(origin.network, metadata, names, origin.report, path, overwrite, options)), None
+    notes = getattr(origin.report, "notes", [])
+    job = Job(origin.network, metadata, names, origin.report, path, overwrite, options, notes)
+    parity, count = form.write(job), None
     if form.serving:
         from hubkeras.runtimes import inference
 
         count = inference.parameters(origin.network, task)
-    return Written(path, metadata, origin.report, parity, form.files(path), count)
+    return Written(path, metadata, origin.report, parity, form.files(path), count, notes, job.calibration)
 
 
 def write_for_runtime(job: Job) -> Parity:
@@ -341,7 +347,9 @@ def write_for_runtime(job: Job) -> Parity:
     )
     calibration, compared = None, sample_images(size)
     if "int8" in options:
-        calibration, compared = calibration_images(options["int8"], size, job.metadata.preprocessing)
+        found = calibration_images(options["int8"], size, job.metadata.preprocessing)
+        job.calibration.update(found.facts())
+        calibration, compared = found.images, found.held_back
     texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
     texts |= {} if job.labels is None else {"labels": "".join(f"{label}\n" for label in job.labels)}
     with files.written(job.network, interface, texts, job.path, job.overwrite, calibration) as loaded:

@@ -52,6 +52,14 @@ def test_weights_files_go_the_same_way(small, tmp_path):
         hubkeras.convert(small, tmp_path / "b.weights.h5", uint8=True)
 
 
+def test_the_command_as_json(tmp_path, capsys):
+    path = tmp_path / "out.weights.h5"
+    assert main(["convert", str(DIGITS), str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["files"], found["metadata"]["num_classes"], found["calibration"]) == ([str(path)], 11, None)
+    assert found["notes"] == found["report"]["notes"]
+
+
 @pytest.mark.parametrize(
     "options",
     [["--uint8", "--probabilities"], pytest.param(["--float16", "--task", "feature_vector"], marks=pytest.mark.slow)],

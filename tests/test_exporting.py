@@ -86,6 +86,15 @@ def test_export_leaves_the_model_alone(small, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "command"), [("o.onnx", "convert"), ("o.TFLITE", "convert"), ("o.tgz", "pack")])
+def test_a_folder_has_not_the_ending_of_a_file(name, command, small, tmp_path):
+    with pytest.raises(
+        hubkeras.Error, match=rf"{name} ends in {name[1:].lower()} as a file does.*`hubkeras {command}`"
+    ):
+        hubkeras.export(small, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_record_of_a_network(small, tmp_path):
     written = hubkeras.export(small, tmp_path / "out", image_size=64, weights="raw", handle="me/model/1")
     assert written.path == tmp_path / "out"

@@ -9,6 +9,8 @@ from hubkeras.architectures import MobileNetV2
 from hubkeras.architectures.mobilenet_v2 import OUTPUT_STRIDES, STRIDE
 from hubkeras.common.errors import Error
 from hubkeras.common.labels import check_labels, default_labels
+from hubkeras.common.preprocessing import Preprocessing
+from hubkeras.converters.naming.image_processors import to_hugging_face
 from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table
 
 BASE = "mobilenet_v2."  # before the names where there is a head
@@ -76,15 +78,11 @@ def config_of(network: MobileNetV2, image_size: int, labels: Sequence[str] | Non
     return config
 
 
-def preprocessor_of(image_size: int) -> dict[str, Any]:
-    """The `preprocessor_config.json`: images in [-1, 1], the middle of a slightly larger one."""
+def preprocessor_of(image_size: int, preprocessing: Preprocessing) -> dict[str, Any]:
+    """The `preprocessor_config.json`: images in [-1, 1], cut as the network's are."""
     return {
         "image_processor_type": "MobileNetV2ImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": image_size * 8 // 7},
-        "resample": 2,
-        "do_center_crop": True,
-        "crop_size": {"height": image_size, "width": image_size},
+        **to_hugging_face(image_size, preprocessing),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

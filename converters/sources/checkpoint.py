@@ -14,6 +14,7 @@ import tensorflow as tf
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.preprocessing import Preprocessing
 
 ACCEPTED = (
     "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a "
@@ -45,6 +46,7 @@ class Checkpoint:
             that; None for other sources.
         labels: names of the classes, where these have them, else None.
         settings: arguments of the network that neither names nor shapes tell, as far as the source's kind does.
+        preprocessing: how images are cut, where the source tells it, else None.
         weights: `ema` where a foreign file holds moving averages of the weights and nothing else, or None.
         notes: sentences about the file that the user should read.
     """
@@ -65,6 +67,7 @@ class Checkpoint:
         labels: Sequence[str] | None = None,
         settings: dict[str, Any] | None = None,
         weights: str | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         self.path = path
         self.names = names
@@ -79,6 +82,7 @@ class Checkpoint:
         self.notes = list(notes)
         self.settings = settings or {}
         self.weights = weights
+        self.preprocessing = preprocessing
         self._read = read
 
     def changed(self, *, read: Callable[[str], np.ndarray], **attributes: Any) -> "Checkpoint":

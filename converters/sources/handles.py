@@ -71,7 +71,8 @@ def _from_hugging_face(address: str) -> pathlib.Path:
             return None
 
     try:
-        fetch("config.json")
+        for name in ("config.json", "preprocessor_config.json"):
+            fetch(name)
         for name in _WEIGHTS:
             if path := fetch(name):
                 return path.parent

@@ -19,6 +19,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.preprocessing import Preprocessing, is_preprocessing
 from hubkeras.converters.sources.checkpoint import Checkpoint
 from hubkeras.converters.sources.hdf5 import has_attribute, open_hdf5
 
@@ -84,6 +85,7 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
             notes=notes,
             metadata=metadata,
             labels=facts.get("labels"),
+            preprocessing=Preprocessing(**cut) if is_preprocessing(cut := facts.get("preprocessing")) else None,
         )
 
 

@@ -11,6 +11,12 @@ import numpy as np
 from hubkeras.common import contents
 from hubkeras.common.errors import Error
 from hubkeras.converters.naming import hugging_face, pytorch, timm, training
+from hubkeras.converters.naming.image_processors import (
+    PREPROCESSOR,
+    image_size_of_hugging_face,
+    of_hugging_face,
+    of_timm,
+)
 from hubkeras.converters.sources.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.sources.foreign import Stored, renamed
 from hubkeras.converters.sources.safetensors_files import is_safetensors, open_safetensors
@@ -40,14 +46,14 @@ def open_pytorch(path: pathlib.Path) -> Iterator[Checkpoint]:
         file = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
         if file is None:
             raise Error(f"{path} has neither {' nor '.join(_WEIGHTS)}; expected the folder of a Hugging Face model.")
-    config = read_config(file.with_name(CONFIG))
+    config, processor = (read_config(file.with_name(name)) for name in (CONFIG, PREPROCESSOR))
     try:
         hugging_face.check_config(config)
     except Error as error:
         raise Error(f"{file.with_name(CONFIG)}: {error}") from None
     with (_open_safetensors if is_safetensors(file) else open_torch)(file) as stored:
         try:
-            checkpoint = _checkpoint(path, file, stored, config)
+            checkpoint = _checkpoint(path, file, stored, config, processor)
         except Error as error:
             raise Error(f"{path} cannot be used: {error}") from None
         yield checkpoint
@@ -60,11 +66,15 @@ def _open_safetensors(file: pathlib.Path) -> Iterator[dict[training.Path, Stored
 
 
 def _checkpoint(
-    path: pathlib.Path, file: pathlib.Path, stored: dict[training.Path, Stored], config: dict[str, Any]
+    path: pathlib.Path,
+    file: pathlib.Path,
+    stored: dict[training.Path, Stored],
+    config: dict[str, Any],
+    processor: dict[str, Any],
 ) -> Checkpoint:
     """The checkpoint of a network's tensors, with their moving averages as shadows, as TF-Slim's have them."""
     weights = training.weights_of(stored)
-    size = config.get("image_size", timm.image_size_of(config))
+    size = config.get("image_size", timm.image_size_of(config) or image_size_of_hugging_face(processor))
     size = size if isinstance(size, int) else None
 
     def of(names: dict[str, training.Path], others: dict[training.Path, str]) -> Checkpoint:
@@ -82,6 +92,9 @@ def _checkpoint(
         checkpoint.weights = "ema"
     checkpoint.notes += weights.notes
     checkpoint.settings = hugging_face.settings_of(config)
+    if told := of_hugging_face(processor) if processor else of_timm(config):
+        checkpoint.preprocessing, note = told
+        checkpoint.notes.append(note)
     head = (weights.raw or weights.averaged).get(hugging_face.HEAD + "bias")
     if head:
         checkpoint.labels, note = hugging_face.labels_of(config, stored[head].shape[0])
@@ -108,7 +121,7 @@ def _with_averages(checkpoint: Checkpoint, averaged: Checkpoint) -> Checkpoint:
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """The `config.json` beside the weights, or an empty dict where there is none.
+    """The `config.json` or another such file beside the weights, or an empty dict where there is none.
 
     Raises:
         hubkeras.Error: it is not a JSON object.

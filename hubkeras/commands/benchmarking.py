@@ -16,7 +16,10 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the command."""
     sub = command("benchmark", run_benchmark, "Time models of any form, side by side.", tensorflow=False)
     sub.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a SavedModel, or a file for a runtime: .onnx, .tflite, .xml"
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a SavedModel (folder, archive or handle), or an .onnx, .tflite or .xml file",
     )
     sub.add_argument("--batches", nargs="+", type=int, default=[1, 32], metavar="N", help="images in a call; 1 and 32")
     sub.add_argument("--threads", type=int, metavar="N", help="threads of a call; by default one for each core")

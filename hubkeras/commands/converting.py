@@ -1,12 +1,19 @@
 """`hubkeras export` and `hubkeras convert`: from a source of weights to a SavedModel or another form."""
 
-import argparse
-from collections.abc import Callable
+from __future__ import annotations
 
-from hubkeras.commands.output import parity_rows, print_table, progress, report_rows
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hubkeras.commands.output import parity_rows, print_json, print_table, progress, report_rows
 from hubkeras.common.errors import Error
 from hubkeras.common.forms import FORMS, named_forms
 from hubkeras.common.metadata import TASKS, WEIGHTS
+
+if TYPE_CHECKING:
+    from hubkeras.exporting import Written
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
 WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
@@ -49,6 +56,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     precision.add_argument("--float16", action="store_true", help="keep weights in half precision")
     images_help = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
     precision.add_argument("--int8", metavar="IMAGES", help=images_help)
+    sub.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_choices(sub: argparse.ArgumentParser) -> None:
@@ -89,6 +97,7 @@ def run_export(options: argparse.Namespace) -> None:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Runs `hubkeras convert`."""
+    from hubkeras.consuming.listing import in_words
     from hubkeras.exporting import convert
 
     path, to = (options.path, options.to) if options.to_slim is None else (options.to_slim, "slim")
@@ -107,10 +116,32 @@ def run_convert(options: argparse.Namespace) -> None:
             labels=options.labels,
             **{name: getattr(options, name) for name in SERVING},
         )
+    if options.json:
+        print_json(_facts(written))
+        return
     rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
+    told = written.report.notes if written.report else []
+    rows.extend(("note", note) for note in written.notes if note not in told)
     rows.extend(("written", str(file)) for file in written.files)
+    if facts := written.calibration:
+        counts = f"{facts['images']} images, {facts['held_back']} more to check"
+        rows.append(("calibrated", f"{counts}; {facts['preprocessing']}; left out: {in_words(facts['left_out'])}"))
     if written.parameters is not None:
         size = sum(file.stat().st_size for file in written.files) / 1e6
         weights = ", ".join(f"{written.parameters * width / 1e6:.2f} in {name}" for name, width in WIDTHS.items())
         rows.append(("size", f"{size:.2f} MB; the weights are {weights}"))
     print_table([*rows, *parity_rows(written.parity)])
+
+
+def _facts(written: Written) -> dict[str, Any]:
+    """What was done, for JSON."""
+    return {
+        "path": str(written.path),
+        "files": [str(file) for file in written.files],
+        "metadata": dataclasses.asdict(written.metadata),
+        "report": written.report and dataclasses.asdict(written.report),
+        "notes": list(written.notes),
+        "parity": written.parity and dataclasses.asdict(written.parity),
+        "parameters": written.parameters,
+        "calibration": written.calibration or None,
+    }

@@ -34,6 +34,8 @@ class Job:
         path: what to write.
         overwrite: whether it may exist.
         options: those of `Form.options` that were given, by name.
+        notes: sentences that the user should read; writers add theirs.
+        calibration: what the writer tells of the images that it found the ranges of 8 bits with, see `exporting`.
     """
 
     network: Any
@@ -43,6 +45,8 @@ class Job:
     path: pathlib.Path
     overwrite: bool
     options: dict[str, Any]
+    notes: list[str]
+    calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from hubkeras.common import model_files
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.permissions import check_readable
+from hubkeras.consuming import handles
 from hubkeras.runtimes import files
 
 PAUSE = 0.02  # seconds; threads of ONNX Runtime and OpenVINO keep a core busy for a while after a call
@@ -106,13 +107,14 @@ class ModelProcess:
         path: of the model.
         threads: of one call; as many as there are cores by default.
         safe_mode: whether to refuse a model that could do more than compute.
+        place: where it lies, if that is not `path`, which messages name.
     """
 
-    def __init__(self, path: str, threads: int | None = None, safe_mode: bool = True) -> None:
+    def __init__(self, path: str, threads: int | None = None, safe_mode: bool = True, place: str | None = None) -> None:
         context = multiprocessing.get_context("spawn")  # a runtime's threads do not survive a fork
-        self.path = path
+        self.path, self._place = path, place or path
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, path, threads, safe_mode), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, self._place, threads, safe_mode), daemon=True)
         self._process.start()
         other.close()
         try:
@@ -127,7 +129,7 @@ class ModelProcess:
         except EOFError:
             raise Error(f"The process that runs {self.path} ended by itself; is there memory enough?") from None
         if isinstance(answer, str):
-            raise Error(answer)
+            raise Error(answer.replace(self._place, self.path))
         return answer
 
     def calls(self, batch: int, repetitions: int) -> tuple[list[float], list[float]]:
@@ -193,13 +195,22 @@ def _timed(function: Callable[[Any], Any], images: Any, repetitions: int) -> tup
     return times
 
 
+def _place(path: str) -> str:
+    """Where a model lies: an archive is unpacked first, a folder may lie above the model."""
+    if not files.is_form(path):
+        path = handles.resolve(path)
+    check_readable(path)
+    model_files.check(path)
+    return path
+
+
 def compare(
     models: Sequence[str], batches: Sequence[int], seconds: float, threads: int | None = None, safe_mode: bool = True
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Times models on random images of the size that each was made for, in turns of random order.
 
     Args:
-        models: paths of models in any form.
+        models: paths of models in any form, archives and handles of SavedModels too.
         batches: numbers of images in a call.
         seconds: how long to go on with each batch, at least.
         threads: of one call; as many as there are cores by default.
@@ -213,10 +224,8 @@ def compare(
     Raises:
         hubkeras.Error: a model cannot be loaded or run.
     """
-    for path in models:
-        check_readable(path)
-        model_files.check(path)
-    processes = {path: ModelProcess(path, threads, safe_mode) for path in models}
+    places = {path: _place(path) for path in models}
+    processes = {path: ModelProcess(path, threads, safe_mode, places[path]) for path in models}
     results: dict[str, dict[str, Any]] = {path: {} for path in models}
     order = random.Random(0)
     for batch in batches:
@@ -237,5 +246,5 @@ def compare(
                 "images_per_second": round(1e3 * batch / summary["median_ms"], 1),
             }
     for path, process in processes.items():
-        facts = {"runtime": files.runtime(path), "bytes": files.size(path), **process.facts}
+        facts = {"runtime": files.runtime(path), "bytes": files.size(places[path]), **process.facts}
         yield path, {**facts, "memory_bytes": process.finish(), "batches": results[path]}

@@ -64,11 +64,26 @@ def test_it_names_the_fastest(models, capsys):
 
 
 @pytest.mark.slow
+def test_archives_and_folders_above_a_model(digits_model, tmp_path, capsys):
+    above, archive = tmp_path / "digits", str(tmp_path / "digits.tgz")
+    above.mkdir()
+    (above / "2").symlink_to(digits_model)
+    assert main(["pack", str(digits_model), archive]) == 0
+    capsys.readouterr()
+    assert main(["benchmark", str(above), archive, "--batches", "1", "--seconds", "0.1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["models"]
+    assert [(facts["runtime"], facts["image_size"]) for facts in found.values()] == [("TensorFlow", 96)] * 2
+    assert found.keys() == {str(above), archive}
+    assert found[str(above)]["bytes"] == files.size(digits_model)
+    assert found[archive]["bytes"] > 3e6  # unpacked
+
+
+@pytest.mark.slow
 def test_bad_models(models, tmp_path, capsys):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nothing")
     for arguments, words in [
-        ([str(bad)], "is no ONNX file: it cannot be read"),
+        ([str(bad)], "bad.onnx is plain text, not a model"),
         ([str(tmp_path / "missing.onnx")], "There is no file"),
         ([str(tmp_path)], "is not a SavedModel"),
         ([models[0], "--batches", "0"], "--batches must be above 0; got 0"),

@@ -86,6 +86,14 @@ def test_keras_applications_say_what_they_do_not_hold(files, tmp_path):
     )
 
 
+def test_a_network_of_python_says_what_is_not_held(odd, tmp_path):
+    slim = hubkeras.convert(odd, tmp_path / "out.ckpt", to="slim")
+    assert slim.report is None
+    assert [note.split(";")[0] for note in slim.notes] == [
+        "A TF-Slim checkpoint does not hold batch_norm_epsilon=0.01, output_stride=16"
+    ]
+
+
 def test_timm_keeps_labels_and_size():
     config = {
         "architecture": "inception_resnet_v2",

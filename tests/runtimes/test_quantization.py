@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.commands import main
+from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.consuming.images import calibration_images
 from hubkeras.converters import read_network
 from hubkeras.runtimes import files
@@ -54,6 +55,7 @@ def test_less_than_half_the_size_and_the_same_digits(ending, digits, tmp_path, c
     captured = capsys.readouterr()
     assert "top class" in captured.out
     assert "of 20 images" in captured.out
+    assert "80 images, 20 more to check; as they are in the array; left out: nothing" in captured.out
     assert captured.err == ""
     assert files.size(paths[1]) < 0.5 * files.size(paths[0])
     loaded = files.load(paths[1])
@@ -73,7 +75,9 @@ def test_integers_throughout(digits, tmp_path):
     pytest.importorskip("ai_edge_litert")
     network, _, _, calibration = digits
     images = np.load(calibration)["arr_0"][:20]
-    hubkeras.convert(network, tmp_path / "model.onnx", image_size=96, int8=images)
+    written = hubkeras.convert(network, tmp_path / "model.onnx", image_size=96, int8=images)
+    cut = "as they are in the array"
+    assert written.calibration == {"images": 16, "held_back": 4, "preprocessing": cut, "left_out": {}}
     graph = onnx.load(tmp_path / "model.onnx").graph
     kinds = collections.Counter(node.op_type for node in graph.node)
     assert kinds["Conv"] == 52
@@ -101,12 +105,20 @@ def test_calibration_images_of_every_kind(tmp_path):
         (folder / f"{number:02}.png").write_bytes(png)
     with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "images", "images")
-    kept, held_back = calibration_images(tmp_path / "images", 16)
+    (folder / "notes.txt").touch()
+    found = calibration_images(tmp_path / "images", 16, Preprocessing("crop", 0.875))
+    words = "the central 0.875 of height and width of the central square, resized to 16 x 16 pixels"
+    expected = {"images": 9, "held_back": 2, "preprocessing": words, "left_out": {".txt": 1}}
+    assert found.facts() == expected
+    found = calibration_images(tmp_path / "images", 16)
+    kept, held_back = found.images, found.held_back
     assert (kept.shape, held_back.shape) == ((9, 16, 16, 3), (2, 16, 16, 3))
     np.testing.assert_array_equal(held_back[0], hubkeras.load_image(folder / "04.png", 16))
-    np.testing.assert_array_equal(calibration_images(tmp_path / "images.tar.gz", 16)[0], kept)
+    np.testing.assert_array_equal(calibration_images(tmp_path / "images.tar.gz", 16).images, kept)
     pixels = random.randint(0, 256, (1001, 4, 4, 3)).astype(np.uint8)
-    kept, held_back = calibration_images(pixels, 4)
+    found = calibration_images(pixels, 4)
+    kept, held_back = found.images, found.held_back
+    assert (found.preprocessing, found.left_out) == ("as they are in the array", {"images beyond 500": 667})
     assert (len(kept), len(held_back)) == (268, 50)  # of every third
     np.testing.assert_allclose(kept[1], pixels[3] / 255, rtol=1e-6)
 
