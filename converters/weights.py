@@ -333,7 +333,7 @@ def convert(
         raise Error(f"The weights file must end in {ENDING}, which Keras asks for; got {path}.")
     network, found, report = read_network(source, weights=weights, progress=progress)
     task = "feature_vector" if network.num_classes is None else "classification"
-    known = {"preprocessing": report.preprocessing} if report.preprocessing else {}
+    known: dict[str, Any] = {"preprocessing": report.preprocessing} if report.preprocessing else {}
     known |= {"default_image_size": found.image_size, "source": report.provenance, "weights": report.weights}
     metadata = Metadata.of_network(network, task, **known)
     with written_whole(path, overwrite) as partial:
