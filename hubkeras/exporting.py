@@ -158,7 +158,8 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     network = origin.network
     handle = handle or origin.handle(task)
     published = catalog.publication(handle)
-    size = image_size or origin.image_size or (published.image_size if published else network.default_image_size)
+    size = origin.image_size or (published.image_size if published else network.default_image_size)
+    size = size if image_size is None else image_size
     if not network.minimum_image_size <= size <= LARGEST_IMAGE:
         least = network.minimum_image_size
         raise Error(f"image_size must be at least {least} and at most {LARGEST_IMAGE} for {network.name}; got {size}.")

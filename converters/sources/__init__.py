@@ -83,7 +83,7 @@ def _unpack(archive, folder):
         nonlocal found, note
         found, note = _only_place(names, f"{archive}"), places.debris_note(names)
         if found is None:
-            raise no_checkpoint(archive)
+            raise no_checkpoint(archive, names)
         return found.files
 
     archives.unpack(archive, folder, select)

@@ -84,7 +84,10 @@ class _DataFiles:
         file = self.prefix.with_name(f"{self.prefix.name}.data-{number:05d}-of-{self.count:05d}")
         if file not in self.sizes:
             if not file.is_file():
-                raise TableError(f"the data file {file.name} is missing beside it")
+                raise Error(
+                    f"{self.prefix}: its data file {file.name} is missing; it must lie beside "
+                    f"{self.prefix.name}.index, under the same name but for the ending."
+                )
             contents.refuse(file, only=contents.DOWNLOADS)
             self.sizes[file] = file.stat().st_size
         return file, self.sizes[file]

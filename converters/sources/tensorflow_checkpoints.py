@@ -1,14 +1,15 @@
 """Checkpoints that TensorFlow reads: V1 and V2 files, folders of them, and the variables of a SavedModel."""
 
 import contextlib
+import glob
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from hubkeras.common import contents, integrity
+from hubkeras.common import contents, integrity, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.labels import check_labels, parse_labels, written_labels
@@ -22,6 +23,7 @@ from hubkeras.converters.sources.slim_record import read_record
 from hubkeras.converters.sources.tensor_bundle import check_index
 
 _VARIABLES, _GRAPHS = "variables/variables.index", ("saved_model.pb", "tfhub_module.pb")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".7z", ".rar")
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
@@ -34,7 +36,7 @@ def prefix_of(path: pathlib.Path) -> pathlib.Path:
         path = pathlib.Path(match["prefix"])
     if _is_checkpoint(path):
         return path
-    if match:
+    if match or next(path.parent.glob(f"{glob.escape(path.name)}.data-*-of-*"), None):
         raise Error(f"{path}: its index file {path.name}.index is missing; it must lie beside the other files.")
     raise Error(f"{path} does not exist; expected {ACCEPTED}.")
 
@@ -55,7 +57,7 @@ def _prefix_in_folder(folder):
         return folder / "variables" / "variables"
     if any((folder / name).is_file() for name in _GRAPHS):
         raise Error(f"{folder} is a SavedModel without variables (variables/variables.index is missing).")
-    raise no_checkpoint(folder)
+    raise no_checkpoint(folder, places.files_below(folder))
 
 
 def _prefix_in_state_file(file):
@@ -83,8 +85,11 @@ def _is_below(path, folder):
     return pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def no_checkpoint(where: str | os.PathLike[str]) -> Error:
-    """The error of a folder or an archive without a source."""
+def no_checkpoint(where: str | os.PathLike[str], names: Iterable[str] = ()) -> Error:
+    """The error of a folder or an archive without a source; `names` are those of the files in it."""
+    packed = next((name for name in names if name.lower().endswith(_ARCHIVES)), None)
+    if packed is not None:
+        return Error(f"{where} holds an archive, {packed}, and no checkpoint; unpack it and give what is in it.")
     return Error(f"{where} holds no checkpoint (no .index file and no .ckpt file); expected {ACCEPTED}.")
 
 

@@ -121,7 +121,7 @@ class EmbedImages(beam.PTransform):
         model: str | os.PathLike[str],
         *,
         task: str | None = None,
-        top: int = 5,
+        top: int | None = None,
         resize: str | None = None,
         central_fraction: float | None = None,
         image_size: int | None = None,

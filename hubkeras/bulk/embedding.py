@@ -19,7 +19,7 @@ from hubkeras.bulk.pipeline import Preparation, inferred, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, reason
 from hubkeras.consuming.images import check_size
 
 BATCH_SIZE = 32
@@ -62,7 +62,7 @@ def embed(
     out: str | os.PathLike[str],
     *,
     task: str | None = None,
-    top: int = 5,
+    top: int | None = None,
     resize: str | None = None,
     central_fraction: float | None = None,
     image_size: int | None = None,
@@ -85,7 +85,7 @@ def embed(
             files, or one of these.
         out: the folder to write, `part-00000.parquet` and so on.
         task: `classification` or `feature_vector`; by default classification where the model has a head.
-        top: how many classes a row of a classifier has, at most.
+        top: how many classes a row of a classifier has, at most; by default 5.
         resize: `squash`, or `crop`, which keeps proportions; by default as the model's metadata say.
         central_fraction: share of the height and of the width to cut out, in (0, 1]; by default as the model's metadata
             say: 0.875 for ImageNet networks, as Slim evaluated them, and 1 for all others.
@@ -227,7 +227,7 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         is_new = not (folder / _LOCK).exists()
         file = open(folder / _LOCK, "w")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise Error(f"Cannot write to {folder}: {error.strerror}.") from error
+        raise Error(f"Cannot write to {folder}: {reason(error)}.") from error
     with file:
         try:
             import fcntl

@@ -144,7 +144,7 @@ def evaluate(
     labelled = open_labelled(data)
     opened = open_model(model, "classification", image_size, labels, safe_mode)
     assert opened.labels is not None
-    matched = match(labelled.labels, opened.labels)
+    matched = match(labelled.labels, opened.labels, labelled.without_images)
     truth = np.array([matched.classes[label] for label in labelled.labels])
     preparation = Preparation.of(opened, resize, central_fraction)
     best = _best_classes(opened, labelled.images, preparation, batch_size, progress or (lambda done, total: None))
@@ -158,7 +158,7 @@ def evaluate(
     return Evaluation(
         model=opened.name,
         data=labelled.form,
-        labels=matched.how,
+        labels=matched.how + _doubt(matched.other, truth, best),
         preprocessing=str(preparation),
         top_1=measured["top_1"],
         top_5=measured["top_5"] if opened.width > TOP else None,
@@ -186,6 +186,15 @@ def _best_classes(
         progress(int(numbers[-1]) + 1, count)
     progress(count, count)
     return best
+
+
+def _doubt(other: int, truth: np.ndarray, best: np.ndarray) -> str:
+    """What to say where labels are numbers, more of which are right counted from another class."""
+    right, counted_otherwise = (int((best[:, 0] == each).sum()) for each in (truth, truth + other))
+    if counted_otherwise <= right:
+        return ""
+    where = f"{abs(other)} {'higher' if other > 0 else 'lower'}"
+    return f"; were each {where}, top-1 would be {counted_otherwise / len(truth):.3f}: give names by --labels"
 
 
 def _wrong(truth: np.ndarray, best: np.ndarray) -> collections.Counter[tuple[int, int]]:

@@ -15,7 +15,7 @@ from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.labels import default_labels
-from hubkeras.consuming.listing import added, is_hidden, list_folder
+from hubkeras.consuming.listing import added, is_hidden, is_image, list_folder
 
 FORMS = (
     "a folder with a folder of images for each class, a CSV of names and labels (or a folder with one), ImageNet's "
@@ -38,12 +38,14 @@ class Labelled:
         labels: one for each image.
         form: what was found, in words.
         left_out: `{kind: number}` of what lies there besides.
+        without_images: labels that no image has, which tell how numbers are counted.
     """
 
     images: Source
     labels: Sequence[str]
     form: str
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    without_images: Sequence[str] = ()
 
 
 def open_labelled(data: str | os.PathLike[str]) -> Labelled:
@@ -63,6 +65,8 @@ def open_labelled(data: str | os.PathLike[str]) -> Labelled:
     if not path.exists():
         raise Error(f"{name} does not exist; expected {FORMS}.")
     if path.is_file():
+        if is_image(name):
+            raise Error(f"{name} is an image; expected {FORMS}.")
         return _of_table(path, path.parent)
     truth = [path / file for file in _GROUND_TRUTH if (path / file).is_file()]
     names = sorted(entry for entry in path.iterdir() if entry.is_file() and not is_hidden(entry.name))
@@ -81,14 +85,17 @@ def _of_folders(folder: pathlib.Path) -> Labelled:
     found = [(path, parts) for path, parts in found if len(parts) > 1]
     if not found:
         raise Error(f"{folder} has no folders of images in it; expected {FORMS}.")
-    left_out = added([listing.left_out, beside if any(beside.values()) else {}])
-    images, labels = Files([path for path, _ in found]), [parts[0] for _, parts in found]
-    return Labelled(images, labels, "a folder for each class", left_out)
+    images, labels = Files([path for path, _ in found]), [parts[0].strip() for _, parts in found]
+    names = {entry.name.strip() for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)}
+    empty = sorted(names - set(labels))
+    counts = {**beside, "folders without images": len(empty)}
+    left_out = added([listing.left_out, {kind: count for kind, count in counts.items() if count}])
+    return Labelled(images, labels, "a folder for each class", left_out, empty)
 
 
 def _of_table(table: pathlib.Path, folder: pathlib.Path) -> Labelled:
     numbers = read_text(table).split() if table.suffix.lower() == ".txt" else []
-    if numbers and not any("." in word or "," in word for word in numbers[:2]):
+    if numbers and all(word.isdecimal() or _SYNSET.fullmatch(word) for word in numbers):
         return _of_numbered(table, folder, numbers)
     return _of_csv(table, folder)
 
@@ -119,20 +126,24 @@ def _of_csv(file: pathlib.Path, folder: pathlib.Path) -> Labelled:
     table, listing = read_table(file), list_folder(folder)
     # `LOC_val_solution.csv` has the synset, then boxes
     labels = [label.split()[0] if _SYNSET.match(label) else label for label in table.labels()]
-    finder, paths = Finder(folder, listing.files), []
+    finder = Finder(folder, listing.files)
     lines: dict[str, tuple[int, str]] = {}
     for line, name, label in zip(table.lines, table.names(), labels, strict=True):
         try:
-            paths.append(finder.find(name))
+            path = finder.find(name)
         except Error as error:
             raise Error(f"{file}, line {line}, column {table.images + 1}: {error}.") from error
-        before, other = lines.setdefault(paths[-1], (line, label))
+        before, other = lines.setdefault(path, (line, label))
         if other != label:
             raise Error(f"{file}: lines {before} and {line} give {name} two labels, {other} and {label}.")
-    unnamed = len(set(listing.files) - set(paths))
     left_out = {kind: count for kind, count in listing.left_out.items() if kind != ".csv"}
-    others = {f"images that {file.name} does not name": unnamed} if unnamed else {}
-    return Labelled(Files(paths), labels, f"images with {file.name}", added([left_out, others]))
+    others = {
+        f"images that {file.name} does not name": len(set(listing.files) - set(lines)),
+        "lines that name an image again": len(table.lines) - len(lines),
+    }
+    left_out = added([left_out, {kind: count for kind, count in others.items() if count}])
+    labels = [label for _, label in lines.values()]
+    return Labelled(Files(list(lines)), labels, f"images with {file.name}", left_out)
 
 
 class _Tfds:
@@ -206,13 +217,15 @@ class Matched:
     Attributes:
         classes: `{label: number of the class}`.
         how: in words.
+        other: what else might be added to each number, where it is not certain how labels are counted, else 0.
     """
 
     classes: dict[str, int]
     how: str
+    other: int = 0
 
 
-def match(labels: Sequence[str], names: Sequence[str]) -> Matched:
+def match(labels: Sequence[str], names: Sequence[str], without_images: Sequence[str] = ()) -> Matched:
     """Finds the class of each label.
 
     WordNet synsets are the classes of a model for ILSVRC-2012. Names are the model's, if need be without regard to case
@@ -222,6 +235,7 @@ def match(labels: Sequence[str], names: Sequence[str]) -> Matched:
     Args:
         labels: of the images, as text.
         names: of the model's classes.
+        without_images: more labels, which only tell how numbers are counted; what is no number among them is nothing.
 
     Raises:
         hubkeras.Error: a label is none of the model's classes, or stands for two of them.
@@ -236,7 +250,8 @@ def match(labels: Sequence[str], names: Sequence[str]) -> Matched:
         return Matched({label: known[label] for label in wanted}, "by WordNet synset")
     numbered = list(names) == [str(number) for number in range(len(names))]  # no names at all
     if all(label.isdecimal() for label in wanted) and (numbered or not set(wanted) <= set(names)):
-        return _by_number(wanted, names, has_background or numbered)
+        also = [label for label in without_images if label.isdecimal()]
+        return _by_number(wanted, names, has_background or numbered, also)
     exact: dict[str, list[int]] = {}
     loose: dict[str, list[int]] = {}
     for number, name in enumerate(names):
@@ -253,10 +268,12 @@ def match(labels: Sequence[str], names: Sequence[str]) -> Matched:
     return Matched(classes, "by name")
 
 
-def _by_number(wanted: Sequence[str], names: Sequence[str], may_have_background: bool) -> Matched:
+def _by_number(
+    wanted: Sequence[str], names: Sequence[str], may_have_background: bool, also: Sequence[str] = ()
+) -> Matched:
     numbers = {label: int(label) for label in wanted}
-    count, least, most = len(names), min(numbers.values()), max(numbers.values())
-    whole = len(set(numbers.values()))
+    counted = {*numbers.values(), *map(int, also)}
+    count, least, most, whole = len(names), min(counted), max(counted), len(counted)
     offset = 0
     if may_have_background and whole == count - 1 and (least, most) == (0, count - 2):
         offset = 1  # all classes but the background, from 0
@@ -267,7 +284,9 @@ def _by_number(wanted: Sequence[str], names: Sequence[str], may_have_background:
     if bad is not None:
         raise Error(f"The label {bad} is no class of the model, which has {count} classes, 0 to {count - 1}.")
     how = {0: "by number", 1: "by number, the class after the background being 0", -1: "by number, from 1"}
-    return Matched(classes, how[offset])
+    other = 0 if offset else 1 if may_have_background else -1
+    fits = other and all(0 <= number + other < count for number in classes.values())
+    return Matched(classes, how[offset], other if fits else 0)
 
 
 def _loose(name: str) -> str:

@@ -106,6 +106,8 @@ def open_model(
         return loaded.run(values)[output]
 
     if own_task != TASKS[0]:
+        if labels is not None:
+            raise Error(f"labels are for a classification head, and {name} gives a {own_task}; leave them out.")
         return Model(name, own_task, size, width, None, content_hash, metadata, run)
     names = _labels(name, loaded, labels, width)
     kind, how = _kind(loaded, output, metadata, run, size)

@@ -20,6 +20,7 @@ from hubkeras.common.version import __version__
 from hubkeras.consuming.predictions import decode_predictions
 
 PREFIX = b"hubkeras."  # of the keys in the schema's metadata
+TOP = 5  # classes a row, where nobody says otherwise
 _MUST_AGREE = ("model", "options", "images")
 
 
@@ -46,14 +47,17 @@ class Layout:
     probabilities: bool = False
 
     @classmethod
-    def of(cls, model: Model, top: int) -> "Layout":
-        """The layout for a model; of fewer than `top` classes a row has all.
+    def of(cls, model: Model, top: int | None) -> "Layout":
+        """The layout for a model; of fewer than `top` classes a row has all, None is 5.
 
         Raises:
-            hubkeras.Error: `top` is not above 0.
+            hubkeras.Error: `top` is not above 0, or is given for a feature vector.
         """
         if model.labels is None:
+            if top is not None:
+                raise Error(f"top is for a classification head, and {model.name} gives a {model.task}; leave it out.")
             return cls(model.task, model.width, 0, None)
+        top = TOP if top is None else top
         if top < 1:
             raise Error(f"top must be at least 1; got {top}.")
         return cls(model.task, model.width, min(top, model.width), tuple(model.labels), model.probabilities)

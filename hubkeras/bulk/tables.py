@@ -1,5 +1,6 @@
 """Tables of images as spreadsheets, pandas and people write them: CSV files of names and labels, and lists of names."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -244,16 +245,27 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
 def listed_in(path: str) -> list[str]:
     """The images that a `.txt`, `.csv` or `.tsv` list names, in order; relative names begin at the list's folder.
 
+    A line of a `.txt` file is a path, with a label behind it only where no line is a path and lines without it are.
+
     Raises:
         hubkeras.Error: it is no such list.
     """
+    folder = os.path.dirname(path)
     if path.lower().endswith(".txt"):
         names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        if names and not _any_is_there(folder, names):
+            with contextlib.suppress(Error):
+                first = read_table(path).names()
+                names = first if _any_is_there(folder, first) else names
     else:
         names = read_table(path).names()
     if not names:
         raise Error(f"{path} is empty; expected a name of an image in each line.")
-    return [_existing(os.path.dirname(path), name.removeprefix("file://")) for name in names]
+    return [_existing(folder, name.removeprefix("file://")) for name in names]
+
+
+def _any_is_there(folder: str, names: Sequence[str]) -> bool:
+    return any(os.path.isfile(_existing(folder, name.removeprefix("file://"))) for name in names)
 
 
 def _existing(folder: str, name: str) -> str:

@@ -100,12 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complete(commands)
     options = commands.parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminate)
+    for name in ("stdout", "stderr"):  # which cron jobs and `>&-` close
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
     try:
-        _check_texts(options)
+        _read_texts(options)
         if options.tensorflow:
             _import_quietly()
         return options.run(options) or 0
@@ -145,12 +148,27 @@ def _terminate(*_: Any) -> NoReturn:
     raise _Terminated
 
 
-def _check_texts(options: argparse.Namespace) -> None:
-    """Raises hubkeras.Error where an argument is not UTF-8, in which TensorFlow and JSON have names of files."""
-    for value in vars(options).values():
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
-                raise Error(f"{text!a} is not UTF-8; give the file or folder a name of UTF-8 text.")
+def _read_texts(options: argparse.Namespace) -> None:
+    """Makes `~/` the home where the shell has not, as in `--report=~/r`, which would be a folder of this name here.
+
+    Raises hubkeras.Error where an argument is empty, or not UTF-8, in which TensorFlow and JSON have names of files.
+    """
+    for name, value in list(vars(options).items()):
+        if name == "pipeline":  # arguments of Beam
+            continue
+        texts = [_text(name, each) for each in (value if isinstance(value, list) else [value])]
+        setattr(options, name, texts if isinstance(value, list) else texts[0])
+
+
+def _text(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise Error(f"The argument {name.upper()} is empty; is a variable of the shell not set?")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        advice = "give the file or folder a name of UTF-8 text, or set LC_ALL=C.UTF-8 where it has one"
+        raise Error(f"{value!a} is not UTF-8; {advice}.")
+    return os.path.expanduser(value) if value.startswith("~/") and not os.path.lexists(value) else value
 
 
 def _complete(commands: argparse.ArgumentParser) -> None:

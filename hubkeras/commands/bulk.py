@@ -21,7 +21,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     images_help = "folders, globs, image files, lists of them, .tar shards, TFRecords of image/encoded, .parquet"
     sub.add_argument("images", metavar="IMAGES", nargs="+", help=images_help)
     sub.add_argument("out", metavar="OUT", help="the folder of Parquet files to write, or to go on with")
-    sub.add_argument("--top", type=int, default=5, metavar="N", help="classes a row, for a classifier (5)")
+    sub.add_argument("--top", type=int, metavar="N", help="classes a row, for a classifier (5)")
     _add_model_options(sub)
     sub.add_argument("--task", choices=["classification", "feature_vector"], help="by default as the model is")
     sub.add_argument("--column", metavar="NAME", help="of Parquet files: the one with bytes or paths of images")

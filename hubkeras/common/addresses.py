@@ -51,4 +51,6 @@ def output(path: str | os.PathLike[str]) -> str:
             f"{text} is an address ({scheme[1]}://), and hubkeras writes to this machine only; name a local path, and "
             "copy what was written there with the tool of that storage."
         )
+    if text and not os.path.basename(os.path.abspath(text)):
+        raise Error(f"{text} is the root of all files; name a file or folder in it.")
     return text

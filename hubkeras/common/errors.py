@@ -13,3 +13,8 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error of TensorFlow, Keras or another library says; of a silent one its type."""
     text = _OF_TENSORFLOW.sub("", str(getattr(error, "message", error)).strip())
     return (text.splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def reason(error: OSError) -> str:
+    """Why something cannot be written, in words; a file in the place of a folder is said to be one."""
+    return "it is a file, no folder" if isinstance(error, FileExistsError | NotADirectoryError) else str(error.strerror)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from hubkeras.common import addresses
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, reason
 
 try:
     import fcntl
@@ -106,7 +106,7 @@ def written_whole(
         scratch, lock = _scratch_beside(path)
     except OSError as error:
         _remove_empty(made)
-        raise Error(f"Cannot write to {path.parent}: {error.strerror}.") from error
+        raise Error(f"Cannot write to {path.parent}: {reason(error)}.") from error
     try:
         partial = scratch / path.name
         yield partial

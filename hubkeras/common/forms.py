@@ -108,6 +108,12 @@ _COMMANDS = {".keras": "convert --to keras-applications", ".h5": "convert --to k
 _COMMANDS |= {form: "convert" for form in FORMS if form.startswith(".")} | {".tar.gz": "pack", ".tgz": "pack"}
 
 
+# endings that tell what a file is, the longer ones first, and those of the forms that `to` names
+_OWN_ENDINGS = [form for form in FORMS if form.startswith(".")]
+_ENDINGS = (*_OWN_ENDINGS, ".h5", ".keras", ".safetensors", ".pb", ".tar.gz", ".tgz")
+_ENDINGS_OF = {"keras-applications": (".weights.h5", ".h5", ".keras")}
+
+
 def folder_to_write(directory: str | os.PathLike[str], overwrite: bool, inputs: Sequence[object]) -> str:
     """The path of a SavedModel to write, which is a folder; arguments as for `files.refuse_existing`.
 
@@ -137,6 +143,9 @@ def form_of(path: str | os.PathLike[str], to: str | None = None) -> Form:
     if to is not None:
         if to not in named_forms():
             raise Error(f"to (--to) must be one of {others}; got {to!r}.")
+        ending = next((each for each in _ENDINGS if name.lower().endswith(each)), None)
+        if ending and ending not in _ENDINGS_OF.get(to, ()):
+            raise Error(f"{name} ends in {ending}, which is not {to} (--to); give one of both, or another name.")
         return FORMS[to]
     endings = [form for form in FORMS if form.startswith(".")]
     for ending in endings:

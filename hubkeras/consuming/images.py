@@ -71,8 +71,10 @@ def check_size(
     range."""
     height, width = (size, size) if isinstance(size, int | np.integer) else size
     fraction = 1 if central_fraction is None else central_fraction
-    if not (0 < fraction <= 1 and height > 0 and width > 0):
-        raise Error(f"size must be above 0 and central_fraction in (0, 1]; got {size} and {fraction}.")
+    if not (height > 0 and width > 0):
+        raise Error(f"size must be above 0; got {size}.")
+    if not 0 < fraction <= 1:
+        raise Error(f"central_fraction must be above 0 and at most 1; got {fraction}.")
     if resize not in (None, *RESIZES):
         raise Error(f"resize must be one of {', '.join(RESIZES)}; got {resize!r}.")
     return int(height), int(width)

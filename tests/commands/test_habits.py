@@ -1,0 +1,132 @@
+"""What people type and have: empty variables of the shell, `~`, endings of other forms, half of a checkpoint."""
+
+import argparse
+import sys
+import tarfile
+import types
+
+import numpy as np
+import pytest
+
+import hubkeras
+from hubkeras import commands
+from hubkeras.bulk.evaluating import _doubt
+from hubkeras.bulk.labelled import match, open_labelled
+from hubkeras.bulk.rows import Layout
+from hubkeras.bulk.sources import open_images
+from hubkeras.commands.output import print_table
+from hubkeras.common import addresses
+from hubkeras.common.errors import Error
+from hubkeras.common.files import written_whole
+from hubkeras.common.forms import FORMS, form_of
+from hubkeras.converters.sources import open_checkpoint
+
+
+def test_a_variable_of_the_shell_that_is_not_set():
+    for given in ({"out": ""}, {"images": ["a", " "]}):
+        with pytest.raises(Error, match="is empty; is a variable of the shell not set"):
+            commands._read_texts(argparse.Namespace(**given))
+
+
+def test_a_home_that_the_shell_has_not_written_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    options = argparse.Namespace(report="~/r", images=["~/a", "b~/c"], pipeline=["~/x", ""], top=3)
+    commands._read_texts(options)
+    assert (options.report, options.images) == (f"{tmp_path}/r", [f"{tmp_path}/a", "b~/c"])
+    assert options.pipeline == ["~/x", ""]  # Beam's
+
+
+def test_closed_standard_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    assert commands.main(["inspect", "no such file"]) == 1
+    print_table([("a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("name", "to"), [("m.h5", "hugging-face"), ("m.safetensors", "slim"), ("m.ONNX", "timm"), ("m.tgz", "slim")]
+)
+def test_a_named_form_under_the_ending_of_another(name, to):
+    with pytest.raises(Error, match=f"{name} ends in .*, which is not {to}"):
+        form_of(name, to)
+    assert form_of("m.h5", "keras-applications") is FORMS["keras-applications"]
+    assert form_of("model.ckpt-500", "slim") is FORMS["slim"]
+
+
+def test_places_that_are_no_places(tmp_path):
+    with pytest.raises(Error, match="/ is the root of all files"):
+        addresses.output("/")
+    (tmp_path / "file").touch()
+    with pytest.raises(Error, match="file: it is a file, no folder"), written_whole(tmp_path / "file" / "out"):
+        pass
+
+
+def test_half_of_a_checkpoint(tmp_path):
+    (tmp_path / "m.ckpt.data-00000-of-00001").write_bytes(b"\0" * 8)
+    with pytest.raises(Error, match=r"its index file m.ckpt.index is missing"), open_checkpoint(tmp_path / "m.ckpt"):
+        pass
+
+
+def test_an_archive_in_an_archive(tmp_path):
+    (tmp_path / "m.tgz").touch()
+    with tarfile.open(tmp_path / "outer.tar", "w") as tar:
+        tar.add(tmp_path / "m.tgz", "a/m.tgz")
+    with pytest.raises(Error, match=r"outer.tar holds an archive, a/m.tgz"), open_checkpoint(tmp_path / "outer.tar"):
+        pass
+
+
+def test_an_empty_folder_of_a_class_does_not_change_how_numbers_are_counted(tmp_path):
+    for name in ("0", "1 ", "2", "plots"):
+        (tmp_path / name).mkdir()
+    for name in ("0/a.png", "1 /b.png"):
+        (tmp_path / name).touch()
+    found = open_labelled(tmp_path)
+    assert found.left_out == {"folders without images": 2}
+    matched = match(found.labels, ["0", "1", "2", "3"], found.without_images)
+    assert (matched.classes, matched.other) == ({"0": 1, "1": 2}, 0)
+
+
+def test_numbers_that_may_be_counted_otherwise():
+    matched = match(["1", "2"], ["0", "1", "2", "3"])
+    assert (matched.classes, matched.other) == ({"1": 1, "2": 2}, 1)
+    truth, best = np.array([1, 2, 2]), np.array([[2, 0], [3, 0], [2, 0]])
+    assert _doubt(1, truth, best) == "; were each 1 higher, top-1 would be 0.667: give names by --labels"
+    assert not _doubt(1, truth, best - 1)
+    assert not _doubt(0, truth, best)
+
+
+def test_lines_that_name_an_image_again(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("file,label\na.png,cat\nb.png,dog\na.png,cat\n")
+    found = open_labelled(tmp_path / "t.csv")
+    assert (len(found.images), found.labels) == (2, ["cat", "dog"])
+    assert found.left_out == {"lines that name an image again": 1}
+
+
+def test_a_list_of_images_with_labels_behind_them(tmp_path):
+    (tmp_path / "my a.png").touch()
+    (tmp_path / "l.txt").write_text("my a.png 3\n")
+    assert open_images(tmp_path / "l.txt").path(0) == str(tmp_path / "my a.png")
+    (tmp_path / "my a.png 3").touch()
+    assert open_images(tmp_path / "l.txt").path(0) == str(tmp_path / "my a.png 3")
+
+
+def test_an_image_is_no_table(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(Error, match=r"a.png is an image; expected a folder"):
+        open_labelled(tmp_path / "a.png")
+
+
+def test_top_is_for_classifiers():
+    vector = types.SimpleNamespace(name="m", task="feature_vector", width=8, labels=None)
+    assert Layout.of(vector, None).labels is None
+    with pytest.raises(Error, match="top is for a classification head, and m gives a feature_vector"):
+        Layout.of(vector, 3)
+
+
+def test_an_image_size_of_0_is_not_the_default(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, num_classes=None)
+    with pytest.raises(Error, match="image_size must be at least 32"):
+        hubkeras.convert(network, tmp_path / "m.weights.h5", image_size=0)
