@@ -1,13 +1,16 @@
 """The page and the model card of a SavedModel, written from what the SavedModel says of itself.
 
 The page has the form of https://github.com/tensorflow/tfhub.dev: title, one line, metadata in comments, sections. The
-card is a README.md as the Hugging Face Hub shows it. Both lie beside the model and are not part of its archive.
+card is a README.md as the Hugging Face Hub shows it. Both lie beside the model and are not part of its archive. Their
+texts are templates, `page.md`, `card.md` and the `sections.md` that both go on with; here are the facts in them.
 """
 
 import json
 import os
 import pathlib
 import re
+import string
+from importlib import resources
 from typing import Any
 
 from hubkeras.common import integrity, marks
@@ -25,7 +28,6 @@ VERIFICATION_FILE = "assets.extra/verification.json"  # SavedModel's folder for 
 
 NAMES = {"inception_v2": "Inception V2", "inception_resnet_v2": "Inception-ResNet V2", "mobilenet_v2": "MobileNet V2"}
 PAPERS = {module.architecture: module.paper for module in catalog.MODULES.values()}
-SLIM = "https://github.com/tensorflow/models/tree/master/research/slim"
 _CHANGES = {
     "imagenet": {
         1: "First release, for TensorFlow 1.",
@@ -41,13 +43,14 @@ _CHANGES = {
         4: "Fine-tuning updates the moving averages of batch norm again.",
     },
 }
-
-
-_WHAT = {
-    "classification": "Image classification",
-    "feature_vector": "Feature vectors of images",
-    "backbone": "Feature maps of images",
+# what a SavedModel of a task is for, and its identifiers in pages and in model cards
+_TASKS = {
+    "classification": ("Image classification", "image-classification", "image-classification"),
+    "feature_vector": ("Feature vectors of images", "image-feature-vector", "image-feature-extraction"),
+    "backbone": ("Feature maps of images", "image-feature-vector", "image-feature-extraction"),
 }
+_CONDITIONAL = re.compile(r"^(\{% if .*?)^\{% endif %\}\n", re.MULTILINE | re.DOTALL)
+_BRANCH = re.compile(r"^\{% (?:(?:el)?if (\w+)|else) %\}\n", re.MULTILINE)
 
 
 def write(
@@ -132,247 +135,115 @@ def page(
         metadata: of the SavedModel, a `hubkeras.common.metadata.Metadata`.
         parity, name, asset_path: as for `write`.
     """
-    facts = {
-        "asset-path": asset_path,
-        "dataset": "imagenet-ilsvrc-2012-cls" if _is_imagenet(metadata) else "other",
-        "fine-tunable": "false" if metadata.frozen else "true",
-        "format": "saved_model_2",
-        "task": "image-classification" if metadata.task == "classification" else "image-feature-vector",
-        "network-architecture": metadata.architecture.replace("_", "-"),
-    }
-    comments = "\n".join(f"<!-- {key}: {value} -->" for key, value in facts.items())
-    heading = f"# Module {title_of(metadata, name)}\n{_summary(metadata)}\n\n{comments}"
-    return "\n\n".join([heading, *_sections(metadata, parity, name)]) + "\n"
+    return _fill(("page.md", "sections.md"), {**_facts(metadata, parity, name), "asset_path": asset_path})
 
 
 def model_card(metadata: Metadata, parity: dict[str, Any] | None = None, name: str = "model") -> str:
     """The model card of a SavedModel, Markdown with YAML front matter; arguments as for `page`."""
-    classification = metadata.task == "classification"
-    lines = [
-        "library_name: tf-keras",
-        f"pipeline_tag: {'image-classification' if classification else 'image-feature-extraction'}",
-        f"tags: [{metadata.architecture.replace('_', '-')}, tensorflow, saved-model, tf-slim, hubkeras]",
-    ]
-    if _is_imagenet(metadata):
-        lines += ["datasets: [imagenet-1k]", "license: apache-2.0"]
-    heading = f"# {NAMES[metadata.architecture]}: {title_of(metadata, name)}\n\n{_summary(metadata)}"
-    return "\n\n".join(["---\n" + "\n".join(lines) + "\n---", heading, *_sections(metadata, parity, name)]) + "\n"
+    return _fill(("card.md", "sections.md"), _facts(metadata, parity, name))
 
 
-def _is_imagenet(metadata):
-    """Whether handle and checkpoint have the names of one that Google published."""
+def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
+    """Templates one below the other, with their lines `{% if FACT %}`, `{% elif FACT %}`, `{% else %}` and
+    `{% endif %}` followed, then `$FACT` replaced. What a fact holds is taken as it is.
+    """
+
+    def chosen(match: re.Match[str]) -> str:
+        _, *parts = _BRANCH.split(match[1])
+        branches = zip(parts[::2], parts[1::2], strict=True)
+        return next((text for fact, text in branches if fact is None or facts[fact]), "")
+
+    folder = resources.files("hubkeras.publishing")
+    text = "\n".join(folder.joinpath(template).read_text("utf-8") for template in templates)
+    return string.Template(_CONDITIONAL.sub(chosen, text)).substitute(facts)
+
+
+def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """What the templates name: the metadata's attributes, and these texts and conditions."""
     module = catalog.find(metadata.handle)[0] if metadata.handle else None
-    if module is None or not metadata.source or "through" in metadata.source:  # it may have been trained on since
+    imagenet = module is not None and _is_checkpoint(metadata.source, module)
+    network, multiplier = NAMES[metadata.architecture], metadata.depth_multiplier
+    scales = metadata.architecture == "mobilenet_v2" or (metadata.architecture == "inception_v2" and multiplier != 1)
+    scaled = network + (f" with depth multiplier {multiplier:g}" if scales else "")
+    what, page_task, card_task = _TASKS[metadata.task]
+    authors, paper, year, address = PAPERS[metadata.architecture]
+    title, made = title_of(metadata, name), metadata.versions.get("hubkeras")
+    cut = {key: value for key, value in vars(metadata.preprocessing).items() if value != getattr(WHOLE, key)}
+    return {
+        **_facts_of_module(module),
+        **_facts_of_source(metadata.source or {}),
+        **_facts_of_parity(parity),
+        **vars(metadata),
+        "title": title,
+        "version": title.rsplit("/", 1)[-1],
+        "summary": f"{what} with {scaled}{' trained on ImageNet (ILSVRC-2012-CLS)' if imagenet else ''}.",
+        "network": network,
+        "scaled_network": scaled,
+        "network_architecture": metadata.architecture.replace("_", "-"),
+        "authors": authors,
+        "paper": paper,
+        "year": year,
+        "address": address,
+        "page_task": page_task,
+        "card_task": card_task,
+        "imagenet": imagenet,
+        "dataset": "imagenet-ilsvrc-2012-cls" if imagenet else "other",
+        "fine_tunable": "false" if metadata.frozen else "true",
+        **{key: metadata.task == key for key in ("classification", "feature_vector")},
+        **{key: metadata.weights == key for key in ("ema", "raw")},
+        # code in the page names the model by its handle, once it is installed, or by its folder
+        "location": module.url if module else name,
+        "size": metadata.default_image_size,
+        "cut": "".join(f", {key}={value!r}" for key, value in cut.items()),
+        "outputs": metadata.num_classes or metadata.num_features,
+        "feature_maps": metadata.task == "backbone" and json.dumps(sorted(metadata.settings["endpoints"])),
+        "written": f"Written by hubkeras {made}" if made else "Written by hubkeras",
+        "accepted_sizes": "one size" if metadata.fixed_image_size else "any size",
+        "and_labels": " and the names of its classes" if metadata.num_classes else "",
+    }
+
+
+def _is_checkpoint(source: dict[str, Any] | None, module: catalog.Module) -> bool:
+    """Whether weights come from a file with the name of the checkpoint that Google published of a module."""
+    if not source or "through" in source:  # it may have been trained on since
         return False
     stem = re.escape(module.checkpoint.removesuffix(".ckpt"))
-    name = metadata.source["checkpoint"]
+    name = source["checkpoint"]
     return name == module.archive.rsplit("/", 1)[-1] or bool(re.fullmatch(rf"{stem}(\.ckpt(\..+)?)?", name))
 
 
-def _network_name(metadata):
-    multiplier = metadata.depth_multiplier
-    scaled = f" with depth multiplier {multiplier:g}" if metadata.architecture == "mobilenet_v2" else ""
-    if metadata.architecture == "inception_v2" and multiplier != 1:
-        scaled = f" with depth multiplier {multiplier:g}"
-    return NAMES[metadata.architecture] + scaled
-
-
-def _summary(metadata):
-    what = _WHAT[metadata.task]
-    data = " trained on ImageNet (ILSVRC-2012-CLS)" if _is_imagenet(metadata) else ""
-    return f"{what} with {_network_name(metadata)}{data}."
-
-
-def _sections(metadata, parity, name):
-    module = catalog.find(metadata.handle)[0] if metadata.handle else None
-    # code in the page names the model by its handle, once it is installed, or by its folder
-    location = module.url if module else name
-    return [
-        "## Overview\n\n" + _overview(metadata, module),
-        "## Training\n\n" + _training(metadata, module, parity),
-        "## Usage\n\n" + _usage(metadata, module, location),
-        "## Fine-tuning\n\n" + _fine_tuning(metadata, location),
-        "## Changelog\n\n" + _changelog(metadata, module),
-    ]
-
-
-def _overview(metadata, module):
-    authors, title, year, address = PAPERS[metadata.architecture]
-    size, smallest = metadata.default_image_size, metadata.minimum_image_size
-    sizes = f"{size} x {size} pixels"
-    sizes += " only" if metadata.fixed_image_size else f"; other sizes work too, from {smallest} x {smallest}"
-    facts = [f"* images: RGB in [0, 1], {sizes}", f"* preprocessing: {metadata.preprocessing}"]
-    facts += [f"* features: {metadata.num_features}"]
-    if metadata.num_classes:
-        facts.append(f"* classes: {metadata.num_classes}, as logits; the names are in `assets/labels.txt`")
-    if module:
-        facts.append(f"* parameters: {module.parameters:,}")
-        facts.append(f"* multiply-adds for one image: {module.multiply_adds / 1e6:,.0f} million")
-    text = (
-        f"{NAMES[metadata.architecture]} was published by {authors} in [{title}]({address}), {year}. "
-        f"This is the network as [TF-Slim]({SLIM}) builds it, {_network_name(metadata)}, as a SavedModel of "
-        "TensorFlow 2:\n\n" + "\n".join(facts)
-    )
-    if module:
-        sibling = module.sibling()
-        other = "classifies" if sibling.task == "classification" else "returns feature vectors"
-        text += f"\n\nThe same network that {other}: [`{sibling.handle}/{sibling.versions[-1]}`]({sibling.url})."
-    return text
-
-
-def _training(metadata, module, parity):
-    source = metadata.source
-    lines = []
-    if source:
-        digests = "".join(f"\n* `{file}`, SHA-256 `{digest}`" for file, digest in source["sha256"].items())
-        end = ":" if digests else "."
-        lines.append(f"The weights are those of the checkpoint `{source['checkpoint']}`{end}{digests}")
-        if "through" in source:
-            lines.append(f"They were read through `{source['through']['checkpoint']}`, which may have been trained on.")
-    else:
-        lines.append("The weights were given by a program; the SavedModel does not say where they came from.")
-    if metadata.weights == "ema":
-        lines.append("They are the exponential moving averages of the weights, as in evaluation by TF-Slim.")
-    elif metadata.weights == "raw":
-        lines.append("They are the weights as they were at the end of training.")
-    if module and not _is_imagenet(metadata):
-        lines.append("The handle is that of a module of Google's, whose place this one takes; the weights are others.")
-    elif module:
-        lines.append(
-            f"Google trained this network on ImageNet (ILSVRC-2012-CLS), published the checkpoint in {module.archive} "
-            f"and stated an accuracy of {module.top_1} % (top 1) and {module.top_5} % (top 5) on the validation set."
-        )
-    if parity:
-        equal = parity["weights_compared"] - parity["weights_different"]
-        lines.append(
-            f"Measured when this SavedModel was made: {equal} of {parity['weights_compared']} variables are "
-            f"bit-identical to {parity['reference']}'s, and the {parity['output']} differ from those of the same "
-            f"network in float64 by {parity['error']:.1e} of the largest (at most {parity['bound']:.0e} is accepted)."
-        )
-    return "\n\n".join(lines)
-
-
-def _python(*lines):
-    return "```python\n" + "\n".join(lines) + "\n```"
-
-
-def _usage(metadata, module, location):
-    size = metadata.default_image_size
-    blocks = []
-    if module:
-        blocks += [
-            "In the folder of this page, make the handle known to `tensorflow_hub` on this machine, without a network:",
-            f"```sh\nhubkeras install . --handle {module.url}\n```",
-        ]
-    else:
-        blocks.append("Run the code where the folder of this SavedModel lies.")
-    if metadata.task != "backbone":
-        is_classifier = metadata.task == "classification"
-        blocks += _classifier(location, size, metadata.preprocessing) if is_classifier else _features(location, size)
-    return "\n\n".join([*blocks, *_without_hub(metadata, location)])
-
-
-def _classifier(location, size, preprocessing):
-    cut = "".join(f", {name}={value!r}" for name, value in vars(preprocessing).items() if value != getattr(WHOLE, name))
-    return [
-        "Name what is in a photo:",
-        _python(
-            "import hubkeras",
-            "import tensorflow_hub as hub",
-            "",
-            f'model = hub.load("{location}")',
-            f'image = hubkeras.load_image("photo.jpg", {size}{cut})',
-            "labels = model.labels.asset_path.numpy().decode()",
-            "for name, probability in hubkeras.decode_predictions(model(image[None]), labels=labels)[0]:",
-            '    print(f"{name}: {probability:.1%}")',
-        ),
-        "In a model of tf_keras, which returns logits:",
-        _python(
-            "import tensorflow_hub as hub",
-            "import tf_keras",
-            "",
-            f'm = tf_keras.Sequential([hub.KerasLayer("{location}")])',
-            f"m.build([None, {size}, {size}, 3])",
-        ),
-    ]
-
-
-def _features(location, size):
-    return [
-        "In a model of tf_keras:",
-        _python(
-            "import tensorflow_hub as hub",
-            "import tf_keras",
-            "",
-            "num_classes = 10",
-            "m = tf_keras.Sequential([",
-            f'    hub.KerasLayer("{location}", trainable=False),',
-            '    tf_keras.layers.Dense(num_classes, activation="softmax"),',
-            "])",
-            f"m.build([None, {size}, {size}, 3])",
-        ),
-    ]
-
-
-def _without_hub(metadata, location):
-    size = metadata.default_image_size
-    output = f"(1, {metadata.num_classes or metadata.num_features})"
-    if metadata.task == "backbone":
-        alone, names = "It returns a dict of feature maps by name:", sorted(metadata.settings["endpoints"])
-        call = ["maps = model(images)", f"assert sorted(maps) == {json.dumps(names)}"]
-    elif metadata.frozen:
-        alone, call = "With TensorFlow alone:", [f"assert model(images).shape == {output}"]
-    else:
-        alone = "With TensorFlow alone, end points included:"
-        call = [
-            "outputs = model(images, return_endpoints=True)",
-            f"assert outputs['default'].shape == {output}",
-        ]
-    return [
-        alone,
-        _python(
-            "import tensorflow as tf",
-            "import tensorflow_hub as hub",
-            "",
-            f'model = tf.saved_model.load(hub.resolve("{location}"))',
-            f"images = tf.zeros([1, {size}, {size}, 3])",
-            *call,
-        ),
-    ]
-
-
-def _fine_tuning(metadata, location):
-    if metadata.frozen:
-        return (
-            "This SavedModel is frozen: it has constants in place of variables, which is fastest for inference, and "
-            "cannot be trained. Export the network again without `--frozen` to train it."
-        )
-    return "\n\n".join(
-        [
-            "With `trainable=True` the layer trains: batch norm uses the batch's statistics and updates its moving "
-            "averages, and the regularization losses of TF-Slim are added. The momentum of these averages is 0.99, "
-            "which suits small data sets; it can be set:",
-            _python(
-                "import tensorflow_hub as hub",
-                "",
-                f'layer = hub.KerasLayer("{location}", trainable=True, arguments=dict(batch_norm_momentum=0.997))',
-            ),
-        ]
-    )
-
-
-def _changelog(metadata, module):
-    made = metadata.versions.get("hubkeras")
-    by = f"Written by hubkeras {made}" if made else "Written by hubkeras"
+def _facts_of_module(module: catalog.Module | None) -> dict[str, Any]:
     if module is None:
-        number = title_of(metadata).rsplit("/", 1)[-1]
-        return f"#### Version {number}\n\n* {by}."
-    changes = _CHANGES[module.handle.split("/")[1]]
-    versions = [f"#### Version {number}\n\n* {changes[number]}" for number in module.versions]
-    versions[-1] += f"\n* This SavedModel takes its place. {by}, it accepts images of {_accepts(metadata)} and carries "
-    versions[-1] += "its metadata" + (" and the names of its classes." if metadata.num_classes else ".")
-    return "\n\n".join(versions)
+        return {"module": False}
+    sibling, changes = module.sibling(), _CHANGES[module.handle.split("/")[1]]
+    return {
+        **vars(module),
+        "module": True,
+        "parameters": f"{module.parameters:,}",
+        "multiply_adds": f"{module.multiply_adds / 1e6:,.0f}",
+        "sibling": f"{sibling.handle}/{sibling.versions[-1]}",
+        "sibling_url": sibling.url,
+        "sibling_returns": "classifies" if sibling.task == "classification" else "returns feature vectors",
+        "changes": "\n\n".join(f"#### Version {number}\n\n* {changes[number]}" for number in module.versions),
+    }
 
 
-def _accepts(metadata):
-    return "one size" if metadata.fixed_image_size else "any size"
+def _facts_of_source(source: dict[str, Any]) -> dict[str, Any]:
+    digests = source.get("sha256", {}).items()
+    return {
+        "checkpoint": source.get("checkpoint"),
+        "digests": "\n".join(f"* `{file}`, SHA-256 `{digest}`" for file, digest in digests),
+        "through": "through" in source and f"`{source['through']['checkpoint']}`",
+    }
+
+
+def _facts_of_parity(parity: dict[str, Any] | None) -> dict[str, Any]:
+    if not parity:
+        return {"parity": False}
+    return {
+        "parity": True,
+        "weights_equal": parity["weights_compared"] - parity["weights_different"],
+        "error": f"{parity['error']:.1e}",
+        "bound": f"{parity['bound']:.0e}",
+        **{key: parity[key] for key in ("weights_compared", "reference", "output")},
+    }
