@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common import contents, integrity
+from hubkeras.common import contents, integrity, messages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.places import model_folder
@@ -221,7 +221,7 @@ def verify_frozen_graph(
     contents.refuse(graph_file, most=contents.GRAPH_BYTES)
     definition = tf.compat.v1.GraphDef()
     try:
-        definition.ParseFromString(pathlib.Path(graph_file).read_bytes())
+        messages.parse(definition, pathlib.Path(graph_file).read_bytes())
     except Exception as error:  # protobuf has exceptions of its own
         raise Error(f"{graph_file} is not a frozen graph ({first_line(error)}).") from error
     if safe_mode:

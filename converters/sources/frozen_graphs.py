@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from hubkeras.common import contents
+from hubkeras.common import contents, messages
 from hubkeras.common.errors import Error
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
@@ -48,7 +48,7 @@ def open_frozen_graph(
     path = path or file
     contents.refuse(file, source=path, most=contents.GRAPH_BYTES)
     try:
-        graph = tf.compat.v1.GraphDef.FromString(file.read_bytes())
+        graph = messages.parse(tf.compat.v1.GraphDef(), file.read_bytes())
     except (DecodeError, OSError) as error:
         raise Error(f"{path} is not a frozen graph, or it is damaged; expected {ACCEPTED}.") from error
     if any(node.op in _VARIABLES for node in graph.node):

@@ -15,6 +15,7 @@ from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.labels import default_labels
+from hubkeras.common.permissions import check_ordinary
 from hubkeras.consuming.listing import added, is_hidden, is_image, list_folder
 
 FORMS = (
@@ -64,6 +65,7 @@ def open_labelled(data: str | os.PathLike[str]) -> Labelled:
     path = pathlib.Path(name)
     if not path.exists():
         raise Error(f"{name} does not exist; expected {FORMS}.")
+    check_ordinary(path)
     if path.is_file():
         if is_image(name):
             raise Error(f"{name} is an image; expected {FORMS}.")

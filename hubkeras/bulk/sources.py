@@ -26,13 +26,14 @@ from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.marks import is_result
+from hubkeras.consuming.decoding import MOST_FILE_BYTES
 from hubkeras.consuming.listing import Listing, added, in_words, is_hidden, is_image, is_same, kind_of, list_folder
 
 EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords, .parquet files or lists (.txt, .csv)"
 _RECORDS = re.compile(r".*(\.tfrecords?|[-_]\d{5}-of-\d{5})")  # the latter as Slim's scripts name them
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
+_MOST_ROWS = 10_000_000  # of a group of Parquet, which is read as one
 _TAR_BLOCK = 512
-_MOST_BYTES = 512 << 20  # of a file of one image
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), 4  # a TFRecord is: length, its checksum, data, their checksum
 _ENCODED = "image/encoded"  # where Slim's scripts put the file of an image
 
@@ -79,11 +80,11 @@ class Files:
         path = self.paths[number]
         try:
             with self.open(path) as file:
-                data = file.read(_MOST_BYTES + 1)
-        except OSError as error:
-            raise Error(f"Cannot read the image {path}: {error.strerror or error}.") from error
-        if len(data) > _MOST_BYTES:
-            raise Error(f"{path} has more than {_MOST_BYTES >> 20} MiB, more than an image has.")
+                data = file.read(MOST_FILE_BYTES + 1)
+        except (OSError, ValueError) as error:  # the latter of names with zeros
+            raise Error(f"Cannot read the image {path}: {getattr(error, 'strerror', None) or error}.") from error
+        if len(data) > MOST_FILE_BYTES:
+            raise Error(f"{path} has more than {MOST_FILE_BYTES >> 20} MiB, more than an image has.")
         return data
 
     def description(self) -> str:
@@ -203,7 +204,9 @@ class Column:
             raise Error(f"Cannot read {path}: it is no whole Parquet file ({first_line(error)}).") from error
         self.name = _column(path, schema, name)
         self.holds_paths = not _holds_bytes(schema.field(self.name).type)
-        rows = (self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups))
+        rows = [self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups)]
+        if max(rows, default=0) > _MOST_ROWS:
+            raise Error(f"{path} has {max(rows):,} rows in one group; write it with at most {_MOST_ROWS:,}.")
         self.starts = [0, *itertools.accumulate(rows)]
         self._group: tuple[int, Any] = (-1, None)
         self._lock = threading.Lock()

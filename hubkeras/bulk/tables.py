@@ -11,10 +11,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from hubkeras.common import contents
 from hubkeras.common.errors import Error
 from hubkeras.consuming.listing import is_image
 
 ENDINGS = (".csv", ".tsv", ".txt")
+_MOST_BYTES = 256 << 20  # of a list: a few million names
+_LONGEST_LINE = 1 << 20
 _SEPARATORS = (",", ";", "\t", "|")
 _IMAGES = ("path", "image", "filename", "file", "filepath", "imagepath", "imagename", "imageid", "img", "name", "id")
 _LABELS = ("label", "labels", "class", "category", "target", "y", "synset", "classname", "predictionstring")
@@ -98,10 +101,15 @@ def read_text(path: str | os.PathLike[str]) -> str:
     Raises:
         hubkeras.Error: it cannot be read, or is in another encoding.
     """
+    contents.refuse(path, only=("pointer",), most=_MOST_BYTES)
     try:
         data = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise Error(f"Cannot read {path}: {error.strerror or error}.") from error
+    for start in range(0, len(data) - _LONGEST_LINE, _LONGEST_LINE):
+        if not any(data.find(end, start, start + _LONGEST_LINE) >= 0 for end in (b"\n", b"\r")):
+            line = data[:start].count(b"\n") + 1
+            raise Error(f"{path}, line {line}: it has more than {_LONGEST_LINE:,} bytes, so this is no list of images.")
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data[:4]:
         encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"

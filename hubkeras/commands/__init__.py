@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any, NoReturn
 
 from hubkeras.commands import benchmarking, bulk, checking, converting, publishing
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, printable
 from hubkeras.common.version import __version__
 
 _MODULES = (converting, checking, benchmarking, bulk, publishing)
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(options: argparse.Namespace, error: Exception, message: str) -> int:
     if options.debug:
         raise error
-    _say(" ".join(message.split()))
+    _say(printable(" ".join(message.split())))
     return 1
 
 

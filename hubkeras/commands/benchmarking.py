@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hubkeras.commands.output import add_unsafe, print_json, print_table
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, printable
 
 BAR = 30  # characters of the longest bar
 
@@ -77,7 +77,7 @@ def _show(results: dict[str, dict[str, Any]], fastest: dict[str, str], machine: 
         print_table(rows, title, ("model", "median ms", "quartiles", "images/s", ""))
     print(f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}")
     for purpose, model in _verdicts(results, fastest).items():
-        print(f"fastest for {purpose}: {model}")
+        print(f"fastest for {purpose}: {printable(str(model))}")
 
 
 def _verdicts(results: dict[str, dict[str, Any]], fastest: dict[str, str]) -> dict[str, str]:

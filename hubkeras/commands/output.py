@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.errors import printable
+
 if TYPE_CHECKING:
     from hubkeras.converters import Parity, Report
 
@@ -64,7 +66,10 @@ def _finite(value: Any) -> Any:
 def print_table(
     rows: Iterable[Sequence[object]], title: str | None = None, columns: Sequence[str] | None = None
 ) -> None:
-    """Prints rows as a table, each value as the text that it is; (name, value) rows without a header by default."""
+    """Prints rows as a table, each value as the text that it is, but for what a terminal would obey.
+
+    By default these are (name, value) rows without a header.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -73,7 +78,7 @@ def print_table(
     for column in columns or ("", ""):
         table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(printable(str(value))) for value in row))
     Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
 
 

@@ -137,6 +137,14 @@ def unpack(
     return wanted
 
 
+def first_file(archive: str | os.PathLike[str]) -> tarfile.TarInfo | None:
+    """The first member of a tar archive compressed with gzip that is no folder or has a time; few headers are read."""
+    with gzip.open(archive, "rb") as file:
+        bounded: Any = _Bounded(file, archive, _LONGEST_READ)
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            return next((member for member in tar if member.mtime or not member.isdir()), None)
+
+
 def is_tar(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a tar archive by its first block, compressed or not; nothing else of it is read."""
     try:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Collection
 
 from hubkeras.common.errors import Error
+from hubkeras.common.permissions import check_ordinary
 
 GRAPH_BYTES = 512 << 20  # of a graph with its constants; a frozen Inception-ResNet V2 has 230 MB
 _START = 1 << 10  # bytes that are looked at
@@ -105,6 +106,7 @@ def refuse(
         source: what the user gave, where that is another path than the file's.
         most: bytes that such a file may have, where it is read whole.
     """
+    check_ordinary(path)
     try:
         with open(path, "rb") as file:
             start = file.read(_START)

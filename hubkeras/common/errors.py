@@ -1,12 +1,32 @@
 """The one exception that hubkeras raises for bad input, and the words of other libraries in it."""
 
 import re
+import unicodedata
 
 _OF_TENSORFLOW = re.compile(r"^(\{\{.*?\}\} )+")  # the operation, before what it has to say
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what terminals obey, or that turns text around
+_SEEN = "\n\u200c\u200d"  # line ends, and what joins letters and emoji
 
 
 class Error(ValueError):
     """What was given, what was expected and what to do, in one sentence."""
+
+    def __init__(self, *texts: object) -> None:
+        super().__init__(*(printable(text) if isinstance(text, str) else text for text in texts))
+
+
+def printable(text: str) -> str:
+    r"""A text with escapes in place of what a terminal would obey, such as colours in names that strangers chose.
+
+    >>> printable("a\x1b[31m b")
+    'a\\x1b[31m b'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character in _SEEN or unicodedata.category(character) not in _UNSEEN else ascii(character)[1:-1]
+        for character in text
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, reason
+from hubkeras.common.permissions import check_ordinary
 
 try:
     import fcntl
@@ -38,7 +39,8 @@ _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """The SHA-256 of a file's content, in hexadecimal; hubkeras.Error where it is a pipe or a device."""
+    check_ordinary(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 

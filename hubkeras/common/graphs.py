@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from hubkeras.common import contents
+from hubkeras.common import contents, messages
 from hubkeras.common.errors import Error
 
 MAIN = "main graph"  # stands for the name of a function where an operation is in none
@@ -26,7 +26,7 @@ def read(directory: str | os.PathLike[str]) -> list[Any]:
     contents.refuse(path, source=directory, most=contents.GRAPH_BYTES)
     model = saved_model_pb2.SavedModel()
     try:
-        model.ParseFromString(path.read_bytes())
+        messages.parse(model, path.read_bytes())
     except OSError as error:
         raise Error(f"{directory} is not a SavedModel that can be read: {path}: {error.strerror}.") from error
     except DecodeError as error:

@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 
-from hubkeras.common import contents
+from hubkeras.common import contents, messages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 from hubkeras.common.permissions import check_readable, denied
@@ -192,7 +192,7 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
     try:
         written.ParseFromString(path.read_bytes())
         model = saved_model_pb2.SavedModel()
-        model.ParseFromString(graph.read_bytes())
+        messages.parse(model, graph.read_bytes())
         if not model.meta_graphs:  # TensorFlow's function would end the process
             raise DecodeError("saved_model.pb holds no graph")
         found.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))

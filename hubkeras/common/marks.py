@@ -13,15 +13,15 @@ import json
 import os
 import pathlib
 import re
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from hubkeras.common import addresses, graphs, integrity
+from hubkeras.common import addresses, archives, graphs, integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import Foreign, sha256
 from hubkeras.common.metadata import METADATA_FILE
+from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.version import __version__
 
 WRITTEN_BY = f"hubkeras {__version__}"  # the mark where a text is one
@@ -32,10 +32,13 @@ RECORD = "assets.extra/verification.json"
 REPORT = ("classes.csv", "confusions.csv", "accuracy.png")  # of an evaluation
 _ROWS, _ROWS_MARK = re.compile(r"part-\d{5}(-of-\d{5})?\.parquet"), b"hubkeras.model"  # of `embed`
 NOT_OURS = "was not written by hubkeras"
-_SIDE = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\..*\.partial-.*", re.IGNORECASE)  # nobody's data
+_SIDE = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)  # nobody's data
+_LEFTOVER = re.compile(r"\..*\.partial-[a-z0-9_]{8}")  # folders of ours
+_RESOURCE_FORK = b"\0\5\x16\7"  # first bytes of what macOS adds as `._name`
 _SHARD = re.compile(r"\.(index|data-\d{5}-of-\d{5})|" + re.escape(SLIM_ENDING))
 _TAIL = 1 << 20  # bytes at the end of an OpenVINO model in which its runtime information lies
 _MOST_HEADER = 64 << 20  # bytes of the header of safetensors
+_MOST_FIELDS = 10_000  # of a whole ONNX file, in which all nodes are one
 _ONNX_GRAPH, _ONNX_PROPERTIES = 7, 14  # fields of its message
 
 
@@ -128,6 +131,8 @@ def _holds(is_ours: Callable[[pathlib.Path], bool], path: pathlib.Path) -> bool:
 
 def _foreign_folder(folder: pathlib.Path) -> str | None:
     names = sorted(file.relative_to(folder).as_posix() for file in _files(folder))
+    for name in names:
+        check_ordinary(folder / name)
     for is_ours, own_names in _FOLDERS:
         if names and _holds(is_ours, folder):
             others = [name for name in names if name not in own_names(folder)]
@@ -141,8 +146,17 @@ def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """The files and links in a folder and below, without those of file managers and what killed runs of ours left."""
     for inner, folders, names in os.walk(folder, onerror=_raise):
         links = [name for name in folders if os.path.islink(os.path.join(inner, name))]
-        folders[:] = [name for name in folders if not _SIDE.fullmatch(name)]
-        yield from (pathlib.Path(inner, name) for name in (*names, *links) if not _SIDE.fullmatch(name))
+        folders[:] = [name for name in folders if not _LEFTOVER.fullmatch(name)]
+        yield from (path for path in (pathlib.Path(inner, name) for name in (*names, *links)) if not _is_side(path))
+
+
+def _is_side(path: pathlib.Path) -> bool:
+    """Whether a file is one of file managers, and nobody's data under such a name."""
+    if not path.name.startswith("._"):
+        return bool(_SIDE.fullmatch(path.name))
+    check_ordinary(path)
+    with open(path, "rb") as file:
+        return file.read(len(_RESOURCE_FORK)) in (_RESOURCE_FORK, b"")
 
 
 def _raise(error: OSError) -> None:
@@ -242,7 +256,9 @@ def _is_onnx(path: pathlib.Path) -> bool:
 
 def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, dict[int, bytes]]]:
     """Yields (number, entries) for the fields of a message of protobuf, entries only of those that are short texts."""
-    while file.tell() < end:
+    for _ in range(_MOST_FIELDS):
+        if file.tell() >= end:
+            return
         field, kind = divmod(_varint(file), 8)
         if kind == 0:
             _varint(file)
@@ -254,13 +270,17 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, dict[int, bytes]]]:
                 file.seek(size, os.SEEK_CUR)
         else:
             raise ValueError(f"no ONNX file has a field of kind {kind}")
+    raise ValueError("no ONNX file has so many fields")
 
 
 def _entry(file: BinaryIO, end: int) -> dict[int, bytes]:
     texts = {}
     while file.tell() < end:
         field = _varint(file) // 8
-        texts[field] = file.read(_varint(file))
+        size = _varint(file)
+        if file.tell() + size > end:
+            raise ValueError("a text runs past its end")
+        texts[field] = file.read(size)
     return texts
 
 
@@ -290,9 +310,14 @@ def _is_hdf5(path: pathlib.Path) -> bool:
         if file.read(4) != b"\x89HDF":
             return False
     with h5py.File(path, "r") as file:
-        if str(file.attrs.get(ATTRIBUTE, "")).startswith("hubkeras "):
-            return True
-        return _is_metadata(file.attrs["hubkeras"])
+        for name in (ATTRIBUTE, "hubkeras"):
+            if name not in file.attrs:
+                continue
+            attribute = h5py.h5a.open(file.id, name.encode())
+            if attribute.shape == () and attribute.get_type().get_size() < _TAIL:
+                text = str(file.attrs[name])
+                return text.startswith("hubkeras ") if name == ATTRIBUTE else _is_metadata(text)
+    return False
 
 
 def _is_openvino(path: pathlib.Path) -> bool:
@@ -317,11 +342,8 @@ def _is_safetensors(path: pathlib.Path) -> bool:
 
 def _is_archive(path: pathlib.Path) -> bool:
     """Whether a file is what `hubkeras pack` wrote: its order and times are fixed."""
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            if member.mtime or not member.isdir():
-                return not member.mtime and member.name == f"./{integrity.CHECKSUMS_FILE}"
-    return False
+    member = archives.first_file(path)
+    return member is not None and not member.mtime and member.name == f"./{integrity.CHECKSUMS_FILE}"
 
 
 def _is_slim(path: pathlib.Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.numbers import plain
+from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import Preprocessing, is_preprocessing, preprocessing_of, source_files
 from hubkeras.common.version import __version__
@@ -211,6 +212,7 @@ def read_metadata(directory: str | os.PathLike[str]) -> Metadata:
         hubkeras.Error: the folder is not a SavedModel that hubkeras wrote, or its metadata are damaged.
     """
     path = pathlib.Path(directory) / "assets" / METADATA_FILE
+    check_ordinary(path)
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise Error(f"{path} has more than {_MOST_BYTES >> 20} MiB; it is damaged, export the model again.")

@@ -29,9 +29,12 @@ _ONNX: dict[str, dict[int, str]] = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
+_MOST_TENSOR_FIELDS = 10_000  # numbers are one field, texts one each
 _NAME, _EXTERNAL, _LOCATION = 8, 13, 14  # of a tensor
 _MOST_DEPTH = 32  # of graphs within nodes of graphs
-_MOST_MESSAGES = 1_000_000
+_MOST_MESSAGES = _MOST_ELEMENTS = 1_000_000
+_MOST_FIELDS = 1_000_000  # of all messages
+_MOST_TABLES = 100_000  # of one list; of all operations of all graphs
 _TFLITE = b"TFL3"
 _MOST_XML = 64 << 20
 _NUMBER = re.compile(r"\d{1,18}")
@@ -60,6 +63,19 @@ def check(path: str | os.PathLike[str]) -> None:
         if isinstance(error, Error):
             raise
         raise Error(f"{path} is damaged or no {path.suffix} file ({error}); fetch or copy it again.") from error
+
+
+def data_files(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the files in which an ONNX file has values of tensors, sorted; none of other files.
+
+    Raises:
+        hubkeras.Error: as `check`.
+    """
+    path, found = pathlib.Path(path), set[str]()
+    if path.suffix.lower() == ".onnx":
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _check_onnx(path, data, found)
+    return sorted(found)
 
 
 def _fields(data: Any, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -95,25 +111,36 @@ def _text(data: Any, start: int, end: int) -> str:
     return bytes(data[start : min(end, start + 1000)]).decode("utf-8", "backslashreplace")
 
 
-def _check_onnx(path: pathlib.Path, data: Any) -> None:
-    ahead, seen = [("model", 0, len(data), 0)], 0
+def _check_onnx(path: pathlib.Path, data: Any, found: set[str] | None = None) -> None:
+    """Looks at all tensors; the names of files with their values are put into `found`."""
+    found = set() if found is None else found
+    ahead, seen, fields = [("model", 0, len(data), 0)], 0, 0
     while ahead:
         message, start, end, depth = ahead.pop()
         seen += 1
         if seen > _MOST_MESSAGES or depth > 3 * _MOST_DEPTH:
             raise Error(f"{path} has graphs within graphs, deeper or more than any network has.")
         if message == "tensor":
-            _check_tensor(path, data, start, end)
+            found.update(_check_tensor(path, data, start, end))
             continue
         for number, _, inner, inner_end in _fields(data, start, end):
+            fields += 1
+            if fields > _MOST_FIELDS:
+                raise Error(f"{path} has more than {_MOST_FIELDS:,} fields, more than any network has.")
             if kind := _ONNX[message].get(number):
                 ahead.append((kind, inner, inner_end, depth + 1))
 
 
-def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> None:
-    """A tensor may have its values in another file, if that lies in the model's own folder and is long enough."""
+def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> set[str]:
+    """A tensor may have its values in another file, if that lies in the model's own folder and is long enough.
+
+    Returns:
+        The name of this file, or nothing.
+    """
     name, external, entries = "", False, {}
-    for number, value, inner, inner_end in _fields(data, start, end):
+    for count, (number, value, inner, inner_end) in enumerate(_fields(data, start, end)):
+        if count > _MOST_TENSOR_FIELDS:
+            raise Error(f"{path} has a tensor of more than {_MOST_TENSOR_FIELDS:,} fields; none of a network has.")
         if number == _NAME:
             name = _text(data, inner, inner_end)
         elif number == _LOCATION:
@@ -122,7 +149,7 @@ def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> None:
             pair = {key: _text(data, a, b) for key, _, a, b in _fields(data, inner, inner_end)}
             entries[pair.get(1, "")] = pair.get(2, "")
     if not (external or entries):
-        return
+        return set()
     location = entries.get("location", "")
     file, folder = path.parent / location, os.path.realpath(path.parent)
     real = pathlib.Path(os.path.realpath(file))
@@ -136,6 +163,7 @@ def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> None:
     numbers = [entries.get(key, "") or "0" for key in ("offset", "length")]
     if not all(map(_NUMBER.fullmatch, numbers)) or sum(map(int, numbers)) > file.stat().st_size:
         raise Error(f"{path}: the tensor {name!a} has its values beyond the end of {location!a}.")
+    return {location}
 
 
 class _Table:
@@ -174,7 +202,10 @@ class _Table:
 
     def tables(self, index: int) -> Iterator[_Table]:
         """The tables of a list."""
-        for place in self.vector(index):
+        places = self.vector(index)
+        if len(places) > _MOST_TABLES:
+            raise ValueError("a list is longer than any network's")
+        for place in places:
             yield _Table(self.data, place + self.number("<I", place))
 
 
@@ -189,7 +220,10 @@ def _check_litert(path: pathlib.Path, data: Any) -> None:
         buffer.vector(0, 1)
         if buffer.value(1) + buffer.value(2) > len(data):
             raise Error(f"{path}: the buffer {number} lies beyond the end of the file; it is damaged or was made up.")
-    for graph in model.tables(2):
+    graphs = list(model.tables(2))
+    if sum(len(graph.vector(3)) for graph in graphs) > _MOST_TABLES:
+        raise Error(f"{path} has more operations than any network.")
+    for graph in graphs:
         for number, operator in enumerate(graph.tables(3)):
             if operator.value(9) + operator.value(10) > len(data):
                 raise Error(f"{path}: the options of operation {number} lie beyond the end of the file.")
@@ -202,10 +236,13 @@ def _check_openvino(path: pathlib.Path, data: Any) -> None:
     weights = path.with_suffix(".bin")
     contents.refuse(weights, only=contents.DOWNLOADS)
     size = weights.stat().st_size if weights.is_file() else 0
-    depth = 0
+    depth = elements = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
+        nonlocal depth, elements
+        elements += 1
+        if elements > _MOST_ELEMENTS:
+            raise Error(f"{path} has more than {_MOST_ELEMENTS:,} elements; the graph of a network has about 10,000.")
         if depth == 0 and tag != "net":
             raise Error(f"{path} is XML, but no OpenVINO model: it holds <{tag[:40]}>, expected <net>.")
         depth += 1

@@ -1,4 +1,4 @@
-"""Files that the system does not let us read, said in one sentence wherever they are met."""
+"""What cannot be read as a file, said in one sentence wherever it is met: closed files, pipes and devices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterator
 
 from hubkeras.common.errors import Error
@@ -37,9 +38,10 @@ def permissions_checked() -> Iterator[None]:
 
 
 def check_readable(path: str | os.PathLike[str]) -> None:
-    """Raises hubkeras.Error where a file, or a folder or any file below it, may not be read.
+    """Raises hubkeras.Error where a file, or a folder or any file below it, may not be read or is no file.
 
-    Many functions of Python and TensorFlow take what may not be read for something that is not there.
+    Many functions of Python and TensorFlow take what may not be read for something that is not there, and wait for
+    ever for what comes out of a pipe.
 
     Args:
         path: a file, a folder, or the prefix up to a dot that files share, as those of a checkpoint. Where there is
@@ -65,6 +67,16 @@ def check_readable(path: str | os.PathLike[str]) -> None:
             _check(os.path.join(folder, name))
 
 
+def check_ordinary(path: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error where there is a pipe, a socket or a device, of which reading may never end."""
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise Error(f"{path} is a pipe, a socket or a device; expected a file, so copy what it gives into one.")
+
+
 def _listed(folder: pathlib.Path) -> bool:
     return os.path.isdir(folder) and _allowed(folder, os.R_OK)
 
@@ -75,6 +87,7 @@ def _raise_denied(error: OSError) -> None:
 
 
 def _check(path: str | os.PathLike[str]) -> None:
+    check_ordinary(path)
     if os.path.exists(path) and not _allowed(path, os.R_OK):
         raise denied(path) from PermissionError(path)
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from hubkeras.common.errors import Error, first_line
+from hubkeras.consuming import image_bombs
 
+MOST_FILE_BYTES = 512 << 20  # of a file of one image
 MOST_PIXELS = 2**28  # 16384 x 16384, which take 768 MiB as RGB
 _LARGE = 2**25  # pixels; images above are decoded one at a time, so that as many as there are cores fit in memory
 _ENDINGS = {
@@ -91,6 +93,7 @@ def decode_pixels(data: bytes, path: str = "The image", upright: bool = True) ->
         hubkeras.Error: it is of a kind that is not read, damaged, or of more than `MOST_PIXELS` pixels.
     """
     kind = _kind_of(data, path)
+    image_bombs.check_parts(data, kind, path)
     try:
         with _opener(kind)(io.BytesIO(data)) as image:
             width, height = image.size
@@ -99,6 +102,7 @@ def decode_pixels(data: bytes, path: str = "The image", upright: bool = True) ->
             if width * height > MOST_PIXELS:
                 limit = f"at most {MOST_PIXELS:,} are read"
                 raise Error(f"{path} has {width} x {height} pixels; {limit}, shrink it.")
+            image_bombs.check_scans(data, kind, path, width * height)
             if width * height <= _LARGE:
                 return _rgb(image, path, upright)
             with _large:

@@ -15,9 +15,10 @@ from numpy.lib import format
 from hubkeras.common import addresses, archives, contents
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
 from hubkeras.common.zips import open_zip
-from hubkeras.consuming.decoding import decode_pixels
+from hubkeras.consuming.decoding import MOST_FILE_BYTES, decode_pixels
 from hubkeras.consuming.listing import added, list_folder
 
 _LARGE = 2**26  # bytes of an image that is not copied once more
@@ -57,10 +58,13 @@ def load_image(
     """
     size = check_size(size, central_fraction, resize)
     try:
+        check_ordinary(addresses.local(path))
         with open(addresses.local(path), "rb") as file:
-            data = file.read()
+            data = file.read(MOST_FILE_BYTES + 1)
     except OSError as error:
         raise Error(f"Cannot read the image {path}: {error.strerror}.") from error
+    if len(data) > MOST_FILE_BYTES:
+        raise Error(f"{path} has more than {MOST_FILE_BYTES >> 20} MiB, more than an image has.")
     return decode(data, size, central_fraction, resize, upright=upright, path=os.fspath(path))
 
 
@@ -223,6 +227,7 @@ def _calibration_array(source, size, preprocessing):
 
 
 def _npz_array(path):
+    check_ordinary(path)
     try:
         with open_zip(path) as archive:
             (member,) = archive.infolist()
@@ -236,7 +241,7 @@ def _npz_array(path):
     except Error:
         raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        contents.refuse(path, accepted=(contents.ZIP,))
+        contents.refuse(path, only=contents.DOWNLOADS)
         raise Error(f"{path} is not an .npz file with one array, of images.") from error
 
 

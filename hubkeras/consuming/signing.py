@@ -19,6 +19,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.files import refuse_existing, written_whole
 from hubkeras.common.integrity import SIGNATURE_FILE, model_files
+from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.places import model_folder
 
 UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
@@ -45,6 +46,7 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     library = extra("signing", "model_signing")
     directory = model_folder(directory)
     private_key = addresses.local(private_key)
+    check_ordinary(private_key)
     path = pathlib.Path(addresses.output(signature or directory / SIGNATURE_FILE))
     refuse_existing(path, overwrite, [private_key])
     integrity.check(directory)

@@ -117,6 +117,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
     """The SHA-256 over the files of a model for a runtime, in hexadecimal; equal for equal models."""
     path = pathlib.Path(path)
     if path.suffix != ".xml":
-        return sha256(path)
+        data = {name: sha256(path.parent / name) for name in model_files.data_files(path)}
+        return integrity.content_hash({"model": sha256(path), **data}) if data else sha256(path)
     weights = path.with_suffix(".bin")
     return integrity.content_hash({"model.xml": sha256(path), "model.bin": sha256(weights)})

@@ -26,6 +26,7 @@ _FUSED_OPERATORS = """
 """
 _FUSED = frozenset(_FUSED_OPERATORS.split())
 _SHOWN = 5
+_MOST_NODES, _MOST_DEPTH = 100_000, 64  # of operations with those of functions, and of functions within functions
 
 
 def read(path: str | os.PathLike[str]) -> Any:
@@ -45,6 +46,7 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 def check(model: Any, path: str | os.PathLike[str]) -> None:
     """Raises hubkeras.Error where a model has operators that are neither ONNX' own, nor its functions, nor known."""
+    _check_size(model, path)
     functions = {(function.domain, function.name) for function in model.functions}
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     bodies += [graph.node for info in model.training_info for graph in (info.initialization, info.algorithm)]
@@ -66,6 +68,28 @@ def check(model: Any, path: str | os.PathLike[str]) -> None:
             f"{path} is not loaded: it has custom operators ({names}), which are code that need not only compute; if "
             "you trust where it comes from, pass safe_mode=False (--unsafe)."
         )
+
+
+def _check_size(model: Any, path: str | os.PathLike[str]) -> None:
+    """Functions are put in place of each call by the runtime: ten that call one another ten times each are 10^10."""
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+    sizes: dict[Any, float] = {}
+
+    def size(body: Any, within: tuple[Any, ...]) -> float:
+        total = 0.0
+        for node in _nodes(body):
+            name = (node.domain, node.op_type)
+            if name in within or len(within) > _MOST_DEPTH:
+                raise Error(
+                    f"{path} has a function that calls itself, or others too deep; no ONNX file of a network has."
+                )
+            if name in bodies and name not in sizes:
+                sizes[name] = size(bodies[name], (*within, name))
+            total += sizes.get(name, 1)
+        return total
+
+    if size(model.graph.node, ()) > _MOST_NODES:
+        raise Error(f"{path} has functions that grow to more than {_MOST_NODES:,} operations; no network has.")
 
 
 def _nodes(nodes: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ Each function with `@attack` makes one in a folder and returns its path.
 
 import gzip
 import io
+import itertools
 import json
 import lzma
 import os
@@ -665,3 +666,77 @@ def npz_bomb(folder):
 def npz_pickle(folder):
     data = pickle.dumps(_Call(os.system, "touch ran"))
     return _npz(folder, {"descr": "|O", "fortran_order": False, "shape": (1,)}, data)
+
+
+# ---------------------------------------------------------------------------------------------------- any
+
+
+@attack("source", "any: a pipe in place of a file")
+def pipe(folder):
+    os.mkfifo(folder / "model.h5")
+    return folder / "model.h5"
+
+
+@attack("source", "any: a device in place of a file")
+def device(folder):
+    (folder / "model.safetensors").symlink_to("/dev/zero")
+    return folder / "model.safetensors"
+
+
+@attack("saved model", "SavedModel: a pipe among its files")
+def pipe_in_folder(folder):
+    for name in ("saved_model.pb", "variables/variables.index"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\x08\1")
+    os.mkfifo(folder / "variables" / "variables.data-00000-of-00001")
+    return folder
+
+
+@attack("source", "any: a name with escape codes of terminals")
+def escape_codes(folder):
+    with h5py.File(folder / "model.h5", "w") as file:
+        file["\x1b[2J\x1b]0;title\x07\u202egnp"] = h5py.SoftLink("/other")
+    return folder / "model.h5"
+
+
+@attack("source", "protobuf: a frozen graph of 5 million empty nodes")
+def empty_nodes(folder):
+    (folder / "frozen.pb").write_bytes(b"\x0a\0" * 5_000_000)
+    return folder / "frozen.pb"
+
+
+@attack("saved model", "SavedModel: 5 million empty graphs")
+def empty_graphs(folder):
+    (folder / "saved_model.pb").write_bytes(b"\x12\0" * 5_000_000)
+    return folder
+
+
+@attack("model", "ONNX: 2 million empty fields")
+def empty_fields(folder):
+    (folder / "model.onnx").write_bytes(b"\x12\0" * 2_000_000)
+    return folder / "model.onnx"
+
+
+@attack("saved model", "ONNX: functions that grow to 10^11 operations")
+def growing_functions(folder):
+    import onnx
+
+    def function(name, operation, count, domain):
+        names = ["a", *(f"t{number}" for number in range(count - 1)), "b"]
+        nodes = [onnx.helper.make_node(operation, [a], [b], domain=domain) for a, b in itertools.pairwise(names)]
+        versions = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("my", 1)]
+        return onnx.helper.make_function("my", name, ["a"], ["b"], nodes, versions)
+
+    functions = [function("F0", "Identity", 1, "")]
+    functions += [function(f"F{number}", f"F{number - 1}", 10, "my") for number in range(1, 12)]
+    node = onnx.helper.make_node("F11", ["x"], ["y"], domain="my")
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, ["batch", 96, 96, 3]) for name in "xy")
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "graph", [x], [y]), functions=functions)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return folder / "model.onnx"
+
+
+@attack("model", "OpenVINO: 2 million elements")
+def many_elements(folder):
+    (folder / "model.xml").write_bytes(b'<?xml version="1.0"?><net>' + b"<a/>" * 2_000_000 + b"</net>")
+    return folder / "model.xml"

@@ -277,3 +277,18 @@ def test_what_cannot_be_read_is_a_strangers(kind, tmp_path):
     with h5py.File(tmp_path / "h", "w") as file:
         file.attrs["hubkeras"] = "{}"
     assert marks.foreign(tmp_path / "z") == marks.foreign(tmp_path / "h") == "was not written by hubkeras"
+
+
+def test_hidden_folders_and_pipes_are_somebodys(own):
+    """What looks like debris and is not: folders, a file of one's own, a pipe, which is not waited for."""
+    (own / "._x").write_bytes(b"\0\5\x16\7 of macOS")
+    (own / ".DS_Store").write_bytes(b"x")
+    assert marks.foreign(own) is None
+    for name in ("._notes", "._folder/data", ".x.partial-mine"):
+        (own / name).parent.mkdir(exist_ok=True)
+        (own / name).write_bytes(b"precious")
+        assert name in marks.foreign(own)
+        (own / name).unlink()
+    os.mkfifo(own / "variables" / "pipe")
+    with pytest.raises(hubkeras.Error, match="is a pipe"):
+        marks.foreign(own)

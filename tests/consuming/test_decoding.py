@@ -204,3 +204,21 @@ def test_an_image_that_does_not_fit_is_known_by_its_header(monkeypatch):
     monkeypatch.setattr(decoding, "_rgb", lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(Error, match="x does not fit in memory"):
         decode_pixels(FILES["jpeg"], "x")
+
+
+def test_few_bytes_that_take_minutes():
+    """Scans of progressive JPEG, EXIF parts, chunks of PNG and comments of GIF; ordinary images have few of them."""
+    image = Image.new("RGB", (2100, 2100))
+    jpeg, png = encoded(image, "JPEG", progressive=True), encoded(Image.new("RGB", (8, 8)), "PNG")
+    last = jpeg.rfind(b"\xff\xda")
+    exif = b"\xff\xe1\0\x10Exif\0\0" + bytes(8)
+    bombs = {
+        "scans": jpeg[:last] + jpeg[last:-2] * 300 + b"\xff\xd9",
+        "EXIF": jpeg[:2] + exif * 40 + jpeg[2:],
+        "PNG": png[:33] + (struct.pack(">I", 3) + b"tEXtk\0v" + struct.pack(">I", zlib.crc32(b"tEXtk\0v"))) * 210_000,
+        "GIF": b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + b"!\xfe\1a\0" * 110_000,
+    }
+    for what, data in bombs.items():
+        with pytest.raises(Error, match=what):
+            decode_pixels(data, "image")
+    assert decode_pixels(jpeg).shape == (2100, 2100, 3)

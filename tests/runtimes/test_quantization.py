@@ -129,7 +129,7 @@ def test_bad_calibration_images(tmp_path):
     for source, words in [
         (tmp_path / "empty", "need 100 to 500 images .* there are none in"),
         (tmp_path / "missing", "There are no images at"),
-        (tmp_path / "bad.npz", r"bad\.npz is plain text"),
+        (tmp_path / "bad.npz", r"bad\.npz is not an \.npz file with one array, of images"),
         (np.zeros((9, 8, 8, 3), np.float32), "there are 9 in the array"),
         (np.zeros((20, 9, 8, 3), np.float32), r"has images \[20, 9, 8, 3\] of float32; expected \[number, 8, 8, 3\]"),
         (np.full((20, 8, 8, 3), 255.0), r"in \[255, 255\]; expected \[0, 1\]"),
