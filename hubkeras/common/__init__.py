@@ -16,6 +16,7 @@ __all__ = [
     "integrity",
     "labels",
     "marks",
+    "messages",
     "metadata",
     "model_files",
     "numbers",
