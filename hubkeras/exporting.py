@@ -164,8 +164,7 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
         least = network.minimum_image_size
         raise Error(f"image_size must be at least {least} and at most {LARGEST_IMAGE} for {network.name}; got {size}.")
     told = origin.report and (origin.report.metadata or origin.report).preprocessing
-    files = source_files(origin.provenance)
-    cut = told or preprocessing_of(handle, files, origin.classes, labels or origin.labels)
+    cut = told or preprocessing_of(handle, source_files(origin.provenance), origin.classes, labels or origin.labels)
     metadata = Metadata.of_network(
         network,
         task,

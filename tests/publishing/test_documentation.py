@@ -214,7 +214,7 @@ def test_titles_are_what_tfhub_dev_takes(handle, name, title):
 
 def test_asset_paths_that_tfhub_dev_refuses(exported, capsys):
     directory = exported("mobilenet_v2", "feature_vector")
-    for path in ("https://example.com/model.zip", "model.tar.gz", ""):
+    for path in ("https://example.com/model.zip", "model.tar.gz"):
         assert main(["document", str(directory), "--asset-path", path]) == 1
         assert "address of a .tar.gz" in capsys.readouterr().err
 
