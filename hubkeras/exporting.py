@@ -16,6 +16,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
 from hubkeras.common.forms import Job, folder_to_write, form_of
 from hubkeras.common.metadata import LABELS_FILE, LARGEST_IMAGE, METADATA_FILE, Metadata
+from hubkeras.common.numbers import whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.packaging.settings import plain_settings
 from hubkeras.publishing import catalog, documentation
@@ -159,7 +160,7 @@ def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     handle = handle or origin.handle(task)
     published = catalog.publication(handle)
     size = origin.image_size or (published.image_size if published else network.default_image_size)
-    size = size if image_size is None else image_size
+    size = size if image_size is None else whole(image_size, "image_size")
     if not network.minimum_image_size <= size <= LARGEST_IMAGE:
         least = network.minimum_image_size
         raise Error(f"image_size must be at least {least} and at most {LARGEST_IMAGE} for {network.name}; got {size}.")
@@ -202,7 +203,8 @@ def _origin(model, task, weights, provenance, progress):
         return _Origin(model, "the network", None, provenance, weights, classes=model.num_classes)
     if not isinstance(model, str | os.PathLike):
         raise Error(
-            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), ...) or the path of a checkpoint; "
+            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), ...), also one inside of a model "
+            "(model.layers[0]), or the path of a checkpoint, such as a keras.applications network that was saved; "
             f"got a {type(model).__name__}."
         )
     head = {} if task in (None, "classification") else {"num_classes": None}

@@ -37,6 +37,11 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
         hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
     """
     source = addresses.local(source)
+    if source == "imagenet" and not os.path.exists(source):  # as keras.applications calls its weights
+        raise Error(
+            "hubkeras has no weights called imagenet; give a checkpoint or the address of one, such as "
+            "https://storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_1.0_224.tgz."
+        )
     address = source if handles.is_address(source) else None
     path = handles.local_path(address) if address else pathlib.Path(source)
     with contextlib.ExitStack() as stack:

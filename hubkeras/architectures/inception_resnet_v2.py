@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import operations
+from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import ACTIVATIONS, EPSILON, Conv2D
 from hubkeras.architectures.layers import (
     Branches,
@@ -22,7 +23,7 @@ from hubkeras.architectures.layers import (
     Tensor,
     l2_regularizer,
 )
-from hubkeras.architectures.network import Paper, SlimNetwork, validate_settings
+from hubkeras.architectures.network import Paper, SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
 
 # A convolution of a table below is (scope, filters, kernel size); Slim's block35, block17 and block8.

@@ -11,9 +11,10 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import scaling
+from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, SeparableConv2D
 from hubkeras.architectures.layers import Branches, Dense, Dropout, Pooling2D, Scope, SlimLayer, Tensor, l2_regularizer
-from hubkeras.architectures.network import Paper, SlimNetwork, validate_settings
+from hubkeras.architectures.network import Paper, SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
 
 

@@ -10,9 +10,10 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import scaling
+from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, DepthwiseConv2D
 from hubkeras.architectures.layers import Dense, Dropout, Scope, SlimLayer, Tensor, l2_regularizer
-from hubkeras.architectures.network import Paper, SlimNetwork, validate_settings
+from hubkeras.architectures.network import Paper, SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
 
 # Table 2 of the paper: expansion, filters before the depth multiplier, repetitions, stride of the first.

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from hubkeras.architectures import arguments, operations, states
 from hubkeras.architectures import endpoints as end_points_of_networks
-from hubkeras.architectures import operations, states
 from hubkeras.architectures.convolutions import EPSILON
-from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable, symbolic_output
+from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import CallOptions
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
@@ -84,6 +84,7 @@ class SlimNetwork(keras.Model):
         """
         super().__init__(name=name or self.scope, autocast=False, dtype=dtype)
         self.batch_norm_momentum, settings = plain(batch_norm_momentum), plain(settings)
+        arguments.check_batch_norm(self.batch_norm_momentum, settings.get("batch_norm_epsilon", EPSILON))
         stages, head = self._choose_layers(settings)
         for setting, value in settings.items():
             setattr(self, setting, tuple(value) if isinstance(value, list) else value)
@@ -115,6 +116,7 @@ class SlimNetwork(keras.Model):
     def _choose_layers(self, settings: dict[str, Any]) -> tuple[list[SlimLayer], Scope | None]:
         """The layers that the settings ask for; where these end before the head, `num_classes` becomes None."""
         own = {name: value for name, value in settings.items() if name not in ("final_endpoint", "endpoints")}
+        arguments.check_names(type(self), own)
         stages, head = self.create_layers(**own)
         names, final, endpoints = self.end_points(stages), settings["final_endpoint"], settings["endpoints"]
         count = len(stages) if final is None else end_points_of_networks.stages_until(final, names)
@@ -181,7 +183,23 @@ class SlimNetwork(keras.Model):
                 settings["final_endpoint"] = end
         return settings
 
-    output = property(symbolic_output)
+    @property
+    def input(self) -> Tensor:
+        """Symbolic images of the network's first symbolic call, which is made here where there was none."""
+        if not self._inbound_nodes:
+            self(keras.Input((None, None, 3), dtype=self.compute_dtype))
+        return keras.Operation.input.fget(self)
+
+    @property
+    def output(self) -> Any:
+        """What the network returns for `input`: `keras.Model(network.input, head(network.output))` is a model."""
+        _ = self.input
+        return keras.Operation.output.fget(self)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """`[input]`."""
+        return [self.input]
 
     def stages(self) -> list[SlimLayer]:
         """The layers before the global pooling, in order."""
@@ -217,16 +235,6 @@ class SlimNetwork(keras.Model):
             for variable in inner.own_variables()
         }
 
-    def check_images(self, images: Tensor) -> None:
-        """Raises ValueError unless images are `[batch, height, width, 3]` and, where known, large enough."""
-        shape, minimum = tuple(images.shape), self.minimum_image_size
-        if len(shape) != 4 or shape[3] != 3:
-            raise ValueError(f"{self.name} expects images of shape [batch, height, width, 3], RGB; got {list(shape)}.")
-        if any(size is not None and size < minimum for size in shape[1:3]):
-            raise ValueError(
-                f"{self.name} expects images of at least {minimum} x {minimum} pixels; got {shape[1]} x {shape[2]}."
-            )
-
     def outputs(
         self,
         images: Tensor,
@@ -251,9 +259,10 @@ class SlimNetwork(keras.Model):
             Pooled features `[batch, num_features]`, and a dict: `default`, which is logits `[batch, num_classes]` or
             without a head the features, and Slim's end points, `<Scope>/<end point>`.
         """
-        self.check_images(images)
-        images, count = operations.without_empty_batch(images, bool(training))
+        arguments.check_shape(images, self.name, self.minimum_image_size)
+        images, count = operations.without_empty_batch(operations.of_images(images), bool(training))
         momentum = self.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum
+        arguments.check_batch_norm(momentum)
         options = CallOptions(
             training=bool(training),
             batch_norm_momentum=operations.momentum_for(count, momentum),
@@ -388,13 +397,3 @@ class FrozenNetwork:
     def __call__(self, images: Tensor) -> Tensor | dict[str, Tensor]:
         """As the network's own call, in inference."""
         return self._network(images)
-
-
-def validate_settings(depth_multiplier: float = 1.0, num_classes: int | None = None) -> None:
-    """Raises ValueError unless the multiplier is positive and the classes None or a positive integer."""
-    if isinstance(depth_multiplier, bool) or not depth_multiplier > 0:
-        raise ValueError(f"depth_multiplier must be above 0; got {depth_multiplier!r}.")
-    if num_classes is not None and (
-        isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1
-    ):
-        raise ValueError(f"num_classes must be a positive integer, or None for pooled features; got {num_classes!r}.")

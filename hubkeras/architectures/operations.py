@@ -58,6 +58,17 @@ def batch_normalize(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple
     return normalize(inputs, gamma, beta, mean, variance, epsilon), mean, unbiased
 
 
+def of_images(images: Any) -> Any:
+    """Images whose rank or number of channels shows only when a graph runs, as `[batch, height, width, 3]`.
+
+    Datasets of decoded or generated images are such. Others end the graph with TensorFlow's InvalidArgumentError.
+    """
+    tf, rank = _tensorflow(), getattr(images.shape, "rank", 4)
+    if tf is None or (rank is not None and images.shape[3] is not None) or isinstance(images, keras.KerasTensor):
+        return images
+    return tf.ensure_shape(images, [None, None, None, 3])
+
+
 def without_empty_batch(images: Any, training: bool) -> tuple[Any, Any]:
     """Images of a batch that may be empty, such as the last one of a replica, as a batch of one or more.
 

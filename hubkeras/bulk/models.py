@@ -15,6 +15,7 @@ from hubkeras.common import addresses
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import TASKS, Metadata
+from hubkeras.common.numbers import whole
 from hubkeras.common.permissions import permissions_checked
 from hubkeras.consuming import handles
 from hubkeras.runtimes import activations, files, saved_model
@@ -164,9 +165,10 @@ def _kind(
 
 
 def _image_size(name: str, loaded: Loaded, metadata: Metadata | None, wanted: int | None) -> tuple[int, int]:
+    wanted = None if wanted is None else whole(wanted, "image_size")
     fixed = [dimension if isinstance(dimension, int) else None for dimension in loaded.shape[1:3]]
     default = metadata.default_image_size if metadata else None
-    height, width = (dimension or wanted or default for dimension in fixed)
+    height, width = (dimension or (default if wanted is None else wanted) for dimension in fixed)
     if height is None or width is None:
         raise Error(f"{name} does not say which size its images have; give it (image_size=..., --image-size).")
     if wanted is not None and (wanted < 1 or (height, width) != (wanted, wanted)):
@@ -178,7 +180,7 @@ def _labels(name: str, loaded: Loaded, labels: Any, width: int) -> list[str]:
     if isinstance(labels, str | os.PathLike):
         return label_files.read_labels(labels, width)
     own = label_files.written_labels(loaded.texts.get("labels", "").encode())
-    found = list(labels if labels is not None else own or label_files.default_labels(width))
+    found = label_files.listed_labels(labels if labels is not None else own or label_files.default_labels(width))
     label_files.check_labels(found, width, "labels" if labels is not None else f"{name}: its list of labels")
     return found
 

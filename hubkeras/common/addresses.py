@@ -22,10 +22,15 @@ def local(path: str | os.PathLike[str]) -> str:
     ('/tmp/a b', '/tmp/m', 'm.ckpt', 'https://host/m.tgz')
 
     Raises:
-        hubkeras.Error: the address is of another machine, or has no absolute path.
+        hubkeras.Error: it is no path, the address is of another machine, or has no absolute path.
     """
-    text = os.fspath(path)
-    if not isinstance(text, str) or not text.lower().startswith("file:/"):
+    try:
+        text = os.fsdecode(path)
+    except TypeError as error:
+        raise Error(f"Expected a path or an address; got a {type(path).__name__}.") from error
+    if not text:
+        raise Error("Expected a path or an address; got an empty text.")
+    if not text.lower().startswith("file:/"):
         return text
     address = _FILE.fullmatch(text)
     if address is None:

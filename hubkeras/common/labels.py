@@ -6,8 +6,11 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from typing import Any
+
+import numpy as np
 
 from hubkeras.common import addresses, contents
 from hubkeras.common.errors import Error
@@ -121,11 +124,36 @@ def _of_literal(text: str) -> list[str] | None:
         names = json.loads(text) if text.startswith(('["', '{"')) else ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
-    if isinstance(names, dict):
-        numbered = {str(number): name for number, name in names.items()}
-        names = [numbered.get(str(number)) for number in range(len(numbered))]
+    names = _by_number(names) if isinstance(names, dict) else names
     names = [name[-1] if isinstance(name, list) and name else name for name in names]  # after WordNet's number
     return names if all(isinstance(name, str) for name in names) else None
+
+
+def _by_number(names: Mapping[Any, Any]) -> list[Any]:
+    """The names of `{number: name}` or `{name: number}`, as Keras has it, in the order of the numbers."""
+    if all(isinstance(value, int | np.integer) for value in names.values()):
+        names = {number: name for name, number in names.items()}
+    numbered = {str(number): name for number, name in names.items()}
+    return [numbered.get(str(number)) for number in range(len(numbered))]
+
+
+def listed_labels(labels: Iterable[str] | Mapping[Any, Any]) -> list[str]:
+    """Class names that a caller has: a list, an array, `{number: name}` or `{name: number}`.
+
+    Raises:
+        hubkeras.Error: they are none.
+
+    >>> listed_labels({"dog": 1, "cat": 0})
+    ['cat', 'dog']
+    """
+    try:
+        names = _by_number(labels) if isinstance(labels, Mapping) else list(labels)
+    except TypeError:
+        names = [labels]
+    for number, name in enumerate(names):
+        if not isinstance(name, str):
+            raise Error(f"labels must be texts, one a class from number 0 on; number {number} is {name!r}.")
+    return [str(name) for name in names]
 
 
 def _without_numbers(lines: Sequence[str]) -> list[str] | None:
@@ -170,5 +198,6 @@ def chosen_labels(
         return known or default_labels(num_classes)
     if isinstance(labels, str | os.PathLike):
         return read_labels(labels, num_classes)
-    check_labels(labels, num_classes)
-    return labels
+    names = listed_labels(labels)
+    check_labels(names, num_classes)
+    return names

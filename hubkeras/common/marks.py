@@ -68,9 +68,9 @@ def _swapped(source: str, foreign: Foreign) -> str:
 
 def _paths(inputs: object) -> Iterator[str]:
     """The paths of this machine among what a command reads."""
-    if isinstance(inputs, str | os.PathLike):
+    if isinstance(inputs, str | os.PathLike) and inputs:
         text = addresses.local(inputs)
-        if text and "://" not in text:
+        if "://" not in text:
             yield text
     elif isinstance(inputs, list | tuple):
         for each in inputs:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.common.errors import Error
+
 
 def plain(value: Any) -> Any:
     """A number of NumPy as one of Python's, alone or in a list, a tuple or the values of a dict; all else as it is.
@@ -23,3 +25,15 @@ def plain(value: Any) -> Any:
     if type(value) is dict:
         return {name: plain(inner) for name, inner in value.items()}
     return value
+
+
+def whole(value: Any, name: str) -> int:
+    """`value` as a whole number of Python.
+
+    Raises:
+        hubkeras.Error: it is none, such as a text, a float, a pair or a bool.
+    """
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise Error(f"{name} must be a whole number; got {value!r}.")
+    return number

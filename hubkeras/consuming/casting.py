@@ -19,9 +19,15 @@ def checked_inputs(inputs: Any, traces: list[list[Any]], name: str) -> Any:
         name: of the layer, for errors.
 
     Raises:
-        hubkeras.Error: a dtype is not floating where the other is, or the shapes fit no trace.
+        hubkeras.Error: a dtype is not floating where the other is, the shapes fit no trace, or there are several
+            tensors where the function takes one.
     """
     flat = tf.nest.flatten(inputs)
+    if traces and len(traces[0]) == 1 and isinstance(inputs, list | tuple) and len(inputs) != 1:
+        # TensorFlow would make one tensor of them, of halves of images where Keras has cut each into batches
+        raise Error(
+            f"{name} takes one tensor; got a {type(inputs).__name__} of {len(inputs)}; use numpy.stack(images)."
+        )
     if not traces or len(flat) != len(traces[0]):
         return inputs
     cast = []

@@ -15,6 +15,7 @@ from numpy.lib import format
 from hubkeras.common import addresses, archives, contents
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.numbers import whole
 from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
 from hubkeras.common.zips import open_zip
@@ -73,7 +74,8 @@ def check_size(
 ) -> tuple[int, int]:
     """Height and width of `size`, a number or a pair; hubkeras.Error where an argument of `load_image` is not in its
     range."""
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    sides = list(size) if isinstance(size, list | tuple | np.ndarray) and np.shape(size) == (2,) else [size, size]
+    height, width = (whole(side, "size, or each of its two,") for side in sides)
     fraction = 1 if central_fraction is None else central_fraction
     if not (height > 0 and width > 0):
         raise Error(f"size must be above 0; got {size}.")

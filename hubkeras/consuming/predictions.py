@@ -1,6 +1,7 @@
 """Named classes from the logits of a SavedModel."""
 
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
+from hubkeras.common.numbers import whole
 
 
 def decode_predictions(
@@ -41,14 +43,22 @@ def decode_predictions(
     values = np.asarray(logits, np.float64)
     if values.ndim not in (1, 2) or values.shape[-1] == 0:
         raise Error(f"logits must have the shape [batch, num_classes]; got {list(values.shape)}.")
-    if top < 1:
+    if whole(top, "top") < 1:
         raise Error(f"top must be at least 1; got {top}.")
     names = _names(labels, values.shape[-1])
     batch = np.atleast_2d(values)
+    if not probabilities and _are_probabilities(batch):
+        warnings.warn(
+            "The logits lie in [0, 1] and sum to 1: if they are probabilities, give probabilities=True.", stacklevel=2
+        )
     shares = batch if probabilities else _softmax(batch)
     best = np.argsort(-shares, axis=-1, kind="stable")[:, :top]
     decoded = [[(names[i], float(row[i])) for i in order] for row, order in zip(shares, best, strict=True)]
     return decoded if values.ndim == 2 else decoded[0]
+
+
+def _are_probabilities(batch):
+    return batch.size > 0 and batch.shape[1] > 1 and batch.min() >= 0 and np.allclose(batch.sum(axis=1), 1, atol=1e-3)
 
 
 def _softmax(logits):
@@ -61,7 +71,7 @@ def _names(labels, num_classes):
         return label_files.default_labels(num_classes)
     if isinstance(labels, str | os.PathLike):
         return label_files.read_labels(labels, num_classes)
-    labels = list(labels)
+    labels = label_files.listed_labels(labels)
     if num_classes == 1001 and len(labels) == 1000:
         labels.insert(0, "background")
     label_files.check_labels(labels, num_classes)

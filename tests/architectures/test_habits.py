@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import hubkeras
 from hubkeras.common import ranges
@@ -64,3 +65,69 @@ def test_images_of_another_range_are_warned_of(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network(IMAGES)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return hubkeras.MobileNetV2(0.35, num_classes=3)
+
+
+def test_a_head_on_the_output_as_on_an_application(tmp_path):
+    base = hubkeras.MobileNetV2(0.35, num_classes=None)
+    model = keras.Model(base.input, keras.layers.Dense(2)(base.output))
+    assert base.inputs[0] is base.input
+    assert model.output_shape == (None, 2)
+    assert len(model.trainable_variables) == len(base.trainable_variables) + 2
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (list(IMAGES), r"in one tensor; got a list; make them one array, numpy\.stack"),
+        ({"images": IMAGES}, "in one tensor; got a dict"),
+        (None, "in one tensor; got a NoneType"),
+        (IMAGES[0], r"got \[64, 64, 3\]; for one image, images\[None\]"),
+        (IMAGES[..., :1], r"got \[2, 64, 64, 1\]"),
+        (keras.Input((16, 16, 3)), "at least 32 x 32 pixels; got 16 x 16"),
+    ],
+)
+def test_what_are_no_images_is_said(small, images, message):
+    with pytest.raises(ValueError, match=message):
+        small(images)
+
+
+@pytest.mark.parametrize("shape", [None, (None, None, None, None), (2, 64, 64, None)])
+def test_images_of_unknown_shape_are_looked_at_when_the_graph_runs(small, shape):
+    call = tf.function(small, input_signature=[tf.TensorSpec(shape)], autograph=False)
+    np.testing.assert_allclose(call(IMAGES), small(IMAGES), rtol=1e-4, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"compatible with expected shape \[\?,\?,\?,3\]"):
+        call(IMAGES[..., :1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"alpha": 0.35}, TypeError, r"MobileNetV2 has no argument 'alpha': it is depth_multiplier here\."),
+        ({"include_top": False}, TypeError, "num_classes=None leaves out the head"),
+        ({"input_shape": (96, 96, 3)}, TypeError, "images may have any size"),
+        ({"output_strides": 8}, TypeError, "it has depth_multiplier, num_classes, .*output_stride, .*trainable"),
+        ({"depth_multiplier": "0.35"}, ValueError, "depth_multiplier must be a number above 0; got '0.35'"),
+        ({"depth_multiplier": None}, ValueError, "depth_multiplier must be a number above 0; got None"),
+        ({"batch_norm_momentum": 2}, ValueError, r"batch_norm_momentum must be in \[0, 1\]; got 2"),
+        ({"batch_norm_momentum": "0.9"}, ValueError, r"batch_norm_momentum must be in \[0, 1\]; got '0.9'"),
+        ({"batch_norm_epsilon": -1e-3}, ValueError, "batch_norm_epsilon must be a number above 0; got -0.001"),
+        ({"weights": "imagenet"}, hubkeras.Error, "no weights called imagenet; give a checkpoint"),
+        ({"weights": {"a": 1}}, hubkeras.Error, "Expected a path or an address; got a dict"),
+        ({"weights": ""}, hubkeras.Error, "Expected a path or an address; got an empty text"),
+    ],
+)
+def test_arguments_that_do_not_fit(settings, error, message):
+    with pytest.raises(error, match=message):
+        hubkeras.MobileNetV2(**{"depth_multiplier": 0.35, **settings})
+
+
+def test_a_momentum_out_of_range_is_refused_by_a_call(small):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]; got 1.5"):
+        small(IMAGES, training=True, batch_norm_momentum=1.5)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -113,3 +114,20 @@ def test_our_own_names_are_read_to_the_letter(exported, tmp_path):
     assert open_model(model).labels == names
     with open_checkpoint(model) as checkpoint:
         assert checkpoint.labels == names
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "b"), np.array(["a", "b"]), {0: "a", 1: "b"}, {"1": "b", "0": "a"}, {"b": 1, "a": 0}, iter("ab")]
+)
+def test_names_as_callers_have_them(names):
+    assert labels.chosen_labels(names, 2) == ["a", "b"]
+
+
+@pytest.mark.parametrize("names", [[1, 2], {0: "a", 2: "b"}, {1: "a", 2: "b"}, range(2), 2, ["a", None]])
+def test_what_are_no_names_is_refused(names):
+    with pytest.raises(hubkeras.Error, match="labels must be texts, one a class from number 0 on; number"):
+        labels.chosen_labels(names, 2)
+
+
+def test_class_indices_of_keras_as_a_file():
+    assert parse_labels(b'{\n  "dog": 1,\n  "cat": 0\n}') == ["cat", "dog"]

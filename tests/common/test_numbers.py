@@ -53,3 +53,23 @@ def test_a_layer_with_numpys_arguments_has_a_config(exported):
     path = str(exported("mobilenet_v2", "feature_vector"))
     layer = hubkeras.KerasLayer(path, arguments={"batch_norm_momentum": np.float32(0.9)}, output_shape=[np.int64(1280)])
     assert json.loads(json.dumps(layer.get_config()))["arguments"] == {"batch_norm_momentum": 0.9}
+
+
+@pytest.mark.parametrize("size", [64.0, "64", (64, 64), True, [64]])
+def test_an_image_size_is_one_whole_number(small, size, tmp_path):
+    with pytest.raises(hubkeras.Error, match="image_size must be a whole number; got "):
+        hubkeras.convert(small, tmp_path / "m.onnx", image_size=size)
+    if np.shape(size) != (2,):
+        with pytest.raises(hubkeras.Error, match="must be a whole number; got "):
+            hubkeras.load_image(__file__, size)
+
+
+def test_an_image_size_of_zero_is_refused(small, tmp_path):
+    with pytest.raises(hubkeras.Error, match="image_size must be at least 32"):
+        hubkeras.convert(small, tmp_path / "m.onnx", image_size=0)
+
+
+@pytest.mark.parametrize("top", ["5", 2.0, None])
+def test_top_is_a_whole_number(top):
+    with pytest.raises(hubkeras.Error, match="top must be a whole number; got "):
+        hubkeras.decode_predictions([[0.0, 1.0]], top=top)

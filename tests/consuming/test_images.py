@@ -122,3 +122,12 @@ def test_does_not_warn_of_the_right_range_nor_of_what_it_cannot_see(unwarned):
             return batch
 
         graph(tf.constant([[0.0, 255.0]]))
+
+
+def test_probabilities_in_place_of_logits_are_warned_of():
+    with pytest.warns(UserWarning, match="if they are probabilities, give probabilities=True"):
+        hubkeras.decode_predictions([[0.9, 0.1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hubkeras.decode_predictions([[0.9, 0.1]], probabilities=True)
+        hubkeras.decode_predictions([[0.0, 3.0, 1.0]])

@@ -137,3 +137,13 @@ def test_damaged_keras_file(kernel_model, tmp_path):
         ValueError, match=r"saved_model is not a SavedModel: it holds no saved_model\.pb"
     ):  # among Keras' lines
         keras.models.load_model(tmp_path / "part.keras")
+
+
+def test_a_list_of_images_is_no_batch(mean_of_images):
+    """Keras cuts each into batches of its rows, and TensorFlow made images of those: more results than images."""
+    images = [np.full((64, 9, 3), value, np.float32) for value in (0.25, 0.5)]
+    layer = KerasLayer(mean_of_images)
+    for use in (layer, lambda x: keras.Sequential([layer]).predict(x, verbose=0)):
+        with pytest.raises(Error, match=r"takes one tensor; got a (list|tuple) of 2; use numpy\.stack"):
+            use(images)
+    np.testing.assert_allclose(layer(np.stack(images)), [[0.25] * 3, [0.5] * 3])
