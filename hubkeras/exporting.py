@@ -156,14 +156,13 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
 
 def _metadata(origin, task, labels, image_size, handle, fixed_size, frozen):
     """What is written says of itself."""
-    network = origin.network
-    handle = handle or origin.handle(task)
+    network, handle = origin.network, handle or origin.handle(task)
     published = catalog.publication(handle)
-    size = origin.image_size or (published.image_size if published else network.default_image_size)
-    size = size if image_size is None else whole(image_size, "image_size")
+    default = origin.image_size or (published.image_size if published else network.default_image_size)
+    size = default if image_size is None else whole(image_size, "image_size")
     if not network.minimum_image_size <= size <= LARGEST_IMAGE:
-        least = network.minimum_image_size
-        raise Error(f"image_size must be at least {least} and at most {LARGEST_IMAGE} for {network.name}; got {size}.")
+        bounds = f"at least {network.minimum_image_size} and at most {LARGEST_IMAGE}"
+        raise Error(f"image_size must be {bounds} for {network.name}; got {size}.")
     told = origin.report and (origin.report.metadata or origin.report).preprocessing
     cut = told or preprocessing_of(handle, source_files(origin.provenance), origin.classes, labels or origin.labels)
     metadata = Metadata.of_network(
@@ -203,9 +202,8 @@ def _origin(model, task, weights, provenance, progress):
         return _Origin(model, "the network", None, provenance, weights, classes=model.num_classes)
     if not isinstance(model, str | os.PathLike):
         raise Error(
-            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), ...), also one inside of a model "
-            "(model.layers[0]), or the path of a checkpoint, such as a keras.applications network that was saved; "
-            f"got a {type(model).__name__}."
+            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), model.layers[0], ...) or the path "
+            f"of a checkpoint, such as a saved Keras model; got a {type(model).__name__}."
         )
     head = {} if task in (None, "classification") else {"num_classes": None}
     network, found, report = read_network(model, weights=weights or "ema", progress=progress, **head)
@@ -303,14 +301,13 @@ def convert(
     Raises:
         hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
     """
-    form, path = form_of(path, to), pathlib.Path(addresses.output(path))
+    form, path, progress = form_of(path, to), pathlib.Path(addresses.output(path)), progress or _in_silence
     options = {name: value for name, value in options.items() if value is not None and value is not False}
     for name in options:
         if name not in form.options:
             raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
     for file in form.files(path):
         refuse_existing(file, overwrite, [model, labels, options.get("int8")])
-    progress = progress or _in_silence
     origin = _origin(model, task, weights, None, progress)
     task = task or ("feature_vector" if origin.network.num_classes is None else "classification")
     if task == "backbone":
