@@ -159,7 +159,7 @@ def own(model, tmp_path):
 def test_a_saved_model_with_other_files_or_changed_is_somebodys(own):
     assert marks.foreign(own) is None
     for name in (".DS_Store", "._labels.txt", "Thumbs.db"):
-        (own / name).write_bytes(b"debris")
+        (own / name).write_bytes(b"\0\5\x16\7 debris")
     assert marks.foreign(own) is None
     (own / "assets" / "notes.txt").write_text("mine")
     assert marks.foreign(own) == "holds assets/notes.txt, which hubkeras did not write"
