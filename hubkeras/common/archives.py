@@ -11,7 +11,7 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from hubkeras.common import addresses, contents, integrity
 from hubkeras.common.errors import Error
@@ -139,9 +139,8 @@ def unpack(
 
 def first_file(archive: str | os.PathLike[str]) -> tarfile.TarInfo | None:
     """The first member of a tar archive compressed with gzip that is no folder or has a time; few headers are read."""
-    opened: Any = gzip.open(archive, "rb")
-    with opened as file:
-        bounded: Any = _Bounded(file, archive, _LONGEST_READ)
+    with gzip.open(archive, "rb") as file:
+        bounded: Any = _Bounded(cast(BinaryIO, file), archive, _LONGEST_READ)
         with tarfile.open(fileobj=bounded, mode="r:") as tar:
             return next((member for member in tar if member.mtime or not member.isdir()), None)
 
