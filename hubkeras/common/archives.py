@@ -123,7 +123,9 @@ def unpack(
                 wanted = wanted if select is None else list(select(wanted))
                 for name in wanted:
                     _extract(tar, members[name], pathlib.Path(directory, name))
-    except (*DAMAGE, OSError) as error:
+    except Error:
+        raise
+    except (*DAMAGE, OSError, ValueError) as error:  # ValueError of headers of sparse files that have no numbers
         if isinstance(error, PermissionError) and error.filename == os.fspath(archive):
             raise denied(archive) from error
         if isinstance(error, OSError) and error.errno is not None:  # without a number it is bz2's word for damage

@@ -36,6 +36,7 @@ _MOST_MESSAGES = _MOST_ELEMENTS = 1_000_000
 _MOST_FIELDS = 1_000_000  # of all messages
 _MOST_TABLES = 100_000  # of one list; of all operations of all graphs
 _TFLITE = b"TFL3"
+_LONGEST_TAG = re.compile(rb"<[^<>]{1048576}")  # attributes by the million take minutes
 _MOST_XML = 64 << 20
 _NUMBER = re.compile(r"\d{1,18}")
 
@@ -233,6 +234,8 @@ def _check_openvino(path: pathlib.Path, data: Any) -> None:
     """The graph is plain XML, without entities, and its constants lie in the `.bin` beside it."""
     if len(data) > _MOST_XML:
         raise Error(f"{path} has more than {_MOST_XML >> 20} MiB; the graph of a network has about 1.")
+    if _LONGEST_TAG.search(data):
+        raise Error(f"{path} has a tag of more than a million bytes; no OpenVINO model has.")
     weights = path.with_suffix(".bin")
     contents.refuse(weights, only=contents.DOWNLOADS)
     size = weights.stat().st_size if weights.is_file() else 0
