@@ -241,7 +241,8 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
             yield
         except BaseException:  # no trace of a run that wrote nothing
             if is_new and not next(folder.glob("part-*.parquet"), None):
-                (folder / _LOCK).unlink(missing_ok=True)
+                for name in (_LOCK, JOURNAL):
+                    (folder / name).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     for each in made:
                         each.rmdir()

@@ -13,7 +13,7 @@ import numpy as np
 
 from hubkeras.common import addresses
 from hubkeras.common import labels as label_files
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import TASKS, Metadata
 from hubkeras.common.numbers import whole
 from hubkeras.common.permissions import permissions_checked
@@ -104,7 +104,10 @@ def open_model(
     def run(images: Any) -> np.ndarray:
         values = np.asarray(images)
         values = np.round(values * 255).astype(np.uint8) if loaded.dtype == "uint8" else values
-        return loaded.run(values)[output]
+        try:
+            return loaded.run(values)[output]
+        except Exception as error:  # each runtime has its own
+            raise Error(f"{name} cannot be run on images {list(values.shape)} ({first_line(error)}).") from error
 
     if own_task != TASKS[0]:
         if labels is not None:

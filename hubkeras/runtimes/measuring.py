@@ -19,7 +19,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.permissions import check_readable
 from hubkeras.consuming import handles
-from hubkeras.runtimes import files
+from hubkeras.runtimes import files, onnx_safety
 
 PAUSE = 0.02  # seconds; threads of ONNX Runtime and OpenVINO keep a core busy for a while after a call
 
@@ -195,12 +195,14 @@ def _timed(function: Callable[[Any], Any], images: Any, repetitions: int) -> tup
     return times
 
 
-def _place(path: str) -> str:
+def _place(path: str, safe_mode: bool) -> str:
     """Where a model lies: an archive is unpacked first, a folder may lie above the model."""
     if not files.is_form(path):
         path = handles.resolve(path)
     check_readable(path)
     model_files.check(path)
+    if safe_mode and path.lower().endswith(".onnx"):  # before a process is started for it
+        onnx_safety.check(onnx_safety.read(path), path)
     return path
 
 
@@ -224,7 +226,7 @@ def compare(
     Raises:
         hubkeras.Error: a model cannot be loaded or run.
     """
-    places = {path: _place(path) for path in models}
+    places = {path: _place(path, safe_mode) for path in models}
     processes = {path: ModelProcess(path, threads, safe_mode, places[path]) for path in models}
     results: dict[str, dict[str, Any]] = {path: {} for path in models}
     order = random.Random(0)

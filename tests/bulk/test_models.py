@@ -184,6 +184,16 @@ def test_runtimes_and_verify_refuse_a_program(writer, tmp_path, checkpoint, expo
     assert not victim.exists()
 
 
+def test_a_model_that_fails_while_it_runs(images, tmp_path, capsys):
+    model = save(tmp_path / "m", lambda logits: logits + tf.gather(WEIGHTS, tf.shape(logits)[0] + 99))
+    out = tmp_path / "rows"
+    assert main(["embed", str(model), str(images), str(out), "--image-size", str(SIZE)]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be run on images" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("domain", ["custom", "com.microsoft", "ai.onnx.contrib"])
 def test_custom_operators_are_refused(domain, tmp_path):
     path = save_onnx(tmp_path / "m.onnx", "PyOp", domain=domain)
