@@ -196,11 +196,6 @@ class SlimNetwork(keras.Model):
         _ = self.input
         return keras.Operation.output.fget(self)
 
-    @property
-    def inputs(self) -> list[Tensor]:
-        """`[input]`."""
-        return [self.input]
-
     def stages(self) -> list[SlimLayer]:
         """The layers before the global pooling, in order."""
         return [getattr(self, name) for name in self.stage_names]

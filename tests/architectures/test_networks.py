@@ -202,7 +202,7 @@ def test_bad_arguments(network_class):
         with pytest.raises(ValueError, match="num_classes"):
             network_class(num_classes=classes)
     if "depth_multiplier" in network_class(num_classes=1).settings():
-        with pytest.raises(ValueError, match="depth_multiplier must be above 0"):
+        with pytest.raises(ValueError, match="depth_multiplier must be a number above 0"):
             network_class(depth_multiplier=0)
 
 

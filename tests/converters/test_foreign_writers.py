@@ -110,7 +110,8 @@ def test_keras_applications_inception_resnet(network, tmp_path):
 
 
 def test_what_a_library_has_not_is_refused(mobilenet, tmp_path):
-    def fails(network, to, *words, path=tmp_path / "out.keras"):
+    def fails(network, to, *words, path=None):
+        path = path or tmp_path / ("out.keras" if to == "keras-applications" else "out")
         with pytest.raises(hubkeras.Error) as caught:
             hubkeras.convert(network, path, to=to)
         for word in words:
@@ -118,6 +119,7 @@ def test_what_a_library_has_not_is_refused(mobilenet, tmp_path):
         assert not list(tmp_path.iterdir())
 
     fails(mobilenet, "timm", "InceptionResNetV2", "MobileNetV2")
+    fails(mobilenet, "timm", "ends in .keras", path=tmp_path / "out.keras")
     fails(mobilenet, "keras-applications", "must end in", path=tmp_path / "model")
     inception = hubkeras.InceptionV2(num_classes=None, initialize=False)
     for to in ("hugging-face", "timm", "keras-applications"):

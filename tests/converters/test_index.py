@@ -145,7 +145,6 @@ CRAFTED = {
     "other file": (entry_with(shard_id=3), "data file 3 of 1"),
     "slice outside": (slice_outside, "a slice outside"),
     "no files": (lambda protos: setattr(protos[b""], "num_shards", 0), "0 data files"),
-    "many files": (lambda protos: setattr(protos[b""], "num_shards", 4), "is missing"),
     "no header": (lambda protos: protos.pop(b""), "header"),
     "odd name": (lambda protos: protos.update({b"\xff\xfe": protos[NAME.encode()]}), "not UTF-8"),
     "no proto": (lambda protos: protos.update({NAME.encode(): b"\xff\xff\xff"}), "damaged"),
@@ -156,6 +155,11 @@ CRAFTED = {
 def test_a_crafted_index_is_refused(case, craft):
     change, words = CRAFTED[case]
     fails(craft(change), "model.ckpt.index is damaged", words)
+
+
+def test_a_data_file_that_is_missing_is_named(craft):
+    source = craft(lambda protos: setattr(protos[b""], "num_shards", 4))
+    fails(source, "its data file model.ckpt.data-00000-of-00004 is missing")
 
 
 def test_an_index_of_odd_bytes_is_refused(files, tmp_path):
