@@ -106,6 +106,7 @@ def test_the_config_names_frozen_scopes():
 
 
 @pytest.mark.parametrize("make", [frozen_base, partly_frozen_base])
+@pytest.mark.slow
 def test_training_goes_on_where_it_was(make, tmp_path):
     model = around(make())
     model.fit(IMAGES, LABELS, verbose=0)

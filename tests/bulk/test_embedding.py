@@ -53,6 +53,7 @@ def test_the_pipeline_gives_what_load_image_gives(photos, resize):
         np.testing.assert_array_equal(image, expected[path])
 
 
+@pytest.mark.slow
 def test_rows_may_lie_in_the_folder_of_images(model, tmp_path):
     folder = making.write_folder(tmp_path, making.digit_pngs(4))
     for images in (folder, f"{folder}/**"):

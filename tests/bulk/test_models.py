@@ -165,6 +165,7 @@ def test_a_program_is_run_where_it_is_trusted(writer, images, tmp_path):
     victim.unlink()
 
 
+@pytest.mark.slow
 def test_runtimes_and_verify_refuse_a_program(writer, tmp_path, checkpoint, exported, monkeypatch, capsys):
     model, victim = writer
     monkeypatch.setattr(tf.saved_model, "load", lambda *a, **k: pytest.fail("loaded"))

@@ -97,6 +97,7 @@ def test_a_large_crowd(kind, folder, capsys):
     check(kind, 120, 6, folder, capsys)
 
 
+@pytest.mark.slow
 def test_one_at_a_time_holds_the_lock_of_a_cache_entry_on_two_hosts(folder, capsys):
     count = crowd(folder, 2, *[("hold", host) for host in HOSTS * 2])
     with capsys.disabled():

@@ -57,6 +57,7 @@ def error_line(stderr):
     return stderr
 
 
+@pytest.mark.slow
 def test_export_ends_in_the_parity(run, tmp_path):
     path = tmp_path / "digits"
     status, out, err = run("export", DIGITS, path)
@@ -301,6 +302,7 @@ def test_convert_refuses(arguments, words, run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_convert_by_name_and_by_ending(run, tmp_path):
     for arguments, files in (
         ([tmp_path / "a.weights.h5"], ["a.weights.h5"]),

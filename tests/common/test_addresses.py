@@ -59,6 +59,7 @@ def test_no_writer_makes_a_folder_of_a_scheme(writer, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_inputs_handles_and_outputs_as_file_addresses(exported, tmp_path):
     model = exported("mobilenet_v2", "classification")
     assert handles.resolve(f"file://{model}") == str(model)

@@ -126,6 +126,7 @@ def test_damaged_checksums_are_refused(content, message, models):
         integrity.check(models / "frozen")
 
 
+@pytest.mark.slow
 def test_variables_saved_in_place_are_refused_with_the_way_out(models):
     folder = models / "ordinary"
     loaded = tf.saved_model.load(folder)

@@ -175,6 +175,7 @@ def test_a_saved_model_with_other_files_or_changed_is_somebodys(own):
     assert marks.foreign(own).startswith("was changed since hubkeras wrote it (variables/variables.data")
 
 
+@pytest.mark.slow
 def test_models_around_ours_are_not_ours(model, tmp_path):
     """Their assets have our metadata, and `hubkeras sign` gives them checksums."""
     around = tf.Module()

@@ -46,6 +46,7 @@ def test_native_network_where_the_batch_is_known_when_it_runs(untrained):
     assert all("/moving_" in name for name in names)
 
 
+@pytest.mark.slow
 def test_saved_model_and_layer(exported):
     path = exported("mobilenet_v2", "feature_vector")
     module = tf.saved_model.load(path)

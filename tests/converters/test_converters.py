@@ -66,6 +66,7 @@ def test_forms_of_source(form, files, tensors, tmp_path):
     assert_reads(FORMS[form](tmp_path, files), tensors)
 
 
+@pytest.mark.slow
 def test_moved_folder_without_state_file_and_meta(files, tensors, tmp_path):
     moved = shutil.copytree(files / "v2", tmp_path / "moved")
     state = (moved / "checkpoint").read_text().replace("model.ckpt", "/nowhere/model.ckpt")

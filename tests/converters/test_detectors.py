@@ -99,6 +99,7 @@ def test_second_stage_of_inception_resnet_v2(figures, tmp_path):
     assert slim.relative_error(slim.sample(net), expected) < 1e-5
 
 
+@pytest.mark.slow
 def test_moving_averages_and_slots_of_a_detector(figures, tmp_path):
     """The first convolution's too, whose batch norm is folded into it."""
     tensors = tensors_of(figures("faster_rcnn_inception_v2"))

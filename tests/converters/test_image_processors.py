@@ -64,6 +64,7 @@ def test_the_way_back(told, size):
     assert processors.of_hugging_face(changed)[0] != told
 
 
+@pytest.mark.slow
 def test_it_travels(tmp_path):
     """From a folder of Hugging Face's through a weights file and back."""
     network = hubkeras.MobileNetV2(0.35, num_classes=5)

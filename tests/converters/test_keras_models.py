@@ -191,6 +191,7 @@ def fails(source, *words):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_two_bases_are_refused(tmp_path):
     inputs = keras.Input((96, 96, 3))
     bases = [

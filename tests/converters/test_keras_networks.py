@@ -58,6 +58,7 @@ def test_every_form(kind, form, networks, tmp_path):
         assert_same(path, network, {name: value for name, value in network.settings().items() if name not in hidden})
 
 
+@pytest.mark.slow
 def test_a_network_of_another_name(tmp_path):
     network = filled(hubkeras.MobileNetV2(0.35, num_classes=3, name="mine", initialize=False))
     for form in FORMS:

@@ -21,6 +21,7 @@ def odd(files):
     return hubkeras.MobileNetV2(**SETTINGS, weights=files / "v2")
 
 
+@pytest.mark.slow
 def test_settings_image_size_and_labels_lie_beside_a_slim_checkpoint(odd, tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("\n".join(NAMES))
     hubkeras.convert(odd, tmp_path / "model.weights.h5", labels=NAMES, image_size=64)

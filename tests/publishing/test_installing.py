@@ -220,6 +220,7 @@ def test_installs_at_once_leave_one_whole_entry(model, cache):
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_waits_for_the_lock_of_another(model, cache):
     folder = folder_of(HANDLE)
     lock = folder.with_name(folder.name + ".lock")
