@@ -4,6 +4,7 @@ Each becomes a path on this machine, from a cache where there is a copy. This is
 asks the room of those who use models, since a handle means the same to both.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -71,8 +72,10 @@ def _from_hugging_face(address: str) -> pathlib.Path:
             return None
 
     try:
-        for name in ("config.json", "preprocessor_config.json"):
-            fetch(name)
+        fetch("config.json")
+        # without the server nobody knows whether a repository in the cache has more files
+        with contextlib.suppress(hub.errors.LocalEntryNotFoundError):
+            fetch("preprocessor_config.json")
         for name in _WEIGHTS:
             if path := fetch(name):
                 return path.parent

@@ -201,7 +201,7 @@ def _place(path: str, safe_mode: bool) -> str:
         path = handles.resolve(path)
     check_readable(path)
     model_files.check(path)
-    if safe_mode and path.lower().endswith(".onnx"):  # before a process is started for it
+    if safe_mode and path.lower().endswith(".onnx") and os.path.isfile(path):  # before a process is started for it
         onnx_safety.check(onnx_safety.read(path), path)
     return path
 
