@@ -23,14 +23,14 @@ def parse(message: Any, data: bytes) -> Any:
     if len(data) > _UNLOOKED:
         try:
             _count(message.DESCRIPTOR, data)
-        except (IndexError, ValueError) as error:
+        except ValueError as error:
             raise DecodeError(str(error)) from error
     message.ParseFromString(data)
     return message
 
 
 def _count(descriptor: Any, data: bytes) -> None:
-    """Raises ValueError where a message and those in it have too many fields; `IndexError` where it is cut off."""
+    """Raises ValueError where a message and those in it have too many fields, or a number is cut off."""
     ahead, count, packed, known = [(descriptor, 0, len(data))], 0, 0, dict[Any, dict[int, Any]]()
     while ahead:
         kind, place, end = ahead.pop()
@@ -41,10 +41,10 @@ def _count(descriptor: Any, data: bytes) -> None:
             count += 1
             if count > _MOST_FIELDS:
                 raise ValueError(f"it has more than {_MOST_FIELDS:,} fields")
-            key, place = _varint(data, place)
+            key, place = varint(data, place, len(data))
             wire = key & 7
             if wire == 2:
-                size, place = _varint(data, place)
+                size, place = varint(data, place, len(data))
                 field = fields.get(key >> 3)
                 if field is _PACKED:
                     packed += size
@@ -54,7 +54,7 @@ def _count(descriptor: Any, data: bytes) -> None:
                     ahead.append((field, place, min(end, place + size)))
                 place += size
             elif wire == 0:
-                _, place = _varint(data, place)
+                _, place = varint(data, place, len(data))
             elif wire in (1, 5):
                 place += 8 if wire == 1 else 4
             else:
@@ -72,12 +72,13 @@ def _looked_at(kind: Any) -> dict[int, Any]:
     return found
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
+def varint(data: Any, place: int, end: int) -> tuple[int, int]:
+    """The number of up to ten bytes at a place, and the place after it; `ValueError` where it runs past `end`."""
     value = shift = 0
-    while shift < 70:
+    while place < end and shift < 64:
         byte = data[place]
         value |= (byte & 127) << shift
         place, shift = place + 1, shift + 7
         if byte < 128:
             return value, place
-    raise ValueError("it has a number of more than 64 bits")
+    raise ValueError("a number runs past its end")

@@ -18,6 +18,7 @@ from typing import Any
 from hubkeras.common import contents
 from hubkeras.common.archives import MOST_BYTES
 from hubkeras.common.errors import Error
+from hubkeras.common.messages import varint
 
 # fields of ONNX' messages that lead to tensors: {message: {field number: message}}; source: onnx.proto
 _ONNX: dict[str, dict[int, str]] = {
@@ -82,30 +83,19 @@ def data_files(path: str | os.PathLike[str]) -> list[str]:
 def _fields(data: Any, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yields number, value, start and end of each field of a protobuf message; the value of numbers alone is one."""
     while start < end:
-        key, start = _varint(data, start, end)
+        key, start = varint(data, start, end)
         number, kind = key >> 3, key & 7
         value, length = 0, {1: 8, 5: 4}.get(kind, 0)
         if kind == 0:
-            value, start = _varint(data, start, end)
+            value, start = varint(data, start, end)
         elif kind == 2:
-            length, start = _varint(data, start, end)
+            length, start = varint(data, start, end)
         elif kind not in (1, 5):
             raise ValueError("it is no protobuf message")
         if start + length > end:
             raise ValueError("a field runs past its end")
         yield number, value, start, start + length
         start += length
-
-
-def _varint(data: Any, position: int, end: int) -> tuple[int, int]:
-    number = shift = 0
-    while position < end and shift < 64:
-        byte = data[position]
-        number |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return number, position
-    raise ValueError("a number runs past its end")
 
 
 def _text(data: Any, start: int, end: int) -> str:
