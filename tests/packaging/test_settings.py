@@ -1,6 +1,7 @@
 """What is written does not depend on the settings of the process that writes it."""
 
 import contextlib
+import importlib.util
 
 import keras
 import numpy as np
@@ -61,6 +62,7 @@ SETTINGS = {
     "name scope": lambda: tf.name_scope("outer"),
     "tape": lambda: tf.GradientTape(),
 }
+FILES = ("model.weights.h5", *(("model.onnx",) if importlib.util.find_spec("onnx") else ()))
 # each export takes seconds, and so settings that do not touch each other share one
 GROUPS = (
     ("floatx", "channels_first", "seed", "device", "name scope"),
@@ -84,7 +86,7 @@ def written(source, folder):
     folder.mkdir(exist_ok=True)
     exported = hubkeras.export(source, folder / "model")
     assert (exported.parity.weights_compared, exported.parity.weights_different) == (262, 0)
-    for file in ("model.onnx", "model.weights.h5"):
+    for file in FILES:
         hubkeras.convert(source, folder / file)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
