@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
@@ -25,7 +26,6 @@ from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.sources.checkpoint import SHADOW
 from hubkeras.converters.sources.keras_weights import ENDING, write_h5
 
-CHOICES = ("ema", "raw")
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
 Progress = Callable[[int, int, str], None]
 # what `tf.contrib.quantize` adds: `weights_quant/min`, `act_quant/.../max/biased`, `post_activation_bypass_quant/...`
@@ -85,8 +85,7 @@ def plan(
     Raises:
         hubkeras.Error: a variable is missing, or of another shape or dtype, or a tensor is of no known kind.
     """
-    if weights not in CHOICES:
-        raise Error(f"weights must be one of {', '.join(CHOICES)}; got {weights!r}.")
+    weights = Averages.of(weights, "weights")
     if weights == "raw" and checkpoint.weights == "ema":
         raise Error(f"{checkpoint.path} holds moving averages of the weights only; leave out weights=raw.")
     root = found.network.scope + "/"

@@ -13,8 +13,9 @@ import numpy as np
 
 from hubkeras.common import addresses
 from hubkeras.common import labels as label_files
+from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.metadata import TASKS, Metadata
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.numbers import whole
 from hubkeras.common.permissions import permissions_checked
 from hubkeras.consuming import handles
@@ -86,8 +87,7 @@ def open_model(
         hubkeras.Error: there is no such model, it takes no images, it is not safe, or an argument does not fit it.
     """
     name = addresses.local(handle)
-    if task not in (None, *TASKS):
-        raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
+    task = None if task is None else Task.of(task, "task")
     loaded, content_hash = _loaded(name, task, safe_mode)
     _check_input(name, loaded)
     output = next(output for output in (*_OUTPUTS, *loaded.outputs) if output in loaded.outputs)
@@ -109,7 +109,7 @@ def open_model(
         except Exception as error:  # each runtime has its own
             raise Error(f"{name} cannot be run on images {list(values.shape)} ({first_line(error)}).") from error
 
-    if own_task != TASKS[0]:
+    if own_task != Task.CLASSIFICATION:
         if labels is not None:
             raise Error(f"labels are for a classification head, and {name} gives a {own_task}; leave them out.")
         return Model(name, own_task, size, width, None, content_hash, metadata, run)
@@ -150,7 +150,7 @@ def _task(loaded: Loaded, output: str, task: str | None) -> str:
         of_signatures = {signature: task for task, signature in _SIGNATURES.items()}
         return task or of_signatures.get(loaded.signature, "feature_vector")
     is_vector = output == "features" or (output == "default" and "labels" not in loaded.texts)
-    return "feature_vector" if is_vector else TASKS[0]
+    return "feature_vector" if is_vector else Task.CLASSIFICATION
 
 
 def _kind(

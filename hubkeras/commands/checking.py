@@ -7,9 +7,10 @@ from typing import Any
 
 from hubkeras.commands.output import add_unsafe, parity_rows, print_json, print_table, progress, settings_in_words
 from hubkeras.common import integrity
+from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
-from hubkeras.common.metadata import METADATA_FILE, WEIGHTS
+from hubkeras.common.metadata import METADATA_FILE
 from hubkeras.common.places import model_folder
 from hubkeras.consuming import safety, signing
 
@@ -37,7 +38,7 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
     hash_help = "check that a SavedModel has this content hash (see inspect), or a file this SHA-256"
     sub.add_argument("--sha256", metavar="HEX", help=hash_help)
     sub.set_defaults(usage_error=sub.error)
-    sub.add_argument("--weights", choices=WEIGHTS, help="with --source; by default as the SavedModel was made")
+    sub.add_argument("--weights", choices=list(Averages), help="with --source; by default as the SavedModel was made")
     minimum_help = "the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0"
     sub.add_argument("--input-minimum", type=int, choices=[-1, 0], help=minimum_help)
     sub.add_argument("--output", metavar="NAME", help="tensor of the frozen graph to compare")

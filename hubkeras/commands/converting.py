@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.commands.output import parity_rows, print_json, print_table, progress, report_rows
+from hubkeras.common.choices import Averages, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.forms import FORMS, named_forms
-from hubkeras.common.metadata import TASKS, WEIGHTS
 
 if TYPE_CHECKING:
     from hubkeras.exporting import Written
@@ -61,9 +61,9 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_choices(sub: argparse.ArgumentParser) -> None:
     """What both commands choose from a source."""
-    sub.add_argument("--task", choices=TASKS, help="by default as the source is")
+    sub.add_argument("--task", choices=list(Task), help="by default as the source is")
     weights_help = "take the moving averages of the weights where there are any (ema, the default), or never (raw)"
-    sub.add_argument("--weights", choices=WEIGHTS, default="ema", help=weights_help)
+    sub.add_argument("--weights", choices=list(Averages), default="ema", help=weights_help)
     sub.add_argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with")
 
 

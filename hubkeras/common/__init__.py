@@ -6,6 +6,7 @@ Imports nothing of ours, and TensorFlow nowhere at the top, so that commands wit
 __all__ = [
     "addresses",
     "archives",
+    "choices",
     "collecting",
     "contents",
     "errors",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hubkeras.common.choices import Averages, Choice, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.numbers import plain
 from hubkeras.common.permissions import check_ordinary
@@ -20,8 +21,6 @@ from hubkeras.common.version import __version__
 
 METADATA_FILE = "metadata.json"
 LABELS_FILE = "labels.txt"
-TASKS = ("classification", "feature_vector", "backbone")
-WEIGHTS = ("ema", "raw")
 LARGEST_IMAGE = 4096  # pixels of its height and width; a call with more takes many gigabytes
 _MOST_BYTES = 16 << 20  # of the JSON; it has a few kilobytes
 
@@ -32,7 +31,7 @@ class Metadata:
 
     Attributes:
         architecture: Slim's name of the network, such as `mobilenet_v2`.
-        task: one of `TASKS`.
+        task: what it is for.
         depth_multiplier: factor on the number of filters of every convolution.
         default_image_size: height and width in pixels that the network was trained with.
         minimum_image_size: smallest height and width in pixels that the network accepts.
@@ -51,7 +50,7 @@ class Metadata:
     """
 
     architecture: str
-    task: str
+    task: Task
     depth_multiplier: float
     default_image_size: int
     minimum_image_size: int
@@ -60,26 +59,26 @@ class Metadata:
     num_classes: int | None
     settings: dict[str, Any]
     source: dict[str, Any] | None
-    weights: str | None
+    weights: Averages | None
     frozen: bool
     handle: str | None
     versions: dict[str, str]
     preprocessing: Preprocessing
 
     @classmethod
-    def of_network(cls, network: Any, task: str, **known: Any) -> Metadata:
+    def of_network(cls, network: Any, task: Task, **known: Any) -> Metadata:
         """The metadata of a SavedModel that is written here and now.
 
         Args:
             network: a `SlimNetwork`.
-            task: one of `TASKS`.
+            task: what it is for.
             known: attributes that the network does not tell: `fixed_image_size`, `source`, `weights`, `frozen`,
                 `handle`, `preprocessing`; or not rightly: `default_image_size`.
         """
         import keras
         import tensorflow as tf
 
-        head = task == "classification"
+        head = task == Task.CLASSIFICATION
         told = {
             "architecture": network.architecture,
             "task": task,
@@ -122,6 +121,7 @@ class Metadata:
                 given = json.dumps(facts[name])
                 given = given if len(given) <= 60 else f"{given[:60]}..."
                 raise Error(f"{where}: {name!r} must be {kind}; it is {given}. Export the model again.")
+        facts |= {"task": Task(facts["task"]), "weights": facts["weights"] and Averages(facts["weights"])}
         told = facts.get("preprocessing")
         facts["preprocessing"] = Preprocessing(**told) if told else _usual_preprocessing(facts)
         return cls(**{name: facts[name] for name in _KINDS})
@@ -171,8 +171,8 @@ def _is_source(value: Any) -> bool:
     return isinstance(value, dict) and _is_text(value.get("checkpoint")) and _is_texts(value.get("sha256"))
 
 
-def _one_of(choices: tuple[str, ...]) -> tuple[str, Callable[[Any], bool]]:
-    return f"one of {', '.join(choices)}", lambda value: value in choices
+def _one_of(choices: type[Choice]) -> tuple[str, Callable[[Any], bool]]:
+    return f"one of {', '.join(choices)}", lambda value: value in list(choices)
 
 
 def _or_null(kind: str, is_kind: Callable[[Any], bool]) -> tuple[str, Callable[[Any], bool]]:
@@ -186,7 +186,7 @@ _BOOL = ("true or false", _is_bool)
 # what each key of the JSON must be: in words, and as a test
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "architecture": _LINE,
-    "task": _one_of(TASKS),
+    "task": _one_of(Task),
     "depth_multiplier": ("a number above 0", _is_positive),
     "default_image_size": _SIZE,
     "minimum_image_size": _SIZE,
@@ -195,7 +195,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "num_classes": _or_null(*_COUNT),
     "settings": ("an object of numbers, texts, lists of texts, true, false and null", _is_settings),
     "source": _or_null('an object of "checkpoint", a text, and "sha256", an object of texts', _is_source),
-    "weights": _or_null(*_one_of(WEIGHTS)),
+    "weights": _or_null(*_one_of(Averages)),
     "frozen": _BOOL,
     "handle": _or_null(*_LINE),
     "versions": ("an object of texts", _is_texts),

@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from hubkeras.architectures.network import FrozenNetwork, SlimNetwork
+from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
-from hubkeras.common.metadata import TASKS
 from hubkeras.packaging.settings import check_backend
 from hubkeras.packaging.tensorflow_internals import AutoTrackable
 
@@ -25,8 +25,7 @@ Results = dict[str, tf.Tensor]
 def check_task(network: SlimNetwork, task: str) -> None:
     """Raises hubkeras.Error unless a SavedModel for `task` can be made of `network` here."""
     check_backend()
-    if task not in TASKS:
-        raise Error(f"task must be one of {', '.join(TASKS)}; got {task!r}.")
+    task = Task.of(task, "task")
     if (task == "backbone") != (network.endpoints is not None):
         raise Error(
             f"A {task} is not what the network returns: a backbone is a network with endpoints, and the other tasks "
