@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import addresses
+from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
@@ -64,7 +65,9 @@ def write_slim_checkpoint(
                 f"A Slim checkpoint holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune."
             )
     if metadata is None:
-        metadata = Metadata.of_network(network, "feature_vector" if network.num_classes is None else "classification")
+        metadata = Metadata.of_network(
+            network, Task.FEATURE_VECTOR if network.num_classes is None else Task.CLASSIFICATION
+        )
     names = sorted(variables)
     tensors = [tf.constant(np.asarray(variables[name])) for name in names]
     index, data = (path.with_name(f"{path.name}{suffix}") for suffix in _SUFFIXES)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.choices import Averages
+from hubkeras.common.choices import Averages, Task
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
@@ -331,7 +331,7 @@ def convert(
     if not str(path).endswith(ENDING):
         raise Error(f"The weights file must end in {ENDING}, which Keras asks for; got {path}.")
     network, found, report = read_network(source, weights=weights, progress=progress)
-    task = "feature_vector" if network.num_classes is None else "classification"
+    task = Task.FEATURE_VECTOR if network.num_classes is None else Task.CLASSIFICATION
     known: dict[str, Any] = {"preprocessing": report.preprocessing} if report.preprocessing else {}
     known |= {"default_image_size": found.image_size, "source": report.provenance, "weights": report.weights}
     metadata = Metadata.of_network(network, task, **known)
