@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import contents, integrity, messages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import read_metadata
+from hubkeras.common.networks import NETWORKS
 from hubkeras.common.places import model_folder
 from hubkeras.consuming import safety
 from hubkeras.consuming.loading import load_saved_model
@@ -94,9 +94,9 @@ def compare(
     images = sample_images(metadata.default_image_size)
     served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
     if metadata.task == "backbone":
-        output, bound, truth = "feature maps", network.endpoint_bound, reference_maps(network, images)
+        output, bound, truth = "feature maps", network.facts.end_point_tolerance, reference_maps(network, images)
     else:
-        output, bound = "logits" if metadata.task == "classification" else "features", network.parity_bound
+        output, bound = "logits" if metadata.task == "classification" else "features", network.facts.tolerance
         truth, called = {output: reference_outputs(network, images, metadata.task)}, {output: called}
     errors = [relative_error(values[name], truth[name]) for values in (served, called) for name in truth]
     return Parity(reference, len(written), wrong, output, max(errors), bound)
@@ -128,9 +128,9 @@ def compare_outputs(
     truth = np.asarray(tf.nn.softmax(truth)) if probabilities else truth
     output = "features" if task == "feature_vector" else "probabilities" if probabilities else "logits"
     values = run(images)
-    bound = network.parity_bound if bound is None else bound
+    bound = network.facts.tolerance if bound is None else bound
     agreement = None
-    if bound > network.parity_bound and task == "classification":
+    if bound > network.facts.tolerance and task == "classification":
         agreement = float((values.argmax(-1) == truth.argmax(-1)).mean())
     return Parity(reference, 0, 0, output, relative_error(values, truth), bound, len(images), agreement)
 
@@ -257,9 +257,8 @@ def verify_frozen_graph(
 
 
 def _bound(directory, metadata):
-    for network in NETWORKS:
-        if network.architecture == metadata.architecture:
-            return network.parity_bound
+    if metadata.architecture in NETWORKS:
+        return NETWORKS[metadata.architecture].tolerance
     raise Error(f"{directory} is of {metadata.architecture!r}, which is not a network that hubkeras knows.")
 
 

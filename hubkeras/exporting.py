@@ -395,5 +395,5 @@ def _outputs_parity(loaded, interface, images, network, reference):
         interface.seen(images),
         reference=reference,
         probabilities=interface.probabilities,
-        bound=interface.bound(network.parity_bound),
+        bound=interface.bound(network.facts.tolerance),
     )

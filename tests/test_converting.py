@@ -1,5 +1,6 @@
 """`hubkeras.convert` and `hubkeras convert` to files for runtimes, and `hubkeras verify` of these."""
 
+import dataclasses
 import json
 import math
 import os
@@ -88,7 +89,7 @@ def test_a_file_that_fails_its_check_leaves_the_old_one(small, tmp_path, monkeyp
     path = tmp_path / "model.onnx"
     hubkeras.convert(small, path)
     before = path.read_bytes()
-    monkeypatch.setattr(type(small), "parity_bound", 1e-12)
+    monkeypatch.setattr(type(small), "facts", dataclasses.replace(small.facts, tolerance=1e-12))
     with pytest.raises(hubkeras.Error, match=r"failed its check: its logits differ by .* it is as it was before"):
         hubkeras.convert(small, path, "classification", probabilities=False, overwrite=True)
     assert path.read_bytes() == before

@@ -23,8 +23,9 @@ from hubkeras.architectures.layers import (
     Tensor,
     l2_regularizer,
 )
-from hubkeras.architectures.network import Paper, SlimNetwork
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
+from hubkeras.common.networks import INCEPTION_RESNET_V2
 
 # A convolution of a table below is (scope, filters, kernel size); Slim's block35, block17 and block8.
 BLOCK35 = (
@@ -144,25 +145,13 @@ class InceptionResNetV2(SlimNetwork):
         hubkeras.Error: `weights` are not of this network.
     """
 
-    architecture = "inception_resnet_v2"
-    title = "Inception-ResNet V2"
-    paper = Paper(
-        "Christian Szegedy, Sergey Ioffe, Vincent Vanhoucke, Alex Alemi",
-        "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
-        2016,
-        "https://arxiv.org/abs/1602.07261",
-    )
-    scope = "InceptionResnetV2"
-    default_image_size = 299
-    minimum_image_size = 75  # leaves one cell before Conv2d_7b_1x1
-    parity_bound = 5e-6  # Slim's own float32: 1.1e-6 with the weights of the golden figures
+    facts = INCEPTION_RESNET_V2
     variations: Mapping[str, Any] = {
         **SlimNetwork.variations,
         "batch_norm_scale": False,
         "output_stride": 16,
         "align_feature_maps": False,
     }
-    published_ends = ("PreAuxLogits",)  # first stage of a Faster R-CNN
 
     def __init__(
         self,

@@ -14,8 +14,9 @@ from hubkeras.architectures import scaling
 from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, SeparableConv2D
 from hubkeras.architectures.layers import Branches, Dense, Dropout, Pooling2D, Scope, SlimLayer, Tensor, l2_regularizer
-from hubkeras.architectures.network import Paper, SlimNetwork
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
+from hubkeras.common.networks import INCEPTION_V2
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,8 @@ class InceptionV2(SlimNetwork):
         hubkeras.Error: `weights` are not of this network.
     """
 
-    architecture = "inception_v2"
-    title = "Inception V2"
-    paper = Paper(
-        "Sergey Ioffe, Christian Szegedy",
-        "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
-        2015,
-        "https://arxiv.org/abs/1502.03167",
-    )
-    scope = "InceptionV2"
-    default_image_size = 224
-    minimum_image_size = 32
-    parity_bound = 5e-6  # Slim's own float32: 1.1e-6 with the weights of the golden figures
+    facts = INCEPTION_V2
     variations: Mapping[str, Any] = {**SlimNetwork.variations, "batch_norm_scale": False, "activation": "relu"}
-    published_ends = ("Mixed_4e",)  # first stage of a Faster R-CNN
 
     def __init__(
         self,

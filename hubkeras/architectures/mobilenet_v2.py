@@ -13,8 +13,9 @@ from hubkeras.architectures import scaling
 from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, DepthwiseConv2D
 from hubkeras.architectures.layers import Dense, Dropout, Scope, SlimLayer, Tensor, l2_regularizer
-from hubkeras.architectures.network import Paper, SlimNetwork
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
+from hubkeras.common.networks import MOBILENET_V2
 
 # Table 2 of the paper: expansion, filters before the depth multiplier, repetitions, stride of the first.
 BOTTLENECKS = (
@@ -99,22 +100,8 @@ class MobileNetV2(SlimNetwork):
         hubkeras.Error: `weights` are not of this network.
     """
 
-    architecture = "mobilenet_v2"
-    title = "MobileNet V2"
-    paper = Paper(
-        "Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
-        "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
-        2018,
-        "https://arxiv.org/abs/1801.04381",
-    )
-    scope = "MobilenetV2"
-    default_image_size = 224
-    minimum_image_size = 32
-    parity_bound = 5e-5  # Slim's own float32: 2.1e-5 with the weights of the golden figures
-    # one pixel of the last map, in Slim's own order of operations, at 224 x 224 pixels: 1.4e-4
-    endpoint_bound = 5e-4
+    facts = MOBILENET_V2
     variations: Mapping[str, Any] = {**SlimNetwork.variations, "output_stride": None}
-    published_ends = ("layer_18",)  # the encoder of a DeepLab
     folds_for_inference = True
     every_layer_is_end_point = True
 

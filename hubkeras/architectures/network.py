@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,17 +13,9 @@ from hubkeras.architectures import endpoints as end_points_of_networks
 from hubkeras.architectures.convolutions import EPSILON
 from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import CallOptions
+from hubkeras.common.networks import NetworkFacts
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
-
-
-class Paper(NamedTuple):
-    """Where a network was published."""
-
-    authors: str
-    title: str
-    year: int
-    address: str
 
 
 class SlimNetwork(keras.Model):
@@ -32,17 +24,8 @@ class SlimNetwork(keras.Model):
     Subclasses give the class attributes below, `create_layers` and `classify`.
 
     Attributes:
-        architecture: Slim's name of the network, that of its source file.
-        title: its name for people.
-        paper: where it was published.
-        scope: Slim's root scope, the first part of every variable's name.
-        default_image_size: height and width that the published checkpoints were trained with, in pixels.
-        minimum_image_size: smallest height and width that the network accepts, in pixels.
-        parity_bound: largest relative error of the outputs in float32 against Slim's graph in float64 that counts as
-            equal; Slim's own float32 is off by a fifth to a half of it.
-        endpoint_bound: the same for single pixels of end points, which are not averaged as the features are.
+        facts: the constants of the architecture; the class has some of them as attributes of its own, see below.
         variations: settings that most networks leave at Slim's defaults, and these.
-        published_ends: end points at which published checkpoints of larger models end this network.
         folds_for_inference: whether folding batch norm into the convolutions at each call makes inference faster. Only
             in MobileNet V2, which does little else; the Inceptions have many weights for that.
         every_layer_is_end_point: whether the outputs of nearly all layers are end points.
@@ -51,19 +34,21 @@ class SlimNetwork(keras.Model):
         endpoints: names of the feature maps that the network returns, or None where it returns logits or features.
     """
 
+    facts: NetworkFacts
     architecture: str
     title: str
-    paper: Paper
     scope: str
     default_image_size: int
     minimum_image_size: int
-    parity_bound: float
-    endpoint_bound = 1e-4
     variations: Mapping[str, Any] = {"batch_norm_epsilon": EPSILON, "final_endpoint": None, "endpoints": None}
-    published_ends: tuple[str, ...] = ()
     folds_for_inference = False
     every_layer_is_end_point = False
     _range_unseen = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("architecture", "title", "scope", "default_image_size", "minimum_image_size"):
+            setattr(cls, name, getattr(cls.facts, name))
 
     def __init__(
         self,
@@ -177,7 +162,7 @@ class SlimNetwork(keras.Model):
         stages, _ = cls.create_layers(num_classes=None)
         present = [stage.name in {name.split("/")[0] for name in shapes} for stage in stages]
         names = cls.end_points(stages)
-        for end in cls.published_ends:
+        for end in cls.facts.published_ends:
             count = end_points_of_networks.stages_until(end, names)
             if not heads and present[count - 1] and not any(present[count:]):
                 settings["final_endpoint"] = end

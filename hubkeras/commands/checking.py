@@ -11,6 +11,7 @@ from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
 from hubkeras.common.metadata import METADATA_FILE
+from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.common.places import model_folder
 from hubkeras.consuming import safety, signing
 
@@ -48,8 +49,6 @@ def add(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run_inspect(options: argparse.Namespace) -> None:
     """Runs `hubkeras inspect`."""
-    from hubkeras.architectures import NETWORKS
-
     facts = _inspected(options.source)
     if options.json:
         print_json(facts)
@@ -58,7 +57,7 @@ def run_inspect(options: argparse.Namespace) -> None:
         print_table([("kind", "SavedModel, not of a network that hubkeras knows")], "What it is")
         print_table(_safety(facts), "Is it safe")
         return
-    (network,) = (network for network in NETWORKS if network.architecture == facts["architecture"])
+    network = NETWORKS[facts["architecture"]]
     groups = {
         "What it is": _identity(facts, network.title),
         "Where it came from": _origin(facts),
@@ -139,7 +138,7 @@ def _origin(facts: dict[str, Any]) -> Rows:
     return rows
 
 
-def _interface(facts: dict[str, Any], network: Any) -> Rows:
+def _interface(facts: dict[str, Any], network: NetworkFacts) -> Rows:
     size = facts["image_size"]
     smallest = network.minimum_image_size
     sizes = "no other size" if facts.get("fixed_image_size") else f"others too, from {smallest} x {smallest}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.networks import NETWORKS, Paper
 from hubkeras.consuming.cache import TFHUB
 
 TASKS = ("classification", "feature_vector")
@@ -20,25 +21,6 @@ CLASSES = 1001  # background and the 1000 classes of ILSVRC-2012
 KAGGLE = "https://www.kaggle.com/models/"
 _SLIM = "http://download.tensorflow.org/models/"
 _MOBILENET = "https://storage.googleapis.com/mobilenet_v2/checkpoints/"
-
-INCEPTION_V2_PAPER = (
-    "Sergey Ioffe, Christian Szegedy",
-    "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
-    2015,
-    "https://arxiv.org/abs/1502.03167",
-)
-INCEPTION_RESNET_V2_PAPER = (
-    "Christian Szegedy, Sergey Ioffe, Vincent Vanhoucke, Alex Alemi",
-    "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
-    2016,
-    "https://arxiv.org/abs/1602.07261",
-)
-MOBILENET_V2_PAPER = (
-    "Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
-    "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
-    2018,
-    "https://arxiv.org/abs/1801.04381",
-)
 
 # depth multiplier: features, parameters, the latter as published in millions (which leaves batch norm out)
 _MOBILENET_WIDTHS = {
@@ -98,7 +80,7 @@ class Module:
         top_1, top_5: accuracy on ImageNet's validation set in percent, of a single central crop, as published.
         archive: where TF-Slim's checkpoint was published.
         checkpoint: the checkpoint's name in the archive.
-        paper: authors, title, year and address.
+        paper: where the network was published.
     """
 
     handle: str
@@ -119,7 +101,7 @@ class Module:
     top_5: float
     archive: str
     checkpoint: str
-    paper: tuple
+    paper: Paper
 
     @property
     def url(self) -> str:
@@ -155,7 +137,6 @@ def _networks():
             "top_5": top_5,
             "archive": f"{_MOBILENET}mobilenet_v2_{multiplier}_{size}.tgz",
             "checkpoint": f"mobilenet_v2_{multiplier}_{size}.ckpt",
-            "paper": MOBILENET_V2_PAPER,
         }
         name = f"google/imagenet/mobilenet_v2_{percent}_{size}"
         yield name, ("google/mobilenet-v2", f"{percent}-{size}-"), (1, 2, 3, 4, 5), facts
@@ -163,17 +144,14 @@ def _networks():
             preview = ("google/mobilenet-v2", "tf2-preview-")
             yield "google/tf2-preview/mobilenet_v2", preview, (1, 2, 3, 4), {**facts, "fixed_size": True}
     inceptions = (
-        ("inception_v2", 224, 1024, 11_179_361, 1_934_858_240, 73.9, 91.8, "2016_08_28", "", INCEPTION_V2_PAPER),
-        (
-            *("inception_resnet_v2", 299, 1536, 55_814_729, 13_155_795_552, 80.4, 95.3),
-            *("2016_08_30", "_2016_08_30", INCEPTION_RESNET_V2_PAPER),
-        ),
+        ("inception_v2", 1024, 11_179_361, 1_934_858_240, 73.9, 91.8, "2016_08_28", ""),
+        ("inception_resnet_v2", 1536, 55_814_729, 13_155_795_552, 80.4, 95.3, "2016_08_30", "_2016_08_30"),
     )
-    for name, size, features, parameters, multiply_adds, top_1, top_5, date, suffix, paper in inceptions:
+    for name, features, parameters, multiply_adds, top_1, top_5, date, suffix in inceptions:
         facts = {
             "architecture": name,
             "depth_multiplier": 1.0,
-            "image_size": size,
+            "image_size": NETWORKS[name].default_image_size,
             "features": features,
             "parameters": parameters,
             "multiply_adds": multiply_adds,
@@ -183,7 +161,6 @@ def _networks():
             "top_5": top_5,
             "archive": f"{_SLIM}{name}_{date}.tar.gz",
             "checkpoint": f"{name}{suffix}.ckpt",
-            "paper": paper,
         }
         # there never was a version 2 of the Inceptions
         yield f"google/imagenet/{name}", (f"google/{name.replace('_', '-')}", ""), (1, 3, 4, 5), facts
@@ -192,7 +169,7 @@ def _networks():
 def _modules():
     for name, (model, variation), versions, facts in _networks():
         for task in TASKS:
-            facts = {"fixed_size": False, **facts}
+            facts = {"fixed_size": False, "paper": NETWORKS[facts["architecture"]].paper, **facts}
             head = {"classes": CLASSES}
             if task == "feature_vector":
                 weights = facts["features"] * CLASSES

@@ -17,6 +17,7 @@ from hubkeras.common import integrity, marks
 from hubkeras.common.errors import Error
 from hubkeras.common.files import refuse_existing, written_whole
 from hubkeras.common.metadata import Metadata, read_metadata
+from hubkeras.common.networks import NETWORKS
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.consuming.cache import TFHUB
@@ -26,8 +27,6 @@ PAGE_FILE = "documentation.md"
 CARD_FILE = "README.md"
 VERIFICATION_FILE = "assets.extra/verification.json"  # SavedModel's folder for what TensorFlow itself does not read
 
-NAMES = {"inception_v2": "Inception V2", "inception_resnet_v2": "Inception-ResNet V2", "mobilenet_v2": "MobileNet V2"}
-PAPERS = {module.architecture: module.paper for module in catalog.MODULES.values()}
 _CHANGES = {
     "imagenet": {
         1: "First release, for TensorFlow 1.",
@@ -83,8 +82,8 @@ def write(
         raise Error(f"asset_path must be the http(s) address of a .tar.gz, or internal; got {asset_path!r}.")
     integrity.check(directory)
     metadata = read_metadata(directory)
-    if metadata.architecture not in NAMES:
-        raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NAMES)} only.")
+    if metadata.architecture not in NETWORKS:
+        raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NETWORKS)} only.")
     record = directory / VERIFICATION_FILE
     records = {} if parity is None else {VERIFICATION_FILE: json.dumps(parity, indent=2) + "\n"}
     if parity is None and record.is_file():
@@ -162,11 +161,10 @@ def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict
     """What the templates name: the metadata's attributes, and these texts and conditions."""
     module = catalog.find(metadata.handle)[0] if metadata.handle else None
     imagenet = module is not None and _is_checkpoint(metadata.source, module)
-    network, multiplier = NAMES[metadata.architecture], metadata.depth_multiplier
+    network, multiplier = NETWORKS[metadata.architecture], metadata.depth_multiplier
     scales = metadata.architecture == "mobilenet_v2" or (metadata.architecture == "inception_v2" and multiplier != 1)
-    scaled = network + (f" with depth multiplier {multiplier:g}" if scales else "")
+    scaled = network.title + (f" with depth multiplier {multiplier:g}" if scales else "")
     what, page_task, card_task = _TASKS[metadata.task]
-    authors, paper, year, address = PAPERS[metadata.architecture]
     title, made = title_of(metadata, name), metadata.versions.get("hubkeras")
     cut = {key: value for key, value in vars(metadata.preprocessing).items() if value != getattr(WHOLE, key)}
     return {
@@ -177,13 +175,13 @@ def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict
         "title": title,
         "version": title.rsplit("/", 1)[-1],
         "summary": f"{what} with {scaled}{' trained on ImageNet (ILSVRC-2012-CLS)' if imagenet else ''}.",
-        "network": network,
+        "network": network.title,
         "scaled_network": scaled,
         "network_architecture": metadata.architecture.replace("_", "-"),
-        "authors": authors,
-        "paper": paper,
-        "year": year,
-        "address": address,
+        "authors": network.paper.authors,
+        "paper": network.paper.title,
+        "year": network.paper.year,
+        "address": network.paper.address,
         "page_task": page_task,
         "card_task": card_task,
         "imagenet": imagenet,

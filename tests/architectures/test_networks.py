@@ -9,8 +9,8 @@ import hubkeras
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.convolutions import BatchNorm
 from hubkeras.architectures.options import CallOptions
+from hubkeras.common import networks
 from hubkeras.converters import write_slim_checkpoint
-from hubkeras.publishing import documentation
 from tests import slim
 from tests.slim import relative_error
 
@@ -47,7 +47,7 @@ def test_variables_are_those_of_slim_bit_by_bit(name, golden, network):
 def test_inference_agrees_with_slim_in_float64(name, golden, network):
     golden = golden(name)
     features, outputs = tf.function(network(name).outputs)(golden.images)
-    bound = network(name).parity_bound
+    bound = network(name).facts.tolerance
     assert relative_error(outputs["default"], golden["logits64"]) < bound
     assert relative_error(features, golden["features64"]) < bound
 
@@ -220,8 +220,5 @@ def test_native_model_is_an_ordinary_keras_model(tmp_path, golden, checkpoint):
     assert clone.settings() == network.settings()
 
 
-@pytest.mark.parametrize("network_class", NETWORKS, ids=lambda network: network.architecture)
-def test_pages_say_what_the_networks_say(network_class):
-    """Pages are written without TensorFlow, and so have their own copy of a network's title and paper."""
-    assert documentation.NAMES[network_class.architecture] == network_class.title
-    assert documentation.PAPERS[network_class.architecture] == tuple(network_class.paper)
+def test_facts_are_stated_once_for_each_network():
+    assert [network.facts for network in NETWORKS] == list(networks.NETWORKS.values())

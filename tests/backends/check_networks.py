@@ -40,8 +40,8 @@ def check_inference(golden: Golden) -> SlimNetwork:
     """Compares logits with Slim's in float64, within the network's bound of the contract."""
     network = network_of(golden)
     error = relative_error(network.predict(golden.images, verbose=0), golden["logits64"])
-    assert error < network.parity_bound, f"{golden.name}: logits are off by {error:.1e}"
-    print(f"{golden.name}: logits within {error:.1e} of Slim's, allowed {network.parity_bound:.0e}")
+    assert error < network.facts.tolerance, f"{golden.name}: logits are off by {error:.1e}"
+    print(f"{golden.name}: logits within {error:.1e} of Slim's, allowed {network.facts.tolerance:.0e}")
     return network
 
 

@@ -105,7 +105,7 @@ def test_keras_applications_inception_resnet(network, tmp_path):
     images = sample_images(160, batch=1)
     logits = keras.models.load_model(tmp_path / "model.keras")
     features = keras.Model(logits.input, logits.layers[-2].output)(2 * images - 1)
-    assert relative_error(features, reference_outputs(resnet, images, "feature_vector")) <= resnet.parity_bound
+    assert relative_error(features, reference_outputs(resnet, images, "feature_vector")) <= resnet.facts.tolerance
     assert_returns(resnet, tmp_path / "model.keras")
 
 

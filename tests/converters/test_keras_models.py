@@ -72,7 +72,7 @@ def assert_same(network, model, sizes):
         images = sample_images(size, batch=1)
         outputs = np.asarray(model(2 * images - 1))
         error = relative_error(outputs, reference_outputs(network, images, task))
-        assert error <= network.parity_bound, f"{size} x {size}: {error:.1e}"
+        assert error <= network.facts.tolerance, f"{size} x {size}: {error:.1e}"
 
 
 @pytest.mark.parametrize("form", FORMS)

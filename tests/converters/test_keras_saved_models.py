@@ -46,7 +46,7 @@ def test_weights_and_logits_are_those_of_the_model(saved):
         np.testing.assert_array_equal(head[0, 0], values["predictions/kernel"])
     images = sample_images(64, batch=1)
     outputs = np.asarray(model(2 * images - 1))
-    assert relative_error(outputs, reference_outputs(network, images, "classification")) <= network.parity_bound
+    assert relative_error(outputs, reference_outputs(network, images, "classification")) <= network.facts.tolerance
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_a_base_in_a_model_of_a_user_that_was_trained(library, tmp_path):
     network, _, report = read_network(save(model, tmp_path / "model"))
     images = sample_images(64, batch=1)
     outputs = np.asarray(model(2 * images - 1))
-    assert relative_error(outputs, reference_outputs(network, images, "classification")) <= network.parity_bound
+    assert relative_error(outputs, reference_outputs(network, images, "classification")) <= network.facts.tolerance
     assert report.used == 262
     assert set(report.ignored) <= {"optimizer", "metrics", "other layers of the model"}
 

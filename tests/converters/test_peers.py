@@ -47,8 +47,8 @@ def assert_same(title, network, model, sizes):
     for size in sizes:
         images = sample_images(size, batch=1)
         error = relative_error(logits_of(model, images), reference_outputs(network, images, "classification"))
-        print(f"{title}, {size} x {size}: relative error {error:.1e}, bound {network.parity_bound:.0e}")
-        assert error <= network.parity_bound
+        print(f"{title}, {size} x {size}: relative error {error:.1e}, bound {network.facts.tolerance:.0e}")
+        assert error <= network.facts.tolerance
 
 
 @pytest.mark.parametrize("multiplier", [0.35, 1.0, 1.4])

@@ -42,7 +42,7 @@ def test_frozen_has_the_numbers_of_the_network(frozen, network, architecture):
     source = network(SMALL[architecture])
     images = sample_images(source.minimum_image_size + 16)
     _, module = frozen(architecture)
-    bound = source.parity_bound
+    bound = source.facts.tolerance
     logits = reference_outputs(source, images, "classification")
     features = reference_outputs(source, images, "feature_vector")
     images = tf.constant(images)
@@ -154,7 +154,7 @@ def test_tf1_restores_runs_and_saves(exported, network, tmp_path):
         saver, signature = loaded.saver_def, loaded.signature_def["serving_default"]
         logits = session.run(signature.outputs["logits"].name, {signature.inputs["inputs"].name: images})
         prefix = session.run(saver.save_tensor_name, {saver.filename_tensor_name: str(tmp_path / "saved")})
-    assert relative_error(logits, reference_outputs(source, images, "classification")) <= source.parity_bound
+    assert relative_error(logits, reference_outputs(source, images, "classification")) <= source.facts.tolerance
     written = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     again = tf.train.load_checkpoint(prefix.decode())
     shapes = again.get_variable_to_shape_map()

@@ -228,10 +228,6 @@ def test_a_damaged_record_of_verification(text, documented, tmp_path, capsys):
     assert "verification.json is damaged" in capsys.readouterr().err
 
 
-def test_titles_of_networks():
-    assert {network.architecture: network.title for network in NETWORKS} == documentation.NAMES
-
-
 def test_the_api_documents_what_it_exports(exported):
     text = (exported("mobilenet_v2", "feature_vector") / documentation.PAGE_FILE).read_text()
     assert text.startswith("# Module hubkeras/")

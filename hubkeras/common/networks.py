@@ -1,0 +1,94 @@
+"""The facts of the three networks, without Keras: the classes, the catalogue, pages and reports read them here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Paper(NamedTuple):
+    """Where a network was published."""
+
+    authors: str
+    title: str
+    year: int
+    address: str
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """The constants of an architecture.
+
+    Attributes:
+        architecture: Slim's name of the network, that of its source file.
+        title: its name for people.
+        paper: where it was published.
+        scope: Slim's root scope, the first part of every variable's name.
+        default_image_size: height and width that the published checkpoints were trained with, in pixels.
+        minimum_image_size: smallest height and width that the network accepts, in pixels.
+        tolerance: largest relative error of the outputs in float32 against Slim's graph in float64 that counts as
+            equal; Slim's own float32 is off by a fifth to a half of it.
+        end_point_tolerance: the same for single pixels of end points, which are not averaged as the features are.
+        published_ends: end points at which published checkpoints of larger models end this network.
+    """
+
+    architecture: str
+    title: str
+    paper: Paper
+    scope: str
+    default_image_size: int
+    minimum_image_size: int
+    tolerance: float
+    end_point_tolerance: float = 1e-4
+    published_ends: tuple[str, ...] = ()
+
+
+INCEPTION_V2 = NetworkFacts(
+    architecture="inception_v2",
+    title="Inception V2",
+    paper=Paper(
+        "Sergey Ioffe, Christian Szegedy",
+        "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+        2015,
+        "https://arxiv.org/abs/1502.03167",
+    ),
+    scope="InceptionV2",
+    default_image_size=224,
+    minimum_image_size=32,
+    tolerance=5e-6,  # Slim's own float32: 1.1e-6 with the weights of the golden figures
+    published_ends=("Mixed_4e",),  # first stage of a Faster R-CNN
+)
+INCEPTION_RESNET_V2 = NetworkFacts(
+    architecture="inception_resnet_v2",
+    title="Inception-ResNet V2",
+    paper=Paper(
+        "Christian Szegedy, Sergey Ioffe, Vincent Vanhoucke, Alex Alemi",
+        "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
+        2016,
+        "https://arxiv.org/abs/1602.07261",
+    ),
+    scope="InceptionResnetV2",
+    default_image_size=299,
+    minimum_image_size=75,  # leaves one cell before Conv2d_7b_1x1
+    tolerance=5e-6,  # Slim's own float32: 1.1e-6 with the weights of the golden figures
+    published_ends=("PreAuxLogits",),  # first stage of a Faster R-CNN
+)
+MOBILENET_V2 = NetworkFacts(
+    architecture="mobilenet_v2",
+    title="MobileNet V2",
+    paper=Paper(
+        "Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen",
+        "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+        2018,
+        "https://arxiv.org/abs/1801.04381",
+    ),
+    scope="MobilenetV2",
+    default_image_size=224,
+    minimum_image_size=32,
+    tolerance=5e-5,  # Slim's own float32: 2.1e-5 with the weights of the golden figures
+    # one pixel of the last map, in Slim's own order of operations, at 224 x 224 pixels: 1.4e-4
+    end_point_tolerance=5e-4,
+    published_ends=("layer_18",),  # the encoder of a DeepLab
+)
+
+NETWORKS = {facts.architecture: facts for facts in (INCEPTION_V2, INCEPTION_RESNET_V2, MOBILENET_V2)}
