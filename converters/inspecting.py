@@ -5,7 +5,7 @@ import math
 import os
 from typing import Any
 
-from hubkeras.common.integrity import checked_hashes, content_hash
+from hubkeras.common.guards.integrity import checked_hashes, content_hash
 from hubkeras.common.metadata import METADATA_FILE, read_metadata
 from hubkeras.common.places import model_folder
 from hubkeras.converters.matching import match

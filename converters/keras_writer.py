@@ -16,10 +16,10 @@ import numpy as np
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
-from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.quiet import quietly
+from hubkeras.common.staging import staged
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
 from hubkeras.converters.parity import Parity, compare_weights, digests_of
@@ -43,7 +43,7 @@ def write_keras_applications(job: Job) -> Parity:
     if not job.path.name.endswith(ENDINGS):
         raise Error(f"{job.path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which say how Keras saves it.")
     model = application(job.network, job.metadata.default_image_size)
-    with written_whole(job.path, job.overwrite) as partial:
+    with staged(job.path, job.overwrite) as partial:
         with _hdf5_in_memory(partial.parent), quietly():  # Keras warns of .h5
             if job.path.name.endswith(ENDINGS[0]):
                 model.save_weights(partial)

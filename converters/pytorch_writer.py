@@ -10,9 +10,9 @@ from hubkeras.architectures import InceptionResNetV2, MobileNetV2
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
-from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
+from hubkeras.common.staging import staged
 from hubkeras.converters.naming import hugging_face, timm
 from hubkeras.converters.naming.image_processors import PREPROCESSOR, to_timm
 from hubkeras.converters.naming.tables import Tensor
@@ -89,7 +89,7 @@ def require(network: SlimNetwork, expected: type, library: str, allowed: tuple[s
 
 def _write(job: Job, table: dict[str, Tensor], texts: dict[str, dict[str, Any]]) -> Parity:
     safetensors = extra("hugging-face", "safetensors.numpy")
-    with written_whole(job.path, job.overwrite) as partial:
+    with staged(job.path, job.overwrite) as partial:
         folder = pathlib.Path(partial)
         folder.mkdir()
         # written here, since the library has an exception of its own for a full disk

@@ -12,9 +12,9 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import addresses
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.staging import staged
 from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.records import labels_of, metadata_of
 from hubkeras.converters.sources.slim_record import record_of, write_record
@@ -71,7 +71,7 @@ def write_slim_checkpoint(
     names = sorted(variables)
     tensors = [tf.constant(np.asarray(variables[name])) for name in names]
     index, data = (path.with_name(f"{path.name}{suffix}") for suffix in _SUFFIXES)
-    with written_whole(index, overwrite, others=(data.name, record_of(path).name)) as partial:
+    with staged(index, overwrite, others=(data.name, record_of(path).name)) as partial:
         prefix = partial.with_name(path.name)  # SaveV2 names its two files after it
         try:
             tf.raw_ops.SaveV2(

@@ -9,12 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common import contents, integrity, messages
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.guards import contents, integrity, messages, safety
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.networks import NETWORKS
 from hubkeras.common.places import model_folder
-from hubkeras.consuming import safety
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.converters.parity import Parity, different
 from hubkeras.converters.weights import read_network

@@ -14,10 +14,10 @@ import numpy as np
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Averages, Task
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.files import written_whole
 from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
+from hubkeras.common.staging import staged
 from hubkeras.common.version import __version__
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.parity import Parity, check_network, compare_weights, digest, digests_of
@@ -335,7 +335,7 @@ def convert(
     known: dict[str, Any] = {"preprocessing": report.preprocessing} if report.preprocessing else {}
     known |= {"default_image_size": found.image_size, "source": report.provenance, "weights": report.weights}
     metadata = Metadata.of_network(network, task, **known)
-    with written_whole(path, overwrite) as partial:
+    with staged(path, overwrite) as partial:
         write_weights(network, partial, metadata, report, report.labels)
     return network, found, report
 
@@ -379,7 +379,7 @@ def write_weights(
 
 def write_weights_file(job: Job) -> Parity:
     """The writer of `.weights.h5`, see `hubkeras.common.forms`; what was written is read again before it counts."""
-    with written_whole(job.path, job.overwrite) as partial:
+    with staged(job.path, job.overwrite) as partial:
         write_weights(job.network, partial, job.metadata, job.report, labels_of(job))
         return compare_weights(partial, job.network, digests_of(job))
 

@@ -13,11 +13,12 @@ from hubkeras.common import addresses
 from hubkeras.common import labels as label_files
 from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.files import TemporaryFolder, refuse_existing, without_wildcards, written_whole
+from hubkeras.common.files import TemporaryFolder, without_wildcards
 from hubkeras.common.forms import Job, folder_to_write, form_of
 from hubkeras.common.metadata import LABELS_FILE, LARGEST_IMAGE, METADATA_FILE, Metadata
 from hubkeras.common.numbers import whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
+from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.packaging.settings import plain_settings
 from hubkeras.publishing import catalog, documentation
 
@@ -143,7 +144,7 @@ def _export(origin, metadata, names, directory, overwrite, verify, progress):
     if names is not None:
         texts["labels"] = (LABELS_FILE, "\n".join(names))
     progress(0, 1, "writing the SavedModel")
-    with written_whole(directory, overwrite) as partial, without_collection():
+    with staged(directory, overwrite) as partial, without_collection():
         _save(origin.network, metadata, texts, partial, directory)
         parity = None
         if verify:

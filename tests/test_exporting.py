@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.common import integrity, marks
+from hubkeras.common import marks
+from hubkeras.common.guards import integrity
 from hubkeras.common.labels import default_labels, imagenet_labels
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters import verifying

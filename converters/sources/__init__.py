@@ -5,10 +5,11 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from hubkeras.common import addresses, archives, contents, places
+from hubkeras.common import addresses, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.guards import contents, tars
+from hubkeras.common.guards.permissions import check_readable
 from hubkeras.converters.sources import frozen_graphs, handles, locating
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.keras_files import is_keras
@@ -62,7 +63,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
 def _is_archive(path):
     if not path.is_file() or locating.V2_FILE.match(path.name):
         return False
-    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or archives.is_tar(path)
+    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tars.is_tar(path)
 
 
 @contextlib.contextmanager
@@ -91,7 +92,7 @@ def _unpack(archive, folder):
             raise no_checkpoint(archive, names)
         return found.files
 
-    archives.unpack(archive, folder, select)
+    tars.unpack(archive, folder, select)
     return found.name, note
 
 

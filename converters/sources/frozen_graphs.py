@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from hubkeras.common import contents, messages
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import contents, messages
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
 from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES

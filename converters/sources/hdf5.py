@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import h5py
 
-from hubkeras.common.archives import MOST_BYTES
 from hubkeras.common.errors import Error
+from hubkeras.common.guards.tars import MOST_BYTES
 from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
 from hubkeras.converters.sources.hdf5_texts import text_bytes
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import h5py
 
-from hubkeras.common import contents
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.common.zips import open_zip
+from hubkeras.common.guards import contents
+from hubkeras.common.guards.zips import open_zip
 from hubkeras.converters.naming.keras_applications import BATCH_NORM, KerasLayer
 from hubkeras.converters.sources.hdf5 import open_hdf5
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import contents
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import contents
 from hubkeras.converters.naming import hugging_face, pytorch, timm, training
 from hubkeras.converters.naming.image_processors import (
     PREPROCESSOR,

@@ -4,9 +4,9 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.guards import contents
 from hubkeras.converters.sources.foreign import Stored
 
 _DTYPES = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}

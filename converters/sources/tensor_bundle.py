@@ -12,8 +12,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.guards import contents
 from hubkeras.converters.sources.tables import TableError, read_table, varint
 
 _HEADER = b""

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from hubkeras.common import contents, integrity, places
+from hubkeras.common import places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
+from hubkeras.common.guards import contents, integrity
 from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
-from hubkeras.common import contents
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.zips import open_zip
+from hubkeras.common.guards import contents
+from hubkeras.common.guards.zips import open_zip
 from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES, Stored
 
 _MAGIC = 0x1950A86A20F9469CFC6C

@@ -14,8 +14,8 @@ from hubkeras.bulk.tables import Finder, read_table, read_text
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.labels import default_labels
-from hubkeras.common.permissions import check_ordinary
 from hubkeras.consuming.listing import added, is_hidden, is_image, list_folder
 
 FORMS = (

@@ -15,9 +15,9 @@ from hubkeras.common import addresses
 from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.guards.permissions import permissions_checked
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.numbers import whole
-from hubkeras.common.permissions import permissions_checked
 from hubkeras.consuming import handles
 from hubkeras.runtimes import activations, files, saved_model
 from hubkeras.runtimes.inference import Loaded

@@ -8,8 +8,8 @@ from typing import Any
 
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.extras import extra
-from hubkeras.common.files import refuse_existing, written_whole
 from hubkeras.common.marks import REPORT
+from hubkeras.common.staging import refuse_existing, staged
 
 CLASSES, CONFUSIONS, PICTURE = REPORT
 _MOST_BARS = 30  # more classes are drawn as a line, since their names would not be legible
@@ -28,7 +28,7 @@ def write(evaluation: Evaluation, folder: str | os.PathLike[str], overwrite: boo
         hubkeras.Error: the folder exists or cannot be written, or matplotlib is not installed.
     """
     pyplot = _pyplot()
-    with written_whole(folder, overwrite) as partial:
+    with staged(folder, overwrite) as partial:
         partial.mkdir()
         header = ("class", "images", "top_1", "top_5", "accuracy", "mistaken_for")
         classes = evaluation.classes

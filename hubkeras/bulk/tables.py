@@ -11,8 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from hubkeras.common import contents
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import contents
 from hubkeras.consuming.listing import is_image
 
 ENDINGS = (".csv", ".tsv", ".txt")

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from hubkeras.commands.output import add_unsafe, parity_rows, print_json, print_table, progress, settings_in_words
-from hubkeras.common import integrity
 from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
+from hubkeras.common.guards import integrity, safety
 from hubkeras.common.metadata import METADATA_FILE
 from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.common.places import model_folder
-from hubkeras.consuming import safety, signing
+from hubkeras.consuming import signing
 
 Rows = list[tuple[str, object]]
 

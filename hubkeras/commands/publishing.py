@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Callable
 
 from hubkeras.commands.output import print_json, print_table
-from hubkeras.common import archives, integrity, places
+from hubkeras.common import archives, places
+from hubkeras.common.guards import integrity
 from hubkeras.consuming import cache, signing
 from hubkeras.publishing import catalog, documentation, installing
 

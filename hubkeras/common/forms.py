@@ -18,8 +18,8 @@ from typing import Any
 
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
-from hubkeras.common.files import refuse_existing
 from hubkeras.common.metadata import Metadata
+from hubkeras.common.staging import refuse_existing
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ _ENDINGS_OF = {"keras-applications": (".weights.h5", ".h5", ".keras")}
 
 
 def folder_to_write(directory: str | os.PathLike[str], overwrite: bool, inputs: Sequence[object]) -> str:
-    """The path of a SavedModel to write, which is a folder; arguments as for `files.refuse_existing`.
+    """The path of a SavedModel to write, which is a folder; arguments as for `staging.refuse_existing`.
 
     Raises:
         hubkeras.Error: it must not be replaced, is an address, or has the ending of a file.

@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from hubkeras.common import contents, messages
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import contents, messages
 
 MAIN = "main graph"  # stands for the name of a function where an operation is in none
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import addresses, contents
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import contents
 
 _MOST_BYTES = 16 << 20
 # byte-order marks; UTF-32's first, since UTF-16's is its start

@@ -17,11 +17,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from hubkeras.common import addresses, archives, graphs, integrity
+from hubkeras.common import addresses, graphs
 from hubkeras.common.errors import Error
-from hubkeras.common.files import Foreign, sha256
+from hubkeras.common.files import sha256
+from hubkeras.common.guards import integrity, tars
+from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.metadata import METADATA_FILE
-from hubkeras.common.permissions import check_ordinary
+from hubkeras.common.staging import Foreign
 from hubkeras.common.version import __version__
 
 WRITTEN_BY = f"hubkeras {__version__}"  # the mark where a text is one
@@ -43,7 +45,7 @@ _ONNX_GRAPH, _ONNX_PROPERTIES = 7, 14  # fields of its message
 
 
 def check_replaceable(path: pathlib.Path, overwrite: bool, inputs: Sequence[object], foreign: Foreign) -> None:
-    """Raises hubkeras.Error unless what exists at `path` may be replaced; arguments as for `files.refuse_existing`."""
+    """Raises hubkeras.Error unless what exists at `path` may be replaced; see `staging.refuse_existing`."""
     read = list(_paths(inputs))
     for source in read:
         if relation := _relation(path, source):
@@ -342,7 +344,7 @@ def _is_safetensors(path: pathlib.Path) -> bool:
 
 def _is_archive(path: pathlib.Path) -> bool:
     """Whether a file is what `hubkeras pack` wrote: its order and times are fixed."""
-    member = archives.first_file(path)
+    member = tars.first_file(path)
     return member is not None and not member.mtime and member.name == f"./{integrity.CHECKSUMS_FILE}"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from hubkeras.common.choices import Averages, Choice, Task
 from hubkeras.common.errors import Error
+from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.numbers import plain
-from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import Preprocessing, is_preprocessing, preprocessing_of, source_files
 from hubkeras.common.version import __version__

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from hubkeras.common.addresses import local
 from hubkeras.common.errors import Error
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.guards.permissions import check_readable
 
 # `tfhub_module.pb` marks TF1 Hub modules, which have the file of the graph as well
 _MARKS = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "tfhub_module.pb")

@@ -10,6 +10,5 @@ __all__ = [
     "listing",
     "loading",
     "predictions",
-    "safety",
     "signing",
 ]

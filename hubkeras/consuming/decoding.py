@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hubkeras.common.errors import Error, first_line
-from hubkeras.consuming import image_bombs
+from hubkeras.common.guards import image_bombs
 
 MOST_FILE_BYTES = 512 << 20  # of a file of one image
 MOST_PIXELS = 2**28  # 16384 x 16384, which take 768 MiB as RGB

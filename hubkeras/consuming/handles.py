@@ -5,10 +5,11 @@ import pathlib
 import re
 import urllib.parse
 
-from hubkeras.common import addresses, archives, places
+from hubkeras.common import addresses, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.common.permissions import check_readable, permissions_checked
+from hubkeras.common.guards import tars
+from hubkeras.common.guards.permissions import check_readable, permissions_checked
 from hubkeras.consuming import cache, downloads
 
 _URL = re.compile(r"^https?://")
@@ -92,7 +93,7 @@ def _unpack(archive, handle):
     _UNPACKED.append(temporary)
     folder = pathlib.Path(temporary.name)
     try:
-        folders = places.saved_model_folders(archives.unpack(archive, folder))
+        folders = places.saved_model_folders(tars.unpack(archive, folder))
         inner = places.only(folders, "it", "SavedModels")
         if inner is None:
             raise Error("it holds no SavedModel (no saved_model.pb among its files).")

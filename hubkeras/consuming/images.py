@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.lib import format
 
-from hubkeras.common import addresses, archives, contents
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.guards import contents, tars
+from hubkeras.common.guards.permissions import check_ordinary
+from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.numbers import whole
-from hubkeras.common.permissions import check_ordinary
 from hubkeras.common.preprocessing import RESIZES, WHOLE, Preprocessing
-from hubkeras.common.zips import open_zip
 from hubkeras.consuming.decoding import MOST_FILE_BYTES, decode_pixels
 from hubkeras.consuming.listing import added, list_folder
 
@@ -218,7 +219,7 @@ def _calibration_array(source, size, preprocessing):
         raise Error(f"There are no images at {folder}; name a folder, a tar archive or an .npz file.")
     with TemporaryFolder() as scratch:
         if folder.is_file():
-            archives.unpack(folder, scratch)
+            tars.unpack(folder, scratch)
             folder = pathlib.Path(scratch)
         listing = list_folder(folder)
         paths, unused = _thinned(listing.files)

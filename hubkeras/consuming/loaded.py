@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
-from hubkeras.consuming.harmless import COMPILED
+from hubkeras.common.guards.harmless import COMPILED
 from hubkeras.consuming.keras_internals import SavedVariable
 
 # of each tf.Variable, by its reference, the Keras variable that stands for it, whichever layer has made it

@@ -1,7 +1,7 @@
 """The one door to a SavedModel: whoever runs one, a layer, a command or a converter, loads it here.
 
 A SavedModel is a program. Its files are compared with their checksums, its signature with a key where one is given, and
-its operations with the list of `hubkeras.consuming.harmless`, before TensorFlow sees any of it.
+its operations with the list of `hubkeras.common.guards.harmless`, before TensorFlow sees any of it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hubkeras.common import integrity
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.files import reading, remove_tree, without_wildcards
-from hubkeras.common.permissions import check_readable
-from hubkeras.consuming import safety, signing
+from hubkeras.common.files import remove_tree, without_wildcards
+from hubkeras.common.guards import integrity, safety
+from hubkeras.common.guards.permissions import check_readable
+from hubkeras.common.staging import reading
+from hubkeras.consuming import signing
 
 Path = str | os.PathLike[str]
 
@@ -75,7 +76,7 @@ def load_saved_model(
 
     Args:
         folder: of the SavedModel.
-        safe_mode: whether to refuse one that could do more than compute, see `hubkeras.consuming.safety`.
+        safe_mode: whether to refuse one that could do more than compute, see `hubkeras.common.guards.safety`.
         tags: of the graph to load; needed only where there is more than one.
         options: `tf.saved_model.LoadOptions`.
         public_key: PEM file of a key whose owner must have signed it, see `hubkeras.consuming.signing`.

@@ -14,13 +14,14 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from hubkeras.common import addresses, integrity
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.common.files import refuse_existing, written_whole
-from hubkeras.common.integrity import SIGNATURE_FILE, model_files
-from hubkeras.common.permissions import check_ordinary
+from hubkeras.common.guards import integrity
+from hubkeras.common.guards.integrity import SIGNATURE_FILE, model_files
+from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.places import model_folder
+from hubkeras.common.staging import refuse_existing, staged
 
 UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
 
@@ -54,7 +55,7 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     try:
         hashing = library.hashing.Config().set_ignored_paths(paths=unsigned, ignore_git_paths=False)
         signing = library.signing.Config().use_elliptic_key_signer(private_key=pathlib.Path(private_key))
-        with _checksums(directory), written_whole(path, overwrite) as partial:
+        with _checksums(directory), staged(path, overwrite) as partial:
             # what is written beside the target, where that lies in the folder, is not to be signed either
             hashing.add_ignored_paths(model_path=directory, paths=_within(directory, partial.parent))
             signing.set_hashing_config(hashing).sign(directory, partial)

@@ -8,7 +8,7 @@ import re
 import uuid
 from typing import Any
 
-from hubkeras.common.integrity import write_checksums
+from hubkeras.common.guards.integrity import write_checksums
 from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
 from hubkeras.packaging.tensorflow_internals import ARGUMENT_NAME, fingerprint_of, saved_model_pb2
 

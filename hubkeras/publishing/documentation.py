@@ -13,13 +13,14 @@ import string
 from importlib import resources
 from typing import Any
 
-from hubkeras.common import integrity, marks
+from hubkeras.common import marks
 from hubkeras.common.errors import Error
-from hubkeras.common.files import refuse_existing, written_whole
+from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import WHOLE
+from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.consuming.cache import TFHUB
 from hubkeras.publishing import catalog
 
@@ -93,7 +94,7 @@ def write(
     for file in texts:  # all of them before the first is replaced
         refuse_existing(directory / file, overwrite=True, foreign=marks.foreign_page)
     for file, text in {**records, **texts}.items():
-        with written_whole(directory / file, overwrite=True, foreign=lambda _: None) as partial:
+        with staged(directory / file, overwrite=True, foreign=lambda _: None) as partial:
             partial.write_text(text, "utf-8")
     return [directory / file for file in texts]
 

@@ -20,11 +20,13 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hubkeras.common import addresses, archives, integrity, places
+from hubkeras.common import addresses, places
 from hubkeras.common.errors import Error
-from hubkeras.common.files import TemporaryFolder, replace, sha256
+from hubkeras.common.files import TemporaryFolder, sha256
+from hubkeras.common.guards import integrity, tars
+from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.metadata import read_metadata
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.staging import replace
 from hubkeras.consuming.cache import Directory, cache_dir, folder_of, normalized
 from hubkeras.consuming.signing import check_signature
 from hubkeras.publishing import catalog
@@ -149,7 +151,7 @@ def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     source = addresses.local(source)
     if pathlib.Path(source).is_file():
         with TemporaryFolder() as folder:
-            folders = places.saved_model_folders(archives.unpack(source, folder))
+            folders = places.saved_model_folders(tars.unpack(source, folder))
             yield pathlib.Path(folder, places.only(folders, source, "SavedModels") or ".")
     else:
         yield places.model_folder(source)

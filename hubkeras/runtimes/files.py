@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hubkeras.common import integrity, model_files
 from hubkeras.common.errors import Error
-from hubkeras.common.files import sha256, written_whole
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.files import sha256
+from hubkeras.common.guards import integrity, model_files
+from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.places import model_folder
+from hubkeras.common.staging import staged
 from hubkeras.runtimes import saved_model
 from hubkeras.runtimes.inference import Interface, Loaded
 
@@ -84,7 +85,7 @@ def written(
     """
     module, path = form(path), pathlib.Path(path)
     others = (path.with_suffix(".bin").name,) if path.suffix == ".xml" else ()
-    with written_whole(path, overwrite, others) as partial:
+    with staged(path, overwrite, others) as partial:
         module.write(network, interface, texts, partial, calibration)
         yield module.load(partial)
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.guards.permissions import check_readable
+from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.quiet import quietly
-from hubkeras.common.zips import open_zip
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantize_litert

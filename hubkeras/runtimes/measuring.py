@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import model_files
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import model_files
+from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.metadata import Metadata
-from hubkeras.common.permissions import check_readable
 from hubkeras.consuming import handles
 from hubkeras.runtimes import files, onnx_safety
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.version import __version__
 from hubkeras.runtimes import activations, onnx_safety
 from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function

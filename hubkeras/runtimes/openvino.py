@@ -14,7 +14,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
-from hubkeras.common.permissions import check_readable
+from hubkeras.common.guards.permissions import check_readable
 from hubkeras.runtimes import activations
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.inference import TEXTS, Interface, Loaded

@@ -10,7 +10,7 @@ import pytest
 
 import hubkeras
 from hubkeras.bulk.sources import Files
-from hubkeras.common import model_files
+from hubkeras.common.guards import model_files
 from hubkeras.consuming.images import calibration_images, decode
 from hubkeras.converters.sources.hdf5 import open_hdf5
 from tests.attacks import containers, hdf5, strangers

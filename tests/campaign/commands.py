@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import hubkeras
-from hubkeras.common import integrity
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
+from hubkeras.common.guards import integrity
 from hubkeras.consuming import signing
 from tests.conftest import DIGITS
 

@@ -19,14 +19,14 @@ import sys
 import time
 
 from hubkeras.common.errors import Error
-from hubkeras.common.files import written_whole
+from hubkeras.common.staging import staged
 from hubkeras.publishing import cache_lock, installing
 
 HANDLE = "https://tfhub.dev/somebody/tiny/1"
 
 
 def write(folder: pathlib.Path, turn: int) -> str:
-    with written_whole(folder / "target" / "model", overwrite=True, foreign=lambda _: None) as partial:
+    with staged(folder / "target" / "model", overwrite=True, foreign=lambda _: None) as partial:
         shutil.copytree(folder / str(1 + turn % 2), partial)
     return "harmless"
 

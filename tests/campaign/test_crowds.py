@@ -12,7 +12,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from hubkeras.common import integrity
+from hubkeras.common.guards import integrity
 from hubkeras.consuming.cache import folder_of
 from hubkeras.publishing import installing
 from tests.campaign.crowd import HANDLE

@@ -22,8 +22,8 @@ import hubkeras
 from hubkeras.commands import EXAMPLES, benchmarking, main, parser
 from hubkeras.commands.output import print_table, progress
 from hubkeras.common.errors import Error
-from hubkeras.common.files import written_whole
 from hubkeras.common.metadata import read_metadata
+from hubkeras.common.staging import staged
 from tests import slim
 from tests.conftest import DIGITS, ROOT
 
@@ -412,7 +412,7 @@ def test_read_only_target(run):
 
 
 def write_and_fail(path, **options):
-    with written_whole(path, foreign=lambda _: None, **options) as partial:
+    with staged(path, foreign=lambda _: None, **options) as partial:
         partial.write_text("half")
         raise RuntimeError
 
@@ -423,7 +423,7 @@ def test_written_whole_restores_what_was_there(tmp_path):
         write_and_fail(target)
     assert list(tmp_path.iterdir()) == []
     for content in ("first", "second"):
-        with written_whole(target, overwrite=True, foreign=lambda _: None) as partial:
+        with staged(target, overwrite=True, foreign=lambda _: None) as partial:
             partial.write_text(content)
         with pytest.raises(RuntimeError):
             write_and_fail(target, overwrite=True)

@@ -17,8 +17,8 @@ from hubkeras.bulk.sources import open_images
 from hubkeras.commands.output import print_table
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
-from hubkeras.common.files import written_whole
 from hubkeras.common.forms import FORMS, form_of
+from hubkeras.common.staging import staged
 from hubkeras.converters.sources import open_checkpoint
 
 
@@ -58,7 +58,7 @@ def test_places_that_are_no_places(tmp_path):
     with pytest.raises(Error, match="/ is the root of all files"):
         addresses.output("/")
     (tmp_path / "file").touch()
-    with pytest.raises(Error, match="file: it is a file, no folder"), written_whole(tmp_path / "file" / "out"):
+    with pytest.raises(Error, match="file: it is a file, no folder"), staged(tmp_path / "file" / "out"):
         pass
 
 

@@ -16,7 +16,8 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common import archives, integrity
+from hubkeras.common import archives
+from hubkeras.common.guards import integrity, tars
 from hubkeras.converters import read_network
 from tests.conftest import DIGITS, ROOT
 
@@ -68,7 +69,7 @@ def test_pack_has_members_at_the_root_with_fixed_attributes(exported, tmp_path):
 def test_unpacking_restores_the_content(exported, tmp_path):
     directory = exported("mobilenet_v2", "feature_vector")
     archives.pack(directory, tmp_path / "model.tar.gz")
-    archives.unpack(tmp_path / "model.tar.gz", tmp_path / "model")
+    tars.unpack(tmp_path / "model.tar.gz", tmp_path / "model")
     assert integrity.hashes(tmp_path / "model") == integrity.hashes(directory)
 
 
@@ -105,7 +106,7 @@ def test_unpacks_nothing_of_a_harmful_archive(kind, tmp_path):
     member, message = HARMFUL[kind]
     archive = _archive(tmp_path / "bad.tar.gz", GOOD, member)
     with pytest.raises(hubkeras.Error, match=message):
-        archives.unpack(archive, tmp_path / "out", most_bytes=1 << 20)
+        tars.unpack(archive, tmp_path / "out", most_bytes=1 << 20)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.tar.gz"]
 
 
@@ -115,14 +116,14 @@ def test_does_not_read_the_header_of_a_bomb_into_memory(tmp_path):
     block = header.tobuf(tarfile.USTAR_FORMAT) + b"\0" * header.size
     (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(block))
     with pytest.raises(hubkeras.Error, match="more than"):
-        archives.unpack(tmp_path / "bomb.tar.gz", tmp_path / "out")
+        tars.unpack(tmp_path / "bomb.tar.gz", tmp_path / "out")
 
 
 def test_refuses_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(tars, "MOST_MEMBERS", 3)
     archive = _archive(tmp_path / "many.tar.gz", *(_member(str(number)) for number in range(4)))
     with pytest.raises(hubkeras.Error, match="more than 3 files"):
-        archives.unpack(archive, tmp_path / "out")
+        tars.unpack(archive, tmp_path / "out")
 
 
 def test_checkpoint_archives_are_unpacked_as_carefully(tmp_path):
@@ -145,7 +146,7 @@ def test_checkpoint_archives_are_unpacked_as_carefully(tmp_path):
 def test_what_is_no_archive_is_an_error(content, words, tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(content)
     with pytest.raises(hubkeras.Error, match=words):
-        archives.unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+        tars.unpack(tmp_path / "x.tar.gz", tmp_path / "out")
 
 
 def test_a_truncated_archive_is_an_error(exported, tmp_path):
@@ -153,7 +154,7 @@ def test_a_truncated_archive_is_an_error(exported, tmp_path):
     content = (tmp_path / "whole.tar.gz").read_bytes()
     (tmp_path / "half.tar.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
-        archives.unpack(tmp_path / "half.tar.gz", tmp_path / "out")
+        tars.unpack(tmp_path / "half.tar.gz", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -164,7 +165,7 @@ def test_a_changed_byte_is_an_error(at, exported, tmp_path):
     content[int(at * len(content)) if isinstance(at, float) else at] ^= 0x10
     (tmp_path / "model.tar.gz").write_bytes(content)
     with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
-        archives.unpack(tmp_path / "model.tar.gz", tmp_path / "out")
+        tars.unpack(tmp_path / "model.tar.gz", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -176,18 +177,18 @@ def test_what_follows_an_archive_is_an_error(compression, tmp_path):
     compress = COMPRESSIONS[compression]
     _archive(tmp_path / "good.tar", GOOD, compress=compress)
     good = (tmp_path / "good.tar").read_bytes()
-    assert archives.unpack(tmp_path / "good.tar", tmp_path / "out") == ["saved_model.pb"]
+    assert tars.unpack(tmp_path / "good.tar", tmp_path / "out") == ["saved_model.pb"]
     if compression in ("none", "gzip"):  # zeros are padding there
         (tmp_path / "good.tar").write_bytes(good + bytes(1024))
-        assert archives.unpack(tmp_path / "good.tar", tmp_path / "out") == ["saved_model.pb"]
+        assert tars.unpack(tmp_path / "good.tar", tmp_path / "out") == ["saved_model.pb"]
     shutil.rmtree(tmp_path / "out")
     for rubbish in (b"rubbish", compress(b"more")):
         (tmp_path / "bad.tar").write_bytes(good + rubbish)
         with pytest.raises(hubkeras.Error, match="not a whole tar archive"):
-            archives.unpack(tmp_path / "bad.tar", tmp_path / "out")
+            tars.unpack(tmp_path / "bad.tar", tmp_path / "out")
     (tmp_path / "bad.tar").write_bytes(good[:-12])
     with pytest.raises(hubkeras.Error, match="not a whole tar archive") if compression != "none" else nullcontext():
-        archives.unpack(tmp_path / "bad.tar", tmp_path / "out2")
+        tars.unpack(tmp_path / "bad.tar", tmp_path / "out2")
 
 
 def test_members_behind_a_damaged_header_are_not_lost_in_silence(tmp_path):
@@ -196,37 +197,37 @@ def test_members_behind_a_damaged_header_are_not_lost_in_silence(tmp_path):
     content[1024] ^= 1  # the name of the second member, which its header's checksum covers
     archive.write_bytes(content)
     with pytest.raises(hubkeras.Error, match="what follows its last file"):
-        archives.unpack(archive, tmp_path / "out")
+        tars.unpack(archive, tmp_path / "out")
     archive.write_bytes(content[:1024])
     with pytest.raises(hubkeras.Error, match="its end is missing"):
-        archives.unpack(archive, tmp_path / "out")
+        tars.unpack(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_packed_model_is_compared_with_its_checksums(exported, tmp_path):
     """Whoever changed a file before compressing anew has no damaged archive, but another model."""
     archives.pack(exported("mobilenet_v2", "feature_vector"), tmp_path / "model.tar.gz")
-    archives.unpack(tmp_path / "model.tar.gz", tmp_path / "model")
+    tars.unpack(tmp_path / "model.tar.gz", tmp_path / "model")
     assert integrity.read_checksums(tmp_path / "model") == integrity.hashes(tmp_path / "model")
     with open(tmp_path / "model" / "assets" / "metadata.json", "a") as file:
         file.write(" ")
     with tarfile.open(tmp_path / "changed.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "model", "below/a/folder")
     with pytest.raises(hubkeras.Error, match=r"below/a/folder/assets/metadata.json is not what was written"):
-        archives.unpack(tmp_path / "changed.tar.gz", tmp_path / "out")
+        tars.unpack(tmp_path / "changed.tar.gz", tmp_path / "out")
     with pytest.raises(hubkeras.Error, match="is not what was written"):
         archives.pack(tmp_path / "model", tmp_path / "again.tar.gz")
 
 
 def test_the_limit_is_a_setting(tmp_path, monkeypatch):
     archive = _archive(tmp_path / "large.tar.gz", _member("large", size=3 << 20))
-    archives.unpack(archive, tmp_path / "out")
+    tars.unpack(archive, tmp_path / "out")
     monkeypatch.setenv("HUBKERAS_MAX_UNPACKED", str(2 << 20))
     with pytest.raises(hubkeras.Error, match=r"more than 10000 files or 2 MiB.*set the environment variable"):
-        archives.unpack(archive, tmp_path / "out")
+        tars.unpack(archive, tmp_path / "out")
     monkeypatch.setenv("HUBKERAS_MAX_UNPACKED", "2 GB")
     with pytest.raises(hubkeras.Error, match="must be a whole number of bytes"):
-        archives.unpack(archive, tmp_path / "out")
+        tars.unpack(archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.common import integrity
+from hubkeras.common.guards import integrity
 from hubkeras.consuming.cache import folder_of
 from hubkeras.converters import open_checkpoint
 from hubkeras.converters.inspecting import inspect

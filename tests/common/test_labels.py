@@ -8,7 +8,8 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.bulk.models import open_model
-from hubkeras.common import integrity, labels
+from hubkeras.common import labels
+from hubkeras.common.guards import integrity
 from hubkeras.common.labels import default_labels, parse_labels, read_labels
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters import open_checkpoint

@@ -16,7 +16,8 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.bulk import reports
 from hubkeras.commands import main
-from hubkeras.common import archives, files, integrity, marks
+from hubkeras.common import archives, marks, staging
+from hubkeras.common.guards import integrity
 from hubkeras.publishing import documentation
 from tests.conftest import DIGITS
 
@@ -227,7 +228,7 @@ def test_an_input_is_never_replaced_by_whatever_name(kind, own, monkeypatch):
     else:
         target, inputs = place[kind], [None, [f"file://{own}"], np.zeros(2)]
     with pytest.raises(hubkeras.Error, match=r"(is|holds|lies in) an input, .*; name another place, inputs are never"):
-        files.refuse_existing(target, True, inputs, foreign=lambda _: None)
+        staging.refuse_existing(target, True, inputs, foreign=lambda _: None)
 
 
 @pytest.mark.parametrize("source", ["m.ckpt", "m.ckpt.index", "m.ckpt.meta"])
@@ -237,24 +238,24 @@ def test_all_files_of_a_checkpoint_are_inputs(source, tmp_path):
         (tmp_path / f"m.ckpt2{ending}").write_bytes(b"")
     for name in ("m.ckpt.index", "m.ckpt.data-00000-of-00001"):
         with pytest.raises(hubkeras.Error, match="an input"):
-            files.refuse_existing(tmp_path / name, True, [tmp_path / source])
-    files.refuse_existing(tmp_path / "m.ckpt2.index", True, [tmp_path / source])
+            staging.refuse_existing(tmp_path / name, True, [tmp_path / source])
+    staging.refuse_existing(tmp_path / "m.ckpt2.index", True, [tmp_path / source])
 
 
 def test_empty_folders_and_files_may_be_replaced_and_odd_ones_not(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".DS_Store").write_bytes(b"1")
     (tmp_path / "file").write_bytes(b"")
-    files.refuse_existing(tmp_path / "empty", overwrite=True)
-    files.refuse_existing(tmp_path / "file", overwrite=True)
+    staging.refuse_existing(tmp_path / "empty", overwrite=True)
+    staging.refuse_existing(tmp_path / "file", overwrite=True)
     for name in ("empty", "file"):
         with pytest.raises(hubkeras.Error, match="exists already"):
-            files.refuse_existing(tmp_path / name)
+            staging.refuse_existing(tmp_path / name)
     os.mkfifo(tmp_path / "pipe")
     os.symlink(tmp_path / "nowhere", tmp_path / "dangling")
     for place in (tmp_path / "pipe", tmp_path / "dangling", os.devnull):
         with pytest.raises(hubkeras.Error, match="was not written by hubkeras"):
-            files.refuse_existing(place, overwrite=True)
+            staging.refuse_existing(place, overwrite=True)
 
 
 HOSTILE = {

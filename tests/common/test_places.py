@@ -9,7 +9,8 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common import archives, integrity, places
+from hubkeras.common import archives, places
+from hubkeras.common.guards import integrity
 from hubkeras.consuming import handles
 from hubkeras.publishing import installing
 

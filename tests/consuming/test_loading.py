@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from hubkeras import Error, KerasLayer
-from hubkeras.common import archives, integrity
+from hubkeras.common import archives
+from hubkeras.common.guards import integrity
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import installing

@@ -15,8 +15,8 @@ import hubkeras
 from hubkeras import Error, KerasLayer
 from hubkeras.commands import main
 from hubkeras.common import graphs
-from hubkeras.consuming import safety
-from hubkeras.consuming.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
+from hubkeras.common.guards import safety
+from hubkeras.common.guards.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
 from tests.consuming.test_keras_layer import saved, spec
 
 X = np.array([[1.0]], np.float32)

@@ -10,9 +10,10 @@ import sys
 import pytest
 
 from hubkeras.commands import main
-from hubkeras.common import archives, integrity
+from hubkeras.common import archives
 from hubkeras.common.errors import Error
-from hubkeras.common.integrity import SIGNATURE_FILE
+from hubkeras.common.guards import integrity, tars
+from hubkeras.common.guards.integrity import SIGNATURE_FILE
 from hubkeras.consuming.signing import check_signature, sign
 
 pytest.importorskip("model_signing", reason="the extra signing is not installed")
@@ -242,6 +243,6 @@ def test_the_signature_travels_in_the_archive(model, keys, tmp_path):
         (model / name).unlink()
     sign(model, private)
     archives.pack(model, tmp_path / "model.tar.gz")
-    archives.unpack(tmp_path / "model.tar.gz", tmp_path / "unpacked")
+    tars.unpack(tmp_path / "model.tar.gz", tmp_path / "unpacked")
     check_signature(tmp_path / "unpacked", public_key=public)
     assert library_verifies(tmp_path / "unpacked", "key", "--public_key", str(public))

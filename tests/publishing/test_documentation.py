@@ -13,7 +13,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.architectures import NETWORKS
 from hubkeras.commands import main
-from hubkeras.common import integrity
+from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.preprocessing import IMAGENET
 from hubkeras.publishing import catalog, documentation

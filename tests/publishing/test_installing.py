@@ -24,8 +24,9 @@ import tf_keras
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common import archives, integrity
+from hubkeras.common import archives
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import integrity
 from hubkeras.consuming import signing
 from hubkeras.consuming.cache import cache_dir, folder_of, lookup
 from hubkeras.publishing import cache_lock, installing
@@ -302,14 +303,14 @@ class NoSpace(io.FileIO):
 
 KILLED = """
 import os, pathlib, signal, sys
-from hubkeras.common import files
+from hubkeras.common import staging
 from hubkeras.publishing import installing
 moment, model, handle, cache = sys.argv[1:]
 die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 if moment == "copying":
     installing.integrity.write_checksums = die
 elif moment == "between the renames":
-    files._exchange = lambda first, second: False
+    staging._exchange = lambda first, second: False
     def replace(source, target, real=os.replace):
         real(source, target)
         if str(target).endswith(".replaced.tmp"):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.architectures import NETWORKS
-from hubkeras.consuming import safety
+from hubkeras.common.guards import safety
 from hubkeras.publishing import catalog
 
 MODULES = catalog.search()

@@ -1,7 +1,7 @@
 """Whether a SavedModel can do no more than compute, told from its files before anything of them is loaded.
 
 A SavedModel is a program: `tf.saved_model.load` may run parts of it, and calling it runs the rest. Here its graph and
-all functions are read as data, and every operation must be on a list (`hubkeras.consuming.harmless`).
+all functions are read as data, and every operation must be on a list (`hubkeras.common.guards.harmless`).
 
 Operations that save and restore files are TensorFlow's own and in every SavedModel. They pass where only the saver's
 two entries can run them: nothing that loading, a call, a gradient or a signature reaches leads there, restoring writes
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from hubkeras.common import graphs
 from hubkeras.common.errors import Error
-from hubkeras.consuming.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
+from hubkeras.common.guards.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
 
 _OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")  # which TensorFlow may read in place of saved_model.pb
 _SHOWN = 5

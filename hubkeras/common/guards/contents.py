@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection
 
 from hubkeras.common.errors import Error
-from hubkeras.common.permissions import check_ordinary
+from hubkeras.common.guards.permissions import check_ordinary
 
 GRAPH_BYTES = 512 << 20  # of a graph with its constants; a frozen Inception-ResNet V2 has 230 MB
 _START = 1 << 10  # bytes that are looked at

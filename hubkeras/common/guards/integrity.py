@@ -13,10 +13,10 @@ import os
 import pathlib
 import re
 
-from hubkeras.common import contents, messages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
-from hubkeras.common.permissions import check_readable, denied
+from hubkeras.common.guards import contents, messages
+from hubkeras.common.guards.permissions import check_readable, denied
 from hubkeras.common.places import is_debris, model_folder
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing

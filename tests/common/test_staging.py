@@ -1,0 +1,273 @@
+"""Files that appear whole or not at all: whoever is killed, whoever reads meanwhile."""
+
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import pytest
+
+import hubkeras
+from hubkeras.common import staging
+from tests.conftest import ROOT
+
+WRITER = """
+import os, pathlib, signal, sys
+from hubkeras.common import staging
+moment, target, exchanges = sys.argv[1:]
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+if exchanges == "no":
+    staging._exchange = lambda first, second: False
+renames = []
+def replace(source, target, real=os.replace):
+    real(source, target)
+    renames.append(source)
+    if moment == "first rename":
+        die()
+os.replace = replace
+if moment == "cleaning":
+    staging.remove_tree = lambda *_: die()
+with staging.staged(target, overwrite=True, foreign=lambda _: None) as partial:
+    partial.mkdir()
+    (partial / "file").write_text("new")
+    if moment == "writing":
+        die()
+"""
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A folder that holds a file with the text `old`."""
+    folder = tmp_path / "a [name]*"
+    folder.mkdir()
+    (folder / "file").write_text("old")
+    return folder
+
+
+def killed_while_writing(target, moment, exchanges="yes"):
+    process = subprocess.run([sys.executable, "-c", WRITER, moment, str(target), exchanges], cwd=ROOT)
+    assert process.returncode == -9
+
+
+def write(target, text, **options):
+    with staging.staged(target, foreign=lambda _: None, **options) as partial:
+        partial.mkdir()
+        (partial / "file").write_text(text)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("exchanges", ["yes", "no"])
+@pytest.mark.parametrize("moment", ["writing", "first rename", "cleaning"])
+def test_the_next_run_puts_back_or_removes_what_a_killed_one_left(moment, exchanges, target):
+    if exchanges == "yes" and moment == "first rename":
+        pytest.skip("an exchange has one step")
+    killed_while_writing(target, moment, exchanges)
+    before = (target / "file").read_text() if target.exists() else None
+    assert before == {"writing": "old", "first rename": None, "cleaning": "new"}[moment]
+    assert len(names(target.parent)) == (1 if before is None else 2)
+    with (
+        pytest.warns(UserWarning, match=r"a \[name\]\*.partial-\w+ was left by a run that was killed"),
+        pytest.raises(hubkeras.Error, match="exists already"),
+    ):
+        write(target, "newer")
+    assert names(target.parent) == [target.name]
+    assert (target / "file").read_text() == (before or "old")
+    write(target, "newer", overwrite=True)
+    assert (target / "file").read_text() == "newer"
+    assert names(target.parent) == [target.name]
+
+
+def test_what_a_living_process_writes_is_left_alone(target):
+    with staging.staged(target, overwrite=True, foreign=lambda _: None) as first:
+        first.mkdir()
+        (first / "file").write_text("first")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            write(target, "second", overwrite=True)
+        assert (target / "file").read_text() == "second"
+    assert (target / "file").read_text() == "first"
+    assert names(target.parent) == [target.name]
+
+
+def test_leftovers_of_another_name_are_left_alone(target):
+    other = target.with_name(f"{target.name}2")
+    write(other, "other")
+    killed_while_writing(other, "writing")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write(target, "new", overwrite=True)
+    assert len(names(target.parent)) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an exchange needs Linux")
+def test_there_is_never_nothing_at_the_target(target):
+    done, missing = threading.Event(), []
+
+    def look():
+        while not done.is_set():
+            if not target.exists():
+                missing.append(time.monotonic())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for number in range(50):
+        write(target, str(number), overwrite=True)
+    done.set()
+    thread.join()
+    assert missing == []
+
+
+def test_writers_wait_for_readers_and_go_before_new_ones(target):
+    order, reads = [], threading.Barrier(2)
+
+    def read():
+        with staging.reading(target):
+            first = (target / "file").read_text()
+            reads.wait()
+            time.sleep(0.5)
+            order.append(f"read {first} and {(target / 'file').read_text()}")
+
+    def replace():
+        write(target, "new", overwrite=True)
+        order.append("replaced")
+
+    reader, writer = threading.Thread(target=read), threading.Thread(target=replace)
+    reader.start()
+    reads.wait()
+    writer.start()
+    while not staging._gate(target).exists() and writer.is_alive():
+        time.sleep(0.01)
+    with staging.reading(target):  # comes while the writer waits
+        order.append(f"then {(target / 'file').read_text()}")
+    reader.join()
+    writer.join()
+    assert order[0] == "read old and old"
+    assert sorted(order[1:]) == ["replaced", "then new"]
+    assert names(target.parent) == [target.name]
+
+
+def test_a_writer_does_not_wait_for_ever(target, monkeypatch):
+    monkeypatch.setattr(staging, "READER_TIMEOUT", 0.2)
+    with staging.reading(target), pytest.raises(hubkeras.Error, match="has been read by other processes"):
+        write(target, "new", overwrite=True)
+    assert (target / "file").read_text() == "old"
+    assert names(target.parent) == [target.name]
+
+
+def test_without_locks_and_exchanges_all_is_as_before(target, monkeypatch):
+    monkeypatch.setattr(staging, "fcntl", None)
+    monkeypatch.setattr(staging, "_exchange", lambda first, second: False)
+    with staging.reading(target):
+        write(target, "new", overwrite=True)
+    assert (target / "file").read_text() == "new"
+
+    def fail(source, goal, real=os.replace):
+        if pathlib.Path(source).parent != target.parent and goal == target and pathlib.Path(source).name != "replaced":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, goal)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(hubkeras.Error, match="No space left on device; it is as it was before"):
+        write(target, "newer", overwrite=True)
+    assert (target / "file").read_text() == "new"
+    assert names(target.parent) == [target.name]
+
+
+def test_a_file_takes_the_place_of_a_folder_and_back(target):
+    with staging.staged(target, overwrite=True, foreign=lambda _: None) as partial:
+        partial.write_text("a file")
+    assert target.read_text() == "a file"
+    write(target, "a folder", overwrite=True)
+    assert (target / "file").read_text() == "a folder"
+    assert names(target.parent) == [target.name]
+
+
+TWO_FILES = """
+import os, pathlib, signal, sys
+from hubkeras.common import staging
+renames, folder, text = int(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+def replace(source, target, real=os.replace):
+    global renames
+    if renames == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    renames -= 1
+    real(source, target)
+os.replace = replace
+with staging.staged(folder / "index", overwrite=True, others=("data",), foreign=lambda _: None) as partial:
+    partial.write_text(text)
+    partial.with_name("data").write_text(text)
+"""
+
+
+def write_two(folder, text, **options):
+    with staging.staged(folder / "index", others=("data",), foreign=lambda _: None, **options) as partial:
+        partial.write_text(text)
+        partial.with_name("data").write_text(text)
+
+
+def texts(folder):
+    return [(folder / name).read_text() if (folder / name).exists() else None for name in ("index", "data")]
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_of_two_files_the_first_is_never_beside_the_others_of_another_run(had, tmp_path):
+    """A process that is killed before each of its renames; the next run settles what it left."""
+    before = ["old", "old"] if had else [None, None]
+    moments = 4 if had else 2
+    for renames in range(moments + 1):
+        folder = tmp_path / str(renames)
+        folder.mkdir()
+        if had:
+            write_two(folder, "old")
+        status = subprocess.run(
+            [sys.executable, "-c", TWO_FILES, str(renames), str(folder), "new"], cwd=ROOT
+        ).returncode
+        index, data = texts(folder)
+        if renames == moments:
+            assert (status, index, data) == (0, "new", "new")
+            continue
+        assert status == -9
+        assert index is None or [index, data] == before
+        with pytest.warns(UserWarning, match="was left by a run that was killed"):
+            staging.refuse_existing(folder / "index", overwrite=True, foreign=lambda _: None)
+        assert texts(folder) == before
+        assert names(folder) == (["data", "index"] if had else [])
+
+
+def test_of_two_files_both_are_as_before_where_one_cannot_take_its_place(tmp_path, monkeypatch):
+    write_two(tmp_path, "old")
+    with pytest.raises(hubkeras.Error, match=r"data exists already|index exists already"):
+        write_two(tmp_path, "new")
+
+    def fail(source, goal, real=os.replace):
+        if goal == tmp_path / "index" and "replaced" not in str(source):
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, goal)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(hubkeras.Error, match="Input/output error; it is as it was before"):
+        write_two(tmp_path, "new", overwrite=True)
+    assert texts(tmp_path) == ["old", "old"]
+    assert names(tmp_path) == ["data", "index"]
+
+
+def test_of_two_writers_of_two_files_one_wins_both(tmp_path):
+    def write_often(text):
+        for _ in range(30):
+            write_two(tmp_path, text, overwrite=True)
+
+    writers = [threading.Thread(target=write_often, args=(text,)) for text in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    index, data = texts(tmp_path)
+    assert index == data
+    assert names(tmp_path) == ["data", "index"]
