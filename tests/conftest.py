@@ -5,33 +5,26 @@ What imports TensorFlow is imported where it is used: the process that hands out
 
 import fcntl
 import os
-import pathlib
 
 import pytest
 
 import hubkeras
-from tests import slim
+
+pytest.register_assert_rewrite("tests.support", "tools.campaign")
+
+from tests.support import slim
+from tests.support.files import DIGITS, SMALL
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-ROOT = pathlib.Path(__file__).parent.parent
-DIGITS = ROOT / "examples" / "data" / "mobilenet_v2_0.35_96_digits.tgz"
-# a small golden file of each network, for exports
-SMALL = {
-    "mobilenet_v2": "mobilenet_v2_0.35_96_ema",
-    "inception_v2": "inception_v2_171_5classes",
-    "inception_resnet_v2": "inception_resnet_v2_160_7classes_noaux",
-}
-TASKS = ("classification", "feature_vector")
 
 
 def pytest_configure(config):
     """Leaves out what takes long, unless it is asked for: by `-m`, or by the name of a test, `FILE::TEST`."""
     asked = config.option.markexpr
-    if not asked and any("::" in argument for argument in config.args):
-        return
-    unasked = [name for name in ("long", "campaign") if name not in asked] + ["slow"] * (not asked)
-    config.option.markexpr = " and ".join([f"({asked})"] * bool(asked) + [f"not {name}" for name in unasked])
+    if asked and "long" not in asked:
+        config.option.markexpr = f"({asked}) and not long"
+    elif not asked and not any("::" in argument for argument in config.args):
+        config.option.markexpr = "not slow and not long"
 
 
 @pytest.fixture(scope="session")

@@ -8,34 +8,15 @@ import pathlib
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.files import ROOT
+from tests.support.sources import MODULES, SOURCES, TESTS, dotted, name_of, parse
 
-SOURCES = sorted([*ROOT.glob("hubkeras/**/*.py"), *ROOT.glob("converters/**/*.py")])
-PYTHON = sorted([*SOURCES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("examples/**/*.py")])
 MOST_LINES_OF_FILE, MOST_STATEMENTS_OF_FUNCTION, MOST_LINES_OF_EXAMPLE = 400, 35, 100
-
-
-def dotted(path):
-    """The name by which a source file is imported."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = ("hubkeras", *parts) if parts[0] == "converters" else parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def name_of(path):
-    return str(path.relative_to(ROOT))
 
 
 def room_of(module):
     """The room that a module lies in, `hubkeras.packaging`; `hubkeras` and `hubkeras.exporting` are their own."""
     return ".".join(module.split(".")[:2])
-
-
-MODULES = {dotted(path): path for path in SOURCES}
-
-
-def parse(path):
-    return ast.parse(path.read_text("utf-8"))
 
 
 def imports_of(path):
@@ -125,7 +106,7 @@ def test_every_package_is_installed():
         assert f'"{package}"' in text, f"{package} is missing from packages in pyproject.toml"
 
 
-LEFT_OUT = {f"pytest.mark.{name}" for name in ("slow", "long", "campaign", "peers")}
+LEFT_OUT = {f"pytest.mark.{name}" for name in ("slow", "long", "peers")}
 
 
 def runs_by_default(path):
@@ -140,7 +121,7 @@ def runs_by_default(path):
 def test_every_package_has_tests_that_run_by_default():
     covered = {
         dotted(MODULES[module].with_name("__init__.py"))
-        for path in ROOT.glob("tests/**/test_*.py")
+        for path in TESTS
         if runs_by_default(path)
         for module, _ in imports_of(path)
     }
@@ -148,9 +129,18 @@ def test_every_package_has_tests_that_run_by_default():
     assert packages <= covered
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/**/test_*.py")), ids=name_of)
+@pytest.mark.parametrize("path", TESTS, ids=name_of)
 def test_slow_tests_are_marked_one_by_one(path):
     """A whole file that is marked hides what is quick in it."""
     for node in parse(path).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
             assert "pytest.mark.slow" not in {ast.unparse(part) for part in ast.walk(node.value)}
+
+
+@pytest.mark.parametrize("path", [*TESTS, *sorted(ROOT.glob("tests/**/conftest.py"))], ids=name_of)
+def test_tests_share_by_support_and_fixtures(path):
+    """What a test imports from another test, or from a `conftest.py`, belongs into `tests/support`."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("tests", "tools"):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            assert not [name for name in names if name.split(".")[-1].startswith(("test_", "conftest"))]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import hubkeras
-from tests import slim
-from tests.conftest import ROOT
-from tests.test_house import MODULES
+from tests.support import slim
+from tests.support.files import ROOT
+from tests.support.sources import MODULES
 
 WITH_EXAMPLES = [name for name, path in MODULES.items() if ">>> " in path.read_text("utf-8")]
 

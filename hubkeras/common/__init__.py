@@ -17,6 +17,7 @@ __all__ = [
     "labels",
     "marks",
     "metadata",
+    "networks",
     "numbers",
     "places",
     "preprocessing",

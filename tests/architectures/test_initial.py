@@ -6,7 +6,7 @@ import pytest
 
 import hubkeras
 from hubkeras.architectures import NETWORKS
-from tests import slim
+from tests.support import slim
 
 # as of `make_initial.py`
 SETTINGS = {"mobilenet_v2": {"depth_multiplier": 0.35}, "inception_v2": {"depth_multiplier": 0.5}}

@@ -11,8 +11,8 @@ from hubkeras.architectures.convolutions import BatchNorm
 from hubkeras.architectures.options import CallOptions
 from hubkeras.common import networks
 from hubkeras.converters import write_slim_checkpoint
-from tests import slim
-from tests.slim import relative_error
+from tests.support import slim
+from tests.support.slim import relative_error
 
 NETWORK = {network.architecture: network for network in NETWORKS}
 # the golden files; building and tracing the larger networks takes seconds, and a training step more than that

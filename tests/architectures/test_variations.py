@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.architectures import NETWORKS
-from tests import slim
-from tests.slim import relative_error
+from tests.support import slim
+from tests.support.slim import relative_error
 
 # Case of the figures: image size, network, our settings, Slim's last end point
 CASES = {

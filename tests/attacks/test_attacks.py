@@ -13,9 +13,9 @@ from hubkeras.bulk.sources import Files
 from hubkeras.common.guards import model_files
 from hubkeras.consuming.images import calibration_images, decode
 from hubkeras.converters.sources.hdf5 import open_hdf5
-from tests.attacks import containers, hdf5, strangers
-from tests.attacks.watching import MOST_SEEN, refusal, within_bounds
-from tests.conftest import ROOT
+from tests.support.attacks import containers, hdf5, strangers
+from tests.support.attacks.watching import MOST_SEEN, refusal, within_bounds
+from tests.support.files import ROOT
 
 # how each command reads a source of weights; `model` is a folder that says of itself that it is a SavedModel of ours
 OF_SOURCES = {

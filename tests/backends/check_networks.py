@@ -15,7 +15,7 @@ import numpy as np
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
-from tests.slim import Golden, is_statistic, relative_error
+from tests.support.slim import Golden, is_statistic, relative_error
 
 NETWORK = {network.architecture: network for network in NETWORKS}
 # the smallest golden file of each network

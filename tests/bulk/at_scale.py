@@ -21,7 +21,8 @@ import hubkeras
 from hubkeras.bulk.models import open_model
 from hubkeras.bulk.pipeline import Preparation, prepared
 from hubkeras.bulk.sources import open_images
-from tests.bulk import making
+from tests.support import image_files
+from tests.support.killing import check_kills
 
 BATCH = 32
 # `VmHWM` is the process's own peak; `ru_maxrss` of a child begins with that of the process that started it
@@ -38,9 +39,9 @@ _RUN = """if True:
 
 def make_images(folder: pathlib.Path, count: int, damaged: int) -> pathlib.Path:
     """Photos and digits in folders, in equal numbers."""
-    digits = making.digit_pngs(min(count // 2, 1797))
-    images = making.photo_jpegs(count - len(digits)) + digits
-    return making.write_folder(folder, making.damaged(images, damaged))
+    digits = image_files.digit_pngs(min(count // 2, 1797))
+    images = image_files.photo_jpegs(count - len(digits)) + digits
+    return image_files.write_folder(folder, image_files.damaged(images, damaged))
 
 
 def run(model: str, images: pathlib.Path, out: pathlib.Path) -> dict[str, float]:
@@ -122,8 +123,6 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     assert found["worst_difference"] <= 1e-5
     assert found["memory"] <= options.memory
     if options.kills:
-        from tests.bulk.test_embedding import check_kills
-
         hit = check_kills(options.model, folder / "images_few", folder / "killed", options.kills, seconds=2)
         print(f"killed {options.kills} times, {hit} of them before the end: the same rows")
     return found

@@ -13,7 +13,7 @@ from pyarrow import dataset, parquet
 
 import hubkeras
 from hubkeras.commands import main
-from tests.bulk import making
+from tests.support import image_files
 
 beam = pytest.importorskip("apache_beam", reason="the extra beam is not installed")
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
@@ -29,10 +29,10 @@ TWO_PROCESSES = ("--runner=FnApiRunner", "--direct_running_mode=multi_processing
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of image files with a tar and a TFRecord file, 4 of 20 images damaged."""
-    images = making.damaged(making.photo_jpegs(12, 96) + making.digit_pngs(COUNT - 12), DAMAGED)
-    folder = making.write_folder(tmp_path_factory.mktemp("photos"), images[:12])
-    making.write_tar(folder / "shard.tar", images[12:16])
-    making.write_records(folder / "digits.tfrecord", images[16:])
+    images = image_files.damaged(image_files.photo_jpegs(12, 96) + image_files.digit_pngs(COUNT - 12), DAMAGED)
+    folder = image_files.write_folder(tmp_path_factory.mktemp("photos"), images[:12])
+    image_files.write_tar(folder / "shard.tar", images[12:16])
+    image_files.write_records(folder / "digits.tfrecord", images[16:])
     (folder / "notes.txt").touch()
     return folder
 
@@ -121,7 +121,7 @@ def json_ready(row):
 
 
 def test_bytes_and_dead_letters(model):
-    (name, good), *_ = making.digit_pngs(1)
+    (name, good), *_ = image_files.digit_pngs(1)
 
     def check_rows(rows):
         (row,) = rows

@@ -1,37 +1,30 @@
 """Rows equal those of direct calls; runs that are killed go on; what does not fit is one line."""
 
 import json
-import os
-import pathlib
 import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from pyarrow import dataset, parquet
+from pyarrow import parquet
 
 import hubkeras
 from hubkeras.bulk.pipeline import Preparation, prepared
 from hubkeras.bulk.sources import open_images
-from tests.bulk import making
+from tests.support import image_files
+from tests.support.killing import check_kills, rows_of, run
 
-COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "embed"]
 COUNT, DAMAGED = 150, 7
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """150 image files in folders, 7 of them damaged."""
-    images = making.damaged(making.photo_jpegs(COUNT - 50, 128) + making.digit_pngs(50), DAMAGED)
-    return making.write_folder(tmp_path_factory.mktemp("photos"), images)
-
-
-def rows_of(out):
-    return dataset.dataset(out, format="parquet").to_table().to_pylist()
+    images = image_files.damaged(image_files.photo_jpegs(COUNT - 50, 128) + image_files.digit_pngs(50), DAMAGED)
+    return image_files.write_folder(tmp_path_factory.mktemp("photos"), images)
 
 
 def loaded(photos, resize="squash"):
@@ -55,7 +48,7 @@ def test_the_pipeline_gives_what_load_image_gives(photos, resize):
 
 @pytest.mark.slow
 def test_rows_may_lie_in_the_folder_of_images(model, tmp_path):
-    folder = making.write_folder(tmp_path, making.digit_pngs(4))
+    folder = image_files.write_folder(tmp_path, image_files.digit_pngs(4))
     for images in (folder, f"{folder}/**"):
         result = hubkeras.embed(model, images, folder / "rows", rows_per_file=3)
         assert (result.rows, result.left_out) == (4, {})
@@ -107,12 +100,12 @@ def test_files_say_what_they_are(model, photos, tmp_path):
 
 @pytest.mark.parametrize("form", ["tar", pytest.param("records", marks=pytest.mark.slow)])
 def test_shards_give_the_same_rows_as_files(model, tmp_path, form):
-    images = making.damaged(making.digit_pngs(20), 2)
+    images = image_files.damaged(image_files.digit_pngs(20), 2)
     for name, data in images:
         (tmp_path / "files" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "files" / name).write_bytes(data)
     images.sort()
-    write = {"tar": making.write_tar, "records": making.write_records}[form]
+    write = {"tar": image_files.write_tar, "records": image_files.write_records}[form]
     shard = write(tmp_path / f"shard.{'tfrecord' if form == 'records' else 'tar'}", images)
     hubkeras.embed(model, tmp_path / "files", tmp_path / "a")
     hubkeras.embed(model, shard, tmp_path / "b")
@@ -193,10 +186,6 @@ def test_any_savedmodel_with_an_image_signature(photos, tmp_path):
         np.testing.assert_allclose(row["features"], hubkeras.load_image(path, 48).mean((0, 1)), rtol=1e-5)
 
 
-def run(arguments, **options):
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options)
-
-
 @pytest.mark.slow
 def test_a_full_disk(model, photos, tmp_path):
     """A limit on the size of files stands in for a full disk; what was finished stays, and the run goes on later."""
@@ -228,49 +217,13 @@ def test_the_command(model, photos, tmp_path):
     assert "matches nothing" in process.stderr
 
 
-def killed(arguments, after):
-    """Starts the command and kills it `after` seconds from when it opened its folder."""
-    out = pathlib.Path(arguments[2])
-    (out / ".lock").unlink(missing_ok=True)
-    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None and not (out / ".lock").exists():
-        time.sleep(0.02)
-    time.sleep(after)
-    process.kill()
-    process.communicate()
-    return process.returncode
-
-
 @pytest.mark.slow
 def test_killed_and_run_again(model, photos, tmp_path):
     check_kills(model, photos, tmp_path, kills=2)
 
 
-def check_kills(model, photos, folder, kills, seconds=1.5):
-    """Kills runs at random moments; the rows are in the end those of one run, and never is there a part of a file.
-
-    Returns how many runs had not ended before."""
-    hubkeras.embed(model, photos, folder / "expected", rows_per_file=16)
-    arguments = (model, photos, folder / "out", "--rows-per-file", 16)
-    random, ended = np.random.default_rng(), []
-    for _ in range(kills):
-        ended.append(killed(arguments, random.uniform(0, seconds)))
-        for path in (folder / "out").glob("*.parquet"):
-            parquet.read_table(path)
-    assert -signal.SIGKILL in ended
-    assert run(arguments).returncode == 0
-    rows, expected = rows_of(folder / "out"), rows_of(folder / "expected")
-    assert [row["path"] for row in rows] == [row["path"] for row in expected]
-    for row, other in zip(rows, expected, strict=True):
-        assert (row["labels"], row["error"]) == (other["labels"], other["error"])
-        if row["error"] is None:
-            np.testing.assert_allclose(row["probabilities"], other["probabilities"], atol=1e-6)
-    assert not [path for path in os.listdir(folder / "out") if "partial" in path]
-    return ended.count(-signal.SIGKILL)
-
-
 def test_a_folder_of_damaged_images_only(model, tmp_path):
-    making.write_folder(tmp_path / "photos", making.damaged(making.digit_pngs(5), 5))
+    image_files.write_folder(tmp_path / "photos", image_files.damaged(image_files.digit_pngs(5), 5))
     result = hubkeras.embed(model, tmp_path / "photos", tmp_path / "out", batch_size=2)
     assert (result.rows, result.errors) == (5, 5)
     assert all(row["error"] and row["labels"] is None for row in rows_of(tmp_path / "out"))

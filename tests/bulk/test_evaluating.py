@@ -16,7 +16,7 @@ from hubkeras.bulk.evaluating import Share
 from hubkeras.bulk.labelled import match, open_labelled, synset_of_number
 from hubkeras.commands import main
 from hubkeras.common.labels import default_labels
-from tests.conftest import ROOT
+from tests.support.files import ROOT
 
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "evaluate"]
 IMAGENET = default_labels(1001)

@@ -11,7 +11,7 @@ import hubkeras
 from hubkeras.bulk import embedding, journal
 from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.sources import open_images
-from tests.bulk import making
+from tests.support import image_files
 
 KILLER = """if True:
     import os
@@ -28,7 +28,7 @@ def killing(monkeypatch):
 
 
 def test_what_was_being_read_is_tried(tmp_path, killing):
-    images = [data for _, data in making.photo_jpegs(6, 32)]
+    images = [data for _, data in image_files.photo_jpegs(6, 32)]
     images[2] = images[4] = b"killer"
     images[3] = b"no image"
     run = Journal(tmp_path / "journal", "x")
@@ -70,8 +70,8 @@ def test_a_run_goes_on_behind_the_image_that_ended_it(tmp_path, killing):
     spec = tf.TensorSpec([None, 8, 8, 3], name="images")
     module.call = tf.function(lambda images: {"default": tf.reduce_mean(images, [1, 2])}, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path / "mean"), {"serving_default": module.call})
-    photos = making.photo_jpegs(5, 32)
-    making.write_folder(tmp_path / "photos", [*photos[:2], ("killer.jpg", b"killer"), *photos[2:]])
+    photos = image_files.photo_jpegs(5, 32)
+    image_files.write_folder(tmp_path / "photos", [*photos[:2], ("killer.jpg", b"killer"), *photos[2:]])
     images = open_images(tmp_path / "photos")
     (tmp_path / "out").mkdir()
     run = Journal(tmp_path / "out" / embedding.JOURNAL, images.description())

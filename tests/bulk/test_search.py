@@ -9,8 +9,8 @@ import pytest
 import hubkeras
 from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.rows import Layout
-from tests.bulk import making
-from tests.conftest import ROOT
+from tests.support import image_files
+from tests.support.files import ROOT
 
 pytest.importorskip("usearch", reason="examples/search_images.py needs usearch")
 
@@ -72,7 +72,7 @@ def check_neighbours(search_images, folder, count):
 @pytest.mark.slow
 def test_finds_the_same_digit(search_images, model, tmp_path, capsys):
     folder = tmp_path / "digits"
-    making.write_folder(folder, making.digit_pngs(60))
+    image_files.write_folder(folder, image_files.digit_pngs(60))
     hubkeras.embed(model, folder, tmp_path / "rows", task="feature_vector")
     query = sorted(folder.rglob("5_*.png"))[0]
     picture = tmp_path / "found.png"

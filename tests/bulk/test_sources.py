@@ -9,9 +9,9 @@ from pyarrow import parquet
 
 import hubkeras
 from hubkeras.bulk.sources import open_images
-from tests.bulk import making
+from tests.support import image_files
 
-IMAGES = making.photo_jpegs(7, 64)
+IMAGES = image_files.photo_jpegs(7, 64)
 BYTES = [data for _, data in IMAGES]
 
 
@@ -20,7 +20,7 @@ def read_all(images):
 
 
 def test_a_folder_gives_its_images_sorted_and_nothing_hidden(tmp_path):
-    folder = making.write_folder(tmp_path / "photos", IMAGES)
+    folder = image_files.write_folder(tmp_path / "photos", IMAGES)
     for name in ("notes.txt", ".hidden.jpg", ".hidden/a.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"")
@@ -31,7 +31,7 @@ def test_a_folder_gives_its_images_sorted_and_nothing_hidden(tmp_path):
 
 
 def test_a_glob_and_its_folder_name_each_file_once(tmp_path):
-    folder = making.write_folder(tmp_path / "photos", IMAGES)
+    folder = image_files.write_folder(tmp_path / "photos", IMAGES)
     assert len(open_images([f"{folder}/**/*.jpg", folder, f"{folder}/*"])) == len(IMAGES)
     with pytest.raises(hubkeras.Error, match=r"nothing-\*\.jpg matches nothing; expected image files"):
         open_images(f"{tmp_path}/nothing-*.jpg")
@@ -47,14 +47,14 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["photos.tfrecord", "photos_train_00000-of-00002"])
 def test_tfrecords(tmp_path, name):
-    path = making.write_records(tmp_path / name, IMAGES)
+    path = image_files.write_records(tmp_path / name, IMAGES)
     images = open_images(path)
     assert read_all(images) == BYTES
     assert images.path(3) == f"{path}#3"
 
 
 def test_a_tar_gives_images_and_passes_over_other_members(tmp_path):
-    path = making.write_tar(tmp_path / "shard.tar", IMAGES)
+    path = image_files.write_tar(tmp_path / "shard.tar", IMAGES)
     images = open_images(path)
     assert read_all(images) == BYTES
     assert images.path(1) == f"{path}#{IMAGES[1][0]}"
@@ -89,9 +89,9 @@ def test_a_parquet_file_with_several_columns_needs_a_name(tmp_path):
 
 def test_sources_one_after_another(tmp_path):
     forms = [
-        making.write_tar(tmp_path / "a.tar", IMAGES),
-        making.write_folder(tmp_path / "b", IMAGES[:2]),
-        making.write_records(tmp_path / "c.tfrecord", IMAGES[2:]),
+        image_files.write_tar(tmp_path / "a.tar", IMAGES),
+        image_files.write_folder(tmp_path / "b", IMAGES[:2]),
+        image_files.write_records(tmp_path / "c.tfrecord", IMAGES[2:]),
     ]
     images = open_images(forms)
     assert read_all(images) == [*BYTES, *BYTES]
@@ -103,9 +103,9 @@ def test_sources_one_after_another(tmp_path):
 def test_what_is_cut_short_is_an_error_wherever_it_is_cut(tmp_path, name):
     path = tmp_path / name
     if name == "a.tar":
-        making.write_tar(path, IMAGES)
+        image_files.write_tar(path, IMAGES)
     elif name == "a.tfrecord":
-        making.write_records(path, IMAGES)
+        image_files.write_records(path, IMAGES)
     else:
         parquet.write_table(pyarrow.table({"jpg": BYTES}), path)
     whole = path.read_bytes()
@@ -118,7 +118,7 @@ def test_what_is_cut_short_is_an_error_wherever_it_is_cut(tmp_path, name):
 
 
 def test_a_compressed_tar_is_refused(tmp_path):
-    path = making.write_tar(tmp_path / "a.tar", IMAGES)
+    path = image_files.write_tar(tmp_path / "a.tar", IMAGES)
     (tmp_path / "b.tar").write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(hubkeras.Error, match="compressed with gzip"):
         open_images(tmp_path / "b.tar")
@@ -131,6 +131,6 @@ def test_an_image_that_is_not_there_is_an_error_of_its_own(tmp_path):
         images.read(0)
     with pytest.raises(hubkeras.Error, match="#1 is null"):
         images.read(1)
-    (tmp_path / "b.tfrecord").write_bytes(making.write_records(tmp_path / "c.tfrecord", []).read_bytes())
+    (tmp_path / "b.tfrecord").write_bytes(image_files.write_records(tmp_path / "c.tfrecord", []).read_bytes())
     with pytest.raises(hubkeras.Error, match="has no images in it"):
         open_images(tmp_path / "b.tfrecord")

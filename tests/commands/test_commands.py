@@ -24,8 +24,8 @@ from hubkeras.commands.output import print_table, progress
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.staging import staged
-from tests import slim
-from tests.conftest import DIGITS, ROOT
+from tests.support import slim
+from tests.support.files import DIGITS, ROOT
 
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())"]
 
@@ -227,7 +227,7 @@ def test_verify_frozen_graph(name, wide, probabilities, run, digits_model, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_while_writing(number, digits_model, tmp_path):
-    """The old folder stays as it was and nothing is left; `tests/campaign/test_kills.py` has what cannot be caught."""
+    """The old folder stays as it was and nothing is left; `tools/campaign/kills.py` has what cannot be caught."""
     out = tmp_path / "out"
     shutil.copytree(digits_model, out)
     before = tree(out)

@@ -8,7 +8,7 @@ import hubkeras
 from hubkeras.bulk.embedding import embed
 from hubkeras.common import addresses, archives
 from hubkeras.consuming import cache, handles
-from tests.conftest import DIGITS
+from tests.support.files import DIGITS
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hubkeras.commands import main
 from hubkeras.common import archives
 from hubkeras.common.guards import integrity, tars
 from hubkeras.converters import read_network
-from tests.conftest import DIGITS, ROOT
+from tests.support.files import DIGITS, ROOT
 
 EXPORT = """
 import sys, tensorflow as tf, hubkeras

@@ -14,7 +14,7 @@ from hubkeras.converters import open_checkpoint
 from hubkeras.converters.inspecting import inspect
 from hubkeras.converters.verifying import verify_source
 from hubkeras.publishing import documentation, installing
-from tests.conftest import DIGITS, SMALL
+from tests.support.files import DIGITS, SMALL
 
 VARIABLES = "variables/variables.data-00000-of-00001"
 HANDLE = "https://tfhub.dev/somebody/model/1"

@@ -19,7 +19,7 @@ from hubkeras.commands import main
 from hubkeras.common import archives, marks, staging
 from hubkeras.common.guards import integrity
 from hubkeras.publishing import documentation
-from tests.conftest import DIGITS
+from tests.support.files import DIGITS
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from hubkeras.common.labels import default_labels
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import IMAGENET, WHOLE, Preprocessing, preprocessing_of
-from tests.common.test_metadata import WRITTEN
+from tests.support.metadata import WRITTEN
 
 
 @pytest.mark.parametrize(

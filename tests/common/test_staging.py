@@ -13,7 +13,7 @@ import pytest
 
 import hubkeras
 from hubkeras.common import staging
-from tests.conftest import ROOT
+from tests.support.files import ROOT
 
 WRITER = """
 import os, pathlib, signal, sys

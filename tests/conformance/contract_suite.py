@@ -18,8 +18,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from tests import slim
-from tests.slim import is_statistic, relative_error
+from tests.support import slim
+from tests.support.slim import is_statistic, relative_error
 
 EXPORTS = json.loads(os.environ.get("CONTRACT_EXPORTS", "[]"))
 ROOT_SCOPES = {"inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResnetV2", "mobilenet_v2": "MobilenetV2"}

@@ -10,8 +10,8 @@ import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters.verifying import sample_images
-from tests import slim
-from tests.slim import relative_error
+from tests.support import slim
+from tests.support.slim import relative_error
 
 NAME = "mobilenet_v2_0.35_96"
 STRIDES = {"stride_4": "layer_4", "stride_8": "layer_7", "stride_16": "layer_14", "stride_32": "layer_19"}

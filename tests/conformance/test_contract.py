@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, SMALL, TASKS
+from tests.support.files import ROOT, SMALL, TASKS
 
 # what does not depend on the network is shown with the small one, and with one task of the others
 FEATURES = ["round_trips", "saved_again", "momentum", "other_sizes", "frozen_layer", "fine_tuning", "assets"]

@@ -15,8 +15,8 @@ import tensorflow as tf
 import hubkeras
 from hubkeras import Error
 from hubkeras.consuming import keras_layer
-from tests import slim
-from tests.consuming.test_keras_layer import saved, spec
+from tests.support import slim
+from tests.support.saved_models import saved, spec
 
 SCRIPT = pathlib.Path(__file__).with_name("distributed_step.py")
 

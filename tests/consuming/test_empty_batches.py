@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.consuming import casting
-from tests.consuming.test_keras_layer import saved, spec
+from tests.support.saved_models import saved, spec
 
 NONE = np.zeros([0, 64, 64, 3], np.float32)
 

@@ -9,8 +9,8 @@ import hubkeras
 from hubkeras import Error
 from hubkeras.commands import main
 from hubkeras.converters import open_checkpoint, read_network, write_slim_checkpoint
-from tests import slim
-from tests.conftest import DIGITS
+from tests.support import slim
+from tests.support.files import DIGITS
 
 SIZE = 32
 LABELS = np.arange(8) % 3

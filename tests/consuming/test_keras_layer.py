@@ -14,24 +14,9 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras import Error, KerasLayer
+from tests.support.saved_models import saved, spec
 
 SIZE = 32
-
-
-def saved(path, call, variables=(), trainable=(), losses=(), signatures=None):
-    """Writes a Reusable SavedModel by hand and returns its path."""
-    root = tf.train.Checkpoint()
-    if call is not None:
-        root.__call__ = call
-    root.variables = list(variables)
-    root.trainable_variables = list(trainable)
-    root.regularization_losses = list(losses)
-    tf.saved_model.save(root, str(path), signatures)
-    return str(path)
-
-
-def spec(*shape, dtype=tf.float32, name=None):
-    return tf.TensorSpec(shape, dtype, name)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hubkeras import Error, KerasLayer
 from hubkeras.common import graphs
-from tests.consuming.test_keras_layer import saved, spec
+from tests.support.saved_models import saved, spec
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from hubkeras.consuming.loading import load_saved_model
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import installing
 from hubkeras.runtimes import files
-from tests.consuming.test_keras_layer import saved, spec
+from tests.support.saved_models import saved, spec
 
 X = np.array([[2.0]], np.float32)
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from tests import slim
+from tests.support import slim
 
 tf_keras = pytest.importorskip("tf_keras")
 hub = pytest.importorskip("tensorflow_hub")

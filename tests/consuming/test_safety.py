@@ -17,7 +17,7 @@ from hubkeras.commands import main
 from hubkeras.common import graphs
 from hubkeras.common.guards import safety
 from hubkeras.common.guards.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
-from tests.consuming.test_keras_layer import saved, spec
+from tests.support.saved_models import saved, spec
 
 X = np.array([[1.0]], np.float32)
 

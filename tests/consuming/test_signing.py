@@ -19,8 +19,9 @@ from hubkeras.consuming.signing import check_signature, sign
 pytest.importorskip("model_signing", reason="the extra signing is not installed")
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.support.keys import write_key
 
 CHECKSUMS = "assets.extra/checksums.json"
 MODEL_FILES = (
@@ -30,16 +31,6 @@ MODEL_FILES = (
     "variables/variables.index",
 )
 PAGES = ("README.md", "documentation.md", "assets.extra/verification.json")
-
-
-def write_key(folder, name):
-    """A new key pair; returns the private key, its file and that of the public key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    pem = serialization.Encoding.PEM
-    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return key, private, public
 
 
 @pytest.fixture(scope="module")

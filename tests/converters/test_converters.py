@@ -21,9 +21,9 @@ from hubkeras.converters import (
     write_slim_checkpoint,
 )
 from hubkeras.converters.inspecting import inspect
-from tests import slim
-from tests.conftest import DIGITS
-from tests.converters.conftest import SCOPE, assert_reads, fails
+from tests.support import slim
+from tests.support.files import DIGITS
+from tests.support.reading import SCOPE, assert_reads, fails
 
 WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
 

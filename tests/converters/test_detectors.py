@@ -3,13 +3,12 @@
 The figures are from `tests/golden/make_detectors.py`.
 """
 
-import json
-
 import numpy as np
 import pytest
 
 from hubkeras.converters import read_network
-from tests import slim
+from tests.support import slim
+from tests.support.slim import tensors_of
 
 BOUNDS = {"mobilenet_v2": 5e-5, "inception_v2": 1e-5, "inception_resnet_v2": 1e-5}
 FAMILIES = {
@@ -42,11 +41,6 @@ def figures():
             return dict(file)
 
     return load
-
-
-def tensors_of(figures):
-    shapes = zip(figures["names"], figures["shapes"], strict=True)
-    return {str(name): slim.recipe(str(name), json.loads(str(shape))) for name, shape in shapes}
 
 
 @pytest.mark.parametrize(

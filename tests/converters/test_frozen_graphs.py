@@ -11,25 +11,10 @@ import tensorflow as tf
 
 from hubkeras.converters import read_network
 from hubkeras.converters.inspecting import inspect
-from tests import slim
-from tests.conftest import ROOT
-from tests.converters.conftest import SCOPE, assert_reads, fails
-
-
-def freeze(tensors, use_resource=False, size=160):
-    """A graph with one input and a variable for each tensor, frozen by TensorFlow's own tool."""
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="input")
-        starts = {name: tf.compat.v1.placeholder(value.dtype, value.shape) for name, value in tensors.items()}
-        variables = [
-            tf.compat.v1.get_variable(name, initializer=start, use_resource=use_resource)
-            for name, start in starts.items()
-        ]
-        with tf.name_scope("used"):
-            tf.add_n([tf.reduce_sum(tf.cast(variable, tf.float32)) for variable in variables], name="output")
-        session.run([v.initializer for v in variables], {starts[name]: value for name, value in tensors.items()})
-        definition = graph.as_graph_def()
-        return tf.compat.v1.graph_util.convert_variables_to_constants(session, definition, ["used/output", "input"])
+from tests.support import slim
+from tests.support.files import ROOT
+from tests.support.foreign import freeze
+from tests.support.reading import SCOPE, assert_reads, fails
 
 
 @pytest.mark.parametrize("use_resource", [False, True])

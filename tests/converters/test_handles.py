@@ -18,9 +18,8 @@ import hubkeras
 from hubkeras.consuming import cache
 from hubkeras.converters import read_network
 from hubkeras.converters.sources.handles import is_address, local_path
-from tests import slim
-from tests.conftest import DIGITS, ROOT
-from tests.converters import foreign
+from tests.support import foreign, slim
+from tests.support.files import DIGITS, ROOT
 
 pytest.importorskip("safetensors")
 REPOSITORY = "google/mobilenet_v2_0.35_96"

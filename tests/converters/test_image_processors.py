@@ -7,7 +7,7 @@ import pytest
 import hubkeras
 from hubkeras.common.preprocessing import IMAGENET, WHOLE, Preprocessing
 from hubkeras.converters.naming import image_processors as processors
-from tests.converters import foreign
+from tests.support import foreign
 
 SQUARE = {"height": 96, "width": 96}
 

@@ -12,8 +12,8 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 from hubkeras.converters.sources import tables
 from hubkeras.converters.sources.tables import masked_crc32c, read_table
 from hubkeras.converters.sources.tensor_bundle import check_index
-from tests import slim
-from tests.converters.conftest import SCOPE, fails
+from tests.support import slim
+from tests.support.reading import SCOPE, fails
 
 NAME = f"{SCOPE}/Conv/weights"
 

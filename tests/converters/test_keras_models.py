@@ -12,7 +12,7 @@ import tf_keras
 import hubkeras
 from hubkeras.converters import open_checkpoint, read_network
 from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
-from tests import slim
+from tests.support.slim import fill
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 FORMS = ("model.keras", "model.h5", "model.weights.h5", "weights only.h5")
@@ -24,17 +24,6 @@ USERS_MODELS = {
     "rescaled": "model.weights.h5",
     "two layers": "model.h5",
 }
-
-
-def fill(model):
-    """Gives a model the weights of the recipe, by the kind and the number of each."""
-    leaves = {"kernel": "weights", "depthwise_kernel": "depthwise_weights", "bias": "biases"}
-    values = []
-    for number, variable in enumerate(model.weights):
-        leaf = variable.name.split(":")[0].rsplit("/", 1)[-1]
-        values.append(slim.recipe(f"{number}/{leaves.get(leaf, leaf)}", tuple(variable.shape)))
-    model.set_weights(values)
-    return model
 
 
 def save(model, form, folder):

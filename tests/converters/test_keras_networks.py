@@ -6,7 +6,7 @@ import pytest
 
 import hubkeras
 from hubkeras.converters import read_network
-from tests import slim
+from tests.support import slim
 
 FORMS = ("model.keras", "model.h5", "model.weights.h5")
 KERAS_FIRST = [pytest.param(form, marks=[pytest.mark.slow] * (form != "model.keras")) for form in FORMS]

@@ -9,7 +9,7 @@ import pytest
 import hubkeras
 from hubkeras.converters import match, open_checkpoint
 from hubkeras.converters.sources import locating
-from tests.converters.conftest import SCOPE
+from tests.support.reading import SCOPE
 
 KERNEL = f"{SCOPE}/Conv/weights"
 

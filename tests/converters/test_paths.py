@@ -9,8 +9,8 @@ import hubkeras
 from hubkeras.common.files import without_wildcards
 from hubkeras.converters import convert, read_network, verifying, write_slim_checkpoint
 from hubkeras.converters.inspecting import inspect
-from tests import slim
-from tests.converters.conftest import assert_reads
+from tests.support import slim
+from tests.support.reading import assert_reads
 
 ODD = ["a[1]", r"a*?\\b"]
 

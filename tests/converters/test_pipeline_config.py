@@ -10,8 +10,8 @@ import hubkeras
 from hubkeras.converters import match, open_checkpoint, read_network
 from hubkeras.converters.naming import detectors
 from hubkeras.converters.sources.pipeline_config import read_hyperparams
-from tests import slim
-from tests.converters.test_detectors import tensors_of
+from tests.support import slim
+from tests.support.slim import tensors_of
 
 # as the Object Detection API prints it, numbers as float32
 PIPELINE = """

@@ -14,8 +14,7 @@ from hubkeras.converters import match, open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
 from hubkeras.converters.naming import hugging_face
 from hubkeras.converters.verifying import verify_source
-from tests import slim
-from tests.converters import foreign
+from tests.support import foreign, slim
 
 safetensors = pytest.importorskip("safetensors")
 

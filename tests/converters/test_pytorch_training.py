@@ -6,8 +6,8 @@ import pytest
 import hubkeras
 from hubkeras.converters import read_network
 from hubkeras.converters.naming import training
-from tests.converters import foreign
-from tests.converters.foreign import Global
+from tests.support import foreign
+from tests.support.foreign import Global
 
 RAW, AVERAGED = 0.0, 1.0
 

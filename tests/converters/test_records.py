@@ -10,7 +10,7 @@ import hubkeras
 from hubkeras.commands import main
 from hubkeras.converters import match, open_checkpoint, slim_writer, write_slim_checkpoint
 from hubkeras.converters.naming import timm
-from tests import slim
+from tests.support import slim
 
 SETTINGS = {"depth_multiplier": 0.35, "num_classes": 3, "batch_norm_epsilon": 0.01, "output_stride": 16}
 NAMES = ["kestrel", "merlin", "hobby"]

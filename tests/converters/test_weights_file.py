@@ -14,8 +14,8 @@ import pytest
 
 import hubkeras
 from hubkeras.converters import convert, open_checkpoint, read_network
-from tests.conftest import ROOT
-from tests.converters.conftest import assert_reads, fails
+from tests.support.files import ROOT
+from tests.support.reading import assert_reads, fails
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tests.conftest import ROOT
+from tests.support.files import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 import hubkeras
 from hubkeras.runtimes import files
-from tests.conftest import DIGITS
-from tests.examples.chromium import page
+from tests.support.chromium import page
+from tests.support.files import DIGITS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STATUS = "(document.getElementById('status')?.textContent ?? '')"

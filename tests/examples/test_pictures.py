@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.common.metadata import read_metadata
-from tests.conftest import DIGITS, ROOT
+from tests.support.files import DIGITS, ROOT
 
 COUNT = 40
 

@@ -9,7 +9,7 @@ import pytest
 
 import hubkeras
 from hubkeras.converters import read_network
-from tests.conftest import DIGITS
+from tests.support.files import DIGITS
 
 
 @pytest.fixture(scope="module")

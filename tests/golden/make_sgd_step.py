@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what one SGD step does in TF-Slim's own graph, for `tests/test_one_step.py`.
+"""Records what one SGD step does in TF-Slim's own graph, for `tests/consuming/test_one_step.py`.
 
 Runs in the environment of `slim_reference.py`, which lies beside it and made the other figures of this folder; weights
 and images are of its recipe:

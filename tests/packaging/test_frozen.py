@@ -9,7 +9,7 @@ import hubkeras
 from hubkeras.commands import main
 from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
 from hubkeras.runtimes import measuring
-from tests.conftest import DIGITS, SMALL
+from tests.support.files import DIGITS, SMALL
 
 MEGABYTE = 1_000_000
 

@@ -11,7 +11,7 @@ from hubkeras.architectures import NETWORKS
 from hubkeras.commands import main
 from hubkeras.common.metadata import read_metadata
 from hubkeras.publishing import catalog
-from tests.conftest import DIGITS
+from tests.support.files import DIGITS
 
 CLASSIFIERS = [module for module in catalog.MODULES.values() if module.task == "classification"]
 SETTINGS = [  # the smallest network is built and counted in a second

@@ -17,7 +17,7 @@ from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.preprocessing import IMAGENET
 from hubkeras.publishing import catalog, documentation
-from tests.conftest import DIGITS
+from tests.support.files import DIGITS
 
 SECTIONS = ["Overview", "Training", "Usage", "Fine-tuning", "Changelog"]
 # the identifiers of these networks in https://github.com/tensorflow/tfhub.dev/tree/master/tags

@@ -30,7 +30,7 @@ from hubkeras.common.guards import integrity
 from hubkeras.consuming import signing
 from hubkeras.consuming.cache import cache_dir, folder_of, lookup
 from hubkeras.publishing import cache_lock, installing
-from tests.conftest import ROOT, SMALL
+from tests.support.files import ROOT, SMALL
 
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
 KAGGLE_HANDLE = "https://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/035-96-feature-vector/2"
@@ -468,7 +468,7 @@ def test_a_layer_warns_of_images_in_another_range(model, monkeypatch):
 
 def test_an_unsigned_model_is_refused_where_a_key_is_given(model, cache, tmp_path):
     pytest.importorskip("model_signing", reason="the extra signing is not installed")
-    from tests.consuming.test_signing import write_key
+    from tests.support.keys import write_key
 
     _, private, public = write_key(tmp_path, "ours")
     copy = shutil.copytree(model, tmp_path / "signed")

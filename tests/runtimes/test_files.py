@@ -10,7 +10,7 @@ import pytest
 import hubkeras
 from hubkeras.runtimes import files, onnx
 from hubkeras.runtimes.inference import Interface
-from tests.slim import Golden, relative_error
+from tests.support.slim import Golden, relative_error
 
 FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "openvino"}
 # golden figures of two sizes for each network

@@ -14,7 +14,7 @@ from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.consuming.images import calibration_images
 from hubkeras.converters import read_network
 from hubkeras.runtimes import files
-from tests.conftest import DIGITS, ROOT
+from tests.support.files import DIGITS, ROOT
 
 FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "nncf"}
 

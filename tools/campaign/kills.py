@@ -1,13 +1,11 @@
 """Commands that are killed at any moment: what they write is there as it was, or as it will be, and nothing else.
 
-The next run of the same command removes what the killed one has left. `pytest -m campaign` kills 220 runs, or as many
-as `HUBKERAS_KILLS` says, from the seed `HUBKERAS_SEED` on.
+The next run of the same command removes what the killed one has left.
 """
 
 from __future__ import annotations
 
 import collections
-import math
 import os
 import pathlib
 import random
@@ -17,20 +15,10 @@ import subprocess
 import sys
 import time
 
-import pytest
-
-from tests.campaign.commands import ABSENT, COMMANDS, Command, goes_on, leftovers, make_models, state
-from tests.conftest import ROOT
+from tests.support.files import ROOT
+from tools.campaign.commands import ABSENT, COMMANDS, Command, goes_on, leftovers, state
 
 TIMEOUT = 300.0
-ALL = sum(command.kills for command in COMMANDS.values())
-KILLS, SEED = "HUBKERAS_KILLS", "HUBKERAS_SEED"  # of the environment: how many in all, and the first seed
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """What the commands read."""
-    return make_models(tmp_path_factory.mktemp("models"))
 
 
 def start(command: Command, models: pathlib.Path, which: str, folder: pathlib.Path) -> subprocess.Popen:
@@ -82,33 +70,18 @@ def kill_one(
     return allowed.get(found, "some files of the new")
 
 
-def kill_many(name: str, seeds: range, models: pathlib.Path, tmp_path: pathlib.Path) -> collections.Counter:
+def kill_many(name: str, seeds: range, models: pathlib.Path, scratch: pathlib.Path) -> collections.Counter:
+    """Kills a run for each seed; returns how often what was at the target."""
     known = {}
     for which in ("first", "second"):
-        (tmp_path / which).mkdir()
-        finish(COMMANDS[name], models, which, tmp_path / which)
-        known[which] = state(name, tmp_path / which, models)
+        (scratch / which).mkdir()
+        finish(COMMANDS[name], models, which, scratch / which)
+        known[which] = state(name, scratch / which, models)
     assert known["first"] != known["second"]
     count: collections.Counter = collections.Counter()
     for seed in seeds:
-        folder = tmp_path / str(seed)
+        folder = scratch / str(seed)
         folder.mkdir()
-        count[kill_one(name, seed, models, folder, tmp_path / "second", known)] += 1
+        count[kill_one(name, seed, models, folder, scratch / "second", known)] += 1
         shutil.rmtree(folder)
     return count
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["pack", "install"])
-def test_a_few_kills(name, models, tmp_path):
-    assert sum(kill_many(name, range(4), models, tmp_path).values()) == 4
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("name", COMMANDS)
-def test_many_kills(name, models, tmp_path, capsys):
-    share = int(os.environ.get(KILLS, ALL)) / ALL
-    first = int(os.environ.get(SEED, 0))
-    count = kill_many(name, range(first, first + math.ceil(COMMANDS[name].kills * share)), models, tmp_path)
-    with capsys.disabled():
-        print(f"\n{name}: {dict(count)}")

@@ -5,6 +5,7 @@ import struct
 import zipfile
 
 import numpy as np
+import tensorflow as tf
 
 MULTIPLIERS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -199,3 +200,19 @@ def save_torch_legacy(state, path):
 
 
 FORMATS = {"safetensors": save_safetensors, "bin": save_torch, "pth": save_torch_legacy}
+
+
+def freeze(tensors, use_resource=False, size=160):
+    """A graph with one input and a variable for each tensor, frozen by TensorFlow's own tool."""
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="input")
+        starts = {name: tf.compat.v1.placeholder(value.dtype, value.shape) for name, value in tensors.items()}
+        variables = [
+            tf.compat.v1.get_variable(name, initializer=start, use_resource=use_resource)
+            for name, start in starts.items()
+        ]
+        with tf.name_scope("used"):
+            tf.add_n([tf.reduce_sum(tf.cast(variable, tf.float32)) for variable in variables], name="output")
+        session.run([v.initializer for v in variables], {starts[name]: value for name, value in tensors.items()})
+        definition = graph.as_graph_def()
+        return tf.compat.v1.graph_util.convert_variables_to_constants(session, definition, ["used/output", "input"])

@@ -1,7 +1,4 @@
-"""Commands that write while something goes wrong: they end in one line and leave all as it was, or do it right.
-
-The outcomes are counted and printed. The suite has the quick commands, `pytest -m campaign` all, at more moments.
-"""
+"""Commands that write while something goes wrong: they end in one line and leave all as it was, or do it right."""
 
 from __future__ import annotations
 
@@ -9,16 +6,12 @@ import os
 import pathlib
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-import pytest
+from tools.campaign import running
+from tools.campaign.commands import COMMANDS, WHICH, goes_on, leftovers, make_models, state
+from tools.campaign.faults import FAULTS, Place, disk, happening
 
-from tests.campaign import running
-from tests.campaign.commands import COMMANDS, WHICH, goes_on, leftovers, make_models, state
-from tests.campaign.faults import FAULTS, Place, disk, happening
-
-QUICK = ("pack", "install", "install an archive", "sign")
-FEW, MANY = 4, 6  # moments of each fault, in the suite and in the campaign, or as `HUBKERAS_FAULTS` says
 # in the folder for temporary files: TensorFlow's, for as long as the process lives, and ONNX Runtime's
 OF_LIBRARIES = ("__autograph_generated_file", ".ses")
 
@@ -31,7 +24,7 @@ class Bench:
         (folder / "models").mkdir()
         self.models = make_models(folder / "models")
         self.disks = [disk(folder / name) for name in ("work", "temporary")]
-        self.worker = running.Worker(folder / "worker.log", "tests.campaign.fault_worker")
+        self.worker = running.Worker(folder / "worker.log", "tools.campaign.fault_worker")
         self.made: dict[str, pathlib.Path] = {}
 
     def close(self) -> None:
@@ -94,16 +87,8 @@ class Bench:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("bench"))
-    try:
-        yield bench
-    finally:
-        bench.close()
-
-
-def check(bench, names, faults, seeds, capsys):
+def check(bench: Bench, names: Iterable[str], faults: Iterable[str], seeds: Iterable[int]) -> running.Count:
+    """Tries commands under faults, prints what became of them, and fails where one left anything behind."""
     count = running.Count()
     for name in names:
         if name not in bench.made:
@@ -117,45 +102,6 @@ def check(bench, names, faults, seeds, capsys):
                 if outcome not in running.GOOD:
                     count.bad.append(seen)
         bench.worker.stop()
-    with capsys.disabled():
-        print(f"\n{', '.join(names)}\n{count.table()}")
+    print(f"\n{', '.join(names)}\n{count.table()}")
     assert count.bad == []
     return count
-
-
-@pytest.mark.slow
-def test_the_quick_commands(bench, capsys):
-    count = check(bench, QUICK, FAULTS, range(FEW), capsys)
-    for fault in count.outcomes:  # no fault that is none
-        assert count.outcomes[fault]["refused"] > 0, fault
-
-
-@pytest.mark.slow
-def test_hdf5_does_not_end_the_process(bench, capsys):
-    count = check(bench, ["convert to .h5"], ["files have a limit"], range(3), capsys)
-    assert count.outcomes["files have a limit"]["refused"] > 0
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command(name, bench, capsys):
-    number = int(os.environ.get("HUBKERAS_FAULTS", MANY))
-    first = int(os.environ.get("HUBKERAS_SEED", 100))
-    check(bench, [name], FAULTS, range(first, first + number), capsys)
-
-
-@pytest.mark.slow
-def test_a_command_that_leaves_something_half_written_is_found_out(bench, monkeypatch, capsys):
-    """Faults that nothing notices would prove nothing."""
-    if "pack" not in bench.made:
-        bench.make("pack")
-    real = bench.ask
-
-    def careless(name, which, folder, **more):
-        answer = real(name, which, folder, **more)
-        if more:
-            (folder / COMMANDS[name].target).write_bytes(b"half")
-        return answer
-
-    monkeypatch.setattr(bench, "ask", careless)
-    assert bench.try_one("pack", "files have a limit", 0)[0] == "wrong"

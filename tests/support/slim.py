@@ -1,6 +1,6 @@
 """TF-Slim's side of the tests: golden figures, and checkpoints written by TF1's Saver from the golden weight recipe.
 
-The figures come from `golden/slim_reference.py`, which ran TF-Slim's own graphs; each file tells its settings in
+The figures come from `tests/golden/slim_reference.py`, which ran TF-Slim's own graphs; each file tells its settings in
 `config`.
 """
 
@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 # one by one, so that a lost file is a failure and not fewer tests; `tests/test_project.py` compares with the folder
 NAMES = (
     "inception_resnet_v2_160_7classes_noaux",
@@ -110,6 +110,22 @@ def save_checkpoint(tensors, path, version="v2", state_file=False):
         lines = [f'{field}: "{path}"' for field in ("model_checkpoint_path", "all_model_checkpoint_paths")]
         (path.parent / "checkpoint").write_text("\n".join([*lines, ""]))
     return path
+
+
+def tensors_of(figures):
+    shapes = zip(figures["names"], figures["shapes"], strict=True)
+    return {str(name): recipe(str(name), json.loads(str(shape))) for name, shape in shapes}
+
+
+def fill(model):
+    """Gives a model the weights of the recipe, by the kind and the number of each."""
+    leaves = {"kernel": "weights", "depthwise_kernel": "depthwise_weights", "bias": "biases"}
+    values = []
+    for number, variable in enumerate(model.weights):
+        leaf = variable.name.split(":")[0].rsplit("/", 1)[-1]
+        values.append(recipe(f"{number}/{leaves.get(leaf, leaf)}", tuple(variable.shape)))
+    model.set_weights(values)
+    return model
 
 
 def relative_error(value, reference):

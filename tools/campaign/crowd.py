@@ -1,6 +1,6 @@
 """One of many processes that write or read the same target at once, each for some seconds.
 
-    python -m tests.campaign.crowd ROLE FOLDER SECONDS [HOST]
+    python -m tools.campaign.crowd ROLE FOLDER SECONDS [HOST]
 
 `FOLDER` has the SavedModels `1` and `2`. The target is `FOLDER/target/model`, or for `install` and `load installed` the
 entry of a handle in the cache `FOLDER/cache`. `HOST` is the name that this machine has for the process. It prints

@@ -9,15 +9,14 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 import hubkeras
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity
 from hubkeras.consuming import signing
-from tests.conftest import DIGITS
+from tests.support.files import DIGITS
+from tests.support.keys import write_key
 
 HANDLE = "https://tfhub.dev/somebody/model/1"
 ABSENT = "absent"
@@ -112,12 +111,7 @@ def make_models(folder: pathlib.Path) -> pathlib.Path:
     for which, network in zip(WHICH, networks, strict=True):
         hubkeras.export(network, folder / which, image_size=96, verify=False)
         hubkeras.common.archives.pack(folder / which, folder / f"{which}.tar.gz")
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = serialization.Encoding.PEM
-        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-        (folder / f"{which}.pem").write_bytes(private)
-        (folder / f"{which}.pub").write_bytes(public)
+        write_key(folder, which)
     (folder / "images").mkdir()
     for number in range(12):
         pixels = np.random.RandomState(number).randint(0, 255, (24, 24, 3), np.uint8)

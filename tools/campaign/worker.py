@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import hubkeras
-from tests.campaign.forms import FORMS
+from tools.campaign.forms import FORMS
 
 
 def digest(result: dict) -> str:

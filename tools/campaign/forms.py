@@ -25,11 +25,10 @@ from hubkeras.consuming import downloads, signing
 from hubkeras.converters import convert, load_weights, write_slim_checkpoint
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import documentation, installing
-from tests.consuming.test_signing import write_key
-from tests.converters import foreign
-from tests.converters.test_detectors import tensors_of
-from tests.converters.test_frozen_graphs import freeze
-from tests.slim import GOLDEN, save_checkpoint
+from tests.support import foreign
+from tests.support.foreign import freeze
+from tests.support.keys import write_key
+from tests.support.slim import GOLDEN, save_checkpoint, tensors_of
 
 CLASSES = 5
 HANDLE = "https://tfhub.dev/somebody/model/1"

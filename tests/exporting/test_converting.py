@@ -14,8 +14,8 @@ import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.metadata import Metadata
 from hubkeras.runtimes import files
-from tests.conftest import DIGITS
-from tests.slim import relative_error
+from tests.support.files import DIGITS
+from tests.support.slim import relative_error
 
 
 @pytest.fixture(autouse=True, scope="module")

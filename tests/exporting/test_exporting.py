@@ -14,8 +14,8 @@ from hubkeras.common.labels import default_labels, imagenet_labels
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters import verifying
 from hubkeras.packaging import reproducible
-from tests.conftest import DIGITS
-from tests.slim import relative_error
+from tests.support.files import DIGITS
+from tests.support.slim import relative_error
 
 IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 40, 40, 3)).astype(np.float32)
 

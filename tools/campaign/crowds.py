@@ -9,14 +9,13 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
 import tensorflow as tf
 
 from hubkeras.common.guards import integrity
 from hubkeras.consuming.cache import folder_of
 from hubkeras.publishing import installing
-from tests.campaign.crowd import HANDLE
-from tests.conftest import ROOT
+from tests.support.files import ROOT
+from tools.campaign.crowd import HANDLE
 
 WRITERS = {"target": "write", "cache": "install"}
 READERS = {"target": "load", "cache": "load installed"}
@@ -35,16 +34,15 @@ class Tiny(tf.Module):
         return tf.stack([self.variable, tf.constant(self.constant)]) * inputs[0]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with the two models, a target and a cache with the first of them."""
+def make_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Fills a folder with the two models, a target and a cache with the first of them."""
     for number in (1, 2):
-        tf.saved_model.save(Tiny(float(number)), str(tmp_path / str(number)))
-        integrity.write_checksums(tmp_path / str(number))
-    (tmp_path / "target").mkdir()
-    subprocess.run(["cp", "-r", str(tmp_path / "1"), str(tmp_path / "target" / "model")], check=True)
-    installing.install(tmp_path / "1", [HANDLE], tmp_path / "cache")
-    return tmp_path
+        tf.saved_model.save(Tiny(float(number)), str(folder / str(number)))
+        integrity.write_checksums(folder / str(number))
+    (folder / "target").mkdir()
+    subprocess.run(["cp", "-r", str(folder / "1"), str(folder / "target" / "model")], check=True)
+    installing.install(folder / "1", [HANDLE], folder / "cache")
+    return folder
 
 
 def crowd(folder: pathlib.Path, seconds: float, *roles: tuple[str, ...]) -> collections.Counter[tuple[str, str]]:
@@ -53,7 +51,7 @@ def crowd(folder: pathlib.Path, seconds: float, *roles: tuple[str, ...]) -> coll
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.campaign.crowd", role, str(folder), str(seconds), *host],
+            [sys.executable, "-m", "tools.campaign.crowd", role, str(folder), str(seconds), *host],
             env=environment,
             cwd=ROOT,
             **pipes,
@@ -72,11 +70,11 @@ def crowd(folder: pathlib.Path, seconds: float, *roles: tuple[str, ...]) -> coll
     return count
 
 
-def check(kind, seconds, readers, folder, capsys):
+def check(kind: str, seconds: float, readers: int, folder: pathlib.Path) -> None:
+    """Runs two writers and some readers, prints what each got, and fails where one got anything but a whole model."""
     roles = [(WRITERS[kind], host) for host in HOSTS] + [(READERS[kind], HOSTS[n % 2]) for n in range(readers)]
     count = crowd(folder, seconds, *roles)
-    with capsys.disabled():
-        print(f"\n{kind}, two writers, {readers} readers, {seconds} seconds: {dict(count)}")
+    print(f"\n{kind}, two writers, {readers} readers, {seconds} seconds: {dict(count)}")
     assert {outcome for _, outcome in count} == {"harmless"}, count
     assert {role for role, _ in count} == {WRITERS[kind], READERS[kind]}
     place = folder / "target" / "model" if kind == "target" else folder_of(HANDLE, folder / "cache")
@@ -85,22 +83,9 @@ def check(kind, seconds, readers, folder, capsys):
     assert names == ({"model"} if kind == "target" else {place.name, f"{place.name}.descriptor.txt"})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", WRITERS)
-def test_a_small_crowd(kind, folder, capsys):
-    check(kind, 3, 2, folder, capsys)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("kind", WRITERS)
-def test_a_large_crowd(kind, folder, capsys):
-    check(kind, 120, 6, folder, capsys)
-
-
-@pytest.mark.slow
-def test_one_at_a_time_holds_the_lock_of_a_cache_entry_on_two_hosts(folder, capsys):
-    count = crowd(folder, 2, *[("hold", host) for host in HOSTS * 2])
-    with capsys.disabled():
-        print(f"\nthe lock, two processes on each of two hosts: {dict(count)}")
+def check_lock(folder: pathlib.Path, seconds: float) -> None:
+    """Checks that of two processes on each of two hosts one at a time holds the lock of a cache entry."""
+    count = crowd(folder, seconds, *[("hold", host) for host in HOSTS * 2])
+    print(f"\nthe lock, two processes on each of two hosts: {dict(count)}")
     assert {outcome for _, outcome in count} == {"harmless"}, count
     assert [path.name for path in (folder / "cache").glob("entry*")] == []

@@ -17,12 +17,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.campaign.forms import FORMS
-from tests.campaign.mutants import mutate
-from tests.conftest import ROOT
+from tests.support.files import ROOT
+from tools.campaign.forms import FORMS, network
+from tools.campaign.mutants import mutate
 
 OUTCOMES = ("refused", "harmless", "wrong", "other exception", "abort", "hang")
 GOOD = OUTCOMES[:2]
+MOST_BYTES = 1 << 30  # of memory that a refusal may take
 TIMEOUT = 180.0  # seconds for one mutant, on a busy machine
 
 
@@ -48,7 +49,7 @@ class Worker:
         module: what it runs; it reads lines of JSON and answers each with those of `Answer`.
     """
 
-    def __init__(self, log: pathlib.Path, module: str = "tests.campaign.worker") -> None:
+    def __init__(self, log: pathlib.Path, module: str = "tools.campaign.worker") -> None:
         self.log, self.module = log, module
         self.process: subprocess.Popen | None = None
 
@@ -177,3 +178,40 @@ def run(
         while not free.empty():
             free.get().stop()
     return count
+
+
+def make_originals(folder: pathlib.Path) -> pathlib.Path:
+    """Fills a folder with a folder for each form."""
+    for name, form in FORMS.items():
+        (folder / name).mkdir()
+        form.make(network(), folder / name)
+    return folder
+
+
+def check(jobs: list[tuple[str, int]], originals: pathlib.Path, scratch: pathlib.Path, **options: Any) -> None:
+    """Runs mutants, prints what became of them, and fails where one was neither refused nor harmless."""
+    count = run(jobs, originals, scratch, **options)
+    print(f"\n{count.table()}")
+    assert count.bad == []
+    assert max(count.peaks.values(), default=0) < MOST_BYTES, count.peaks
+    assert sum(sum(outcomes.values()) for outcomes in count.outcomes.values()) == len(jobs)
+
+
+def check_notices(originals: pathlib.Path, scratch: pathlib.Path) -> None:
+    """Checks that wrong weights and crashes show: a campaign that cannot fail would prove nothing."""
+    name = "frozen SavedModel"
+    worker, outcomes = Worker(scratch / "log"), set()
+    try:
+        for seed in range(3):
+            mutate(originals / name, scratch / str(seed), str(seed), "**/labels.txt", FORMS[name].whole_only)
+            mutant = scratch / str(seed) / "model"
+            (mutant / "assets.extra" / "checksums.json").unlink()
+            (mutant / "fingerprint.pb").unlink()
+            outcomes.add(worker.ask(form=name, original=str(originals / name / "model"), mutant=str(mutant)).outcome)
+        worker.process.kill()
+        worker.process.wait()
+        worker.process.poll = lambda: None  # so that it is not started anew
+        assert worker.ask(form=name, original="", mutant="").outcome == "abort"
+    finally:
+        worker.stop()
+    assert "wrong" in outcomes

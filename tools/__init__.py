@@ -1,0 +1,1 @@
+"""Tools for who works on hubkeras; nothing here is installed."""
