@@ -6,6 +6,7 @@ Importing this package is quick: TensorFlow is imported with the first name that
 import importlib
 import pathlib
 
+from hubkeras.common.networks import register_reader
 from hubkeras.common.version import __version__
 
 _HOMES = {
@@ -29,6 +30,16 @@ __all__ = ["__version__", *_HOMES]
 _CHECKOUT = pathlib.Path(__file__).parent.parent
 if (_CHECKOUT / "converters").is_dir() and (_CHECKOUT / "pyproject.toml").is_file():
     __path__.append(str(_CHECKOUT))
+
+
+def _load_weights(network, source):
+    """Imported when a network is first given `weights`, which the packages below converters cannot name."""
+    from hubkeras.converters import load_weights
+
+    load_weights(network, source)
+
+
+register_reader(_load_weights)
 
 
 def __getattr__(name):

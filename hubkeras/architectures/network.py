@@ -13,7 +13,7 @@ from hubkeras.architectures import endpoints as end_points_of_networks
 from hubkeras.architectures.convolutions import EPSILON
 from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import CallOptions
-from hubkeras.common.networks import NetworkFacts
+from hubkeras.common.networks import NetworkFacts, read_weights
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
 
@@ -88,9 +88,7 @@ class SlimNetwork(keras.Model):
         self._initial_regularizers = states.regularizers(self.slim_variables())
         self.trainable = trainable
         if weights is not None:
-            from hubkeras.converters import load_weights
-
-            load_weights(self, weights)
+            read_weights(self, weights)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainable":
