@@ -5,9 +5,21 @@ Importing this package is quick: TensorFlow is imported with the first name that
 
 import importlib
 import pathlib
+from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.networks import register_reader
 from hubkeras.common.version import __version__
+
+if TYPE_CHECKING:  # what `__getattr__` imports; `tests/test_project.py` compares
+    from hubkeras.architectures import InceptionResNetV2, InceptionV2, MobileNetV2
+    from hubkeras.bulk.embedding import embed
+    from hubkeras.bulk.evaluating import evaluate
+    from hubkeras.common.errors import Error
+    from hubkeras.common.metadata import get_expected_image_size
+    from hubkeras.consuming.images import load_image
+    from hubkeras.consuming.keras_layer import KerasLayer
+    from hubkeras.consuming.predictions import decode_predictions
+    from hubkeras.exporting import convert, export
 
 _HOMES = {
     "InceptionV2": "hubkeras.architectures",
@@ -24,7 +36,21 @@ _HOMES = {
     "evaluate": "hubkeras.bulk.evaluating",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "Error",
+    "InceptionResNetV2",
+    "InceptionV2",
+    "KerasLayer",
+    "MobileNetV2",
+    "__version__",
+    "convert",
+    "decode_predictions",
+    "embed",
+    "evaluate",
+    "export",
+    "get_expected_image_size",
+    "load_image",
+]
 
 # In a checkout, converters/ lies beside this folder; python started there finds this folder before what is installed.
 _CHECKOUT = pathlib.Path(__file__).parent.parent
@@ -32,7 +58,7 @@ if (_CHECKOUT / "converters").is_dir() and (_CHECKOUT / "pyproject.toml").is_fil
     __path__.append(str(_CHECKOUT))
 
 
-def _load_weights(network, source):
+def _load_weights(network: Any, source: Any) -> None:
     """Imported when a network is first given `weights`, which the packages below converters cannot name."""
     from hubkeras.converters import load_weights
 
@@ -42,13 +68,15 @@ def _load_weights(network, source):
 register_reader(_load_weights)
 
 
-def __getattr__(name):
-    if name == "beam":  # a room of its own, since `import hubkeras.beam` must work too
-        return importlib.import_module("hubkeras.beam")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hubkeras' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # where checkers see it, they take any name
+
+    def __getattr__(name):
+        if name == "beam":  # a room of its own, since `import hubkeras.beam` must work too
+            return importlib.import_module("hubkeras.beam")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'hubkeras' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

@@ -1,8 +1,10 @@
 """What the project says of itself: one version, examples that run, and a site that builds without a warning."""
 
+import ast
 import doctest
 import importlib
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -21,6 +23,21 @@ WITH_EXAMPLES = [name for name, path in MODULES.items() if ">>> " in path.read_t
 def test_one_version():
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == hubkeras.__version__
+
+
+def test_public_names_are_the_same_for_readers_and_type_checkers():
+    tree = ast.parse(pathlib.Path(hubkeras.__file__).read_text("utf-8"))
+    seen = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        for alias in node.names
+    }
+    assert {name: getattr(hubkeras, name) for name in seen} == {
+        name: getattr(importlib.import_module(module), name) for name, module in seen.items()
+    }
+    assert sorted([*seen, "__version__"]) == sorted(hubkeras.__all__)
 
 
 def test_no_golden_file_is_lost():
