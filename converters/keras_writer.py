@@ -25,7 +25,7 @@ from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layer
 from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.pytorch_writer import require
 from hubkeras.converters.records import say_lost
-from hubkeras.converters.sources.keras_files import layers_of_config
+from hubkeras.converters.sources.keras_layer_tree import layers_of_config
 
 ENDINGS = (".weights.h5", ".keras", ".h5")
 _LIBRARY = "keras.applications"

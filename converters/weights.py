@@ -24,7 +24,7 @@ from hubkeras.converters.parity import Parity, check_network, compare_weights, d
 from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources import Checkpoint, open_checkpoint
 from hubkeras.converters.sources.checkpoint import SHADOW
-from hubkeras.converters.sources.keras_weights import ENDING, write_h5
+from hubkeras.converters.sources.hubkeras_weights import ENDING, write_h5
 
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
 Progress = Callable[[int, int, str], None]

@@ -12,9 +12,9 @@ from hubkeras.common.guards import contents, tars
 from hubkeras.common.guards.permissions import check_readable
 from hubkeras.converters.sources import frozen_graphs, handles, locating
 from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
-from hubkeras.converters.sources.keras_files import is_keras
+from hubkeras.converters.sources.hubkeras_weights import is_own_h5, open_h5
+from hubkeras.converters.sources.keras_layer_tree import is_keras
 from hubkeras.converters.sources.keras_models import open_keras_model
-from hubkeras.converters.sources.keras_weights import is_own_h5, open_h5
 from hubkeras.converters.sources.pytorch_models import is_pytorch, open_pytorch
 from hubkeras.converters.sources.stem import with_folded_stem
 from hubkeras.converters.sources.tensorflow_checkpoints import (

@@ -10,12 +10,12 @@ import h5py
 from hubkeras.architectures import InceptionResNetV2
 from hubkeras.common.errors import Error
 from hubkeras.converters.naming import keras_applications
+from hubkeras.converters.naming.hubkeras_networks import own_network
 from hubkeras.converters.naming.keras_applications import KerasLayer
 from hubkeras.converters.naming.tables import KERAS, VECTOR, Names, Tensor, kernel_layout, scoped_layers
 from hubkeras.converters.sources.checkpoint import Checkpoint
 from hubkeras.converters.sources.foreign import Stored, renamed
-from hubkeras.converters.sources.keras_files import open_keras_file
-from hubkeras.converters.sources.keras_networks import own_network
+from hubkeras.converters.sources.keras_layer_tree import open_keras_file
 
 _EPSILON = 1e-3
 _LINEAR_OR_PROBABILITIES = ("linear", "softmax", "sigmoid", None)
@@ -38,7 +38,7 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
     with open_keras_file(path) as (root, file, config):
         stored = _stored(file)
         try:
-            own = own_network(stored, config)
+            own = own_network({name: tensor.shape for name, tensor in stored.items()}, config)
             names, size = (own.names, None) if own else names_of_model(root, stored)
         except Error as error:
             raise Error(f"{path} cannot be used: {str(error).removesuffix('.')}.") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
-from hubkeras.converters.naming import hugging_face, pytorch, timm, training
+from hubkeras.converters.naming import hugging_face, pytorch, pytorch_training, timm
 from hubkeras.converters.naming.image_processors import (
     PREPROCESSOR,
     image_size_of_hugging_face,
@@ -60,7 +60,7 @@ def open_pytorch(path: pathlib.Path) -> Iterator[Checkpoint]:
 
 
 @contextlib.contextmanager
-def _open_safetensors(file: pathlib.Path) -> Iterator[dict[training.Path, Stored]]:
+def _open_safetensors(file: pathlib.Path) -> Iterator[dict[pytorch_training.Path, Stored]]:
     with open_safetensors(file) as stored:
         yield {(name,): tensor for name, tensor in stored.items()}
 
@@ -68,16 +68,16 @@ def _open_safetensors(file: pathlib.Path) -> Iterator[dict[training.Path, Stored
 def _checkpoint(
     path: pathlib.Path,
     file: pathlib.Path,
-    stored: dict[training.Path, Stored],
+    stored: dict[pytorch_training.Path, Stored],
     config: dict[str, Any],
     processor: dict[str, Any],
 ) -> Checkpoint:
     """The checkpoint of a network's tensors, with their moving averages as shadows, as TF-Slim's have them."""
-    weights = training.weights_of(stored)
+    weights = pytorch_training.weights_of(stored)
     size = config.get("image_size", timm.image_size_of(config) or image_size_of_hugging_face(processor))
     size = size if isinstance(size, int) else None
 
-    def of(names: dict[str, training.Path], others: dict[training.Path, str]) -> Checkpoint:
+    def of(names: dict[str, pytorch_training.Path], others: dict[pytorch_training.Path, str]) -> Checkpoint:
         tensors = {name: stored[path] for name, path in names.items()}
         named = pytorch.names_of(tensors)
         beside = {".".join(path) + " (beside)" * (".".join(path) in tensors): path for path in others}

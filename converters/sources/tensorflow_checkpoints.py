@@ -18,7 +18,7 @@ from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
 from hubkeras.converters.sources.foreign import Stored, refuse_large
-from hubkeras.converters.sources.keras_checkpoints import keras_checkpoint
+from hubkeras.converters.sources.keras_saved_models import keras_checkpoint
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
 from hubkeras.converters.sources.slim_record import read_record
 from hubkeras.converters.sources.tensor_bundle import check_index

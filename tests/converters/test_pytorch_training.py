@@ -5,7 +5,7 @@ import pytest
 
 import hubkeras
 from hubkeras.converters import read_network
-from hubkeras.converters.naming import training
+from hubkeras.converters.naming import pytorch_training
 from tests.support import foreign
 from tests.support.foreign import Global
 
@@ -127,4 +127,4 @@ def test_what_lies_beside_is_never_run(state, tmp_path):
 
 def test_names_of_averages():
     names = ("model_ema", "EMA", "ModelEma", "ema_state_dict", "swa_model", "schema", "semantic", "model", "Emanuel")
-    assert [name for name in names if training._AVERAGED.search(name)] == list(names[:5])
+    assert [name for name in names if pytorch_training._AVERAGED.search(name)] == list(names[:5])

@@ -108,7 +108,7 @@ def test_every_changed_byte_is_refused_or_harmless(count, written, copy, tensors
 
 def rewrite(path, change, digest=False):
     """Changes the facts of a weights file; `digest` writes their SHA-256 anew."""
-    from hubkeras.converters.sources.keras_weights import _text_sha256
+    from hubkeras.converters.sources.hubkeras_weights import _text_sha256
 
     facts = facts_of(path)
     change(facts)

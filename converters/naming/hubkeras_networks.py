@@ -12,8 +12,8 @@ from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.converters.naming.tables import Layout, Names, Tensor
-from hubkeras.converters.sources.foreign import Stored
 
+Shapes = Mapping[str, tuple[int, ...]]
 # by the number of variables of a layer, in Keras' order
 _BATCH_NORM = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 3: ("beta", "moving_mean", "moving_variance")}
 _CONVOLUTION = {1: ("weights",), 2: ("weights", "biases"), 3: ("depthwise_weights", "pointwise_weights", "biases")}
@@ -46,23 +46,23 @@ class OwnNetwork(NamedTuple):
     settings: dict[str, Any]
 
 
-def own_network(stored: Mapping[str, Stored], config: Any) -> OwnNetwork | None:
+def own_network(shapes: Shapes, config: Any) -> OwnNetwork | None:
     """The network of ours in a Keras file, None where there is none.
 
     Args:
-        stored: the datasets by their paths.
+        shapes: of the datasets by their paths.
         config: of the model, None where the file has none.
 
     Raises:
         hubkeras.Error: there are several, or layers with weights around it.
     """
-    found = list(_by_attributes(stored)) + list(_by_paths(stored))
+    found = list(_by_attributes(shapes)) + list(_by_paths(shapes))
     if not found:
         return None
     if len(found) > 1:
         raise Error(f"it has {len(found)} networks ({', '.join(n.scope for n, _ in found)}); save one of them alone")
     ((network, tensors),) = found
-    others = {name: _kind(name) for name in stored.keys() - tensors.keys()}
+    others = {name: _kind(name) for name in shapes.keys() - tensors.keys()}
     beside = sorted(name for name, kind in others.items() if kind is None)
     if beside:
         layers = sorted({_layer_of(name) for name in beside})
@@ -70,7 +70,7 @@ def own_network(stored: Mapping[str, Stored], config: Any) -> OwnNetwork | None:
             f"it has other layers with weights around {network.__name__} ({', '.join(layers[:5])}); save the network "
             "alone (model.get_layer(...).save), or export the whole model with Keras"
         )
-    layout = {name: Tensor(slim, Layout(tuple(range(len(stored[name].shape))))) for name, slim in tensors.items()}
+    layout = {name: Tensor(slim, Layout(tuple(range(len(shapes[name]))))) for name, slim in tensors.items()}
     own, around = _configs(config, network)
     if len(own) > 1:
         raise Error(f"its config has {len(own)} of {network.__name__}; save one of them alone")
@@ -80,15 +80,15 @@ def own_network(stored: Mapping[str, Stored], config: Any) -> OwnNetwork | None:
     return OwnNetwork(Names(f"{network.__name__} of hubkeras", layout, others, notes=notes), settings)
 
 
-def _by_attributes(stored: Mapping[str, Stored]) -> Iterator[tuple[type[SlimNetwork], dict[str, str]]]:
+def _by_attributes(shapes: Shapes) -> Iterator[tuple[type[SlimNetwork], dict[str, str]]]:
     """Networks whose datasets are named by attributes, Keras 3's layout: `(class, {dataset: Slim's name})`."""
     for network in NETWORKS:
         first, second = _STARTS[network.scope]
-        for name in sorted(stored):
+        for name in sorted(shapes):
             prefix = name.removesuffix(first)
-            if name == prefix or not prefix.endswith("/") or f"{prefix}{second}" not in stored:
+            if name == prefix or not prefix.endswith("/") or f"{prefix}{second}" not in shapes:
                 continue
-            yield network, dict(_named(prefix, network.scope, [n for n in stored if n.startswith(prefix)]))
+            yield network, dict(_named(prefix, network.scope, [n for n in shapes if n.startswith(prefix)]))
 
 
 def _named(prefix: str, scope: str, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -108,14 +108,14 @@ def _named(prefix: str, scope: str, names: list[str]) -> Iterator[tuple[str, str
         yield from zip(own, (f"{scope}/{slim}/{kind}" for kind in kinds[len(own)]), strict=True)
 
 
-def _by_paths(stored: Mapping[str, Stored]) -> Iterator[tuple[type[SlimNetwork], dict[str, str]]]:
+def _by_paths(shapes: Shapes) -> Iterator[tuple[type[SlimNetwork], dict[str, str]]]:
     """The same of datasets named by the variables' paths, Keras 2's layout, which begin with the model's name."""
     for network in NETWORKS:
         first, second = _PATHS[network.scope]
-        roots = {name.removesuffix(f"/{first}").rsplit("/", 1)[-1] for name in stored if name.endswith(f"/{first}")}
+        roots = {name.removesuffix(f"/{first}").rsplit("/", 1)[-1] for name in shapes if name.endswith(f"/{first}")}
         for root in sorted(roots):
             path = re.compile(rf".*/{re.escape(root)}/(.+)")
-            tensors = {name: match[1] for name in stored if (match := path.fullmatch(name)) and not _kind(name)}
+            tensors = {name: match[1] for name in shapes if (match := path.fullmatch(name)) and not _kind(name)}
             if second in tensors.values():
                 yield network, {name: f"{network.scope}/{inner}" for name, inner in tensors.items()}
 
