@@ -1,6 +1,5 @@
 """What a checkpoint or a SavedModel is, without building the network."""
 
-import dataclasses
 import math
 import os
 from typing import Any
@@ -62,6 +61,6 @@ def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
 def _saved_model_facts(directory):
     """What a hubkeras SavedModel says of itself, and the hash of its content."""
     digests = checked_hashes(directory)
-    facts = dataclasses.asdict(read_metadata(directory))
+    facts = read_metadata(directory).to_dict()
     provenance = {"image_size": facts["default_image_size"], "provenance": facts.pop("source")}
     return {"kind": "saved_model", **facts, **provenance, "content_hash": content_hash(digests)}

@@ -370,7 +370,7 @@ def write_weights(
     }
     if report and report.metadata:
         told = dataclasses.replace(report.metadata, default_image_size=metadata.default_image_size)
-        facts["metadata"] = dataclasses.asdict(told)
+        facts["metadata"] = told.to_dict()
     if labels:
         facts["labels"] = list(labels)
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}

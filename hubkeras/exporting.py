@@ -331,10 +331,11 @@ def write_for_runtime(job: Job) -> Parity:
 
     What was written is run in its runtime and compared with the network in float64 before it takes its place.
     """
+    from hubkeras.common.interface import Interface
     from hubkeras.consuming.images import calibration_images
     from hubkeras.converters.verifying import sample_images
     from hubkeras.runtimes import files
-    from hubkeras.runtimes.inference import Interface, with_interface
+    from hubkeras.runtimes.opening import open_model
 
     size, options = job.metadata.default_image_size, job.options
     interface = Interface(
@@ -350,10 +351,11 @@ def write_for_runtime(job: Job) -> Parity:
         found = calibration_images(options["int8"], size, job.metadata.preprocessing)
         job.calibration.update(found.facts())
         calibration, compared = found.images, found.held_back
-    texts = {"metadata": with_interface(job.metadata.to_json(), interface)}
-    texts |= {} if job.labels is None else {"labels": "".join(f"{label}\n" for label in job.labels)}
-    with files.written(job.network, interface, texts, job.path, job.overwrite, calibration) as loaded:
-        return _outputs_parity(loaded, interface, compared, job.network, "the network").accepted(job.path)
+    metadata, path = dataclasses.replace(job.metadata, interface=interface), pathlib.Path(job.path)
+    others = [file.name for file in form_of(path).files(path)[1:]]
+    with staged(path, job.overwrite, others) as partial:
+        files.write(job.network, partial, metadata, job.labels, calibration)
+        return _outputs_parity(open_model(partial), interface, compared, job.network, "the network").accepted(job.path)
 
 
 @plain_settings()
@@ -374,27 +376,27 @@ def verify_file(
         hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
     """
     from hubkeras.converters.verifying import sample_images
-    from hubkeras.runtimes import files
+    from hubkeras.runtimes.opening import open_model
 
-    loaded = files.load(path, safe_mode=safe_mode)
-    interface, metadata = loaded.interface(path), Metadata.from_json(loaded.texts["metadata"], path)
+    model = open_model(path, safe_mode=safe_mode)
+    interface, metadata = model.interface, model.metadata
     origin = _origin(source, metadata.task, weights or metadata.weights, None, progress or _in_silence)
     network, name = origin.network, os.fspath(source)
     if (network.architecture, network.settings()) != (metadata.architecture, metadata.settings):
         raise Error(f"{path} and {name} are of different networks: their settings differ.")
-    return _outputs_parity(loaded, interface, sample_images(metadata.default_image_size), network, name)
+    return _outputs_parity(model, interface, sample_images(metadata.default_image_size), network, name)
 
 
-def _outputs_parity(loaded, interface, images, network, reference):
-    """How far a loaded file is from its network, on images that both see as the file takes them."""
+def _outputs_parity(model, interface, images, network, reference):
+    """How far a file that was opened is from its network, on images that both see as the file takes them."""
     from hubkeras.converters.verifying import compare_outputs
 
     return compare_outputs(
-        lambda images: loaded.run(interface.to_input(images))[interface.output],
+        model.run,
         network,
         interface.task,
         interface.seen(images),
         reference=reference,
         probabilities=interface.probabilities,
-        bound=interface.bound(network.facts.tolerance),
+        bound=interface.tolerance(network.facts.tolerance),
     )

@@ -4,7 +4,6 @@ A checkpoint has tensors and nothing else: neither batch norm's epsilon, nor str
 file names the index that it was written with, so that it does not speak for another checkpoint of the same name.
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ def _index_of(prefix: pathlib.Path) -> pathlib.Path:
 
 def write_record(prefix: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None) -> None:
     """Writes the file for a checkpoint that is there already."""
-    record: dict[str, Any] = {"index_sha256": sha256(_index_of(prefix)), "metadata": dataclasses.asdict(metadata)}
+    record: dict[str, Any] = {"index_sha256": sha256(_index_of(prefix)), "metadata": metadata.to_dict()}
     if labels is not None:
         record["labels"] = list(labels)
     record_of(prefix).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")

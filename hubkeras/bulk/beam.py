@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hubkeras.bulk import rows as row_files
-from hubkeras.bulk.models import Model, open_model
+from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.rows import Layout, options_of, printable
 from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
@@ -39,7 +39,7 @@ _UNREADABLE = "unreadable"
 Labels = str | os.PathLike[str] | Sequence[str] | None
 
 
-class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, Model]):
+class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, ImageModel]):
     """A model for Beam's `RunInference`: a SavedModel, loaded by TensorFlow, or a file for a runtime.
 
     Examples are float32 `[height, width, 3]`, RGB in [0, 1], all of one size; the inference of each is float32
@@ -71,12 +71,12 @@ class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, Model]):
         self.handle, self.task, self.image_size = absolute(handle), task, image_size
         self.safe_mode = safe_mode
 
-    def load_model(self) -> Model:
+    def load_model(self) -> ImageModel:
         """Opens the model; raises hubkeras.Error where it cannot."""
-        return open_model(self.handle, self.task, self.image_size, safe_mode=self.safe_mode)
+        return open_image_model(self.handle, task=self.task, image_size=self.image_size, safe_mode=self.safe_mode)
 
     def run_inference(
-        self, batch: Sequence[np.ndarray], model: Model, inference_args: Mapping[str, Any] | None = None
+        self, batch: Sequence[np.ndarray], model: ImageModel, inference_args: Mapping[str, Any] | None = None
     ) -> Iterable[base.PredictionResult]:
         """Yields a `PredictionResult` for each image of a batch; there are no inference arguments."""
         for image, output in zip(batch, model.run(np.stack(batch)), strict=True):
@@ -132,7 +132,7 @@ class EmbedImages(beam.PTransform):
     ) -> None:
         super().__init__()
         check_size(1, central_fraction, resize)
-        opened = open_model(model, task, image_size, labels, safe_mode)
+        opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
         self.layout, self.column = Layout.of(opened, top), column
         self.preparation = Preparation.of(opened, resize, central_fraction)
         self.handler = ModelHandler(

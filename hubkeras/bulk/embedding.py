@@ -14,7 +14,7 @@ import numpy as np
 
 from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.journal import Journal
-from hubkeras.bulk.models import Model, open_model
+from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Preparation, inferred, prepared
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
@@ -105,7 +105,7 @@ def embed(
     check_size(1, central_fraction, resize)
     out = addresses.output(out)
     found = open_images(images, column, out)
-    opened = open_model(model, task, image_size, labels, safe_mode)
+    opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
     preparation = Preparation.of(opened, resize, central_fraction)
     layout = Layout.of(opened, top)
     options = {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file}
@@ -140,7 +140,7 @@ def _check_counts(**counts: int) -> None:
 class _Run:
     """One run: part `i` is the file of the rows from `i * rows_per_file`."""
 
-    model: Model
+    model: ImageModel
     layout: Layout
     images: Images
     preparation: Preparation

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hubkeras.bulk.labelled import match, open_labelled
-from hubkeras.bulk.models import Model, open_model
+from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Preparation, inferred, prepared
 from hubkeras.bulk.sources import Source
+from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.consuming.images import check_size
 
@@ -142,7 +143,9 @@ def evaluate(
         raise Error(f"batch_size must be at least 1; got {batch_size}.")
     check_size(1, central_fraction, resize)
     labelled = open_labelled(data)
-    opened = open_model(model, "classification", image_size, labels, safe_mode)
+    opened = open_image_model(
+        model, task=Task.CLASSIFICATION, image_size=image_size, labels=labels, safe_mode=safe_mode
+    )
     assert opened.labels is not None
     matched = match(labelled.labels, opened.labels, labelled.without_images)
     truth = np.array([matched.classes[label] for label in labelled.labels])
@@ -175,7 +178,7 @@ def evaluate(
 
 
 def _best_classes(
-    model: Model, images: Source, preparation: Preparation, batch_size: int, progress: Callable[[int, int], None]
+    model: ImageModel, images: Source, preparation: Preparation, batch_size: int, progress: Callable[[int, int], None]
 ) -> np.ndarray:
     """The likeliest classes of each image, the best first; -1 where it cannot be read."""
     count = len(images)

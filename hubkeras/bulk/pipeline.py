@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from hubkeras.bulk.journal import NO_JOURNAL, Journal
-from hubkeras.bulk.models import Model
+from hubkeras.bulk.models import ImageModel
 from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
-from hubkeras.common.preprocessing import Preprocessing, preprocessing_of
+from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.consuming.images import CENTRAL_FRACTION, check_size, decode
 
 _READERS = 16  # threads, which wait for a disk or a network most of the time
@@ -42,11 +42,10 @@ class Preparation:
         check_size(self.size, self.central_fraction, self.resize)
 
     @classmethod
-    def of(cls, model: Model, resize: str | None = None, central_fraction: float | None = None) -> "Preparation":
-        """For a model: as its metadata say, or else as for models of its kind; arguments that are not None lead."""
-        usual = model.metadata.preprocessing if model.metadata else preprocessing_of(model.name, labels=model.labels)
-        fraction = usual.central_fraction if central_fraction is None else central_fraction
-        return cls(model.image_size, resize or usual.resize, fraction)
+    def of(cls, model: ImageModel, resize: str | None = None, central_fraction: float | None = None) -> "Preparation":
+        """For a model: as its images are cut; arguments that are not None lead."""
+        fraction = model.preprocessing.central_fraction if central_fraction is None else central_fraction
+        return cls(model.image_size, resize or model.preprocessing.resize, fraction)
 
     def __str__(self) -> str:
         return f"{Preprocessing(self.resize, self.central_fraction)} to {self.size[0]} x {self.size[1]} pixels"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.bulk.models import Model
+from hubkeras.bulk.models import ImageModel
 from hubkeras.bulk.pipeline import Preparation
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
@@ -47,7 +47,7 @@ class Layout:
     probabilities: bool = False
 
     @classmethod
-    def of(cls, model: Model, top: int | None) -> "Layout":
+    def of(cls, model: ImageModel, top: int | None) -> "Layout":
         """The layout for a model; of fewer than `top` classes a row has all, None is 5.
 
         Raises:
@@ -102,7 +102,7 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def options_of(model: Model, layout: Layout, preparation: Preparation) -> dict[str, Any]:
+def options_of(model: ImageModel, layout: Layout, preparation: Preparation) -> dict[str, Any]:
     """What rows depend on besides the model's content and the images, JSON-ready."""
     options: dict[str, Any] = {"task": model.task, **dataclasses.asdict(preparation)}
     options["image_size"] = list(options.pop("size"))
@@ -112,7 +112,7 @@ def options_of(model: Model, layout: Layout, preparation: Preparation) -> dict[s
     return options
 
 
-def about(model: Model, options: Mapping[str, Any], images: str) -> dict[str, str]:
+def about(model: ImageModel, options: Mapping[str, Any], images: str) -> dict[str, str]:
     """What the schema's metadata say, all as text: the model's name, content hash and outputs, options,
     images and versions.
 

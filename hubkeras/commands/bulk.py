@@ -167,7 +167,7 @@ def _published_of(handle: str) -> Any:
     from hubkeras.publishing import catalog
     from hubkeras.runtimes import files
 
-    if not handle.startswith("http") and files.is_form(handle):
+    if not handle.startswith("http") and files.is_runtime_file(handle):
         return None
     try:
         metadata = read_metadata(handles.resolve(handle))

@@ -192,7 +192,7 @@ def _compare(options: argparse.Namespace) -> int:
     from hubkeras.runtimes import files
 
     safe_mode = options.safe_mode
-    if files.is_form(options.directory):
+    if files.is_runtime_file(options.directory):
         if not options.source:
             raise Error("A file for a runtime is compared with its source; name that with --source.")
         with progress() as show:

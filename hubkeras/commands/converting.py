@@ -138,7 +138,7 @@ def _facts(written: Written) -> dict[str, Any]:
     return {
         "path": str(written.path),
         "files": [str(file) for file in written.files],
-        "metadata": dataclasses.asdict(written.metadata),
+        "metadata": written.metadata.to_dict(),
         "report": written.report and dataclasses.asdict(written.report),
         "notes": list(written.notes),
         "parity": written.parity and dataclasses.asdict(written.parity),

@@ -14,6 +14,7 @@ __all__ = [
     "forms",
     "graphs",
     "guards",
+    "interface",
     "labels",
     "marks",
     "metadata",

@@ -14,6 +14,7 @@ from typing import Any
 from hubkeras.common.choices import Averages, Choice, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.guards.permissions import check_ordinary
+from hubkeras.common.interface import Interface
 from hubkeras.common.numbers import plain
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import Preprocessing, is_preprocessing, preprocessing_of, source_files
@@ -47,6 +48,7 @@ class Metadata:
         handle: the name that it is published under, or None.
         preprocessing: how images are cut, `{"resize": "squash", "central_fraction": 1.0}`; what reads images for the
             model follows it.
+        interface: inputs and outputs of a file for a runtime, None of a SavedModel.
     """
 
     architecture: str
@@ -64,6 +66,7 @@ class Metadata:
     handle: str | None
     versions: dict[str, str]
     preprocessing: Preprocessing
+    interface: Interface | None = None
 
     @classmethod
     def of_network(cls, network: Any, task: Task, **known: Any) -> Metadata:
@@ -124,11 +127,17 @@ class Metadata:
         facts |= {"task": Task(facts["task"]), "weights": facts["weights"] and Averages(facts["weights"])}
         told = facts.get("preprocessing")
         facts["preprocessing"] = Preprocessing(**told) if told else _usual_preprocessing(facts)
+        facts["interface"] = facts["interface"] and Interface.from_dict(facts["interface"])
         return cls(**{name: facts[name] for name in _KINDS})
 
     def to_json(self) -> str:
         """The metadata as JSON, as it lies in the assets."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes, JSON-ready; of a SavedModel there is no `interface`."""
+        facts = dataclasses.asdict(self)
+        return {key: value for key, value in facts.items() if key != "interface" or value}
 
 
 def _usual_preprocessing(facts: dict[str, Any]) -> Preprocessing:
@@ -200,9 +209,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "handle": _or_null(*_LINE),
     "versions": ("an object of texts", _is_texts),
     "preprocessing": ('an object of "resize", squash or crop, and "central_fraction", in (0, 1]', is_preprocessing),
+    "interface": _or_null("an object of the file's inputs and outputs", Interface.is_dict),
 }
 # of what may be missing, as in SavedModels of before these keys
-_DEFAULTS: dict[str, Any] = {"source": None, "weights": None, "frozen": False, "handle": None}
+_DEFAULTS: dict[str, Any] = {"source": None, "weights": None, "frozen": False, "handle": None, "interface": None}
 
 
 def read_metadata(directory: str | os.PathLike[str]) -> Metadata:

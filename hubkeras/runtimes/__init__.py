@@ -1,3 +1,3 @@
-"""A network becomes a file for the runtimes that people serve with: ONNX, LiteRT, OpenVINO."""
+"""Models of any format, opened to run (`opening.open_model`); networks written for ONNX, LiteRT and OpenVINO."""
 
-__all__ = ["activations", "files", "inference", "measuring", "saved_model"]
+__all__ = ["activations", "files", "inference", "measuring", "opening", "saved_model", "sessions"]

@@ -1,97 +1,150 @@
-"""Files for runtimes by their ending."""
+"""The runtimes and their files: how each is written and loaded, by the ending.
+
+A further runtime is a module with `write` and `load`, and its line in `ENGINES`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
+import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity, model_files
 from hubkeras.common.guards.permissions import check_readable
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.places import model_folder
-from hubkeras.common.staging import staged
-from hubkeras.runtimes import saved_model
-from hubkeras.runtimes.inference import Interface, Loaded
+from hubkeras.runtimes import litert, onnx, openvino, saved_model
+from hubkeras.runtimes.sessions import Description, Session
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
 
-# the ending, the module here, and the runtime's name
-FORMS = {".onnx": ("onnx", "ONNX Runtime"), ".tflite": ("litert", "LiteRT"), ".xml": ("openvino", "OpenVINO")}
+Path = str | os.PathLike[str]
 
 
-def is_form(path: str | os.PathLike[str]) -> bool:
+class Load(Protocol):
+    """Loads a model, with that many threads a call; raises hubkeras.Error where the runtime cannot read it."""
+
+    def __call__(self, path: Path, threads: int | None = None, safe_mode: bool = True) -> Session: ...
+
+
+class Write(Protocol):
+    """Writes a network to a path; arguments as for `write`, the description has the inputs and outputs too."""
+
+    def __call__(
+        self, network: SlimNetwork, description: Description, path: Path, calibration: np.ndarray | None = None
+    ) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """A runtime, and how its models lie on disk.
+
+    Attributes:
+        runtime: its name in options.
+        title: its name in messages.
+        load: loads a model.
+        suffix: of a model's file; empty where a model is a folder.
+        write: writes a network as such a file; None for folders, which `hubkeras.packaging` makes.
+        beside: suffix of the file with the weights that lies beside it, if there is one.
+    """
+
+    runtime: Runtime
+    title: str
+    load: Load
+    suffix: str = ""
+    write: Write | None = None
+    beside: str | None = None
+
+    def files(self, path: Path) -> list[pathlib.Path]:
+        """All files of a model, that at `path` first."""
+        path = pathlib.Path(path)
+        if not self.suffix:
+            return sorted(file for file in path.rglob("*") if file.is_file())
+        data = [path.parent / name for name in model_files.data_files(path)] if path.is_file() else []
+        return [path, *([path.with_suffix(self.beside)] if self.beside else []), *data]
+
+
+TENSORFLOW = Engine(Runtime.TENSORFLOW, "TensorFlow", saved_model.load)
+ENGINES = (
+    Engine(Runtime.ONNX, "ONNX Runtime", onnx.load, ".onnx", onnx.write),
+    Engine(Runtime.LITERT, "LiteRT", litert.load, ".tflite", litert.write),
+    Engine(Runtime.OPENVINO, "OpenVINO", openvino.load, ".xml", openvino.write, beside=".bin"),
+)
+_BY_SUFFIX = {engine.suffix: engine for engine in ENGINES}
+
+
+def is_runtime_file(path: Path) -> bool:
     """Whether a path has the ending of a file for a runtime."""
-    return pathlib.Path(path).suffix in FORMS
+    return pathlib.Path(path).suffix in _BY_SUFFIX
 
 
-def runtime(path: str | os.PathLike[str]) -> str:
-    """Name of the runtime of a model, by its ending; that of a folder is TensorFlow."""
-    return FORMS[pathlib.Path(path).suffix][1] if is_form(path) else "TensorFlow"
-
-
-def size(path: str | os.PathLike[str]) -> int:
-    """Bytes of a model on disk, all of its files."""
-    path = pathlib.Path(path)
-    files = path.rglob("*") if path.is_dir() else {path, path.with_suffix(".bin") if path.suffix == ".xml" else path}
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def form(path: str | os.PathLike[str]) -> ModuleType:
-    """The module with `write` and `load` for a file of this ending.
+def engine_of(path: Path) -> Engine:
+    """The runtime of a model by its ending; that of a folder is TensorFlow.
 
     Raises:
         hubkeras.Error: the ending is unknown.
     """
-    ending = pathlib.Path(path).suffix
-    if ending not in FORMS:
-        known = ", ".join(f"{name} ({runtime})" for name, (_, runtime) in FORMS.items())
+    if os.path.isdir(path):
+        return TENSORFLOW
+    suffix = pathlib.Path(path).suffix
+    if suffix not in _BY_SUFFIX:
+        known = ", ".join(f"{engine.suffix} ({engine.title})" for engine in ENGINES)
         raise Error(f"{path}: a file for a runtime ends in {known}.")
-    return importlib.import_module(f"hubkeras.runtimes.{FORMS[ending][0]}")
+    return _BY_SUFFIX[suffix]
 
 
-@contextlib.contextmanager
-def written(
+def size(path: Path) -> int:
+    """Bytes of a model on disk, all of its files."""
+    return sum(file.stat().st_size for file in engine_of(path).files(path) if file.is_file())
+
+
+def content_hash(path: Path) -> str:
+    """The SHA-256 over the files of a model for a runtime, in hexadecimal; equal for equal models."""
+    first, *others = engine_of(path).files(path)
+    if not others:
+        return sha256(first)
+    if engine_of(path).beside:
+        names = {"model.xml": first, "model.bin": others[0]}  # whatever they are called
+    else:
+        names = {"model": first, **{str(file.relative_to(first.parent)): file for file in others}}
+    return integrity.content_hash({name: sha256(file) for name, file in names.items()})
+
+
+def write(
     network: SlimNetwork,
-    interface: Interface,
-    texts: dict[str, str],
-    path: str | os.PathLike[str],
-    overwrite: bool = False,
+    path: Path,
+    metadata: Metadata,
+    labels: Sequence[str] | None = None,
     calibration: np.ndarray | None = None,
-) -> Iterator[Loaded]:
-    """Context manager that writes a network as a file for the runtime that its ending names, whole or not at all.
-
-    Yields what was written, loaded in its runtime. When the block ends without an exception the file takes its place.
+) -> None:
+    """Writes a network as the file for the runtime that its ending names.
 
     Args:
         network: it is not changed.
-        interface: inputs and outputs.
-        texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
         path: the file; beside an `.xml` goes a `.bin` with its weights.
-        overwrite: whether it may exist.
+        metadata: of the file, with its `interface`; travels inside.
+        labels: class names, which travel inside, or None where there is no head.
         calibration: images for the ranges of 8 bits, float32 `[number, height, width, 3]` in [0, 1]; None for floats.
 
     Raises:
         hubkeras.Error: the ending is unknown, a package is missing, the network cannot serve this interface, or the
-            file exists or cannot be written.
+            file cannot be written.
     """
-    module, path = form(path), pathlib.Path(path)
-    others = (path.with_suffix(".bin").name,) if path.suffix == ".xml" else ()
-    with staged(path, overwrite, others) as partial:
-        module.write(network, interface, texts, partial, calibration)
-        yield module.load(partial)
+    engine = engine_of(path)
+    assert engine.write is not None
+    engine.write(network, Description(metadata, labels), path, calibration)
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Loaded:
-    """A model in its runtime.
+def load(path: Path, threads: int | None = None, safe_mode: bool = True) -> Session:
+    """A model in its runtime, with inputs and outputs as it has them; `open_model` does more.
 
     Args:
         path: the file, whose ending names the runtime, or the folder of a SavedModel.
@@ -105,20 +158,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
     """
     check_readable(path)
     path = model_folder(path)
-    if path.is_dir():
-        return saved_model.load(path, threads, safe_mode)
-    if not path.is_file():
+    if not path.exists():
         raise Error(f"There is no file {path}.")
+    engine = engine_of(path)
     model_files.check(path)
-    module = form(path)
-    return module.load(path, threads, safe_mode) if path.suffix == ".onnx" else module.load(path, threads)
-
-
-def content_hash(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 over the files of a model for a runtime, in hexadecimal; equal for equal models."""
-    path = pathlib.Path(path)
-    if path.suffix != ".xml":
-        data = {name: sha256(path.parent / name) for name in model_files.data_files(path)}
-        return integrity.content_hash({"model": sha256(path), **data}) if data else sha256(path)
-    weights = path.with_suffix(".bin")
-    return integrity.content_hash({"model.xml": sha256(path), "model.bin": sha256(weights)})
+    return engine.load(path, threads, safe_mode)

@@ -13,12 +13,12 @@ import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.quiet import quietly
-from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
+from hubkeras.runtimes.inference import INPUT, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantize_litert
+from hubkeras.runtimes.sessions import Description, Session
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -29,26 +29,18 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time in a zip archive, so that the bytes
 
 def write(
     network: SlimNetwork,
-    interface: Interface,
-    texts: dict[str, str],
+    description: Description,
     path: str | os.PathLike[str],
     calibration: np.ndarray | None = None,
 ) -> None:
     """Writes a network as a LiteRT file with LiteRT's metadata and a signature `serving_default`.
 
-    Args:
-        network: it is not changed.
-        interface: inputs and outputs.
-        texts: what travels inside: `metadata` (JSON) and, with a head, `labels` (one class name a line).
-        path: the file to write.
-        calibration: for 8 bits, see `files.written`.
-
-    Raises:
-        hubkeras.Error: the package ai-edge-litert is missing, or the network cannot serve this interface.
+    See `hubkeras.runtimes.files.Write`.
     """
     import tensorflow as tf
 
     extra("litert", "ai_edge_litert")
+    interface = description.interface
     # in integers, raw pixels are the integers of the images
     pixels = interface.uint8 and interface.precision != "int8"
     function = inference_function(network, dataclasses.replace(interface, uint8=pixels))
@@ -63,43 +55,37 @@ def write(
     outputs = sorted(function.structured_outputs)  # the order of TensorFlow's flat outputs
     with quietly():
         content = converter.convert()
-    finish(content, outputs, interface, texts, network, path)
+    with open(path, "wb") as file:
+        file.write(_described(content, outputs, network, description))
 
 
-def finish(
-    content: bytes,
-    outputs: list[str],
-    interface: Interface,
-    texts: dict[str, str],
-    network: SlimNetwork,
-    path: str | os.PathLike[str],
-) -> None:
-    """Writes what the converter made with names for inputs and outputs, metadata and the files that they mention."""
+def _described(content: bytes, outputs: list[str], network: SlimNetwork, description: Description) -> bytes:
+    """What the converter made, with names for inputs and outputs, metadata and the files that they mention."""
+    texts = description.texts()
     utilities = extra("litert", "ai_edge_litert.tools.flatbuffer_utils")
     schema = extra("litert", "ai_edge_litert.schema_py_generated")
     model = utilities.read_model_from_bytearray(bytearray(content))
     graph = model.subgraphs[0]
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
-    signature.inputs = [named_tensor(schema, graph, INPUT, graph.inputs[0])]
+    signature.inputs = [_named_tensor(schema, graph, INPUT, graph.inputs[0])]
     signature.outputs = [
-        named_tensor(schema, graph, name, index) for name, index in zip(outputs, graph.outputs, strict=True)
+        _named_tensor(schema, graph, name, index) for name, index in zip(outputs, graph.outputs, strict=True)
     ]
     model.signatureDefs = [signature]
     entry, buffer = schema.MetadataT(), schema.BufferT()
     entry.name, entry.buffer = METADATA_BUFFER, len(model.buffers)
-    buffer.data = np.frombuffer(metadata_of(network, interface, outputs, "labels" in texts), np.uint8)
+    buffer.data = np.frombuffer(metadata_of(network, description, outputs), np.uint8)
     model.metadata = [*(model.metadata or []), entry]
     model.buffers.append(buffer)
     whole = io.BytesIO(utilities.convert_object_to_bytearray(model))
     with zipfile.ZipFile(whole, "a") as archive:
         for name, text in texts.items():
             archive.writestr(zipfile.ZipInfo(FILES[name], LONG_AGO), text)
-    with open(path, "wb") as file:
-        file.write(whole.getvalue())
+    return whole.getvalue()
 
 
-def named_tensor(schema: Any, graph: Any, name: str, index: int) -> Any:
+def _named_tensor(schema: Any, graph: Any, name: str, index: int) -> Any:
     """Names a tensor of a graph, and returns its entry for a signature."""
     graph.tensors[index].name = name.encode()
     entry = schema.TensorMapT()
@@ -107,16 +93,16 @@ def named_tensor(schema: Any, graph: Any, name: str, index: int) -> Any:
     return entry
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
     """A LiteRT file in LiteRT with XNNPACK.
 
     Args:
         threads: of one call; as many as there are cores by default.
+        safe_mode: of no effect, since LiteRT knows no operations but its own.
 
     Raises:
         hubkeras.Error: the package ai-edge-litert is missing, or it cannot read the file.
     """
-    check_readable(path)
     interpreter_module = extra("litert", "ai_edge_litert.interpreter")
     try:
         interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
@@ -144,7 +130,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
 
     shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name
-    return Loaded(run, texts_of(path), dtype, _free(images["shape_signature"]), shapes)
+    return Session(run, _description_in(path), dtype, _free(images["shape_signature"]), shapes)
 
 
 def _free(shape: Any) -> tuple[int | None, ...]:
@@ -152,10 +138,12 @@ def _free(shape: Any) -> tuple[int | None, ...]:
     return tuple(int(size) if size > 0 else None for size in shape)
 
 
-def texts_of(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The texts inside a LiteRT file; none where it has no archive at its end."""
+def _description_in(path: str | os.PathLike[str]) -> Description:
+    """What a LiteRT file says of itself in the archive at its end."""
     try:
         with open_zip(path) as archive:
-            return {name: archive.read(file).decode() for name, file in FILES.items() if file in archive.namelist()}
+            names = set(archive.namelist())
+            texts = {name: archive.read(file).decode() for name, file in FILES.items() if file in names}
+            return Description.of_texts(texts)
     except zipfile.BadZipFile:
-        return {}
+        return Description()

@@ -1,15 +1,16 @@
 """LiteRT's metadata: what a file's input and output mean, for Android's tools and MediaPipe.
 
-The schema is `metadata_schema.fbs` of https://github.com/tensorflow/tflite-support. A table is written here as a dict
-from the number of a field in it, from 0, to the value; a union takes two fields, the kind and the value.
+The schema is `metadata_schema.fbs` of https://github.com/tensorflow/tflite-support.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.common.version import __version__
-from hubkeras.runtimes.inference import INPUT, LARGEST_PIXEL, Interface
+from hubkeras.runtimes.inference import INPUT
+from hubkeras.runtimes.sessions import Description
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -18,11 +19,19 @@ METADATA_BUFFER = "TFLITE_METADATA"
 FILES = {"labels": "labels.txt", "metadata": "metadata.json"}  # in the archive at the end of the file
 IDENTIFIER = b"M001"
 
-# kinds of the schema's unions and enumerations
-IMAGE_PROPERTIES = 2
-RGB = 1
-NORMALIZATION = 1
-AXIS_LABELS = 2
+# fields of the schema's tables, in its order, up to the last that is written; a union has two: its kind and its value
+_FIELDS = {
+    "ModelMetadata": "name description version subgraph_metadata author license associated_files min_parser_version",
+    "SubGraphMetadata": "name description input_tensor_metadata output_tensor_metadata",
+    "TensorMetadata": "name description dimension_names content process_units stats associated_files",
+    "Content": "content_properties_type content_properties",
+    "ImageProperties": "color_space default_size",
+    "ImageSize": "width height",
+    "ProcessUnit": "options_type options",
+    "NormalizationOptions": "mean std",
+    "Stats": "max min",
+    "AssociatedFile": "name description type",
+}
 
 
 class Byte(int):
@@ -33,25 +42,52 @@ class Size(int):
     """A field of four bytes without a sign."""
 
 
-def metadata_of(network: SlimNetwork, interface: Interface, outputs: list[str], labels: bool) -> bytes:
+# of the schema's unions and enumerations
+_IMAGE_PROPERTIES, _RGB, _NORMALIZATION, _AXIS_LABELS = Byte(2), Byte(1), Byte(1), Byte(2)
+
+
+def table(kind: str, **values: Any) -> dict[int, Any]:
+    """A table of the schema: `{number of a field: value}`."""
+    fields = _FIELDS[kind].split()
+    return {fields.index(name): value for name, value in values.items()}
+
+
+def metadata_of(network: SlimNetwork, description: Description, outputs: list[str]) -> bytes:
     """The metadata of a file, serialized.
 
     Args:
         network: that the file is of.
-        interface: its inputs and outputs.
+        description: what the file says of itself.
         outputs: names of its outputs, in their order.
-        labels: whether a file with class names travels along.
     """
-    size = Size(interface.image_size or network.default_image_size)
+    interface = description.interface
+    side = Size(interface.image_size or network.default_image_size)
     scale = 1 if interface.uint8 else LARGEST_PIXEL  # from pixels in [0, 255]
-    content = {0: Byte(IMAGE_PROPERTIES), 1: {0: Byte(RGB), 1: {0: size, 1: size}}}
-    normalization = {0: Byte(NORMALIZATION), 1: {0: [0.0], 1: [float(scale)]}}
-    images = {0: INPUT, 1: "RGB images", 3: content, 4: [normalization], 5: {0: [LARGEST_PIXEL / scale], 1: [0.0]}}
-    label_file = {0: FILES["labels"], 1: "Names of the classes", 2: Byte(AXIS_LABELS)}
-    results = [{0: name, **({6: [label_file]} if labels and name == interface.output else {})} for name in outputs]
-    graph = {2: [images], 3: results}
-    facts = {0: FILES["metadata"], 1: "What hubkeras knows of the model"}
-    model = {0: network.architecture, 2: f"hubkeras {__version__}", 3: [graph], 6: [facts], 7: "1.0.0"}
+    size = table("ImageSize", width=side, height=side)
+    pixels = table("ImageProperties", color_space=_RGB, default_size=size)
+    normalization = table("NormalizationOptions", mean=[0.0], std=[float(scale)])
+    images = table(
+        "TensorMetadata",
+        name=INPUT,
+        description="RGB images",
+        content=table("Content", content_properties_type=_IMAGE_PROPERTIES, content_properties=pixels),
+        process_units=[table("ProcessUnit", options_type=_NORMALIZATION, options=normalization)],
+        stats=table("Stats", max=[LARGEST_PIXEL / scale], min=[0.0]),
+    )
+    results = {name: table("TensorMetadata", name=name) for name in outputs}
+    if description.labels is not None and interface.output in results:
+        labels = table("AssociatedFile", name=FILES["labels"], description="Names of the classes", type=_AXIS_LABELS)
+        results[interface.output] |= table("TensorMetadata", associated_files=[labels])
+    graph = table("SubGraphMetadata", input_tensor_metadata=[images], output_tensor_metadata=[*results.values()])
+    facts = table("AssociatedFile", name=FILES["metadata"], description="What hubkeras knows of the model")
+    model = table(
+        "ModelMetadata",
+        name=network.architecture,
+        version=f"hubkeras {__version__}",
+        subgraph_metadata=[graph],
+        associated_files=[facts],
+        min_parser_version="1.0.0",
+    )
     return serialized(model)
 
 

@@ -7,18 +7,20 @@ layer is one `Conv` with its bias and an activation, which runtimes fuse.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
-from hubkeras.common.guards.permissions import check_readable
+from hubkeras.common.interface import Interface
 from hubkeras.common.version import __version__
 from hubkeras.runtimes import activations, onnx_safety
-from hubkeras.runtimes.inference import INPUT, Interface, Loaded, inference_function
+from hubkeras.runtimes.inference import INPUT, inference_function
 from hubkeras.runtimes.onnx_graph import GraphWriter
 from hubkeras.runtimes.quantization import quantized_onnx
+from hubkeras.runtimes.sessions import Description, Session
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -28,7 +30,7 @@ _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16
 IR_VERSION = 8  # the file format that came with this opset
 
 
-def model_of(network: SlimNetwork, interface: Interface, texts: dict[str, str]) -> Any:
+def model_of(network: SlimNetwork, interface: Interface, texts: Mapping[str, str]) -> Any:
     """An `onnx.ModelProto` of a network.
 
     Args:
@@ -63,13 +65,13 @@ def model_of(network: SlimNetwork, interface: Interface, texts: dict[str, str]) 
 
 def write(
     network: SlimNetwork,
-    interface: Interface,
-    texts: dict[str, str],
+    description: Description,
     path: str | os.PathLike[str],
     calibration: np.ndarray | None = None,
 ) -> None:
-    """Writes a network as an ONNX file; `calibration` as for `files.written`, the rest as for `model_of`."""
-    model = model_of(network, interface, texts)
+    """Writes a network as an ONNX file, see `hubkeras.runtimes.files.Write`."""
+    interface = description.interface
+    model = model_of(network, interface, description.texts())
     if interface.precision == "int8":
         assert calibration is not None
         model = quantized_onnx(model, interface.to_input(calibration))
@@ -88,7 +90,7 @@ def halve_weights(onnx: Any, graph: Any) -> None:
             graph.node.insert(0, onnx.helper.make_node("Cast", [half], [name], name, to=onnx.TensorProto.FLOAT))
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Loaded:
+def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
     """An ONNX file in ONNX Runtime.
 
     Args:
@@ -103,7 +105,6 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only
-    check_readable(path)
     graph = onnx_safety.read(path)
     if safe_mode:
         onnx_safety.check(graph, path)
@@ -122,9 +123,9 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
     operations = {
         output: (node.op_type, next(iter(node.input), None)) for node in graph.graph.node for output in node.output
     }
-    return Loaded(
+    return Session(
         run,
-        dict(session.get_modelmeta().custom_metadata_map),
+        Description.of_texts(session.get_modelmeta().custom_metadata_map),
         _DTYPES.get(images.type, images.type),
         images.shape,
         outputs,

@@ -14,11 +14,10 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
-from hubkeras.common.guards.permissions import check_readable
 from hubkeras.runtimes import activations
 from hubkeras.runtimes import onnx as onnx_files
-from hubkeras.runtimes.inference import TEXTS, Interface, Loaded
 from hubkeras.runtimes.quantization import quantized_openvino
+from hubkeras.runtimes.sessions import Description, Session
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -29,23 +28,16 @@ COUNTED = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's name of a node that has non
 
 def write(
     network: SlimNetwork,
-    interface: Interface,
-    texts: dict[str, str],
+    description: Description,
     path: str | os.PathLike[str],
     calibration: np.ndarray | None = None,
 ) -> None:
     """Writes a network as an OpenVINO model: `path`, an `.xml` file, and its weights beside it, a `.bin` file.
 
-    Args:
-        network: it is not changed.
-        interface: inputs and outputs.
-        texts: what travels in the runtime information, section `hubkeras`, each as JSON.
-        path: the `.xml` file.
-        calibration: for 8 bits, see `files.written`.
-
-    Raises:
-        hubkeras.Error: the packages openvino or onnx are missing, or the network cannot serve this interface.
+    The description lies in the runtime information, section `hubkeras`, each text as JSON. See
+    `hubkeras.runtimes.files.Write`.
     """
+    interface = description.interface
     openvino = extra("openvino", "openvino")
     whole = dataclasses.replace(interface, precision="float32")
     content = onnx_files.model_of(network, whole, {}).SerializeToString()
@@ -56,7 +48,7 @@ def write(
     for number, node in enumerate(model.get_ordered_ops()):
         if COUNTED.fullmatch(node.get_friendly_name()):  # by how many there were in this process
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
-    for name, text in texts.items():
+    for name, text in description.texts().items():
         model.set_rt_info(json.dumps(text), [SECTION, name])  # attributes of XML have no line breaks
     try:
         openvino.save_model(model, os.fspath(path), compress_to_fp16=interface.precision == "float16")
@@ -65,16 +57,16 @@ def write(
         raise Error(f"Cannot write {os.path.basename(path)}: {reason}; it is as it was before.") from error
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
+def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
     """An OpenVINO model in OpenVINO, computing in float32.
 
     Args:
         threads: of one call; as many as there are cores by default.
+        safe_mode: of no effect, since OpenVINO knows no operations but its own.
 
     Raises:
         hubkeras.Error: the package openvino is missing, or it cannot read the model.
     """
-    check_readable(path)
     openvino = extra("openvino", "openvino")
     # its own choice is bfloat16 where the processor has it
     options = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
@@ -96,14 +88,14 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Loaded:
 
     texts = {
         name: json.loads(model.get_rt_info([SECTION, name]).value)
-        for name in TEXTS
+        for name in ("metadata", "labels")
         if model.has_rt_info([SECTION, name])
     }
     (images,) = model.inputs
     nodes = [result.get_node() for result in model.outputs]
-    return Loaded(
+    return Session(
         run,
-        texts,
+        Description.of_texts(texts),
         images.element_type.to_dtype().name,
         _sizes(images.partial_shape),
         outputs,

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,9 @@ from hubkeras.common.errors import Error
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.runtimes.activations import of_function
-from hubkeras.runtimes.inference import Loaded
+from hubkeras.runtimes.sessions import Description, Session
 
 SIGNATURE = "serving_default"
-FILES = {"metadata": METADATA_FILE, "labels": LABELS_FILE}
 
 
 def load(
@@ -23,7 +23,7 @@ def load(
     threads: int | None = None,
     safe_mode: bool = True,
     signatures: Sequence[str] = (SIGNATURE,),
-) -> Loaded:
+) -> Session:
     """A signature of a SavedModel of images.
 
     Args:
@@ -59,33 +59,31 @@ def load(
         return {output: value.numpy() for output, value in outputs.items()}
 
     outputs = signature.structured_outputs
-    return Loaded(
+    return Session(
         run,
-        _texts(folder / "assets"),
+        description_in(folder / "assets"),
         dtype.name,
         _sizes(spec.shape),
         {output: _sizes(value.shape) for output, value in outputs.items()},
-        signature=key,
         activations={output: of_function(signature, output) for output in outputs},
+        signature=key,
         content_hash=saved.content_hash,
     )
 
 
-def _sizes(shape: object) -> tuple[int | None, ...]:
-    return tuple(shape.as_list()) if shape.rank is not None else ()  # type: ignore[attr-defined]
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    return () if shape.rank is None else tuple(shape.as_list())
 
 
-def _texts(assets: pathlib.Path) -> dict[str, str]:
-    """The metadata and the class names, one a line, of a SavedModel; ours to the letter."""
-    data = {kind: _bytes(assets / file) for kind, file in FILES.items()}
-    texts: dict[str, str] = {}
+def description_in(assets: pathlib.Path) -> Description:
+    """What a SavedModel says of itself in the folder of its assets; class names of ours are taken to the letter."""
+    metadata, labels = (_bytes(assets / file) for file in (METADATA_FILE, LABELS_FILE))
     with contextlib.suppress(Error, UnicodeDecodeError):
-        texts["metadata"] = data["metadata"].decode("utf-8")
-        Metadata.from_json(texts["metadata"])
-        return {**texts, **({"labels": data["labels"].decode("utf-8")} if data["labels"] else {})}
+        own = Metadata.from_json(metadata.decode("utf-8"))
+        return Description(own, label_files.written_labels(labels) or None)
     with contextlib.suppress(UnicodeDecodeError):
-        texts["labels"] = "\n".join(label_files.parse_labels(data["labels"]))
-    return texts
+        return Description(None, label_files.parse_labels(labels) or None)
+    return Description()
 
 
 def _bytes(path: pathlib.Path) -> bytes:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import tempfile
+from dataclasses import asdict
 from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -38,8 +39,9 @@ def parser():
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
     from hubkeras.converters.verifying import sample_images
-    from hubkeras.runtimes.measuring import compare, measure, measure_once
+    from hubkeras.runtimes.measuring import compare
     from tests.benchmarks import contestants
+    from tests.benchmarks.timing import measure, measure_once
 
     for network in options.networks:
         (directory / network).mkdir()
@@ -61,9 +63,8 @@ def comparisons(options, directory):
             models = contestants.files_of_runtimes(files, graph, options.only)
             names = {path: name for name, path in models.items()}
             measured = compare(list(names), options.batches, options.seconds, options.threads)
-            found = {names[path]: facts for path, facts in measured}
             for batch in options.batches:
-                summaries = {name: facts["batches"][str(batch)] for name, facts in found.items()}
+                summaries = {names[path]: asdict(each.batches[str(batch)]) for path, each in measured.items()}
                 yield f"{network}, each in a process of its own, batch {batch}", summaries
         if "training" in options.measures:
             size, batch = TRAINING[network]
@@ -117,8 +118,8 @@ def main():
     import keras
     import tensorflow as tf
 
-    from hubkeras.runtimes.measuring import ratios
     from tests.benchmarks.contestants import OURS
+    from tests.benchmarks.timing import ratios
 
     options.out.mkdir(parents=True, exist_ok=True)
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "python": platform.python_version()}

@@ -18,7 +18,7 @@ import numpy as np
 from pyarrow import dataset
 
 import hubkeras
-from hubkeras.bulk.models import open_model
+from hubkeras.bulk.models import open_image_model
 from hubkeras.bulk.pipeline import Preparation, prepared
 from hubkeras.bulk.sources import open_images
 from tests.support import image_files
@@ -54,7 +54,7 @@ def run(model: str, images: pathlib.Path, out: pathlib.Path) -> dict[str, float]
 
 def inference_alone(model: str, count: int) -> tuple[float, float]:
     """Wall and processor seconds of an image, on arrays that are ready."""
-    opened = open_model(model)
+    opened = open_image_model(model)
     images = np.random.default_rng(0).random((BATCH, *opened.image_size, 3), np.float32)
     opened.run(images)
     wall, processor = time.perf_counter(), time.process_time()
@@ -66,7 +66,7 @@ def inference_alone(model: str, count: int) -> tuple[float, float]:
 
 def preparing_alone(model: str, images: pathlib.Path, count: int) -> float:
     """Processor seconds of an image, to read, decode and resize it; the first batches, which start threads, apart."""
-    size, found = open_model(model).image_size, open_images(images)
+    size, found = open_image_model(model).image_size, open_images(images)
     for numbers in (range(BATCH), range(min(count, len(found)))):
         processor = time.process_time()
         for _ in prepared(found, numbers, Preparation(size), BATCH):
@@ -77,7 +77,7 @@ def preparing_alone(model: str, images: pathlib.Path, count: int) -> float:
 def worst_difference(model: str, out: pathlib.Path) -> float:
     """Between the rows and direct calls, image by image as `hubkeras.load_image` reads them: the largest error of a
     probability, or of a feature relative to the largest feature."""
-    opened, worst = open_model(model), 0.0
+    opened, worst = open_image_model(model), 0.0
     for batch in dataset.dataset(out, format="parquet").to_batches(batch_size=BATCH):
         rows = [row for row in batch.to_pylist() if row["error"] is None]
         if not rows:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.bulk.models import open_model
+from hubkeras.bulk.models import open_image_model
 from hubkeras.commands import main
 from hubkeras.runtimes import activations, files
 
@@ -124,7 +124,7 @@ def test_onnx_that_ends_in_probabilities(operators, kind, tmp_path):
     path = save_onnx(tmp_path / "m.onnx", *operators)
     (told,) = files.load(path).activations.values()
     assert told == kind
-    model = open_model(path, "classification")
+    model = open_image_model(path, task="classification")
     assert model.probabilities == (kind == "sigmoid")
     output = model.run(np.full([2, SIZE, SIZE, 3], 0.5, np.float32))
     if kind == "softmax":

@@ -1,5 +1,6 @@
 """`hubkeras benchmark`."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -8,9 +9,9 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
+from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import Metadata
 from hubkeras.runtimes import files, measuring
-from hubkeras.runtimes.inference import Interface
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +20,11 @@ def models(tmp_path_factory):
     pytest.importorskip("onnxruntime", reason="needs hubkeras[onnx]")
     pytest.importorskip("ai_edge_litert", reason="needs hubkeras[litert]")
     folder, network = tmp_path_factory.mktemp("models"), hubkeras.MobileNetV2(0.35, num_classes=3)
-    texts = {"metadata": Metadata.of_network(network, "classification", default_image_size=32).to_json()}
+    metadata = Metadata.of_network(network, "classification", default_image_size=32)
     paths = [str(folder / "model.onnx"), str(folder / "pixels.tflite")]
     for path, uint8 in zip(paths, (False, True), strict=True):
-        with files.written(network, Interface("classification", uint8=uint8), texts, path):
-            pass
+        interface = Interface("classification", uint8=uint8)
+        files.write(network, path, dataclasses.replace(metadata, interface=interface))
     return paths
 
 
@@ -31,8 +32,8 @@ def models(tmp_path_factory):
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="elsewhere memory is inherited")
 def test_memory_is_not_that_of_the_process_that_asks(models):
     ours = np.ones(1 << 28)  # 2 GiB
-    ((_, facts),) = measuring.compare(models[:1], [1], 0.1)
-    assert facts["memory_bytes"] < ours.nbytes
+    (facts,) = measuring.compare(models[:1], [1], 0.1).values()
+    assert facts.memory_bytes < ours.nbytes
 
 
 def test_models_side_by_side(models, capsys):

@@ -24,6 +24,7 @@ from hubkeras.commands.output import print_table, progress
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.staging import staged
+from hubkeras.runtimes.measuring import ModelTimings, Timing
 from tests.support import slim
 from tests.support.files import DIGITS, ROOT
 
@@ -260,10 +261,9 @@ def test_texts_are_printed_as_texts(capsys):
 
 def test_names_of_models_in_the_table_of_benchmark(capsys):
     name = "a[/b].onnx"
-    batch = {"median_ms": 1.0, "quartiles_ms": (1.0, 2.0), "images_per_second": 9.0}
-    facts = {"runtime": "ONNX Runtime", "dtype": "uint8", "image_size": 96, "load_seconds": 1.0, "bytes": 1}
-    results = {name: {**facts, "memory_bytes": 1, "batches": {"1": batch}}}
-    benchmarking._show(results, {"1": name}, {"cores": 2, "threads": 2, "load_average": 0.0})
+    batches = {"1": Timing(1.0, (1.0, 2.0), 1.0, 1.0, 3, 9.0)}
+    facts = ModelTimings("ONNX Runtime", 1, 1.0, 96, "uint8", memory_bytes=1, batches=batches)
+    benchmarking._show({name: facts}, {"1": name}, {"cores": 2, "threads": 2, "load_average": 0.0})
     assert capsys.readouterr().out.count(name) == 4
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.bulk.models import open_model
+from hubkeras.bulk.models import open_image_model
 from hubkeras.common import labels
 from hubkeras.common.guards import integrity
 from hubkeras.common.labels import default_labels, parse_labels, read_labels
@@ -103,7 +103,7 @@ def test_the_asset_of_a_foreign_model(data, tmp_path):
     (tmp_path / "labels.txt").write_bytes(data)
     module.asset = tf.saved_model.Asset(str(tmp_path / "labels.txt"))
     tf.saved_model.save(module, str(tmp_path / "model"), {"image_classification": module.f})
-    assert open_model(tmp_path / "model").labels == ["cat", "dog"]
+    assert open_image_model(tmp_path / "model").labels == ["cat", "dog"]
 
 
 def test_our_own_names_are_read_to_the_letter(exported, tmp_path):
@@ -112,7 +112,7 @@ def test_our_own_names_are_read_to_the_letter(exported, tmp_path):
     names += [f"{number} d" for number in range(11, read_metadata(model).num_classes)]
     (model / "assets" / "labels.txt").write_text("\n".join(names) + "\n")
     (model / integrity.CHECKSUMS_FILE).unlink()
-    assert open_model(model).labels == names
+    assert open_image_model(model).labels == names
     with open_checkpoint(model) as checkpoint:
         assert checkpoint.labels == names
 

@@ -133,7 +133,7 @@ def test_files_that_may_not_be_read(name):
         path.write_bytes(b"what is in it does not matter")
         with closed(path), denied(name):
             inspect(path)
-        if files.is_form(path):
+        if files.is_runtime_file(path):
             with closed(path), denied(name):
                 files.load(path)
 

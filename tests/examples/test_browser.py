@@ -83,7 +83,7 @@ def test_a_dropped_digit_is_named(kind, serve, folder, pictures, tmp_path):
     assert len(np.unique(np.asarray(Image.open(io.BytesIO(picture)).convert("L")))) > 16, "something is drawn"
 
     loaded = files.load(folder / "model.onnx")
-    labels = loaded.texts["labels"].splitlines()
+    labels = loaded.description.labels
     for path, rows in zip(pictures, (dropped, chosen), strict=True):
         pixels = np.asarray(Image.open(path))[np.newaxis]
         (output,) = loaded.run(pixels if kind == "uint8" else np.float32(pixels / 255)).values()

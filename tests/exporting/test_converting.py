@@ -1,7 +1,6 @@
 """`hubkeras.convert` and `hubkeras convert` to files for runtimes, and `hubkeras verify` of these."""
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -12,7 +11,6 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common.metadata import Metadata
 from hubkeras.runtimes import files
 from tests.support.files import DIGITS
 from tests.support.slim import relative_error
@@ -38,8 +36,8 @@ def test_a_network_becomes_a_file_with_all_that_is_known(small, tmp_path):
     assert (written.parity.output, written.parity.bound) == ("logits", 5e-5)
     assert 0 < written.parity.error <= 5e-5
     loaded = files.load(path)
-    assert loaded.texts["labels"].splitlines() == labels
-    assert Metadata.from_json(loaded.texts["metadata"]) == written.metadata
+    assert loaded.description.labels == labels
+    assert dataclasses.replace(loaded.description.metadata, interface=None) == written.metadata
     assert (written.metadata.default_image_size, written.metadata.frozen) == (64, True)
     assert os.listdir(tmp_path) == ["model.onnx"]
 
@@ -133,7 +131,7 @@ def test_the_interface_is_in_the_metadata(small, tmp_path):
     path = tmp_path / "model.onnx"
     endpoint = "MobilenetV2/layer_19"
     hubkeras.convert(small, path, uint8=True, endpoints=[endpoint], float16=True)
-    facts = json.loads(files.load(path).texts["metadata"])["interface"]
+    facts = dataclasses.asdict(files.load(path).description.interface)
     assert facts == {
         "task": "classification",
         "image_size": None,

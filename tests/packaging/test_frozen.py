@@ -8,7 +8,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
-from hubkeras.runtimes import measuring
 from tests.support.files import DIGITS, SMALL
 
 MEGABYTE = 1_000_000
@@ -176,13 +175,3 @@ def test_calls_with_new_shapes_do_not_trace_again(exported):
         module(np.zeros((batch, size, size, 3), np.float32))
         module(np.zeros((batch, size, size, 3), np.float32), training=True, batch_norm_momentum=0.9)
     assert list(module.__call__.concrete_functions) == traces
-
-
-def test_measuring_counts_all_calls_and_gives_ratios():
-    calls = []
-    summaries = measuring.measure({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0, 2, rounds=4)
-    assert summaries["a"]["calls"] == summaries["b"]["calls"] == 8
-    assert calls.count("a") == calls.count("b") == 2 + 4 * (1 + 2)
-    times = {"ours": measuring.summarize([0.01, 0.02, 0.03], [0.01] * 3), "peer": measuring.summarize([0.05], [0.04])}
-    assert measuring.ratios(times, ("ours", "absent")) == {"ours": {"peer": 2.5}}
-    assert measuring.ratios(times, ("ours",), "processor_ms") == {"ours": {"peer": 4.0}}

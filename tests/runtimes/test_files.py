@@ -1,15 +1,18 @@
 """Files for ONNX Runtime, LiteRT and OpenVINO: numbers, names, what is inside, and bad input."""
 
 import collections
-import json
+import dataclasses
 import zipfile
 
 import numpy as np
 import pytest
 
 import hubkeras
+from hubkeras.common.interface import Interface
+from hubkeras.common.metadata import Metadata
 from hubkeras.runtimes import files, onnx
-from hubkeras.runtimes.inference import Interface
+from hubkeras.runtimes.opening import open_model
+from hubkeras.runtimes.sessions import Description
 from tests.support.slim import Golden, relative_error
 
 FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "openvino"}
@@ -23,7 +26,7 @@ GOLDEN = [
     pytest.param("inception_resnet_v2_160_7classes_noaux", 5e-6, marks=pytest.mark.slow),
     pytest.param("inception_resnet_v2_299", 5e-6, marks=pytest.mark.long),
 ]
-TEXTS = {"metadata": json.dumps({"architecture": "mobilenet_v2"}), "labels": "tench\ngold fish\nK\u00f6nig\n"}
+LABELS = ["tench", "gold fish", "K\u00f6nig"]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,12 @@ def ending(request):
     return request.param
 
 
-def written(network, interface, path, texts=TEXTS):
-    with files.written(network, interface, texts, path):
-        pass
+def metadata_of(network, interface):
+    return dataclasses.replace(Metadata.of_network(network, interface.task), interface=interface)
+
+
+def written(network, interface, path):
+    files.write(network, path, metadata_of(network, interface), LABELS)
     return files.load(path, threads=1)
 
 
@@ -73,8 +79,8 @@ def test_shifted_images_in_the_first_convolution(name, size, network, tmp_path):
 
 def test_every_size_and_batch(ending, small, tmp_path):
     loaded = written(small, Interface("classification"), tmp_path / f"model.{ending}")
-    assert loaded.texts == TEXTS
-    assert (loaded.dtype, loaded.image_size) == ("float32", None)
+    assert loaded.description == Description(metadata_of(small, Interface("classification")), LABELS)
+    assert (loaded.dtype, open_model(tmp_path / f"model.{ending}").image_size) == ("float32", (224, 224))
     # odd and even sizes are padded on different sides before a stride of 2
     for shape in ((1, 32, 33), (3, 47, 50), (2, 64, 64)):
         images = np.random.RandomState(0).uniform(0, 1, (*shape, 3)).astype(np.float32)
@@ -85,7 +91,7 @@ def test_fixed_size_uint8_probabilities_and_endpoints(ending, small, tmp_path):
     endpoints = ("MobilenetV2/layer_2", "MobilenetV2/global_pool")
     interface = Interface("classification", 65, endpoints, probabilities=True, uint8=True)
     loaded = written(small, interface, tmp_path / f"model.{ending}")
-    assert (loaded.dtype, loaded.image_size) == ("uint8", 65)
+    assert (loaded.dtype, open_model(tmp_path / f"model.{ending}").image_size) == ("uint8", (65, 65))
     pixels = np.random.RandomState(0).randint(0, 256, (2, 65, 65, 3)).astype(np.uint8)
     outputs = loaded.run(pixels)
     assert set(outputs) == {"probabilities", *endpoints}
@@ -118,7 +124,7 @@ def test_half_precision_halves_the_file(ending, small, tmp_path):
 
 def test_what_is_in_an_onnx_graph(small):
     """One convolution with bias for each layer, the activations that runtimes fuse, and one transpose."""
-    graph = onnx.model_of(small, Interface("classification"), TEXTS).graph
+    graph = onnx.model_of(small, Interface("classification"), {}).graph
     kinds = collections.Counter(node.op_type for node in graph.node)
     assert kinds == {
         "Conv": 52,
@@ -136,7 +142,7 @@ def test_images_are_not_scaled_in_a_pass_of_their_own(small):
         (Interface("classification", uint8=True), ["Transpose", "Cast", "Sub", "Conv"]),
         (Interface("classification", 65), ["Transpose", "Pad", "Conv"]),
     ]:
-        graph = onnx.model_of(small, interface, TEXTS).graph
+        graph = onnx.model_of(small, interface, {}).graph
         kinds = [node.op_type for node in graph.node]
         assert kinds[: len(words)] == words
         assert "Mul" not in kinds
@@ -148,7 +154,7 @@ def test_onnx_runtime_fuses_every_layer(small, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
-    model = onnx.model_of(small, Interface("classification"), TEXTS).SerializeToString()
+    model = onnx.model_of(small, Interface("classification"), {}).SerializeToString()
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     kinds = collections.Counter(node.op_type for node in package.load(options.optimized_model_filepath).graph.node)
     assert kinds["Conv"] + kinds["FusedConv"] == 52
@@ -163,7 +169,7 @@ def test_litert_has_a_signature_and_files_inside(small, tmp_path):
     interpreter = interpreter_module.Interpreter(str(path))
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["inputs"], "outputs": ["logits"]}}
     with zipfile.ZipFile(path) as archive:
-        assert archive.read("labels.txt").decode() == TEXTS["labels"]
+        assert archive.read("labels.txt").decode().splitlines() == LABELS
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_bad_files(tmp_path, ending):
     with pytest.raises(hubkeras.Error, match="There is no file"):
         files.load(tmp_path / f"missing.{ending}")
     with pytest.raises(hubkeras.Error, match=r"ends in .onnx \(ONNX Runtime\), .tflite \(LiteRT\)"):
-        files.form("model.pt")
+        files.engine_of("model.pt")
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):

@@ -14,6 +14,7 @@ from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.consuming.images import calibration_images
 from hubkeras.converters import read_network
 from hubkeras.runtimes import files
+from hubkeras.runtimes.opening import open_model
 from tests.support.files import DIGITS, ROOT
 
 FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "nncf"}
@@ -58,10 +59,9 @@ def test_less_than_half_the_size_and_the_same_digits(ending, digits, tmp_path, c
     assert "80 images, 20 more to check; as they are in the array; left out: nothing" in captured.out
     assert captured.err == ""
     assert files.size(paths[1]) < 0.5 * files.size(paths[0])
-    loaded = files.load(paths[1])
-    assert loaded.dtype == "uint8"
-    interface = loaded.interface(paths[1])
-    predicted = loaded.run(interface.to_input(images))["logits"].argmax(-1)
+    model = open_model(paths[1])
+    assert model.session.dtype == "uint8"
+    predicted = model.run(images).argmax(-1)
     expected = np.asarray(network(images)).argmax(-1)
     assert (predicted == expected).mean() >= 0.975
     assert (predicted == labels).mean() >= (expected == labels).mean() - 0.01
