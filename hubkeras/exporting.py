@@ -15,6 +15,7 @@ from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder, without_wildcards
 from hubkeras.common.forms import Job, folder_to_write, form_of
+from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import LABELS_FILE, LARGEST_IMAGE, METADATA_FILE, Metadata
 from hubkeras.common.numbers import whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
@@ -327,11 +328,7 @@ def convert(
 
 
 def write_for_runtime(job: Job) -> Parity:
-    """The writer of `.onnx`, `.tflite` and `.xml`, see `hubkeras.common.forms`.
-
-    What was written is run in its runtime and compared with the network in float64 before it takes its place.
-    """
-    from hubkeras.common.interface import Interface
+    """The writer of `.onnx`, `.tflite` and `.xml`; what was written is run and compared before it takes its place."""
     from hubkeras.consuming.images import calibration_images
     from hubkeras.converters.verifying import sample_images
     from hubkeras.runtimes import files
@@ -351,9 +348,8 @@ def write_for_runtime(job: Job) -> Parity:
         found = calibration_images(options["int8"], size, job.metadata.preprocessing)
         job.calibration.update(found.facts())
         calibration, compared = found.images, found.held_back
-    metadata, path = dataclasses.replace(job.metadata, interface=interface), pathlib.Path(job.path)
-    others = [file.name for file in form_of(path).files(path)[1:]]
-    with staged(path, job.overwrite, others) as partial:
+    metadata, others = dataclasses.replace(job.metadata, interface=interface), form_of(job.path).files(job.path)[1:]
+    with staged(job.path, job.overwrite, [file.name for file in others]) as partial:
         files.write(job.network, partial, metadata, job.labels, calibration)
         return _outputs_parity(open_model(partial), interface, compared, job.network, "the network").accepted(job.path)
 
@@ -380,11 +376,12 @@ def verify_file(
 
     model = open_model(path, safe_mode=safe_mode)
     interface, metadata = model.interface, model.metadata
+    assert metadata is not None
     origin = _origin(source, metadata.task, weights or metadata.weights, None, progress or _in_silence)
-    network, name = origin.network, os.fspath(source)
+    network = origin.network
     if (network.architecture, network.settings()) != (metadata.architecture, metadata.settings):
-        raise Error(f"{path} and {name} are of different networks: their settings differ.")
-    return _outputs_parity(model, interface, sample_images(metadata.default_image_size), network, name)
+        raise Error(f"{path} and {os.fspath(source)} are of different networks: their settings differ.")
+    return _outputs_parity(model, interface, sample_images(metadata.default_image_size), network, os.fspath(source))
 
 
 def _outputs_parity(model, interface, images, network, reference):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import model_files
 from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.consuming import handles

@@ -1,6 +1,7 @@
 """`hubkeras.convert` and `hubkeras convert` to files for runtimes, and `hubkeras verify` of these."""
 
 import dataclasses
+import json
 import math
 import os
 import re
@@ -135,7 +136,7 @@ def test_the_interface_is_in_the_metadata(small, tmp_path):
     assert facts == {
         "task": "classification",
         "image_size": None,
-        "endpoints": [endpoint],
+        "endpoints": (endpoint,),
         "probabilities": False,
         "uint8": True,
         "precision": "float16",
