@@ -21,6 +21,7 @@ import tf_keras
 
 import hubkeras
 from hubkeras.common import archives
+from hubkeras.consuming import cache
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.publishing import installing
 
@@ -63,7 +64,7 @@ def main(arguments=None):
     for address in (url, f"{url}?tf-hub-format=compressed"):
         np.testing.assert_array_equal(hub.load(address)(images), expected)
         print("loaded   ", address)
-        installing.uninstall(address)
+        cache.uninstall(address)
     server.shutdown()
 
     installing.install(archive, [HANDLE], overwrite=True)

@@ -104,7 +104,7 @@ def run_install(options: argparse.Namespace) -> None:
 
 
 def run_installed(options: argparse.Namespace) -> int:
-    entries = installing.installed(options.cache_dir)
+    entries = cache.installed(options.cache_dir)
     facts = [
         {
             "handle": entry.handle,
@@ -124,5 +124,5 @@ def run_installed(options: argparse.Namespace) -> int:
 
 def run_uninstall(options: argparse.Namespace) -> None:
     for handle in options.handle:
-        installing.uninstall(handle, options.cache_dir)
+        cache.uninstall(handle, options.cache_dir)
         print_table([("removed", cache.normalized(handle))])

@@ -62,7 +62,7 @@ class TemporaryFolder:
 
 
 def remove_tree(folder: str | os.PathLike[str]) -> None:
-    """Removes a folder of ours as far as it can, with one file descriptor, where `shutil.rmtree` takes one a level."""
+    """Removes a file or folder of ours as far as it can; `shutil.rmtree` takes a file descriptor for each level."""
     for inner, folders, files in os.walk(folder, topdown=False):
         for name in files:
             with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ def remove_tree(folder: str | os.PathLike[str]) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(path) if os.path.islink(path) else os.rmdir(path)
     with contextlib.suppress(OSError):
-        os.rmdir(folder)
+        os.rmdir(folder) if os.path.isdir(folder) else os.unlink(folder)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ __all__ = [
     "decoding",
     "downloads",
     "handles",
+    "hub_lock",
     "images",
     "keras_layer",
     "listing",

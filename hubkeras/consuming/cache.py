@@ -1,19 +1,34 @@
-"""Where tensorflow_hub's cache on disk keeps the SavedModel of a handle.
+"""tensorflow_hub's cache on disk, where code that names a handle finds its SavedModel without a network.
 
 The conventions are those of tensorflow_hub 0.16 (`compressed_module_resolver.py`, `resolver.py`): the folder of a
-handle is named by its SHA-1. tensorflow_hub is not needed.
+handle is named by its SHA-1, and `<folder>.descriptor.txt` says whose it is. tensorflow_hub is not needed.
+
+A folder is replaced in one step, once nobody reads it with `hubkeras.KerasLayer`, which holds a lock of the system
+while it loads. tensorflow_hub's own readers hold none: one that is in the midst of loading may find files of both
+models, which TensorFlow mostly refuses. Install another model under a handle of its own, or while they do not load it.
 """
 
+from __future__ import annotations
+
+import datetime
 import hashlib
 import os
 import pathlib
 import re
+import shutil
+import socket
 import tempfile
+from dataclasses import dataclass
 
-from hubkeras.common import addresses
+from hubkeras.common import addresses, staging
 from hubkeras.common.errors import Error
+from hubkeras.common.files import sha256
+from hubkeras.common.guards import integrity
+from hubkeras.common.guards.permissions import check_readable
+from hubkeras.consuming.hub_lock import locked
 
 TFHUB = "https://tfhub.dev/"
+_FOLDER, _DESCRIPTOR = re.compile(r"[0-9a-f]{40}"), "descriptor.txt"
 
 Directory = str | os.PathLike[str] | None
 
@@ -63,3 +78,155 @@ def lookup(handle: str, directory: Directory = None) -> pathlib.Path | None:
     """
     folder = folder_of(handle, directory)
     return folder if (folder / "saved_model.pb").is_file() else None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the cache.
+
+    Attributes:
+        handle: whose it is, or None where its descriptor is missing.
+        folder: its path.
+        files: `{name: SHA-256}` as recorded in it; empty for most of what tensorflow_hub downloaded.
+        problem: what is wrong with it, in words, or None. Without recorded hashes only missing files are noticed.
+    """
+
+    handle: str | None
+    folder: pathlib.Path
+    files: dict[str, str]
+    problem: str | None
+
+
+def _descriptor(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f"{folder.name}.{_DESCRIPTOR}")
+
+
+def _read_entry(folder: pathlib.Path) -> Entry:
+    try:
+        lines = _descriptor(folder).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    handle = next((line.removeprefix("Module: ") for line in lines if line.startswith("Module: ")), None)
+    try:
+        check_readable(folder)
+        files = integrity.read_checksums(folder) or {}
+    except Error as error:
+        if isinstance(error.__cause__, PermissionError):
+            return Entry(handle, folder, {}, "it cannot be read: permission denied")
+        return Entry(handle, folder, {}, f"{integrity.CHECKSUMS_FILE} is damaged")
+    return Entry(handle, folder, files, _problem(folder, files))
+
+
+def _problem(folder: pathlib.Path, files: dict[str, str]) -> str | None:
+    if not folder.is_dir():
+        return "the folder is missing"
+    for name in sorted(files) or ("saved_model.pb", "variables/variables.index"):
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if files and sha256(path) != files[name]:
+            return f"{name} is damaged"
+    return None
+
+
+def installed(directory: Directory = None) -> list[Entry]:
+    """All modules of the cache, each checked: files there, hashes as when they were installed.
+
+    Returns:
+        A list of `Entry`, by handle.
+    """
+    names = sorted(path.name.split(".")[0] for path in _contents(cache_dir(directory)))
+    folders = [cache_dir(directory) / name for name in dict.fromkeys(names) if _FOLDER.fullmatch(name)]
+    entries = [_read_entry(folder) for folder in folders if folder.is_dir() or _descriptor(folder).exists()]
+    return sorted(entries, key=lambda entry: (entry.handle or "~", entry.folder))
+
+
+def _contents(folder: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Error(f"Cannot read the cache folder {folder}: {error.strerror}.") from error
+
+
+def install(source: pathlib.Path, handle: str, directory: Directory = None, overwrite: bool = False) -> pathlib.Path:
+    """Puts a SavedModel into the cache under a handle; others may read and install at the same time.
+
+    A damaged entry is repaired.
+
+    Args:
+        source: folder of the SavedModel.
+        handle: any URL that code gives to `hub.load` or `hub.KerasLayer`; `https://tfhub.dev/` may be left out.
+        directory: the cache folder; by default tensorflow_hub's, see `cache_dir`.
+        overwrite: whether to replace another model, as one that tensorflow_hub downloaded.
+
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        hubkeras.Error: the handle is taken by another model, or the cache cannot be written.
+    """
+    handle = normalized(handle)
+    files, folder = integrity.checked_hashes(source), folder_of(handle, directory)
+    with locked(folder):
+        staging.settle_leftovers(folder)
+        entry = _read_entry(folder)
+        if entry.problem is None:
+            present = integrity.hashes(folder)
+            if present == files == entry.files and _signature(folder) == _signature(source):
+                return folder
+            if present != files and not overwrite:
+                raise Error(
+                    f"{handle} is taken by another model in {folder}; pass --overwrite (overwrite=True) to replace it, "
+                    "or uninstall it first."
+                )
+        with staging.staged(folder, overwrite=True, foreign=staging.anything) as copy:
+            _copy(source, copy, files)
+            # first: a descriptor without its folder is known to be incomplete, a folder without one is nobody's
+            _write_descriptor(copy.parent / _DESCRIPTOR, handle)
+            os.replace(copy.parent / _DESCRIPTOR, _descriptor(folder))
+    return folder
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path, files: dict[str, str]) -> None:
+    """Copies the files of a SavedModel, its checksums and its signature."""
+    for name, digest in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+        if sha256(target / name) != digest:
+            raise Error(f"{source / name} changed while it was copied; install it again.")
+    integrity.write_checksums(target, files)
+    if signature := _signature(source):
+        (target / integrity.SIGNATURE_FILE).write_bytes(signature)
+
+
+def _signature(folder: pathlib.Path) -> bytes | None:
+    path = folder / integrity.SIGNATURE_FILE
+    return path.read_bytes() if path.is_file() else None
+
+
+def _write_descriptor(path: pathlib.Path, handle: str) -> None:
+    lines = [
+        f"Module: {handle}",
+        f"Download Time: {datetime.datetime.today()}",
+        f"Downloader Hostname: {socket.gethostname()} (PID:{os.getpid()})",
+    ]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def uninstall(handle: str, directory: Directory = None) -> None:
+    """Removes a handle from the cache.
+
+    Raises:
+        hubkeras.Error: it is not there, or cannot be removed.
+    """
+    folder = folder_of(handle, directory)
+    if not folder.exists() and not _descriptor(folder).exists():
+        raise Error(
+            f"{normalized(handle)} is not installed in {cache_dir(directory)}; hubkeras installed lists what is."
+        )
+    with locked(folder):
+        if folder.exists():
+            staging.remove(folder)
+        _descriptor(folder).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from hubkeras import Error, KerasLayer
 from hubkeras.common import archives
 from hubkeras.common.guards import integrity
+from hubkeras.consuming import cache
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import installing
@@ -153,9 +154,9 @@ def test_a_cache_that_may_not_be_read(monkeypatch):
     with nobody() as folder:
         model = times(folder / "model", 3)
         installing.install(model, ["me/model/1"], folder / "cache")
-        (entry,) = installing.installed(folder / "cache")
+        (entry,) = cache.installed(folder / "cache")
         monkeypatch.setenv("TFHUB_CACHE_DIR", str(folder / "cache"))
         with closed(entry.folder):
             with denied(entry.folder.name):
                 KerasLayer("https://tfhub.dev/me/model/1")
-            assert installing.installed(folder / "cache")[0].problem == "it cannot be read: permission denied"
+            assert cache.installed(folder / "cache")[0].problem == "it cannot be read: permission denied"

@@ -20,7 +20,8 @@ import time
 
 from hubkeras.common.errors import Error
 from hubkeras.common.staging import staged
-from hubkeras.publishing import cache_lock, installing
+from hubkeras.consuming import hub_lock
+from hubkeras.publishing import installing
 
 HANDLE = "https://tfhub.dev/somebody/tiny/1"
 
@@ -57,7 +58,7 @@ def _loaded(handle: str | pathlib.Path) -> str:
 def hold(folder: pathlib.Path, turn: int) -> str:
     """Holds the lock of the cache entry, and looks whether another does at the same time."""
     entry = folder / "cache" / "entry"
-    with cache_lock.locked(entry):
+    with hub_lock.locked(entry):
         try:
             os.mkdir(folder / "held")
         except FileExistsError:

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.common import archives
-from hubkeras.consuming import downloads, signing
+from hubkeras.consuming import cache, downloads, signing
 from hubkeras.converters import convert, load_weights, write_slim_checkpoint
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import documentation, installing
@@ -242,7 +242,7 @@ def cache_at(path: pathlib.Path) -> Iterator[None]:
 
 def read_installed(path: pathlib.Path) -> dict[str, Any]:
     with cache_at(path):
-        installing.installed()
+        cache.installed()
         return read_layer_and_assets(HANDLE)
 
 

@@ -1,7 +1,8 @@
 """tensorflow_hub's lock of a folder in its cache, which all that write there hold, its own downloads too.
 
-The lock of `<folder>` is the file `<folder>.lock` with the text `<host>.<process>.<task>`; its holder prepares the
-content in `<folder>.<task>.tmp`, whose growth shows others that it lives (tensorflow_hub 0.16, `resolver.py`).
+It is used for that cache alone, since tensorflow_hub knows no other lock; ours are in `hubkeras.common.locks`. The lock
+of `<folder>` is the file `<folder>.lock` with the text `<host>.<process>.<task>`. tensorflow_hub prepares the content
+in `<folder>.<task>.tmp`, whose growth shows that the holder lives (tensorflow_hub 0.16, `resolver.py`).
 """
 
 from __future__ import annotations
@@ -20,31 +21,27 @@ from hubkeras.common.files import remove_tree
 
 LOCK_TIMEOUT = 600.0  # seconds without progress after which tensorflow_hub takes a lock over
 DAMAGED_TIMEOUT = 5.0  # seconds after which a lock that names nobody is taken over; a full disk may leave one
-REPLACED = ".replaced.tmp"  # after `<folder>.<task>`: what was moved aside
 _POLL = 0.1
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[str]:
-    """Context manager that holds the lock of a cache folder.
-
-    Yields our task's name, which temporary files have in theirs; they are removed when the block ends. What killed
-    holders have left is put back or removed first, with a warning that says so.
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Context manager that holds the lock of a cache folder, and removes what tensorflow_hub has left of it.
 
     Raises:
         hubkeras.Error: the cache cannot be written.
     """
-    lock, task = _lock_of(folder), uuid.uuid4().hex
-    text = f"{socket.gethostname()}.{os.getpid()}.{task}"
+    lock, text = _lock_of(folder), f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             _acquire(lock, text)
-            _settle_leftovers(folder)
-            yield task
+            for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):  # of holders that were killed, long ago
+                remove_tree(leftover)
+                if not leftover.name.endswith(".lock.tmp"):
+                    warnings.warn(f"{leftover} was left by a process that was killed; it was removed.", stacklevel=4)
+            yield
         finally:
-            for path in folder.parent.glob(f"{folder.name}.{task}.*"):
-                _remove(path)
             if _read(lock) == text:
                 lock.unlink(missing_ok=True)
     except OSError as error:
@@ -60,13 +57,6 @@ def _lock_of(folder: pathlib.Path) -> pathlib.Path:
 
 def _folder_of(lock: pathlib.Path) -> pathlib.Path:
     return lock.with_name(lock.name.removesuffix(".lock"))
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
-        remove_tree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _read(path: pathlib.Path) -> str | None:
@@ -163,19 +153,4 @@ def _take_away(lock: pathlib.Path, holder: str) -> None:
         if _read(mine) != holder:  # somebody was quicker and holds it by now: give it back
             with contextlib.suppress(FileExistsError):
                 os.link(mine, lock)
-        _remove(mine)
-
-
-def _settle_leftovers(folder: pathlib.Path) -> None:
-    """Puts back or removes what others have left: we hold the lock, so they were killed or lost it long ago."""
-    for leftover in sorted(folder.parent.glob(f"{folder.name}.*.tmp")):
-        if leftover.name.endswith(".lock.tmp"):  # may be of one that waits for us; if it is, it makes another
-            leftover.unlink(missing_ok=True)
-            continue
-        if leftover.name.endswith(REPLACED) and not folder.exists():
-            os.replace(leftover, folder)
-            done = f"{folder} was put back from it"
-        else:
-            _remove(leftover)
-            done = "it was removed"
-        warnings.warn(f"{leftover} was left by a process that was killed; {done}.", stacklevel=5)
+        mine.unlink(missing_ok=True)
