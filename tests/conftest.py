@@ -27,6 +27,12 @@ def pytest_configure(config):
         config.option.markexpr = "not slow and not long"
 
 
+@pytest.fixture
+def unwarned(monkeypatch):
+    """A process that has not warned yet of images in another range, which it does once."""
+    monkeypatch.setattr("hubkeras.common.ranges._warned", False)
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Function from the name of a golden file to its `Golden`."""

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.common import ranges
 
 IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 64, 64, 3)).astype(np.float32)
 
@@ -55,13 +54,15 @@ def test_true_is_no_number():
             hubkeras.MobileNetV2(**settings)
 
 
-def test_images_of_another_range_are_warned_of(monkeypatch):
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_images_of_another_range_are_warned_of(dtype, unwarned):
     network = hubkeras.MobileNetV2(0.35, final_endpoint="layer_4")
-    for images in (IMAGES * 255, (IMAGES * 255).astype(np.uint8)):
-        monkeypatch.setattr(ranges, "_warned", False)
-        with pytest.warns(UserWarning, match=r"expects RGB in \[0, 1\]. Divide by 255"):
-            hubkeras.MobileNetV2.from_config(network.get_config())(images)
-    monkeypatch.setattr(ranges, "_warned", False)
+    with pytest.warns(UserWarning, match=r"expects RGB in \[0, 1\]. Divide by 255"):
+        network((IMAGES * 255).astype(dtype))
+
+
+def test_images_in_the_range_are_not_warned_of(unwarned):
+    network = hubkeras.MobileNetV2(0.35, final_endpoint="layer_4")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network(IMAGES)

@@ -1,39 +1,44 @@
 """What people type and have: empty variables of the shell, `~`, endings of other forms, half of a checkpoint."""
 
-import argparse
 import sys
 import tarfile
 import types
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import hubkeras
 from hubkeras import commands
-from hubkeras.bulk.evaluating import _doubt
 from hubkeras.bulk.labelled import match, open_labelled
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import open_images
+from hubkeras.commands import bulk
 from hubkeras.commands.output import print_table
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 from hubkeras.common.forms import FORMS, form_of
 from hubkeras.common.staging import staged
 from hubkeras.converters.sources import open_checkpoint
+from tests.support.saved_models import saved, spec
 
 
-def test_a_variable_of_the_shell_that_is_not_set():
-    for given in ({"out": ""}, {"images": ["a", " "]}):
-        with pytest.raises(Error, match="is empty; is a variable of the shell not set"):
-            commands._read_texts(argparse.Namespace(**given))
+def test_a_variable_of_the_shell_that_is_not_set(capsys):
+    for arguments in (["export", "model", ""], ["benchmark", "a", " "]):
+        assert commands.main(arguments) == 1
+        assert "is empty; is a variable of the shell not set" in capsys.readouterr().err
 
 
 def test_a_home_that_the_shell_has_not_written_out(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    options = argparse.Namespace(report="~/r", images=["~/a", "b~/c"], pipeline=["~/x", ""], top=3)
-    commands._read_texts(options)
-    assert (options.report, options.images) == (f"{tmp_path}/r", [f"{tmp_path}/a", "b~/c"])
+    runs = []
+    monkeypatch.setattr(bulk, "run_embed", runs.append)
+    assert commands.main(["embed", "m", "~/a", "b~/c", "~/rows", "--labels=~/l", "--beam", "--", "~/x", ""]) == 0
+    (options,) = runs
+    assert (options.images, options.out) == ([f"{tmp_path}/a", "b~/c"], f"{tmp_path}/rows")
+    assert options.labels == f"{tmp_path}/l"
     assert options.pipeline == ["~/x", ""]  # Beam's
 
 
@@ -87,13 +92,24 @@ def test_an_empty_folder_of_a_class_does_not_change_how_numbers_are_counted(tmp_
     assert (matched.classes, matched.other) == ({"0": 1, "1": 2}, 0)
 
 
-def test_numbers_that_may_be_counted_otherwise():
+def test_numbers_that_may_be_counted_otherwise(tmp_path):
+    """A model that tells the brightness of an image, 0 to 3, and images in folders of numbers."""
     matched = match(["1", "2"], ["0", "1", "2", "3"])
     assert (matched.classes, matched.other) == ({"1": 1, "2": 2}, 1)
-    truth, best = np.array([1, 2, 2]), np.array([[2, 0], [3, 0], [2, 0]])
-    assert _doubt(1, truth, best) == "; were each 1 higher, top-1 would be 0.667: give names by --labels"
-    assert not _doubt(1, truth, best - 1)
-    assert not _doubt(0, truth, best)
+
+    @tf.function(input_signature=[spec(None, 8, 8, 3)])
+    def call(images):
+        return 9 * tf.one_hot(tf.cast(tf.round(3 * images[:, 0, 0, 0]), tf.int32), 4)
+
+    model = saved(tmp_path / "model", call)
+    for name, brightness in (("higher", (2, 3, 2)), ("right", (1, 2, 1))):
+        for number, (folder, value) in enumerate(zip((1, 2, 2), brightness, strict=True)):
+            (tmp_path / name / str(folder)).mkdir(parents=True, exist_ok=True)
+            path = tmp_path / name / str(folder) / f"{number}.png"
+            keras.utils.save_img(path, np.full((8, 8, 3), 85 * value), scale=False)
+    doubt = "; were each 1 higher, top-1 would be 0.667: give names by --labels"
+    assert hubkeras.evaluate(model, tmp_path / "higher", labels=["0", "1", "2", "3"]).labels.endswith(doubt)
+    assert "higher" not in hubkeras.evaluate(model, tmp_path / "right", labels=["0", "1", "2", "3"]).labels
 
 
 def test_lines_that_name_an_image_again(tmp_path):

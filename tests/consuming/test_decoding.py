@@ -7,12 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from sklearn.datasets import load_sample_images
 
 import hubkeras
 from hubkeras.common.errors import Error
-from hubkeras.consuming import decoding
 from hubkeras.consuming.decoding import decode_pixels
 
 PHOTO = Image.fromarray(load_sample_images().images[1][100:250, 200:391])  # odd sides
@@ -201,7 +200,7 @@ def test_an_image_that_does_not_fit_is_known_by_its_header(monkeypatch):
     large[29:33] = struct.pack(">I", zlib.crc32(large[12:29]))
     with pytest.raises(Error, match="x has 22000 x 22000 pixels; at most 268,435,456 are read"):
         decode_pixels(bytes(large), "x")
-    monkeypatch.setattr(decoding, "_rgb", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(Error, match="x does not fit in memory"):
         decode_pixels(FILES["jpeg"], "x")
 

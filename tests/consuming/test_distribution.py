@@ -120,7 +120,7 @@ def test_keras_that_adds_gradients_is_refused(tmp_path, monkeypatch):
         hubkeras.KerasLayer(path)
 
 
-def test_multi_worker_warns_that_fit_will_fail(monkeypatch):
+def test_multi_worker_warns_that_fit_will_fail(tmp_path, monkeypatch):
     class Workers(tf.distribute.MultiWorkerMirroredStrategy):
         num_replicas_in_sync = 2
 
@@ -128,5 +128,8 @@ def test_multi_worker_warns_that_fit_will_fail(monkeypatch):
             pass
 
     monkeypatch.setattr(tf.distribute, "get_strategy", Workers)
-    with pytest.warns(UserWarning, match="cannot fit, evaluate or predict under MultiWorkerMirroredStrategy"):
-        keras_layer._check_strategy()
+    with (
+        pytest.warns(UserWarning, match="cannot fit, evaluate or predict under MultiWorkerMirroredStrategy"),
+        pytest.raises(Error, match="nothing"),
+    ):
+        hubkeras.KerasLayer(tmp_path / "nothing")

@@ -92,11 +92,6 @@ def test_decode_predictions_takes_names(tmp_path):
         hubkeras.decode_predictions([0.0], top=0)
 
 
-@pytest.fixture
-def unwarned(monkeypatch):
-    monkeypatch.setattr(ranges, "_warned", False)
-
-
 @pytest.mark.parametrize(
     ("low", "high", "found"), [(0, 255, r"\[0, 255\].*Divide by 255"), (-1, 1, r"\[-1, 1\].*\(images \+ 1\) / 2")]
 )

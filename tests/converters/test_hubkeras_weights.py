@@ -1,5 +1,6 @@
 """The `.weights.h5` files of `hubkeras convert`: whole, checked, and Keras' own."""
 
+import hashlib
 import json
 import random
 import resource
@@ -108,14 +109,12 @@ def test_every_changed_byte_is_refused_or_harmless(count, written, copy, tensors
 
 def rewrite(path, change, digest=False):
     """Changes the facts of a weights file; `digest` writes their SHA-256 anew."""
-    from hubkeras.converters.sources.hubkeras_weights import _text_sha256
-
     facts = facts_of(path)
     change(facts)
     with h5py.File(path, "a") as file:
         file.attrs["hubkeras"] = text = json.dumps(facts)
         if digest:
-            file.attrs["hubkeras_sha256"] = _text_sha256(text)
+            file.attrs["hubkeras_sha256"] = hashlib.sha256(text.encode()).hexdigest()
 
 
 def swap(facts):

@@ -26,16 +26,17 @@ def number(value):
     return data + bytes([value])
 
 
-def block(entries):
+def block(entries, compress=None):
     """A table's block whose keys share nothing, with its trailer."""
     content = b"".join(number(0) + number(len(key)) + number(len(value)) + key + value for key, value in entries)
-    content += struct.pack("<II", 0, 1) + b"\0"
+    content += struct.pack("<II", 0, 1)
+    content = compress(content) + b"\1" if compress else content + b"\0"
     return content + struct.pack("<I", masked_crc32c(content))
 
 
-def write_table(path, entries):
+def write_table(path, entries, compress=None):
     """A table of one block with right checksums, whatever the entries are."""
-    data = block(entries)
+    data = block(entries, compress)
     ends = [(0, len(data) - 5)]
     data += block([])
     ends.append((ends[0][1] + 5, len(data) - ends[0][1] - 10))
@@ -182,11 +183,24 @@ def test_an_index_of_odd_bytes_is_refused(files, tmp_path):
 def test_tables_compressed_with_snappy(tmp_path):
     """A literal, a copy that overlaps itself and a longer literal, as the format's description has them."""
     text = b"abcabcabcabc" + bytes(range(70))
-    packed = number(len(text)) + b"\x08abc" + bytes([(9 - 4) << 2 | 1, 3]) + bytes([60 << 2, 69]) + bytes(range(70))
-    assert tables._uncompressed(packed) == text
-    for wrong in (packed[:-1], packed.replace(bytes([21, 3]), bytes([21, 9])), number(99) + packed[1:]):
+    copy = bytes([(9 - 4) << 2 | 1, 3])
+
+    def packed(content):
+        start = content.index(b"abc") + 3
+        rest = content[start + 9 :]
+        literals = [bytes([start - 1 << 2]) + content[:start], bytes([60 << 2, len(rest) - 1]) + rest]
+        return number(len(content)) + literals[0] + copy + literals[1]
+
+    write_table(tmp_path / "table", [(b"k", text)], packed)
+    assert list(read_table(tmp_path / "table")) == [(b"k", text)]
+    for wrong in (
+        lambda content: packed(content)[:-1],
+        lambda content: packed(content).replace(copy, copy[:1] + bytes([99])),
+        lambda content: number(199) + packed(content)[1:],
+    ):
+        write_table(tmp_path / "table", [(b"k", text)], wrong)
         with pytest.raises(tables.TableError):
-            tables._uncompressed(wrong)
+            list(read_table(tmp_path / "table"))
 
 
 def test_checksum_is_crc32c():

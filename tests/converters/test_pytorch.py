@@ -282,10 +282,10 @@ def test_a_tensor_beyond_its_storage(tmp_path):
     path = foreign.save_torch({"weight": value}, tmp_path / "model.bin")
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
-    numbers = foreign._numbers([4])
+    size = foreign.numbers([4])
     pickled = entries["archive/data.pkl"]
-    assert pickled.count(numbers) == 1
-    entries["archive/data.pkl"] = pickled.replace(numbers, foreign._numbers([1 << 30]))
+    assert pickled.count(size) == 1
+    entries["archive/data.pkl"] = pickled.replace(size, foreign.numbers([1 << 30]))
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)

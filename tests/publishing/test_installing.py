@@ -461,8 +461,7 @@ def test_a_url_that_answers_something_else_is_an_error(path, message, server, mo
     assert installed(tmp_path / "cache") == []
 
 
-def test_a_layer_warns_of_images_in_another_range(model, monkeypatch):
-    monkeypatch.setattr("hubkeras.common.ranges._warned", False)
+def test_a_layer_warns_of_images_in_another_range(model, unwarned):
     layer = hubkeras.KerasLayer(str(model))
     with pytest.warns(UserWarning, match=r"\[0, 255\]"):
         layer(np.full((1, 96, 96, 3), 255.0, "float32"))

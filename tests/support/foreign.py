@@ -134,7 +134,7 @@ def _text(value):
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
-def _numbers(values):
+def numbers(values):
     return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
 
 
@@ -147,14 +147,14 @@ class Global:
 
 def _pickled(state, legacy, module=b"torch._utils\n_rebuild_tensor_v2"):
     """The pickle of a state dict or of dicts of them, opcode by opcode as PyTorch writes it, without PyTorch."""
-    numbers = iter(range(1 << 20))
+    keys = iter(range(1 << 20))
 
     def tensor(value):
         strides = [stride // value.itemsize for stride in np.ascontiguousarray(value).strides]
         storage = b"(" + _text("storage") + b"ctorch\n" + _STORAGES[value.dtype.name].encode() + b"\n"
-        storage += _text(str(next(numbers))) + _text("cpu") + b"J" + struct.pack("<i", value.size)
+        storage += _text(str(next(keys))) + _text("cpu") + b"J" + struct.pack("<i", value.size)
         storage += (b"N" if legacy else b"") + b"tQ"
-        arguments = storage + b"J\0\0\0\0" + _numbers(value.shape) + _numbers(strides if value.ndim else [])
+        arguments = storage + b"J\0\0\0\0" + numbers(value.shape) + numbers(strides if value.ndim else [])
         return b"c" + module + b"\n(" + arguments + b"\x89ccollections\nOrderedDict\n)RtR"
 
     def written(value):
