@@ -7,9 +7,10 @@ from typing import Any
 from hubkeras.common.guards.integrity import checked_hashes, content_hash
 from hubkeras.common.metadata import METADATA_FILE, read_metadata
 from hubkeras.common.places import model_folder
+from hubkeras.converters.checkpoint import SHADOW
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
-from hubkeras.converters.weights import SHADOW, kind_of
+from hubkeras.converters.weights import kind_of
 
 
 def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -32,15 +33,14 @@ def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
     with open_checkpoint(source) as checkpoint:
         found = match(checkpoint)
         inner = {tensor: name for name, tensor in found.tensors.items()}
-        names = sorted(checkpoint.shapes)
         variables: list[dict[str, Any]] = [
             {
                 "name": name,
-                "shape": list(checkpoint.shapes[name]),
-                "dtype": checkpoint.dtypes[name],
-                "use": checkpoint.kinds.get(name) or kind_of(name, inner.get(name), found) or "network",
+                "shape": list(tensor.shape),
+                "dtype": tensor.dtype,
+                "use": tensor.kind or kind_of(name, inner.get(name), found) or "network",
             }
-            for name in names
+            for name, tensor in sorted(checkpoint.tensors.items())
         ]
         own = [v for v in variables if v["use"] in ("network", "raw values with a moving average", "Logits")]
         facts = {
@@ -50,7 +50,7 @@ def inspect(source: str | os.PathLike[str]) -> dict[str, Any]:
             **found.settings,
             "image_size": found.image_size,
             "parameters": sum(math.prod(v["shape"]) for v in own if "/moving_" not in v["name"]),
-            "moving_averages_of_weights": sum(name.endswith(SHADOW) for name in names),
+            "moving_averages_of_weights": sum(name.endswith(SHADOW) for name in checkpoint.tensors),
             "auxiliary_head": found.has_auxiliary_head,
             "leading_scope": found.prefix,
             "sha256": checkpoint.own_provenance()["sha256"],

@@ -21,7 +21,8 @@ from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.quiet import quietly
 from hubkeras.common.staging import staged
 from hubkeras.converters.naming import keras_applications
-from hubkeras.converters.naming.tables import KERAS, kernel_layout, scoped_layers
+from hubkeras.converters.naming.layers import kernel_layout, scoped_layers
+from hubkeras.converters.naming.renaming import KERAS
 from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.pytorch_writer import require
 from hubkeras.converters.records import say_lost

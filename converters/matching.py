@@ -12,8 +12,7 @@ from typing import Any
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
-from hubkeras.converters.sources.checkpoint import Checkpoint
-from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
+from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES, Checkpoint
 
 _AUXILIARY = "AuxLogits/"
 # published are multipliers of at most 1.4, 21,841 classes and 331 pixels
@@ -21,7 +20,7 @@ _MOST = {"depth_multiplier": 4, "num_classes": MOST_VARIABLE_BYTES // (4 * 1536)
 _IMAGE_SIZE = re.compile(r"mobilenet_v2_\d+(?:\.\d+)?_(\d{2,4})(?!\d)")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Match:
     """What a checkpoint holds.
 
@@ -56,40 +55,45 @@ def match(checkpoint: Checkpoint) -> Match:
     """
     network, prefix = _root(checkpoint)
     start = f"{prefix}/{network.scope}/" if prefix else f"{network.scope}/"
-    kinds = checkpoint.kinds
-    tensors = {name[len(start) :]: name for name in checkpoint.shapes if name.startswith(start) and name not in kinds}
-    if checkpoint.metadata:
-        settings = {"num_classes": None, **checkpoint.metadata.settings}
-        image_size = checkpoint.metadata.default_image_size
-        sizes = [image_size]
-    elif checkpoint.attributes:
-        settings = {"num_classes": None, **checkpoint.attributes["settings"]}
-        image_size = checkpoint.attributes["default_image_size"]
-        sizes = [image_size] if image_size != network.default_image_size else []
+    hints = checkpoint.hints
+    tensors = {
+        name.removeprefix(start): name
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(start) and tensor.kind is None
+    }
+    if hints.complete:
+        settings, sizes = {"num_classes": None, **hints.settings}, []
     else:
-        settings = network.settings_from_shapes({name: checkpoint.shapes[tensor] for name, tensor in tensors.items()})
-        settings.update(checkpoint.settings)
-        sizes = [size for name in checkpoint.names for size in _IMAGE_SIZE.findall(name)]
-        sizes += [checkpoint.image_size] if checkpoint.image_size else []
-        image_size = int(sizes[-1]) if sizes else network.default_image_size
-    _check_claims(checkpoint.path, {**settings, "image_size": image_size})
-    auxiliary = any(name.startswith(_AUXILIARY) for name in tensors)
-    return Match(network, settings, image_size, prefix, tensors, auxiliary, bool(sizes))
+        shapes = {name: checkpoint.tensors[tensor].shape for name, tensor in tensors.items()}
+        settings = {**network.settings_from_shapes(shapes), **hints.settings}
+        sizes = [int(size) for alias in checkpoint.aliases for size in _IMAGE_SIZE.findall(alias)]
+    image_size = hints.image_size or (sizes[-1] if sizes else network.default_image_size)
+    _check_claims(checkpoint.source, {**settings, "image_size": image_size})
+    return Match(
+        network,
+        settings,
+        image_size,
+        prefix,
+        tensors,
+        has_auxiliary_head=any(name.startswith(_AUXILIARY) for name in tensors),
+        # a file of weights has the size that it was written with, which may be nothing but the default
+        names_image_size=bool(hints.metadata or sizes or image_size != network.default_image_size),
+    )
 
 
-def _check_claims(path, claims):
+def _check_claims(source: str, claims: dict[str, Any]) -> None:
     """A small file may claim settings of a network, or images, that fill the memory before its shapes are compared."""
     for name, most in _MOST.items():
         value = claims.get(name)
         if isinstance(value, int | float) and not value <= most:  # not a number, too
-            raise Error(f"{path} is of a network with {name} {value}; no network of these has over {most}.")
+            raise Error(f"{source} is of a network with {name} {value}; no network of these has over {most}.")
 
 
-def _root(checkpoint):
+def _root(checkpoint: Checkpoint) -> tuple[type[SlimNetwork], str]:
     """The network class and leading scope that most tensors lie under."""
-    counts = {}
+    counts: dict[tuple[type[SlimNetwork], str], int] = {}
     scopes = {network.scope: network for network in NETWORKS}
-    for name in checkpoint.shapes:
+    for name in checkpoint.tensors:
         parts = name.split("/")
         for depth, part in enumerate(parts[:-1]):
             if part in scopes:
@@ -97,11 +101,10 @@ def _root(checkpoint):
                 counts[key] = counts.get(key, 0) + 1
                 break
     if not counts:
-        found = sorted({name.split("/")[0] for name in checkpoint.shapes})
-        expected = ", ".join(scopes)
+        given = sorted({name.split("/")[0] for name in checkpoint.tensors})
         raise Error(
-            f"{checkpoint.path} is not of a network that hubkeras knows: expected variables below one of {expected}; "
-            f"found {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}."
+            f"{checkpoint.source} is not of a network that hubkeras knows: expected variables below one of "
+            f"{', '.join(scopes)}; found {', '.join(given[:5])}{', ...' if len(given) > 5 else ''}."
         )
     # optimizer slots and shadows may repeat the names below another scope; the model itself has the shortest
     return max(counts, key=lambda key: (counts[key], -len(key[1])))

@@ -15,7 +15,7 @@ from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.staging import staged
 from hubkeras.converters.naming import hugging_face, timm
 from hubkeras.converters.naming.image_processors import PREPROCESSOR, to_timm
-from hubkeras.converters.naming.tables import Tensor
+from hubkeras.converters.naming.renaming import Target
 from hubkeras.converters.parity import Parity, compare_weights, digests_of
 from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources.pytorch_models import CONFIG
@@ -34,9 +34,9 @@ def write_hugging_face(job: Job) -> Parity:
     network = job.network
     require(network, MobileNetV2, "Hugging Face's library", allowed=("output_stride",))
     config = hugging_face.config_of(network, job.metadata.default_image_size, job.labels)
-    table = hugging_face.table()
+    table = hugging_face.targets()
     if network.num_classes is None:
-        table = {name.removeprefix(hugging_face.BASE): tensor for name, tensor in table.items()}
+        table = {name.removeprefix(hugging_face.BASE): target for name, target in table.items()}
     preprocessor = hugging_face.preprocessor_of(job.metadata.default_image_size, job.metadata.preprocessing)
     return _write(job, table, {CONFIG: config, PREPROCESSOR: preprocessor})
 
@@ -65,7 +65,7 @@ def write_timm(job: Job) -> Parity:
     }
     if labels := labels_of(job):
         config["label_names"] = labels
-    return _write(job, timm.table(), {CONFIG: config})
+    return _write(job, timm.targets(), {CONFIG: config})
 
 
 def require(network: SlimNetwork, expected: type, library: str, allowed: tuple[str, ...] = ()) -> None:
@@ -87,7 +87,7 @@ def require(network: SlimNetwork, expected: type, library: str, allowed: tuple[s
             )
 
 
-def _write(job: Job, table: dict[str, Tensor], texts: dict[str, dict[str, Any]]) -> Parity:
+def _write(job: Job, table: dict[str, Target], texts: dict[str, dict[str, Any]]) -> Parity:
     safetensors = extra("hugging-face", "safetensors.numpy")
     with staged(job.path, job.overwrite) as partial:
         folder = pathlib.Path(partial)
@@ -101,7 +101,7 @@ def _write(job: Job, table: dict[str, Tensor], texts: dict[str, dict[str, Any]])
         return compare_weights(partial, job.network, digests_of(job))
 
 
-def _state_dict(network: SlimNetwork, table: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def _state_dict(network: SlimNetwork, table: dict[str, Target]) -> dict[str, np.ndarray]:
     """The tensors by foreign name; gammas that TF-Slim's network has not are 1."""
     variables, state = network.slim_variables(), {}
     for name, (slim, layout) in table.items():

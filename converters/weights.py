@@ -19,11 +19,11 @@ from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.staging import staged
 from hubkeras.common.version import __version__
+from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.matching import Match, match
 from hubkeras.converters.parity import Parity, check_network, compare_weights, digest, digests_of
 from hubkeras.converters.records import labels_of
-from hubkeras.converters.sources import Checkpoint, open_checkpoint
-from hubkeras.converters.sources.checkpoint import SHADOW
+from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.sources.hubkeras_weights import ENDING, write_h5
 
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
@@ -86,8 +86,9 @@ def plan(
         hubkeras.Error: a variable is missing, or of another shape or dtype, or a tensor is of no known kind.
     """
     weights = Averages.of(weights, "weights")
-    if weights == "raw" and checkpoint.weights == "ema":
-        raise Error(f"{checkpoint.path} holds moving averages of the weights only; leave out weights=raw.")
+    hints = checkpoint.hints
+    if weights == "raw" and hints.averages == "ema" and not hints.complete:
+        raise Error(f"{checkpoint.source} holds moving averages of the weights only; leave out weights=raw.")
     root = found.network.scope + "/"
     chosen, missing = {}, []
     for name, variable in variables.items():
@@ -102,25 +103,23 @@ def plan(
             _check_form(checkpoint, candidate, variable)
     name = found.network.__name__
     if missing:
-        listed = _listed(missing, checkpoint.shapes, "in the file")
-        raise Error(f"{checkpoint.path}: missing of {name}: {listed}; give a whole checkpoint of the network.")
+        listed = _listed(missing, checkpoint.tensors, "in the file")
+        raise Error(f"{checkpoint.source}: missing of {name}: {listed}; give a whole checkpoint of the network.")
     ignored, unknown = _account(checkpoint, found, chosen)
     if unknown:
         listed = _listed(unknown, variables, "in the network")
-        raise Error(f"{checkpoint.path}: not of TF-Slim's {name}: {listed}; the checkpoint is of a changed network.")
+        raise Error(f"{checkpoint.source}: not of TF-Slim's {name}: {listed}; the checkpoint is of a changed network.")
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
     labels, note = _labels(checkpoint, found.settings["num_classes"])
-    told = checkpoint.metadata.weights if checkpoint.metadata else checkpoint.attributes.get("weights")
-    told = told or checkpoint.weights
     report = Report(
-        *(checkpoint.path, checkpoint.provenance(), len(checkpoint.shapes), len(chosen), shadows, ignored),
-        weights="ema" if shadows else told or "raw",
+        *(checkpoint.source, checkpoint.provenance(), len(checkpoint.tensors), len(chosen), shadows, ignored),
+        weights="ema" if shadows else hints.averages or "raw",
         notes=[*checkpoint.notes, *([note] if note else [])],
-        metadata=checkpoint.metadata,
+        metadata=hints.metadata,
         labels=labels,
-        preprocessing=checkpoint.preprocessing,
+        preprocessing=hints.preprocessing,
     )
-    if weights == "ema" and not shadows and not told:
+    if weights == "ema" and not shadows and not hints.averages:
         report.notes.append(
             "The checkpoint has no exponential moving averages of the weights; the raw weights were used."
         )
@@ -131,18 +130,18 @@ def plan(
 
 def _labels(checkpoint, num_classes):
     """The class names of a source where they are those of its head, else None and a note."""
-    labels = checkpoint.labels
+    labels = checkpoint.hints.labels
     if labels is None or num_classes is None or len(labels) == num_classes:
         return labels, None
     return None, f"The source's {len(labels)} class names are not those of {num_classes} classes, and are left out."
 
 
 def _check_form(checkpoint, tensor, variable):
-    shape, dtype = checkpoint.shapes[tensor], checkpoint.dtypes[tensor]
+    shape, dtype, *_ = checkpoint.tensors[tensor]
     if shape != tuple(variable.shape):
-        raise Error(f"{checkpoint.path}: {tensor} has shape {list(shape)}, expected {list(variable.shape)}.")
+        raise Error(f"{checkpoint.source}: {tensor} has shape {list(shape)}, expected {list(variable.shape)}.")
     if dtype != "float32":
-        raise Error(f"{checkpoint.path}: {tensor} has dtype {dtype}, expected float32.")
+        raise Error(f"{checkpoint.source}: {tensor} has dtype {dtype}, expected float32.")
 
 
 def _listed(names, others, where):
@@ -163,9 +162,9 @@ def _account(checkpoint, found, chosen):
     has_head = any(name.startswith(f"{found.network.scope}/Logits/") for name in chosen)
     left_out = found.network.scopes() - {name.split("/")[1] for name in chosen}
     inner_names = {tensor: inner for inner, tensor in found.tensors.items()}
-    for tensor in sorted(checkpoint.shapes.keys() - used):
+    for tensor in sorted(checkpoint.tensors.keys() - used):
         inner = inner_names.get(tensor)
-        kind = checkpoint.kinds.get(tensor) or kind_of(tensor, inner, found)
+        kind = checkpoint.tensors[tensor].kind or kind_of(tensor, inner, found)
         if kind is None and inner and inner.split("/")[0] in left_out:
             kind = "after the last end point"
         if kind is None or (kind == "Logits" and has_head):
@@ -209,10 +208,8 @@ def read_values(
     for done, (name, tensor) in enumerate(chosen.items(), start=1):
         value = checkpoint.read(tensor)
         if not np.isfinite(value).all():
-            bad = int(value.size - np.isfinite(value).sum())
-            raise Error(
-                f"{checkpoint.path}: {tensor} holds NaN or infinity ({bad} of {value.size} values); it cannot be used."
-            )
+            bad = f"{value.size - np.isfinite(value).sum()} of {value.size} values"
+            raise Error(f"{checkpoint.source}: {tensor} holds NaN or infinity ({bad}); it cannot be used.")
         yield name, value
         if progress:
             progress(done, len(chosen), "reading weights")
@@ -370,7 +367,7 @@ def write_weights(
     }
     if report and report.metadata:
         told = dataclasses.replace(report.metadata, default_image_size=metadata.default_image_size)
-        facts["metadata"] = told.to_dict()
+        facts["metadata"] = dataclasses.asdict(told)
     if labels:
         facts["labels"] = list(labels)
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}

@@ -8,21 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-
-class Named(NamedTuple):
-    """What the names of a checkpoint mean.
-
-    Attributes:
-        names: `{Slim's name: name in the file}` of every tensor; under their own names where these are Slim's already.
-        kinds: `{name: kind}` of the tensors of the head.
-        settings: arguments of the network that neither names nor shapes tell.
-        notes: sentences that the user should read.
-    """
-
-    names: dict[str, str]
-    kinds: dict[str, str]
-    settings: dict[str, Any]
-    notes: tuple[str, ...]
+from hubkeras.converters.naming.renaming import Renaming, Target
 
 
 class Hyperparams(NamedTuple):
@@ -79,8 +65,8 @@ def is_single_shot(names: Iterable[str]) -> bool:
     return any(name.startswith("FeatureExtractor/") for name in names)
 
 
-def named(names: Iterable[str], hyperparams: Hyperparams | None = None) -> Named:
-    """Slim's names for those of a checkpoint, and which tensors are a head's.
+def renaming_of(names: Iterable[str], hyperparams: Hyperparams | None = None) -> Renaming:
+    """What the names of a checkpoint mean: those of a network in its own scope are Slim's, and stay.
 
     A Faster R-CNN has its network in two scopes, in the second of which Slim's `Repeat_2` counts anew as `Repeat`.
 
@@ -89,15 +75,14 @@ def named(names: Iterable[str], hyperparams: Hyperparams | None = None) -> Named
         hyperparams: of an SSD, where its `pipeline.config` is there and tells.
     """
     names = list(names)
-    slim = {slim_name(name): name for name in names}
-    kinds = {}
-    for head in _HEADS:
-        if any(map(head.marker.search, names)):
-            kinds.update({name: head.kind for name in names if head.tensors.search(name)})
-    settings, notes = {}, []
+    targets = {name: Target(slim_name(name)) for name in names}
+    heads = [head for head in _HEADS if any(map(head.marker.search, names))]
+    ignored = {name: head.kind for head in heads for name in names if head.tensors.search(name)}
+    settings: dict[str, Any] = {}
+    notes = []
     if any(map(_STAGES.search, names)):
         notes.append("The network was found in the two stages of a Faster R-CNN.")
-        if any(name.startswith("InceptionResnetV2/") for name in slim):
+        if any(target.variable.startswith("InceptionResnetV2/") for target in targets.values()):
             settings["align_feature_maps"] = True  # as its first stage is built, with SAME padding throughout
     if hyperparams:
         settings |= {"batch_norm_epsilon": hyperparams.epsilon, "batch_norm_momentum": hyperparams.momentum}
@@ -109,7 +94,7 @@ def named(names: Iterable[str], hyperparams: Hyperparams | None = None) -> Named
             settings["activation"] = _ACTIVATIONS[hyperparams.activation]
         else:
             notes.append(_OTHER_ACTIVATION.format(hyperparams))
-    return Named(slim, kinds, settings, tuple(notes))
+    return Renaming("a TF-Slim checkpoint", targets, ignored, settings, tuple(notes))
 
 
 def slim_name(name: str) -> str:

@@ -6,12 +6,11 @@ of the variables (`MobilenetV2/Conv/BatchNorm/beta`). A config tells the setting
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.errors import Error
-from hubkeras.converters.naming.tables import Layout, Names, Tensor
+from hubkeras.converters.naming.renaming import Layout, NamingError, Renaming, Target
 
 Shapes = Mapping[str, tuple[int, ...]]
 # by the number of variables of a layer, in Keras' order
@@ -34,19 +33,7 @@ _OF_TRAINING = ("optimizer", "metrics", "seed_generator")  # parts of names; wha
 _HARMLESS = ("InputLayer", "Dropout")  # of layers around a network
 
 
-class OwnNetwork(NamedTuple):
-    """One of our networks in a Keras file.
-
-    Attributes:
-        names: what each dataset is.
-        settings: arguments of the network that its config tells, those that its shapes tell apart.
-    """
-
-    names: Names
-    settings: dict[str, Any]
-
-
-def own_network(shapes: Shapes, config: Any) -> OwnNetwork | None:
+def own_network(shapes: Shapes, config: Any) -> Renaming | None:
     """The network of ours in a Keras file, None where there is none.
 
     Args:
@@ -54,30 +41,31 @@ def own_network(shapes: Shapes, config: Any) -> OwnNetwork | None:
         config: of the model, None where the file has none.
 
     Raises:
-        hubkeras.Error: there are several, or layers with weights around it.
+        NamingError: there are several, or layers with weights around it.
     """
     found = list(_by_attributes(shapes)) + list(_by_paths(shapes))
     if not found:
         return None
     if len(found) > 1:
-        raise Error(f"it has {len(found)} networks ({', '.join(n.scope for n, _ in found)}); save one of them alone")
+        scopes = ", ".join(network.scope for network, _ in found)
+        raise NamingError(f"it has {len(found)} networks ({scopes}); save one of them alone")
     ((network, tensors),) = found
     others = {name: _kind(name) for name in shapes.keys() - tensors.keys()}
     beside = sorted(name for name, kind in others.items() if kind is None)
     if beside:
         layers = sorted({_layer_of(name) for name in beside})
-        raise Error(
+        raise NamingError(
             f"it has other layers with weights around {network.__name__} ({', '.join(layers[:5])}); save the network "
             "alone (model.get_layer(...).save), or export the whole model with Keras"
         )
-    layout = {name: Tensor(slim, Layout(tuple(range(len(shapes[name]))))) for name, slim in tensors.items()}
+    layout = {name: Target(slim, Layout(tuple(range(len(shapes[name]))))) for name, slim in tensors.items()}
     own, around = _configs(config, network)
     if len(own) > 1:
-        raise Error(f"its config has {len(own)} of {network.__name__}; save one of them alone")
+        raise NamingError(f"its config has {len(own)} of {network.__name__}; save one of them alone")
     notes = (f"Layers without weights around the network were left out: {', '.join(around)}.",) if around else ()
     known = {*network.variations, "batch_norm_momentum"}
     settings = {name: value for config in own for name, value in config.items() if name in known}
-    return OwnNetwork(Names(f"{network.__name__} of hubkeras", layout, others, notes=notes), settings)
+    return Renaming(f"{network.__name__} of hubkeras", layout, others, settings, notes)
 
 
 def _by_attributes(shapes: Shapes) -> Iterator[tuple[type[SlimNetwork], dict[str, str]]]:
@@ -101,7 +89,7 @@ def _named(prefix: str, scope: str, names: list[str]) -> Iterator[tuple[str, str
         leaf = layer.rsplit("/", 1)[-1]
         kinds = _BATCH_NORM if leaf == "BatchNorm" else _DEPTHWISE if leaf == "depthwise" else _CONVOLUTION
         if len(own) not in kinds:
-            raise Error(f"the layer {layer} has {len(own)} variables, which {scope} has not")
+            raise NamingError(f"the layer {layer} has {len(own)} variables, which {scope} has not")
         stage, slash, rest = layer.partition("/")
         slim = f"{_HEAD[1]}{slash}{rest}" if stage == _HEAD[0] else layer
         own.sort(key=lambda name: int(name.rsplit("/", 1)[-1]))

@@ -11,7 +11,8 @@ from hubkeras.common.errors import Error
 from hubkeras.common.labels import check_labels, default_labels
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters.naming.image_processors import to_hugging_face
-from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table
+from hubkeras.converters.naming.layers import pytorch_targets
+from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
 
 BASE = "mobilenet_v2."  # before the names where there is a head
 MARKER = "conv_stem.first_conv.convolution.weight"
@@ -95,19 +96,22 @@ def check_config(config: dict[str, Any]) -> None:
     """Checks that a `config.json` is of TF-Slim's network.
 
     Raises:
-        hubkeras.Error: it is of another one, or of settings under which the same weights give other numbers.
+        NamingError: it is of another one, or of settings under which the same weights give other numbers.
     """
     kind = config.get("model_type")
-    if kind not in (None, MODEL_TYPE):
-        raise Error(f"the model is a {kind}; of Hugging Face's models hubkeras reads {MODEL_TYPE}.")
+    if kind is None:
+        return
+    if kind != MODEL_TYPE:
+        raise NamingError(f"by config.json it is a {kind}; of Hugging Face's models hubkeras reads {MODEL_TYPE}")
     for key, expected in _CONFIG.items():
-        if kind and config.get(key, expected) != expected:
-            raise Error(
-                f"{key} is {config[key]!r}, where TF-Slim's network has {expected!r}; its numbers would differ."
+        if config.get(key, expected) != expected:
+            raise NamingError(
+                f"{key} is {config[key]!r} in config.json, where TF-Slim's network has {expected!r}; its numbers would "
+                "differ"
             )
-    if kind and config.get("output_stride", STRIDE) not in OUTPUT_STRIDES:
+    if config.get("output_stride", STRIDE) not in OUTPUT_STRIDES:
         strides = ", ".join(map(str, OUTPUT_STRIDES))
-        raise Error(f"output_stride is {config['output_stride']!r}, where hubkeras has {strides}.")
+        raise NamingError(f"output_stride is {config['output_stride']!r} in config.json, where hubkeras has {strides}")
 
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -158,19 +162,18 @@ def module_of(scope: str) -> str:
 
 
 @functools.cache
-def table() -> dict[str, Tensor]:
-    """`{name in a classification model: Tensor}`; a model without a head has its names without `BASE`."""
-    return pytorch_table(MobileNetV2, module_of, "convolution", "normalization")
+def targets() -> dict[str, Target]:
+    """`{name in a classification model: Target}`; a model without a head has its names without `BASE`."""
+    return pytorch_targets(MobileNetV2, module_of, "convolution", "normalization")
 
 
-def names_of(names: set[str]) -> Names:
+def renaming_of(names: set[str]) -> Renaming:
     """What the names of a state dict of MobileNet V2 are: a base, a classification or a segmentation model."""
     prefix = BASE if BASE + MARKER in names else ""
-    known = {name if name.startswith(HEAD) else prefix + name.removeprefix(BASE): to for name, to in table().items()}
+    known = {name if name.startswith(HEAD) else prefix + name.removeprefix(BASE): to for name, to in targets().items()}
     ignored = {name: "segmentation head" for name in names if name.startswith(SEGMENTATION_HEAD)}
     segments = bool(ignored)
     if segments:
         ignored |= {name: "conv_1x1, not trained" for name in names if name.startswith(_UNUSED)}
     tensors = {name: known[name] for name in names & known.keys() - ignored.keys()}
-    unknown = frozenset(names - tensors.keys() - ignored.keys())
-    return Names("Hugging Face's MobileNet V2", tensors, ignored, unknown, (_SEGMENTS,) if segments else ())
+    return Renaming("Hugging Face's MobileNet V2", tensors, ignored, notes=(_SEGMENTS,) if segments else ())

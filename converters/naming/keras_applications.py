@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
-from hubkeras.common.errors import Error
-from hubkeras.converters.naming.tables import scoped_layers
+from hubkeras.converters.naming.layers import scoped_layers
+from hubkeras.converters.naming.renaming import NamingError
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 BATCH_NORM = "batch_normalization"
@@ -82,7 +82,7 @@ def parts_of(network: type, layers: Sequence[KerasLayer]) -> dict[str, Parts]:
 def _named(by_name, convolution, batch_norm):
     for name in filter(None, (convolution, batch_norm)):
         if name not in by_name:
-            raise Error(f"the layer {name} is missing")
+            raise NamingError(f"the layer {name} is missing")
     return Parts(by_name[convolution], by_name.get(batch_norm))
 
 
@@ -118,7 +118,7 @@ def _by_number(by_name: dict[str, KerasLayer]) -> dict[str, Parts]:
         unnamed = [name for name in by_name if _UNNAMED.fullmatch(name) and name.startswith(kind)]
         unnamed.sort(key=lambda name: int(_UNNAMED.fullmatch(name)[1] or 0))
         if len(unnamed) != len(scopes):
-            raise Error(
+            raise NamingError(
                 f"it has {len(unnamed)} layers of the name {kind}, where Inception-ResNet V2 has {len(scopes)}; give "
                 "the whole model (.keras, or .h5 of model.save), whose graph tells which is which"
             )
@@ -142,7 +142,7 @@ def _by_position(network: type, layers: Sequence[KerasLayer]) -> dict[str, Parts
             convolution = next(streams[kind])
             parts[layer.scope] = Parts(convolution, next(streams[BATCH_NORM]) if layer.normalized else None)
         except StopIteration:
-            raise Error(f"it has fewer layers than {network.__name__}") from None
+            raise NamingError(f"it has fewer layers than {network.__name__}") from None
     return parts
 
 
@@ -176,7 +176,7 @@ def _by_graph(layers: Sequence[KerasLayer], by_name: dict[str, KerasLayer]) -> d
             block, branch = scope.split("/Branch_")
             blocks.setdefault(block, {}).setdefault(int(branch[0]), []).append(scope)
     if len(joins) < len(blocks):
-        raise Error(f"its graph has {len(joins)} concatenations, where Inception-ResNet V2 has {len(blocks)}")
+        raise NamingError(f"its graph has {len(joins)} concatenations, where Inception-ResNet V2 has {len(blocks)}")
     parts = {}
     for (block, branches), join in zip(blocks.items(), joins, strict=False):
         for number, scopes in branches.items():
@@ -197,7 +197,7 @@ def _back(by_name: dict[str, KerasLayer], name: str, count: int) -> list[Parts]:
     while len(found) < count:
         layer = by_name.get(name)
         if layer is None or len(layer.inputs or ()) != 1:
-            raise Error(f"the layers before {name} are not those of Inception-ResNet V2")
+            raise NamingError(f"the layers before {name} are not those of Inception-ResNet V2")
         if layer.kind == BATCH_NORM:
             batch_norm = layer
         elif layer.kind == "conv2d":
@@ -210,7 +210,7 @@ def _back(by_name: dict[str, KerasLayer], name: str, count: int) -> list[Parts]:
 def _only(layers: Sequence[KerasLayer], kind: str, after: str) -> KerasLayer:
     found = [layer for layer in layers if layer.kind == kind and layer.inputs == (after,)]
     if len(found) != 1:
-        raise Error(f"{after} is followed by {len(found)} layers of the kind {kind}, expected one")
+        raise NamingError(f"{after} is followed by {len(found)} layers of the kind {kind}, expected one")
     return found[0]
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection
 
-from hubkeras.common.errors import Error
 from hubkeras.converters.naming import hugging_face, timm
-from hubkeras.converters.naming.tables import Names
+from hubkeras.converters.naming.renaming import NamingError, Renaming
 
 _COUNTER = "num_batches_tracked"  # of PyTorch's batch norm, which only counts with it
 # (names that a file of the network has, what it is and why it is not read)
@@ -28,31 +27,32 @@ _EXPECTED = (
 )
 
 
-def names_of(names: Collection[str]) -> Names:
+def renaming_of(names: Collection[str]) -> Renaming:
     """What the names of a state dict are.
 
     Raises:
-        hubkeras.Error: they are of another network, or not all of them are of the one that most are of.
+        NamingError: they are of another network, or not all of them are of the one that most are of.
     """
-    found = set(names)
-    if {hugging_face.MARKER, hugging_face.BASE + hugging_face.MARKER} & found:
-        return _complete(hugging_face.names_of(found))
-    if found.issuperset(timm.MARKERS):
-        return _complete(timm.names_of(found))
-    bare = {name.removeprefix("mobilenet_v1.").removeprefix("module.") for name in found}
+    given = set(names)
+    if {hugging_face.MARKER, hugging_face.BASE + hugging_face.MARKER} & given:
+        return _complete(given, hugging_face.renaming_of(given))
+    if given.issuperset(timm.MARKERS):
+        return _complete(given, timm.renaming_of(given))
+    bare = {name.removeprefix("mobilenet_v1.").removeprefix("module.") for name in given}
     for markers, title in _STRANGERS:
         if markers <= bare:
-            raise Error(f"it is {title}; {_EXPECTED}.")
-    some = ", ".join(sorted(found)[:3])
-    raise Error(f"it is of no network that hubkeras knows (it holds {some or 'no tensors'}, ...); {_EXPECTED}.")
+            raise NamingError(f"it is {title}; {_EXPECTED}")
+    some = ", ".join(sorted(given)[:3])
+    raise NamingError(f"it is of no network that hubkeras knows (it holds {some or 'no tensors'}, ...); {_EXPECTED}")
 
 
-def _complete(names: Names) -> Names:
-    """The names with batch norm's counters among the ignored ones, and none left over."""
-    counters = {name: _COUNTER for name in names.unknown if name.endswith(f".{_COUNTER}")}
-    unknown = sorted(names.unknown - counters.keys())
+def _complete(names: set[str], renaming: Renaming) -> Renaming:
+    """The renaming with batch norm's counters among the ignored names, after which none may be left over."""
+    rest = names - renaming.targets.keys() - renaming.ignored.keys()
+    counters = {name: _COUNTER for name in rest if name.endswith(f".{_COUNTER}")}
+    unknown = sorted(rest - counters.keys())
     if unknown:
-        raise Error(
-            f"the tensor {unknown[0]} is not one of {names.title} ({len(unknown)} such); it is a changed network."
+        raise NamingError(
+            f"the tensor {unknown[0]} is not one of {renaming.title} ({len(unknown)} such); it is a changed network"
         )
-    return names._replace(ignored={**names.ignored, **counters}, unknown=frozenset())
+    return renaming._replace(ignored={**renaming.ignored, **counters})

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from hubkeras.common.errors import Error
 from hubkeras.converters.naming import hugging_face, timm
+from hubkeras.converters.naming.renaming import NamingError
 
 Path = tuple[str, ...]  # keys of dicts within dicts, the last of them the name of a tensor
 
@@ -45,7 +45,7 @@ def weights_of(paths: Collection[Path]) -> Weights:
     """The weights of a network among the tensors of a file.
 
     Raises:
-        hubkeras.Error: there are several networks, and nothing tells which is meant.
+        NamingError: there are several networks, and nothing tells which is meant.
     """
     groups = _groups(paths)
     averaged = [key for key in groups if _is_averaged(key, groups, paths)]
@@ -53,7 +53,7 @@ def weights_of(paths: Collection[Path]) -> Weights:
     for keys in (raw, averaged):
         if len(keys) > 1:
             named = ", ".join(_title(key) for key in sorted(keys)[:_MOST_NAMED])
-            raise Error(f"it holds {len(keys)} networks ({named}); save the state dict of the one that is meant.")
+            raise NamingError(f"it holds {len(keys)} networks ({named}); save the state dict of the one that is meant")
     taken = {path for names in groups.values() for path in names.values()}
     others = {path: _kind(path) for path in paths if path not in taken}
     if not groups:  # of no network that has a marker; whose it is, its names tell
@@ -104,7 +104,7 @@ def _unwrapped(names: Mapping[str, Path]) -> dict[str, Path]:
     """The names without the parts that wrappers add, and without `model.` where all start with it."""
     plain = {".".join(p for p in name.split(".") if p not in _WRAPPERS): path for name, path in names.items()}
     if len(plain) < len(names):
-        raise Error("it holds tensors under the same name with and without `module.`; save one state dict.")
+        raise NamingError("it holds tensors under the same name with and without `module.`; save one state dict")
     if plain and all(name.startswith("model.") for name in plain):
         plain = {name.removeprefix("model."): path for name, path in plain.items()}
     return plain

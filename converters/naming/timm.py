@@ -5,7 +5,8 @@ import re
 from typing import Any
 
 from hubkeras.architectures import InceptionResNetV2
-from hubkeras.converters.naming.tables import Names, Tensor, pytorch_table, scoped_layers
+from hubkeras.converters.naming.layers import pytorch_targets, scoped_layers
+from hubkeras.converters.naming.renaming import Renaming, Target
 
 MARKERS = ("conv2d_1a.conv.weight", "mixed_5b.branch1.1.conv.weight", "block8.conv2d.weight")
 HEAD = "classif."
@@ -53,16 +54,19 @@ def labels_of(config: dict[str, Any]) -> list[str] | None:
 
 
 @functools.cache
-def table() -> dict[str, Tensor]:
-    """`{name: Tensor}` of a model with a head."""
-    return pytorch_table(InceptionResNetV2, module_of, "conv", "bn")
+def targets() -> dict[str, Target]:
+    """`{name: Target}` of a model with a head."""
+    return pytorch_targets(InceptionResNetV2, module_of, "conv", "bn")
 
 
-def names_of(names: set[str]) -> Names:
+def renaming_of(names: set[str]) -> Renaming:
     """What the names of a state dict of Inception-ResNet V2 are, timm's or Cadene's."""
-    known = dict(table())
+    known = dict(targets())
     for name in ("weight", "bias"):
         known[CADENE_HEAD + name] = known[HEAD + name]
-    tensors = {name: known[name] for name in names & known.keys()}
-    unknown = frozenset(names - tensors.keys())
-    return Names("timm's Inception-ResNet V2", tensors, {}, unknown, gammas_may_be_trivial=True)
+    return Renaming(
+        "timm's Inception-ResNet V2",
+        {name: known[name] for name in names & known.keys()},
+        {},
+        gammas_may_be_trivial=True,
+    )

@@ -1,9 +1,9 @@
 """Frozen graphs of TF1 (`.pb`): weights as constants, under the names of the variables that they were."""
 
 import contextlib
-import math
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +11,10 @@ from google.protobuf.message import DecodeError
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents, messages
+from hubkeras.converters.checkpoint import Checkpoint, Hints, NoSourceError, Tensor
+from hubkeras.converters.naming.renaming import NamingError, rename
 from hubkeras.converters.sources import pipeline_config
-from hubkeras.converters.sources.checkpoint import ACCEPTED, Checkpoint
-from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
+from hubkeras.converters.sources.reader import Reader
 
 ENDING = ".pb"
 _SAVED_MODEL = "saved_model.pb"
@@ -22,7 +23,7 @@ _LEAVES = frozenset(
     ["weights", "depthwise_weights", "pointwise_weights", "biases", "gamma", "beta", "moving_mean", "moving_variance"]
 )
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
-_FLOATS = {tf.float32: "float32", tf.float16: "float16"}
+_FLOATS = (tf.float32, tf.float16)
 _WIDENED = "The graph holds float16; the values were widened to float32."
 
 
@@ -32,62 +33,50 @@ def is_frozen_graph(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_frozen_graph(
-    file: pathlib.Path, path: pathlib.Path | None = None, names: tuple[str, ...] = ()
-) -> Iterator[Checkpoint]:
+def open_frozen_graph(path: pathlib.Path) -> Iterator[Checkpoint]:
     """Context manager that yields the `Checkpoint` of a frozen graph.
-
-    Args:
-        file: the graph.
-        path: what the user gave, for messages, such as the archive that it lies in; the file by default.
-        names: further names that may tell the image size.
 
     Raises:
         hubkeras.Error: it is not a graph, or its variables are not frozen, or it is quantized.
     """
-    path = path or file
-    contents.refuse(file, source=path, most=contents.GRAPH_BYTES)
+    contents.refuse(path, most=contents.GRAPH_BYTES)
     try:
-        graph = messages.parse(tf.compat.v1.GraphDef(), file.read_bytes())
+        graph = messages.parse(tf.compat.v1.GraphDef(), path.read_bytes())
     except (DecodeError, OSError) as error:
-        raise Error(f"{path} is not a frozen graph, or it is damaged; expected {ACCEPTED}.") from error
+        raise NoSourceError(f"{path} is not a frozen graph, or it is damaged") from error
     if any(node.op in _VARIABLES for node in graph.node):
         raise Error(f"{path} is a graph with variables, which are not frozen; give the checkpoint that belongs to it.")
-    constants = {node.name: node for node in graph.node if node.op == "Const" and node.name.split("/")[-1] in _LEAVES}
+    constants = {
+        node.name: node.attr["value"].tensor
+        for node in graph.node
+        if node.op == "Const" and node.name.split("/")[-1] in _LEAVES
+    }
     if not constants:
         raise Error(f"{path} has no constants with the names of weights; expected a frozen graph of TF-Slim.")
-    found = pipeline_config.named(constants, file.parent, path)
-    shapes, dtypes, widened = {}, {}, False
-    for name, constant in found.names.items():
-        tensor = constants[constant].attr["value"].tensor
-        dtype = tf.dtypes.as_dtype(tensor.dtype)
+    dtypes = {name: tf.dtypes.as_dtype(value.dtype) for name, value in constants.items()}
+    for name, dtype in dtypes.items():
         if dtype not in _FLOATS:
-            raise Error(f"{path}: {constant} is {dtype.name}, so the graph is quantized; give the one in float32.")
-        shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-        if min(shape, default=0) < 0 or math.prod(shape) * 4 > MOST_VARIABLE_BYTES:  # one number may stand for all
-            raise Error(f"{path}: {constant} has the shape {list(shape)}; no variable of these networks has.")
-        widened |= dtype == tf.float16
-        shapes[name], dtypes[name] = shape, "float32"
-
-    def read(name: str) -> np.ndarray:
-        return tf.make_ndarray(constants[found.names[name]].attr["value"].tensor).astype(np.float32, copy=False)
-
-    yield Checkpoint(
-        str(path),
-        [path],
-        shapes,
-        dtypes,
-        read,
-        names=(*names, str(path)),
-        image_size=_input_size(graph),
-        kinds=found.kinds,
-        notes=[*found.notes, *([_WIDENED] if widened else [])],
-        settings=found.settings,
-    )
+            raise Error(f"{path}: {name} is {dtype.name}, so the graph is quantized; give the one in float32.")
+    renaming = pipeline_config.renaming_of(constants, path.parent, path)
+    tensors, notes = rename({name: _tensor(name, value) for name, value in constants.items()}, renaming)
+    if tf.float16 in dtypes.values():
+        notes += (_WIDENED,)
+    hints = Hints(settings=renaming.settings, image_size=_input_size(graph))
+    yield Checkpoint(str(path), tensors, (path,), (str(path),), hints, notes)
 
 
-def _input_size(graph):
+def _tensor(name: str, value: Any) -> Tensor:
+    shape = tuple(dim.size for dim in value.tensor_shape.dim)
+    if min(shape, default=0) < 0:
+        raise NamingError(f"{name} has the shape {list(shape)}; no variable of these networks has")
+    return Tensor(shape, "float32", lambda: tf.make_ndarray(value).astype(np.float32, copy=False))
+
+
+def _input_size(graph: Any) -> int | None:
     """Height of the images that a graph takes, where it has one input that says so."""
     inputs = [node for node in graph.node if node.op == "Placeholder"]
     dims = [dim.size for dim in inputs[0].attr["shape"].shape.dim] if len(inputs) == 1 else []
     return dims[1] if len(dims) == 4 and dims[1] == dims[2] and dims[1] > 0 else None
+
+
+READER = Reader("a frozen graph (.pb)", is_frozen_graph, open_frozen_graph)

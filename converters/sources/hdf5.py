@@ -20,7 +20,7 @@ import h5py
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards.tars import MOST_BYTES
-from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES
+from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES
 from hubkeras.converters.sources.hdf5_texts import text_bytes
 
 MOST_OBJECTS = 30_000  # groups, datasets and attributes; Inception-ResNet V2 with an optimizer's slots has about 8,000

@@ -17,11 +17,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing, is_preprocessing
-from hubkeras.converters.sources.checkpoint import Checkpoint
+from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
 from hubkeras.converters.sources.hdf5 import has_attribute, open_hdf5
+from hubkeras.converters.sources.reader import Reader
 
 ENDING = ".weights.h5"
 _FACTS = "hubkeras"
@@ -60,33 +62,46 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
             missing = sorted(name for name, key in datasets.items() if not isinstance(file.get(key), h5py.Dataset))
             if missing:
                 raise Error(f"{path}: the variable {missing[0]} is missing ({len(missing)} in all).")
-            shapes = {name: file[key].shape for name, key in datasets.items()}
-            dtypes = {name: file[key].dtype.name for name, key in datasets.items()}
+            digests = facts.get("sha256")
+            tensors = {
+                name: _tensor(file[key], None if digests is None else digests.get(name, "none"))
+                for name, key in datasets.items()
+            }
+            hints = _hints(facts, metadata)
         except Error:
             raise
         except _DAMAGE as error:
             raise Error(f"{path} is a damaged .weights.h5 file ({first_line(error)}).") from error
 
-        def read(name: str) -> np.ndarray:
-            value = file[datasets[name]][()]
-            if "sha256" in facts and _sha256(value) != facts["sha256"].get(name):
-                raise ValueError("its SHA-256 is not the one that was written with it")
-            return value
-
-        notes = [] if "sha256" in facts else [_UNCHECKED]
+        notes = () if "sha256" in facts else (_UNCHECKED,)
         # outside of the try: what the caller raises is the caller's
-        yield Checkpoint(
-            str(path),
-            [path],
-            shapes,
-            dtypes,
-            read,
-            attributes=facts,
-            notes=notes,
-            metadata=metadata,
-            labels=facts.get("labels"),
-            preprocessing=Preprocessing(**cut) if is_preprocessing(cut := facts.get("preprocessing")) else None,
-        )
+        yield Checkpoint(str(path), tensors, (path,), hints=hints, notes=notes)
+
+
+def _tensor(dataset: h5py.Dataset, digest: str | None) -> Tensor:
+    def read() -> np.ndarray:
+        value = dataset[()]
+        if digest is not None and _sha256(value) != digest:
+            raise ValueError("its SHA-256 is not the one that was written with it")
+        return value
+
+    return Tensor(dataset.shape, dataset.dtype.name, read)
+
+
+def _hints(facts: dict[str, Any], metadata: Metadata | None) -> Hints:
+    """What the JSON beside the weights tells; metadata of the SavedModel that they were read from lead."""
+    if metadata:
+        return Hints.of_metadata(metadata, facts.get("labels"))
+    cut, averages = facts.get("preprocessing"), facts.get("weights")
+    return Hints(
+        settings=facts["settings"],
+        complete=True,
+        image_size=facts["default_image_size"],
+        labels=facts.get("labels"),
+        preprocessing=Preprocessing(**cut) if is_preprocessing(cut) else None,
+        averages=Averages(averages) if averages in list(Averages) else None,
+        provenance=facts.get("source"),
+    )
 
 
 def _checked_facts(path, attributes):
@@ -167,3 +182,6 @@ def _sha256(value):
 
 def _text_sha256(text):
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+READER = Reader("a .weights.h5 of `hubkeras convert`", is_own_h5, open_h5, endings=(ENDING,))

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import h5py
 
 from hubkeras.architectures import InceptionResNetV2
-from hubkeras.common.errors import Error
+from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.hubkeras_networks import own_network
 from hubkeras.converters.naming.keras_applications import KerasLayer
-from hubkeras.converters.naming.tables import KERAS, VECTOR, Names, Tensor, kernel_layout, scoped_layers
-from hubkeras.converters.sources.checkpoint import Checkpoint
-from hubkeras.converters.sources.foreign import Stored, renamed
-from hubkeras.converters.sources.keras_layer_tree import open_keras_file
+from hubkeras.converters.naming.layers import kernel_layout, scoped_layers
+from hubkeras.converters.naming.renaming import KERAS, VECTOR, NamingError, Renaming, Target, rename
+from hubkeras.converters.sources.keras_layer_tree import is_keras, open_keras_file
+from hubkeras.converters.sources.reader import Reader
 
 _EPSILON = 1e-3
 _LINEAR_OR_PROBABILITIES = ("linear", "softmax", "sigmoid", None)
@@ -37,17 +37,14 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
     """
     with open_keras_file(path) as (root, file, config):
         stored = _stored(file)
-        try:
-            own = own_network({name: tensor.shape for name, tensor in stored.items()}, config)
-            names, size = (own.names, None) if own else names_of_model(root, stored)
-        except Error as error:
-            raise Error(f"{path} cannot be used: {str(error).removesuffix('.')}.") from None
-        checkpoint = renamed(path, [path], stored, names, size)
-        checkpoint.settings = own.settings if own else {}
-        yield checkpoint
+        own = own_network({name: tensor.shape for name, tensor in stored.items()}, config)
+        renaming, size = (own, None) if own else renaming_of_model(root, stored)
+        tensors, notes = rename(stored, renaming)
+        hints = Hints(settings=renaming.settings, image_size=size)
+        yield Checkpoint(str(path), tensors, (path,), (str(path),), hints, notes)
 
 
-def names_of_model(root: KerasLayer, stored: Mapping[str, Stored]) -> tuple[Names, int | None]:
+def renaming_of_model(root: KerasLayer, stored: Mapping[str, Tensor]) -> tuple[Renaming, int | None]:
     """What each array of a model of `keras.applications` is, or of one around it, and its image size if it says one.
 
     Args:
@@ -63,9 +60,9 @@ def names_of_model(root: KerasLayer, stored: Mapping[str, Stored]) -> tuple[Name
 def _only_base(root: KerasLayer) -> _Base:
     bases = list(_bases(root))
     if not bases:
-        raise Error(_what_else(root))
+        raise NamingError(_what_else(root))
     if len(bases) > 1:
-        raise Error(f"it has {len(bases)} possible bases; save the one to convert as a model of its own")
+        raise NamingError(f"it has {len(bases)} possible bases; save the one to convert as a model of its own")
     return bases[0]
 
 
@@ -90,49 +87,51 @@ def _what_else(root: KerasLayer) -> str:
     some = ", ".join(names[:3]) or "without names"
     return (
         f"{what} (layers {some}, ...); expected MobileNet V2 or Inception-ResNet V2 of keras.applications, or a model "
-        "around one of them, or a .weights.h5 file of `hubkeras convert`."
+        "around one of them, or a .weights.h5 file of `hubkeras convert`"
     )
 
 
-def _stored(file: h5py.File) -> dict[str, Stored]:
+def _stored(file: h5py.File) -> dict[str, Tensor]:
     stored = {}
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset):
-            stored[f"/{name}"] = Stored(item.shape, item.dtype.name, lambda: item[()])
+            stored[f"/{name}"] = Tensor(item.shape, item.dtype.name, lambda: item[()])
 
     file.visititems(visit)
     return stored
 
 
-def _names(root: KerasLayer, base: _Base, stored: Mapping[str, Stored]) -> tuple[Names, int | None]:
+def _names(root: KerasLayer, base: _Base, stored: Mapping[str, Tensor]) -> tuple[Renaming, int | None]:
     """What each array of the file is, and the image size that the model was made for, if it says so."""
     network, notes = base.network, []
     kinds = {layer.scope: layer for layer in scoped_layers(network)}
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Target] = {}
     parts = keras_applications.parts_of(network, base.model.layers)
     for scope, (convolution, batch_norm) in parts.items():
         slim = f"{network.scope}/{scope}"
         layer = kinds[scope]
-        _add(tensors, convolution, "kernel", Tensor(f"{slim}/{layer.kernel}", kernel_layout(KERAS, layer)))
+        _add(tensors, convolution, "kernel", Target(f"{slim}/{layer.kernel}", kernel_layout(KERAS, layer)))
         if batch_norm is None:
-            _add(tensors, convolution, "bias", Tensor(f"{slim}/biases", VECTOR))
+            _add(tensors, convolution, "bias", Target(f"{slim}/biases", VECTOR))
             continue
         if batch_norm.config.get("epsilon", _EPSILON) != _EPSILON:
-            raise Error(f"{batch_norm.name} has an epsilon of {batch_norm.config['epsilon']}, expected {_EPSILON}")
+            raise NamingError(
+                f"{batch_norm.name} has an epsilon of {batch_norm.config['epsilon']}, expected {_EPSILON}"
+            )
         for name in batch_norm.arrays:
-            _add(tensors, batch_norm, name, Tensor(f"{slim}/BatchNorm/{name}", VECTOR))
+            _add(tensors, batch_norm, name, Target(f"{slim}/BatchNorm/{name}", VECTOR))
     used = {id(layer) for pair in parts.values() for layer in pair if layer}
     others = [layer for layer in _all(root) if layer.arrays and id(layer) not in used]
     head = _head(root, base, used, others, notes)
     if head:
         (scope,) = [layer for layer in scoped_layers(network) if layer.kind == "dense"]
         slim = f"{network.scope}/{scope.scope}"
-        _add(tensors, head, "kernel", Tensor(f"{slim}/weights", kernel_layout(KERAS, scope)))
-        _add(tensors, head, "bias", Tensor(f"{slim}/biases", VECTOR))
+        _add(tensors, head, "kernel", Target(f"{slim}/weights", kernel_layout(KERAS, scope)))
+        _add(tensors, head, "bias", Target(f"{slim}/biases", VECTOR))
     ignored = {name: _kind(name) for name in stored.keys() - tensors.keys()}
     title = f"{network.__name__} of keras.applications"
-    names = Names(title, tensors, ignored, frozenset(), tuple(notes), network is InceptionResNetV2)
+    names = Renaming(title, tensors, ignored, {}, tuple(notes), network is InceptionResNetV2)
     return names, _image_size(root, base.model)
 
 
@@ -143,7 +142,7 @@ def _kind(name):
 
 def _add(tensors, layer, leaf, tensor):
     if leaf not in layer.arrays:
-        raise Error(f"the layer {layer.name or layer.kind} has no {leaf}")
+        raise NamingError(f"the layer {layer.name or layer.kind} has no {leaf}")
     tensors[layer.arrays[leaf]] = tensor
 
 
@@ -201,3 +200,8 @@ def _image_size(root, model) -> int | None:
         if len(shape) == 4 and shape[1] and shape[1] == shape[2]:
             return shape[1]
     return None
+
+
+READER = Reader(
+    "what Keras saved, such as keras.applications' models", is_keras, open_keras_model, (".keras", ".h5", ".hdf5")
+)

@@ -6,18 +6,17 @@ name of each variable, `bn_Conv1/gamma`, as a file of weights of `keras.applicat
 
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from hubkeras.common import graphs
-from hubkeras.common.errors import Error
+from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.keras_applications import KerasLayer
-from hubkeras.converters.sources.checkpoint import Checkpoint
-from hubkeras.converters.sources.foreign import Stored, renamed
-from hubkeras.converters.sources.keras_models import names_of_model
+from hubkeras.converters.naming.renaming import NamingError, rename
+from hubkeras.converters.sources.keras_models import renaming_of_model
 
 _TWICE = "_all_variables/"  # Keras 3 lists all variables once more
 _OF_OPTIMIZER = re.compile(r"(^|/)(optimizer|keras_api)/|/\.OPTIMIZER_SLOT/")
@@ -29,9 +28,9 @@ _EPSILON = 1e-3
 
 def keras_checkpoint(
     path: pathlib.Path,
-    files: Sequence[pathlib.Path],
+    files: tuple[pathlib.Path, ...],
     variables: Iterable[tuple[str, str]],
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, Tensor],
     folder: pathlib.Path | None,
 ) -> Checkpoint | None:
     """The checkpoint of a network of `keras.applications`, alone or as the base of a model; None for other variables.
@@ -48,7 +47,7 @@ def keras_checkpoint(
     """
     named = {key: name for name, key in variables if not key.startswith(_TWICE) and key in stored}
     layers: dict[str, dict[str, str]] = {}
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, Tensor] = {}
     repeated = []
     for key, name in named.items():
         slots = bool(_OF_OPTIMIZER.search(key))
@@ -61,14 +60,12 @@ def keras_checkpoint(
     root = KerasLayer(None, "", {}, layers=tuple(KerasLayer(layer, "", own) for layer, own in layers.items()))
     if keras_applications.network_of(root.layers) is None:
         return None
-    try:
-        if repeated:
-            raise Error(f"it has several variables of the name {repeated[0]}; save the base to convert alone")
-        _check_epsilon(folder)
-        names, _ = names_of_model(root, tensors)
-    except Error as error:
-        raise Error(f"{path} cannot be used: {str(error).removesuffix('.')}.") from None
-    return renamed(path, files, tensors, names, _input_size(folder))
+    if repeated:
+        raise NamingError(f"it has several variables of the name {repeated[0]}; save the base to convert alone")
+    _check_epsilon(folder)
+    renaming, _ = renaming_of_model(root, tensors)
+    renamed, notes = rename(tensors, renaming)
+    return Checkpoint(str(path), renamed, files, (str(path),), Hints(image_size=_input_size(folder)), notes)
 
 
 def _graphs_of(folder: pathlib.Path | None) -> list[Any]:
@@ -85,7 +82,7 @@ def _check_epsilon(folder: pathlib.Path | None) -> None:
             elif node.op == "Const" and _UNFUSED.search(node.name):
                 epsilon = float(tf.make_ndarray(node.attr["value"].tensor))
             if abs(epsilon - _EPSILON) > 1e-8:
-                raise Error(f"its batch norm {node.name} has an epsilon of {epsilon:g}, expected {_EPSILON}")
+                raise NamingError(f"its batch norm {node.name} has an epsilon of {epsilon:g}, expected {_EPSILON}")
 
 
 def _input_size(folder: pathlib.Path | None) -> int | None:

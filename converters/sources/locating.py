@@ -13,7 +13,6 @@ V2_FILE = re.compile(r"^(?P<prefix>.+)\.(index|meta|data-\d{5}-of-\d{5})$")
 _V1_NAME = re.compile(r"\.ckpt(-\d+)?$")
 _VARIABLES = "variables/variables.index"  # below the folder of a SavedModel
 _PYTORCH = ("model.safetensors", "pytorch_model.bin")  # a folder with one of them is a model
-_FILES = (".keras", ".h5", ".hdf5", ".safetensors", ".pth", ".pt")
 _FROZEN_GRAPH = ".pb"
 _OTHER_GRAPHS = ("saved_model.pb", "tfhub_module.pb", "fingerprint.pb", "keras_metadata.pb")
 
@@ -35,8 +34,8 @@ def is_v1_name(file: str) -> bool:
     return bool(_V1_NAME.search(file)) and not V2_FILE.match(file)
 
 
-def locate(names: Iterable[str]) -> list[Place]:
-    """The sources among relative file names, sorted by name.
+def locate(names: Iterable[str], endings: tuple[str, ...]) -> list[Place]:
+    """The sources among relative file names, sorted by name; `endings` are those of files that are sources alone.
 
     Frozen graphs, and SavedModels without variables, count where there is nothing else: published archives have one
     beside the checkpoint that it was made of.
@@ -45,31 +44,29 @@ def locate(names: Iterable[str]) -> list[Place]:
     folders = _folders(names)
     inside = {file for place in folders for file in place.files}
     rest = [name for name in names if name not in inside]
-    files = [name for name in rest if name.endswith(_FILES)]
-    found = (
-        folders + [_checkpoint(prefix, rest) for prefix in _prefixes(rest)] + [Place(name, (name,)) for name in files]
-    )
-    if not found:
+    files = [Place(name, (name,)) for name in rest if name.endswith(endings)]
+    sources = [*folders, *(_checkpoint(prefix, rest) for prefix in _prefixes(rest)), *files]
+    if not sources:
         graphs = [n for n in rest if n.endswith(_FROZEN_GRAPH) and PurePosixPath(n).name not in _OTHER_GRAPHS]
-        found = [Place(name, (name, *_beside(name, rest))) for name in graphs]
-    if not found:
-        found = [Place(folder, tuple(_below(folder, names))) for folder in places.saved_model_folders(names)]
-    return sorted(found)
+        sources = [Place(name, (name, *_beside(name, rest))) for name in graphs]
+    if not sources:
+        sources = [Place(folder, tuple(_below(folder, names))) for folder in places.saved_model_folders(names)]
+    return sorted(sources)
 
 
 def _folders(names: list[str]) -> list[Place]:
     """SavedModels with variables, folders of PyTorch's libraries, and folders whose state file names a checkpoint."""
     paths = [PurePosixPath(name) for name in names]
     saved = {str(path.parent.parent) for path in paths if f"{path.parent.name}/{path.name}" == _VARIABLES}
-    found = [Place(folder, tuple(_below(folder, names))) for folder in sorted(saved)]
-    inside = {file for place in found for file in place.files}
+    folders = [Place(folder, tuple(_below(folder, names))) for folder in sorted(saved)]
+    inside = {file for place in folders for file in place.files}
     marked = {str(path.parent) for path in paths if path.name in (STATE_FILE, *_PYTORCH) and str(path) not in inside}
     for folder in sorted(marked):
         files = _directly_in(folder, names)
         # one checkpoint is that one, whatever the state file of a copy says
         if any(f.endswith(_PYTORCH) for f in files) or len(_prefixes(files)) > 1:
-            found.append(Place(folder, tuple(files)))
-    return found
+            folders.append(Place(folder, tuple(files)))
+    return folders
 
 
 def _prefixes(names: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from hubkeras.common.errors import Error, first_line
 from hubkeras.converters.naming import detectors
 from hubkeras.converters.naming.detectors import Hyperparams
+from hubkeras.converters.naming.renaming import Renaming
 
 FILE = "pipeline.config"
 _LARGEST = 1 << 20  # bytes; they have a few thousand
@@ -27,14 +28,14 @@ _DEFAULTS = {"epsilon": 0.001, "decay": 0.999}  # of the message BatchNorm
 _ALWAYS = "ssd_inception"
 
 
-def named(names: Collection[str], folder: pathlib.Path, source: pathlib.Path) -> detectors.Named:
-    """`detectors.named` with what the `pipeline.config` in a folder says, where the names are a single-shot detector's.
+def renaming_of(names: Collection[str], folder: pathlib.Path, source: pathlib.Path) -> Renaming:
+    """`detectors.renaming_of` with what the `pipeline.config` in a folder says, where it is a single-shot detector's.
 
     Raises:
         hubkeras.Error: as `read_hyperparams`.
     """
     single_shot = detectors.is_single_shot(names)
-    return detectors.named(names, read_hyperparams(folder, source) if single_shot else None)
+    return detectors.renaming_of(names, read_hyperparams(folder, source) if single_shot else None)
 
 
 def read_hyperparams(folder: pathlib.Path, source: pathlib.Path) -> Hyperparams | None:

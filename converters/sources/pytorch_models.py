@@ -1,15 +1,16 @@
 """Networks of PyTorch libraries: a safetensors or pickled state dict, or the folder of a Hugging Face model."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
+from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
+from hubkeras.converters.checkpoint import SHADOW, Checkpoint, Hints, Tensor
 from hubkeras.converters.naming import hugging_face, pytorch, pytorch_training, timm
 from hubkeras.converters.naming.image_processors import (
     PREPROCESSOR,
@@ -17,8 +18,9 @@ from hubkeras.converters.naming.image_processors import (
     of_hugging_face,
     of_timm,
 )
-from hubkeras.converters.sources.checkpoint import SHADOW, Checkpoint
-from hubkeras.converters.sources.foreign import Stored, renamed
+from hubkeras.converters.naming.pytorch_training import Path
+from hubkeras.converters.naming.renaming import rename
+from hubkeras.converters.sources.reader import Reader
 from hubkeras.converters.sources.safetensors_files import is_safetensors, open_safetensors
 from hubkeras.converters.sources.torch_pickles import is_torch, open_torch
 
@@ -43,81 +45,57 @@ def open_pytorch(path: pathlib.Path) -> Iterator[Checkpoint]:
     """
     file = path
     if path.is_dir():
-        file = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
-        if file is None:
+        files = [path / name for name in _WEIGHTS if (path / name).is_file()]
+        if not files:
             raise Error(f"{path} has neither {' nor '.join(_WEIGHTS)}; expected the folder of a Hugging Face model.")
+        file = files[0]
     config, processor = (read_config(file.with_name(name)) for name in (CONFIG, PREPROCESSOR))
-    try:
-        hugging_face.check_config(config)
-    except Error as error:
-        raise Error(f"{file.with_name(CONFIG)}: {error}") from None
-    with (_open_safetensors if is_safetensors(file) else open_torch)(file) as stored:
-        try:
-            checkpoint = _checkpoint(path, file, stored, config, processor)
-        except Error as error:
-            raise Error(f"{path} cannot be used: {error}") from None
-        yield checkpoint
+    hugging_face.check_config(config)
+    with (_open_safetensors if is_safetensors(file) else open_torch)(file) as tensors:
+        weights = pytorch_training.weights_of(tensors)
+        network = weights.raw or weights.averaged
+        renamed, notes = _rename(tensors, network, weights.others)
+        if weights.raw and weights.averaged:  # as shadows, which TF-Slim's checkpoints have
+            averages, _ = _rename(tensors, weights.averaged, {})
+            renamed |= {f"{name}{SHADOW}": tensor for name, tensor in averages.items()}
+        head = network.get(f"{hugging_face.HEAD}bias")
+        hints, more = _hints(config, processor, tensors[head].shape[0] if head else None)
+        if weights.averaged and not weights.raw:
+            hints = dataclasses.replace(hints, averages=Averages.EMA)
+        yield Checkpoint(str(path), renamed, (file,), (str(path),), hints, (*notes, *weights.notes, *more))
 
 
 @contextlib.contextmanager
-def _open_safetensors(file: pathlib.Path) -> Iterator[dict[pytorch_training.Path, Stored]]:
-    with open_safetensors(file) as stored:
-        yield {(name,): tensor for name, tensor in stored.items()}
+def _open_safetensors(file: pathlib.Path) -> Iterator[dict[Path, Tensor]]:
+    with open_safetensors(file) as tensors:
+        yield {(name,): tensor for name, tensor in tensors.items()}
 
 
-def _checkpoint(
-    path: pathlib.Path,
-    file: pathlib.Path,
-    stored: dict[pytorch_training.Path, Stored],
-    config: dict[str, Any],
-    processor: dict[str, Any],
-) -> Checkpoint:
-    """The checkpoint of a network's tensors, with their moving averages as shadows, as TF-Slim's have them."""
-    weights = pytorch_training.weights_of(stored)
+def _rename(
+    tensors: Mapping[Path, Tensor],
+    names: Mapping[str, Path],
+    others: Mapping[Path, str],
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of one network under Slim's names, with the others under their own, and notes."""
+    network = {name: tensors[path] for name, path in names.items()}
+    renaming = pytorch.renaming_of(network)
+    beside = {".".join(path) + " (beside)" * (".".join(path) in network): path for path in others}
+    renaming = renaming._replace(ignored={**renaming.ignored, **{name: others[path] for name, path in beside.items()}})
+    return rename({**network, **{name: tensors[path] for name, path in beside.items()}}, renaming)
+
+
+def _hints(config: dict[str, Any], processor: dict[str, Any], num_classes: int | None) -> tuple[Hints, list[str]]:
+    """What `config.json` and `preprocessor_config.json` tell, and notes; Hugging Face's heads have `num_classes`."""
     size = config.get("image_size", timm.image_size_of(config) or image_size_of_hugging_face(processor))
-    size = size if isinstance(size, int) else None
-
-    def of(names: dict[str, pytorch_training.Path], others: dict[pytorch_training.Path, str]) -> Checkpoint:
-        tensors = {name: stored[path] for name, path in names.items()}
-        named = pytorch.names_of(tensors)
-        beside = {".".join(path) + " (beside)" * (".".join(path) in tensors): path for path in others}
-        ignored = {**named.ignored, **{name: others[path] for name, path in beside.items()}}
-        tensors |= {name: stored[path] for name, path in beside.items()}
-        return renamed(path, [file], tensors, named._replace(ignored=ignored), size)
-
-    checkpoint = of(weights.raw or weights.averaged, weights.others)
-    if weights.raw and weights.averaged:
-        checkpoint = _with_averages(checkpoint, of(weights.averaged, {}))
-    elif weights.averaged:
-        checkpoint.weights = "ema"
-    checkpoint.notes += weights.notes
-    checkpoint.settings = hugging_face.settings_of(config)
-    if told := of_hugging_face(processor) if processor else of_timm(config):
-        checkpoint.preprocessing, note = told
-        checkpoint.notes.append(note)
-    head = (weights.raw or weights.averaged).get(hugging_face.HEAD + "bias")
-    if head:
-        checkpoint.labels, note = hugging_face.labels_of(config, stored[head].shape[0])
-        checkpoint.notes += [note] if note else []
-    else:
-        checkpoint.labels = timm.labels_of(config)
-    return checkpoint
-
-
-def _with_averages(checkpoint: Checkpoint, averaged: Checkpoint) -> Checkpoint:
-    """A checkpoint with the tensors of another as the moving averages of its own."""
-    shadows = {f"{name}{SHADOW}": name for name in averaged.shapes}
-    kinds = {f"{name}{SHADOW}": kind for name, kind in averaged.kinds.items()}
-
-    def read(name: str) -> np.ndarray:
-        return averaged.read(shadows[name]) if name in shadows else checkpoint.read(name)
-
-    return checkpoint.changed(
-        shapes={**checkpoint.shapes, **{shadow: averaged.shapes[name] for shadow, name in shadows.items()}},
-        dtypes={**checkpoint.dtypes, **{shadow: averaged.dtypes[name] for shadow, name in shadows.items()}},
-        kinds={**checkpoint.kinds, **kinds},
-        read=read,
+    preprocessing, note = (of_hugging_face(processor) if processor else of_timm(config)) or (None, None)
+    labels, other = hugging_face.labels_of(config, num_classes) if num_classes else (timm.labels_of(config), None)
+    hints = Hints(
+        settings=hugging_face.settings_of(config),
+        image_size=size if isinstance(size, int) else None,
+        labels=labels,
+        preprocessing=preprocessing,
     )
+    return hints, [sentence for sentence in (note, other) if sentence]
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -136,3 +114,6 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise Error(f"{path} is not a JSON object; fetch or copy the model again.")
     return config
+
+
+READER = Reader("a model of Hugging Face or timm", is_pytorch, open_pytorch, endings=(".safetensors", ".pth", ".pt"))

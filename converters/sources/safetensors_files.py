@@ -1,13 +1,14 @@
 """Files of the safetensors format, read with its own library, which checks the header and every offset."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Iterator
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards import contents
-from hubkeras.converters.sources.foreign import Stored
+from hubkeras.converters.checkpoint import Tensor
 
 _DTYPES = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16", "I64": "int64", "I8": "int8"}
 
@@ -24,7 +25,7 @@ def is_safetensors(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
+def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, Tensor]]:
     """Context manager that yields the tensors of a file by name, each read when it is asked for.
 
     Raises:
@@ -35,15 +36,14 @@ def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, Stored]]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
-            stored = {}
+            tensors = {}
             for name in file.keys():  # noqa: SIM118  it is no dict
-                tensor = file.get_slice(name)
-                dtype = tensor.get_dtype()
-                stored[name] = Stored(
-                    tuple(tensor.get_shape()), _DTYPES.get(dtype, dtype), lambda name=name: file.get_tensor(name)
-                )
+                part = file.get_slice(name)
+                dtype = part.get_dtype()
+                read = functools.partial(file.get_tensor, name)
+                tensors[name] = Tensor(tuple(part.get_shape()), _DTYPES.get(dtype, dtype), read)
         except (safetensors.SafetensorError, OSError) as error:
             raise Error(
                 f"{path} is not a whole safetensors file ({first_line(error)}); fetch or copy it again."
             ) from error
-        yield stored
+        yield tensors

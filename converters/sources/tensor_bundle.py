@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards import contents
-from hubkeras.converters.sources.tables import TableError, read_table, varint
+from hubkeras.converters.sources.leveldb import TableError, read_table, varint
 
 _HEADER = b""
 _MOST_INDEX_BYTES = 64 << 20  # an index has kilobytes

@@ -1,30 +1,32 @@
 """Checkpoints that TensorFlow reads: V1 and V2 files, folders of them, and the variables of a SavedModel."""
 
 import contextlib
+import dataclasses
+import functools
 import glob
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from hubkeras.common import places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import without_wildcards
 from hubkeras.common.guards import contents, integrity
 from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
+from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Hints, NoSourceError, Tensor
+from hubkeras.converters.naming.renaming import rename
 from hubkeras.converters.sources import pipeline_config
-from hubkeras.converters.sources.checkpoint import ACCEPTED, READ_ERRORS, Checkpoint
-from hubkeras.converters.sources.foreign import Stored, refuse_large
 from hubkeras.converters.sources.keras_saved_models import keras_checkpoint
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
+from hubkeras.converters.sources.reader import Reader
 from hubkeras.converters.sources.slim_record import read_record
 from hubkeras.converters.sources.tensor_bundle import check_index
 
 _VARIABLES, _GRAPHS = "variables/variables.index", ("saved_model.pb", "tfhub_module.pb")
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".7z", ".rar")
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
@@ -39,29 +41,27 @@ def prefix_of(path: pathlib.Path) -> pathlib.Path:
         return path
     if match or next(path.parent.glob(f"{glob.escape(path.name)}.data-*-of-*"), None):
         raise Error(f"{path}: its index file {path.name}.index is missing; it must lie beside the other files.")
-    raise Error(f"{path} does not exist; expected {ACCEPTED}.")
+    raise NoSourceError(f"{path} does not exist")
 
 
-def _is_checkpoint(prefix):
+def _is_checkpoint(prefix: pathlib.Path) -> bool:
     return prefix.is_file() or prefix.with_name(prefix.name + ".index").is_file()
 
 
-def is_tensorflow_folder(folder: pathlib.Path) -> bool:
-    """Whether a folder is a SavedModel, a TF1 Hub module, or has a state file."""
-    return any((folder / name).is_file() for name in (STATE_FILE, _VARIABLES, *_GRAPHS))
+def is_tensorflow(path: pathlib.Path) -> bool:
+    """Whether a path is no folder, or that of a SavedModel or a TF1 Hub module, or has a state file."""
+    return not path.is_dir() or any((path / name).is_file() for name in (STATE_FILE, _VARIABLES, *_GRAPHS))
 
 
-def _prefix_in_folder(folder):
+def _prefix_in_folder(folder: pathlib.Path) -> pathlib.Path:
     if (folder / STATE_FILE).is_file():
         return _prefix_in_state_file(folder / STATE_FILE)
     if (folder / _VARIABLES).is_file():
         return folder / "variables" / "variables"
-    if any((folder / name).is_file() for name in _GRAPHS):
-        raise Error(f"{folder} is a SavedModel without variables (variables/variables.index is missing).")
-    raise no_checkpoint(folder, places.files_below(folder))
+    raise Error(f"{folder} is a SavedModel without variables (variables/variables.index is missing).")
 
 
-def _prefix_in_state_file(file):
+def _prefix_in_state_file(file: pathlib.Path) -> pathlib.Path:
     """The checkpoint that a state file names: beside it, since the folder may be a copy, or below its folder.
 
     One that lies elsewhere is not read: whoever made the file would choose among the files of this machine.
@@ -81,127 +81,106 @@ def _prefix_in_state_file(file):
     return found
 
 
-def _is_below(path, folder):
+def _is_below(path: pathlib.Path, folder: pathlib.Path) -> bool:
     """Whether a path is of something in a folder, whatever links and `..` it has."""
     return pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def no_checkpoint(where: str | os.PathLike[str], names: Iterable[str] = ()) -> Error:
-    """The error of a folder or an archive without a source; `names` are those of the files in it."""
-    packed = next((name for name in names if name.lower().endswith(_ARCHIVES)), None)
-    if packed is not None:
-        return Error(f"{where} holds an archive, {packed}, and no checkpoint; unpack it and give what is in it.")
-    return Error(f"{where} holds no checkpoint (no .index file and no .ckpt file); expected {ACCEPTED}.")
-
-
 @contextlib.contextmanager
-def open_tensorflow(
-    prefix: pathlib.Path, path: pathlib.Path, files: list[pathlib.Path] | None = None
-) -> Iterator[Checkpoint]:
+def open_tensorflow(path: pathlib.Path) -> Iterator[Checkpoint]:
     """Context manager that yields a V1 or V2 checkpoint, or the variables of a SavedModel.
-
-    Args:
-        prefix: of the checkpoint.
-        path: what the user gave, for messages.
-        files: what holds the tensors, for the provenance; by default the checkpoint's own files.
 
     Raises:
         hubkeras.Error: it is not a checkpoint, or it is damaged.
     """
-    is_v1 = prefix.is_file()
+    prefix = prefix_of(path)
+    is_v1, hints, notes = prefix.is_file(), Hints(), ()
     if is_v1:
         contents.refuse(prefix, source=path)
     else:
         check_index(prefix, str(path))
-    metadata, labels, note = (None, None, None) if is_v1 else read_record(prefix)
-    if prefix.parent.name == "variables":
-        integrity.check(prefix.parent.parent)
-        metadata, labels = _facts_of(prefix.parent.parent)
-    if files is None:
-        files = [prefix] if is_v1 else _files_of(prefix)
+        hints, notes = read_record(prefix)
+    saved_model = prefix.parent.parent if prefix.parent.name == "variables" else None
+    if saved_model:
+        integrity.check(saved_model)
+        hints = _hints_of(saved_model)
+    files = (prefix,) if is_v1 else _files_of(prefix)
     with without_wildcards(prefix) as plain:
         try:
-            reader = tf.train.load_checkpoint(str(plain))
-            shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-            refuse_large(path, shapes)
-            dtypes = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
-            objects = _names_of_objects(reader) if OBJECT_GRAPH in shapes else []
-            keys = dict(objects) if OBJECT_GRAPH in shapes else {name: name for name in shapes}
-            found = pipeline_config.named(keys, prefix.parent, path)
-            keys = {name: keys[own] for name, own in found.names.items()}
-            shapes, dtypes = ({name: of[key] for name, key in keys.items()} for of in (shapes, dtypes))
-        except Error:
-            raise
-        except (*READ_ERRORS, KeyError) as error:
-            raise Error(
-                f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)}); expected {ACCEPTED}."
-            ) from error
-        if not keys:
-            raise Error(f"{path} holds no variables; expected {ACCEPTED}.")
-        if objects and metadata is None:
-            saved = prefix.parent.parent if prefix.parent.name == "variables" else None
-            foreign = keras_checkpoint(path, files, objects, _stored(reader), saved)
+            stored = _stored(tf.train.load_checkpoint(str(plain)))
+            objects = _names_of_objects(stored[OBJECT_GRAPH]) if OBJECT_GRAPH in stored else []
+            tensors = {name: stored[key] for name, key in objects} if OBJECT_GRAPH in stored else stored
+        except (*READ_ERRORS, tf.errors.OpError) as error:
+            raise NoSourceError(f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)})") from error
+        if not tensors:
+            raise NoSourceError(f"{path} holds no variables")
+        if objects and not hints.metadata:
+            foreign = keras_checkpoint(path, files, objects, stored, saved_model)
             if foreign:
-                foreign.labels = labels
-                yield foreign
+                yield dataclasses.replace(foreign, hints=dataclasses.replace(foreign.hints, labels=hints.labels))
                 return
-        yield Checkpoint(
-            str(path),
-            files,
-            shapes,
-            dtypes,
-            lambda name: reader.get_tensor(keys[name]),
-            names=(str(path), prefix.name),
-            kinds=found.kinds,
-            notes=[*found.notes, *([note] if note else [])],
-            metadata=metadata,
-            labels=labels,
-            settings=found.settings,
-        )
+        renaming = pipeline_config.renaming_of(tensors, prefix.parent, path)
+        tensors, more = rename(tensors, renaming)
+        hints = dataclasses.replace(hints, settings={**renaming.settings, **hints.settings})
+        yield Checkpoint(str(path), tensors, files, (str(path), prefix.name), hints, (*more, *notes))
 
 
-def _stored(reader):
+def _stored(reader: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint by key."""
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    return {
-        key: Stored(tuple(shape), dtypes[key].name, lambda key=key: reader.get_tensor(key))
-        for key, shape in shapes.items()
-    }
+
+    def read(key: str) -> Any:
+        try:
+            return reader.get_tensor(key)
+        except tf.errors.OpError as error:
+            raise ValueError(first_line(error)) from error
+
+    return {key: Tensor(tuple(shape), dtypes[key].name, functools.partial(read, key)) for key, shape in shapes.items()}
 
 
-def _files_of(prefix):
+def _files_of(prefix: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """The index and the data files of a V2 checkpoint."""
     names = ((file, V2_FILE.match(file.name)) for file in prefix.parent.iterdir())
-    return sorted(file for file, match in names if match and match["prefix"] == prefix.name and match[2] != "meta")
+    return tuple(file for file, match in names if match and match["prefix"] == prefix.name and match[2] != "meta")
 
 
-def _facts_of(directory):
-    """The `Metadata` of a SavedModel and the class names among its assets; None for what is not there."""
-    path, metadata = directory / "assets" / LABELS_FILE, None
-    if (directory / "assets" / METADATA_FILE).is_file():
-        metadata = read_metadata(directory)
+def _hints_of(saved_model: pathlib.Path) -> Hints:
+    """What the assets of a SavedModel tell: metadata where it is of hubkeras, and class names."""
+    path, metadata = saved_model / "assets" / LABELS_FILE, None
+    if (saved_model / "assets" / METADATA_FILE).is_file():
+        metadata = read_metadata(saved_model)
         if metadata.num_classes is None:
-            return metadata, None
+            return Hints.of_metadata(metadata, None)
     try:
         labels = (written_labels if metadata else parse_labels)(path.read_bytes())
     except FileNotFoundError:
-        return metadata, None
+        labels = None
     except OSError as error:
         raise Error(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise Error(f"{path} is not UTF-8 text.") from error
-    if metadata:
+    if metadata is None:
+        return Hints(labels=labels or None)
+    if labels is not None:
         check_labels(labels, metadata.num_classes, str(path))
-    return metadata, labels or None
+    return Hints.of_metadata(metadata, labels)
 
 
-def _names_of_objects(reader):
+def _names_of_objects(graph: Tensor) -> list[tuple[str, str]]:
     """(variable name, key) for each variable of an object-based checkpoint, such as that of a TF2 SavedModel."""
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     try:
-        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(OBJECT_GRAPH))
+        nodes = trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph.read()).nodes
     except DecodeError as error:
         raise ValueError("its object graph cannot be read") from error
-    attributes = (attribute for node in graph.nodes for attribute in node.attributes)
+    attributes = (attribute for node in nodes for attribute in node.attributes)
     return [(a.full_name, a.checkpoint_key) for a in attributes if a.full_name and a.name == "VARIABLE_VALUE"]
+
+
+READER = Reader(
+    "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a SavedModel or "
+    "TF1 Hub module folder",
+    is_tensorflow,
+    open_tensorflow,
+)

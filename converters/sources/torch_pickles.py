@@ -20,7 +20,7 @@ import numpy as np
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.zips import open_zip
-from hubkeras.converters.sources.foreign import MOST_VARIABLE_BYTES, Stored
+from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES, Tensor
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_START = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little")
@@ -53,7 +53,7 @@ class _Storage(NamedTuple):
     size: int
 
 
-class _Tensor(NamedTuple):
+class _View(NamedTuple):
     """A view into a storage; offset and strides count elements."""
 
     storage: _Storage
@@ -67,10 +67,10 @@ class _Rebuild:
 
     __slots__ = ()
 
-    def __call__(self, source: Any, offset: int = 0, shape: Any = None, strides: Any = (), *_: Any) -> _Tensor:
-        if isinstance(source, _Tensor):  # a parameter, which is made of a tensor
+    def __call__(self, source: Any, offset: int = 0, shape: Any = None, strides: Any = (), *_: Any) -> _View:
+        if isinstance(source, _View):  # a parameter, which is made of a tensor
             return source
-        return _Tensor(source, offset, tuple(shape), tuple(strides))
+        return _View(source, offset, tuple(shape), tuple(strides))
 
     def __setstate__(self, state: Any) -> None:
         raise _RefusedError("a function with a state")
@@ -249,8 +249,8 @@ def is_torch(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Stored]]:
-    """Context manager that yields the tensors of a file, `{path of keys: Stored}`, each read when it is asked for.
+def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Tensor]]:
+    """Context manager that yields the tensors of a file, `{path of keys: Tensor}`, each read when it is asked for.
 
     A state dict has paths of one key, the checkpoint of a training run has it below others (`state_dict`, `optimizer`).
 
@@ -265,7 +265,7 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Stored]]:
                 data, load = _zipped(stack.enter_context(open_zip(path)))
             else:
                 data, load = _legacy(file, path.stat().st_size)
-            stored = {path: _stored(tensor, load) for path, tensor in _tensors(data).items()}
+            tensors = {path: _tensor(view, load) for path, view in _views(data).items()}
         except _RefusedError as error:
             raise Error(
                 f"{path} is a pickle that asks for {error}, which hubkeras does not run; give a file of tensors alone "
@@ -275,27 +275,27 @@ def open_torch(path: pathlib.Path) -> Iterator[dict[Path, Stored]]:
             raise
         except _DAMAGE as error:
             raise Error(f"{path} is not a whole PyTorch file ({first_line(error)}); fetch or copy it again.") from error
-        yield stored
+        yield tensors
 
 
-def _tensors(data: Any) -> dict[Path, _Tensor]:
+def _views(data: Any) -> dict[Path, _View]:
     """`{path of keys: tensor}` of the tensors in dicts within dicts."""
-    found: dict[Path, _Tensor] = {}
+    views: dict[Path, _View] = {}
     # one object may be referred to many times, so that a small pickle names millions of tensors
     waiting: list[tuple[Path, Any]] = [((), data)]
     for _ in range(_MOST_OBJECTS):
         if not waiting or len(waiting) > _MOST_OBJECTS:
             break
         path, value = waiting.pop()
-        if isinstance(value, _Tensor):
-            found[path] = value
+        if isinstance(value, _View):
+            views[path] = value
         elif isinstance(value, dict) and len(path) < _DEEPEST:
-            waiting += [((*path, str(key)), inner) for key, inner in value.items()]
+            waiting += [((*path, str(key)), item) for key, item in value.items()]
     if waiting:
         raise ValueError(f"it holds more than {_MOST_OBJECTS} objects")
-    if not found:
+    if not views:
         raise ValueError(f"it holds a {type(data).__name__} without tensors, not a dict of tensors")
-    return found
+    return views
 
 
 def _zipped(archive):
@@ -378,8 +378,8 @@ class _Recording(_Unpickler):
         return self.storages.setdefault(storage.key, storage)
 
 
-def _stored(tensor: _Tensor, load: Callable[[_Storage], bytes]) -> Stored:
-    storage, offset, shape, strides = tensor
+def _tensor(view: _View, load: Callable[[_Storage], bytes]) -> Tensor:
+    storage, offset, shape, strides = view
     if not isinstance(storage, _Storage) or not len(shape) == len(strides) <= _MOST_DIMENSIONS:
         raise ValueError("a tensor without a storage")
     if any(not isinstance(n, int) or n < 0 for n in (offset, *shape, *strides)):
@@ -393,4 +393,4 @@ def _stored(tensor: _Tensor, load: Callable[[_Storage], bytes]) -> Stored:
         steps = [stride * flat.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
 
-    return Stored(shape, storage.dtype, read)
+    return Tensor(shape, storage.dtype, read)

@@ -114,7 +114,7 @@ def test_our_own_names_are_read_to_the_letter(exported, tmp_path):
     (model / integrity.CHECKSUMS_FILE).unlink()
     assert open_image_model(model).labels == names
     with open_checkpoint(model) as checkpoint:
-        assert checkpoint.labels == names
+        assert checkpoint.hints.labels == names
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def images():
 def tensors(source):
     """`{name: array}` of the network's variables in a checkpoint or SavedModel."""
     with open_checkpoint(source) as checkpoint:
-        return {name: checkpoint.read(name) for name in checkpoint.shapes}
+        return {name: checkpoint.read(name) for name in checkpoint.tensors}
 
 
 def assert_same_bits(found, expected):

@@ -20,6 +20,7 @@ from hubkeras.converters import (
     read_network,
     write_slim_checkpoint,
 )
+from hubkeras.converters.checkpoint import Tensor
 from hubkeras.converters.inspecting import inspect
 from tests.support import slim
 from tests.support.files import DIGITS
@@ -206,7 +207,8 @@ def test_depth_multiplier_is_recognized(network_class, options, multiplier):
     filters = network_class.filters(**options)
 
     shapes = {f"{network_class.scope}/{scope}/weights": (1, 1, 1, count) for scope, count in filters.items()}
-    found = match(Checkpoint("model.ckpt", [], shapes, {}, read=None))
+    tensors = {name: Tensor(shape, "float32", lambda: None) for name, shape in shapes.items()}
+    found = match(Checkpoint("model.ckpt", tensors))
     assert network_class.filters(**{k: v for k, v in found.settings.items() if k != "num_classes"}) == filters
     if multiplier in (1.0, 0.35, 1.4, 0.6):
         assert found.settings["depth_multiplier"] == multiplier

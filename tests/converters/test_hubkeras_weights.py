@@ -95,7 +95,7 @@ def test_every_changed_byte_is_refused_or_harmless(count, written, copy, tensors
         copy.write_bytes(data)
         try:
             with open_checkpoint(copy) as checkpoint:
-                for name in checkpoint.shapes:
+                for name in checkpoint.tensors:
                     np.testing.assert_array_equal(checkpoint.read(name), tensors[name])
         except hubkeras.Error:
             refused["ours"] += 1

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from hubkeras.converters.sources import tables
-from hubkeras.converters.sources.tables import masked_crc32c, read_table
+from hubkeras.converters.sources import leveldb
+from hubkeras.converters.sources.leveldb import masked_crc32c, read_table
 from hubkeras.converters.sources.tensor_bundle import check_index
 from tests.support import slim
 from tests.support.reading import SCOPE, fails
@@ -175,7 +175,7 @@ def test_an_index_of_odd_bytes_is_refused(files, tmp_path):
         index.write_bytes(data)
         try:
             list(read_table(index))
-        except tables.TableError:
+        except leveldb.TableError:
             refused += 1
     assert refused > 90  # the footer's padding and the handle of filters are not used
 
@@ -199,7 +199,7 @@ def test_tables_compressed_with_snappy(tmp_path):
         lambda content: number(199) + packed(content)[1:],
     ):
         write_table(tmp_path / "table", [(b"k", text)], wrong)
-        with pytest.raises(tables.TableError):
+        with pytest.raises(leveldb.TableError):
             list(read_table(tmp_path / "table"))
 
 

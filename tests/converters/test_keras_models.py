@@ -82,8 +82,8 @@ def test_every_alpha(multiplier, tmp_path):
     with open_checkpoint(save(model, "model.keras", tmp_path)) as checkpoint:
         network = hubkeras.MobileNetV2(multiplier, num_classes=None, initialize=False)
         shapes = {name: tuple(variable.shape) for name, variable in network.slim_variables().items()}
-        assert checkpoint.shapes == shapes
-        assert checkpoint.image_size == 96
+        assert {name: tensor.shape for name, tensor in checkpoint.tensors.items()} == shapes
+        assert checkpoint.hints.image_size == 96
         values = {variable.path: np.asarray(variable) for variable in model.variables}
         np.testing.assert_array_equal(
             checkpoint.read("MobilenetV2/expanded_conv_16/project/weights"), values["block_16_project/kernel"]

@@ -27,7 +27,7 @@ def facts_of(source):
     with open_checkpoint(source) as checkpoint:
         found = match(checkpoint)
         epsilon = found.settings.get("batch_norm_epsilon")
-        return found.image_size, checkpoint.labels, epsilon, checkpoint.notes, checkpoint.read(KERNEL)
+        return found.image_size, checkpoint.hints.labels, epsilon, checkpoint.notes, checkpoint.read(KERNEL)
 
 
 def tarred(path, members):
@@ -105,4 +105,4 @@ def test_files_of_every_kind_in_archives(files, tensors, tmp_path):
     ],
 )
 def test_locate(names, expected):
-    assert [place.name for place in locating.locate(names)] == expected
+    assert [place.name for place in locating.locate(names, (".keras", ".h5", ".safetensors", ".pth"))] == expected

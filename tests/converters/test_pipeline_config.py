@@ -109,10 +109,12 @@ def test_which_tell(changes, expected, tmp_path):
 )
 def test_the_activation_of_inception_v2(activation, setting, note):
     hyperparams = activation and detectors.Hyperparams(0.001, 0.9997, activation)
-    found = detectors.named(["FeatureExtractor/InceptionV2/Conv2d_2b_1x1/weights"], hyperparams)
+    found = detectors.renaming_of(["FeatureExtractor/InceptionV2/Conv2d_2b_1x1/weights"], hyperparams)
     assert found.settings.get("activation") == setting
     assert [note in line for line in found.notes if "differ" in line] == ([True] if note else [])
-    assert "activation" not in detectors.named(["FeatureExtractor/MobilenetV2/Conv/weights"], hyperparams).settings
+    assert (
+        "activation" not in detectors.renaming_of(["FeatureExtractor/MobilenetV2/Conv/weights"], hyperparams).settings
+    )
 
 
 @pytest.mark.parametrize(

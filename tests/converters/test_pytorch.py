@@ -1,5 +1,6 @@
 """Weights from PyTorch's libraries: Hugging Face's MobileNet V2, timm's and Cadene's Inception-ResNet V2."""
 
+import collections
 import json
 import pickle
 import struct
@@ -46,12 +47,10 @@ def resnet(golden):
 def assert_holds(source, tensors, ignored):
     """A source has these tensors bit by bit, and others of these kinds only; returns the `Match`."""
     with open_checkpoint(source) as checkpoint:
-        names = checkpoint.shapes.keys() - checkpoint.kinds.keys()
-        assert names == tensors.keys()
+        assert {name for name, tensor in checkpoint.tensors.items() if tensor.kind is None} == tensors.keys()
         for name, value in tensors.items():
             np.testing.assert_array_equal(checkpoint.read(name), value, err_msg=name)
-        kinds = list(checkpoint.kinds.values())
-        assert {kind: kinds.count(kind) for kind in kinds} == ignored
+        assert collections.Counter(tensor.kind for tensor in checkpoint.tensors.values() if tensor.kind) == ignored
         return match(checkpoint)
 
 
@@ -130,7 +129,7 @@ def test_names_of_classes_travel(mobilenet, tmp_path):
 )
 def test_what_are_no_names_of_classes(id2label, note, mobilenet, tmp_path):
     with open_checkpoint(hugging_face_folder(mobilenet(), tmp_path, id2label=id2label)) as checkpoint:
-        assert checkpoint.labels is None
+        assert checkpoint.hints.labels is None
         assert [note in line for line in checkpoint.notes] == ([True] if note else [])
 
 

@@ -36,7 +36,7 @@ def test_settings_image_size_and_labels_lie_beside_a_slim_checkpoint(odd, tmp_pa
         with open_checkpoint(source) as checkpoint:
             found = match(checkpoint)
             assert (found.settings, found.image_size) == (odd.settings(), 64)
-            assert checkpoint.labels == NAMES
+            assert checkpoint.hints.labels == NAMES
     again = hubkeras.MobileNetV2(**SETTINGS, weights=tmp_path / "out.ckpt")
     images = np.random.RandomState(0).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
     np.testing.assert_array_equal(np.asarray(again(images)), np.asarray(odd(images)))
@@ -48,7 +48,7 @@ def test_a_file_beside_another_checkpoint_does_not_speak_for_it(odd, tensors, tm
     slim.save_checkpoint(changed, tmp_path / "m.ckpt")
     with open_checkpoint(tmp_path / "m.ckpt") as checkpoint:
         assert "batch_norm_epsilon" not in match(checkpoint).settings
-        assert checkpoint.notes == ["m.ckpt.hubkeras.json was written with another checkpoint, and is ignored."]
+        assert checkpoint.notes == ("m.ckpt.hubkeras.json was written with another checkpoint, and is ignored.",)
     (tmp_path / "m.ckpt.hubkeras.json").write_text("{}")
     with (
         pytest.raises(hubkeras.Error, match=r"m\.ckpt\.hubkeras\.json is damaged"),
@@ -75,7 +75,7 @@ def test_labels_and_size_of_a_weights_file_are_those_that_were_asked_for(odd, tm
     write_slim_checkpoint(odd, tmp_path / "m.ckpt", labels=["a", "b", "c"])
     hubkeras.convert(tmp_path / "m.ckpt", tmp_path / "w.weights.h5", labels=NAMES, image_size=64)
     with open_checkpoint(tmp_path / "w.weights.h5") as checkpoint:
-        assert (checkpoint.labels, match(checkpoint).image_size) == (NAMES, 64)
+        assert (checkpoint.hints.labels, match(checkpoint).image_size) == (NAMES, 64)
 
 
 def test_keras_applications_say_what_they_do_not_hold(files, tmp_path):

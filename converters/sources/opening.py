@@ -1,0 +1,162 @@
+"""Finding and reading the tensors of a source: an address, a folder, an archive or a file, of any form."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from hubkeras.common import addresses, places
+from hubkeras.common.errors import Error
+from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.guards import contents, tars
+from hubkeras.common.guards.permissions import check_readable
+from hubkeras.converters.checkpoint import Checkpoint, NoSourceError
+from hubkeras.converters.naming.renaming import NamingError
+from hubkeras.converters.sources import (
+    frozen_graphs,
+    handles,
+    hubkeras_weights,
+    keras_models,
+    locating,
+    pytorch_models,
+    tensorflow_checkpoints,
+)
+from hubkeras.converters.sources.locating import Place
+from hubkeras.converters.sources.reader import Reader
+from hubkeras.converters.stem import with_folded_stem
+
+# the first that recognises a path reads it
+READERS: tuple[Reader, ...] = (
+    hubkeras_weights.READER,
+    keras_models.READER,
+    pytorch_models.READER,
+    frozen_graphs.READER,
+    tensorflow_checkpoints.READER,
+)
+ACCEPTED = (
+    f"{', '.join(reader.form for reader in reversed(READERS))}, a folder or .tar.gz with one of them, or the address "
+    "of any of them (hf://owner/name, kaggle://..., https://...)"
+)
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".7z", ".rar")
+
+
+@contextlib.contextmanager
+def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
+    """Context manager that yields the `Checkpoint` behind `source`.
+
+    Args:
+        source: path of any form of `ACCEPTED`, or an address, see `hubkeras.converters.sources.handles`.
+
+    Raises:
+        hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
+    """
+    source = addresses.local(source)
+    if source == "imagenet" and not os.path.exists(source):  # as keras.applications calls its weights
+        raise Error(
+            "hubkeras has no weights called imagenet; give a checkpoint or the address of one, such as "
+            "https://storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_1.0_224.tgz."
+        )
+    address = source if handles.is_address(source) else None
+    path = handles.local_path(address) if address else pathlib.Path(source)
+    with contextlib.ExitStack() as stack:
+        try:
+            check_readable(path)
+            contents.refuse(path, only=("pointer", "page"))  # whatever the file is called
+            open_path = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _open_form
+            checkpoint = stack.enter_context(open_path(path))
+        except Error as error:
+            if address:
+                handles.reject(address, error)
+            if isinstance(error, NoSourceError):
+                raise Error(f"{error}; expected {ACCEPTED}.") from error
+            raise
+        if address:  # what the user knows it by, which may tell the image size
+            checkpoint = dataclasses.replace(checkpoint, source=address, aliases=(*checkpoint.aliases, address))
+        yield with_folded_stem(checkpoint)
+
+
+@contextlib.contextmanager
+def _open_form(path: pathlib.Path) -> Iterator[Checkpoint]:
+    """The checkpoint of a file, or of a folder that is a source itself."""
+    reader = _reader_of(path)
+    if reader is None:
+        raise _no_source(path, places.files_below(path))
+    with contextlib.ExitStack() as stack:
+        try:
+            checkpoint = stack.enter_context(reader.open(path))
+        except NamingError as error:
+            raise Error(f"{path} cannot be used: {error}.") from error
+        yield checkpoint
+
+
+def _reader_of(path: pathlib.Path) -> Reader | None:
+    return next((reader for reader in READERS if reader.recognises(path)), None)
+
+
+@contextlib.contextmanager
+def _open_folder(path: pathlib.Path) -> Iterator[Checkpoint]:
+    """The checkpoint of a folder that is a source, or of the only one below it."""
+    names = places.files_below(path)
+    place = None
+    if not _reader_of(path):
+        place = _only_place([name for name in names if "/" not in name], path) or _only_place(names, path)
+    with _open_form(path / place.name if place else path) as checkpoint:
+        yield _with_note(checkpoint, places.debris_note(names))
+
+
+@contextlib.contextmanager
+def _open_archive(path: pathlib.Path) -> Iterator[Checkpoint]:
+    """The checkpoint of the only source in an archive, for which the archive stands wherever it is named."""
+    with TemporaryFolder() as folder:
+        try:
+            place, note = _unpack(path, folder)
+            with _open_form(pathlib.Path(folder, place)) as checkpoint:
+                aliases = (str(path), *checkpoint.aliases)
+                checkpoint = dataclasses.replace(checkpoint, source=str(path), files=(path,), aliases=aliases)
+                yield _with_note(checkpoint, note)
+        except Error as error:
+            message = str(error).replace(folder, str(path))
+            raise error if message == str(error) else type(error)(message) from error
+
+
+def _with_note(checkpoint: Checkpoint, note: str | None) -> Checkpoint:
+    return dataclasses.replace(checkpoint, notes=(*checkpoint.notes, note)) if note else checkpoint
+
+
+def _is_archive(path: pathlib.Path) -> bool:
+    if not path.is_file() or locating.V2_FILE.match(path.name):
+        return False
+    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tars.is_tar(path)
+
+
+def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
+    """Extracts the archive's one source; returns its name below the folder, and a note on what else was there."""
+    place, note = Place("", ()), None
+
+    def select(names: list[str]) -> tuple[str, ...]:
+        nonlocal place, note
+        only, note = _only_place(names, archive), places.debris_note(names)
+        if only is None:
+            raise _no_source(archive, names)
+        place = only
+        return place.files
+
+    tars.unpack(archive, folder, select)
+    return place.name, note
+
+
+def _only_place(names: Iterable[str], where: pathlib.Path) -> Place | None:
+    """The one source among relative file names, or None."""
+    endings = tuple(ending for reader in READERS for ending in reader.endings)
+    by_name = {place.name: place for place in locating.locate(names, endings)}
+    name = places.only(list(by_name), where)
+    return None if name is None else by_name[name]
+
+
+def _no_source(where: pathlib.Path, names: Iterable[str]) -> Error:
+    """The error of a folder or an archive without a source; `names` are those of the files in it."""
+    packed = next((name for name in names if name.lower().endswith(_ARCHIVES)), None)
+    if packed is not None:
+        return Error(f"{where} holds an archive, {packed}, and no checkpoint; unpack it and give what is in it.")
+    return NoSourceError(f"{where} holds no checkpoint (no .index file and no .ckpt file)")

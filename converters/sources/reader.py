@@ -1,0 +1,25 @@
+"""What a source's module says of itself in the table of `hubkeras.converters.sources.opening`."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hubkeras.converters.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A form of source and how it is read.
+
+    Attributes:
+        form: what it is, for people: `a frozen graph (.pb)`.
+        recognises: whether a path, of a file or folder, is of this form.
+        open: context manager of the `Checkpoint` at a path.
+        endings: of the files by which it is found among others, in a folder or an archive.
+    """
+
+    form: str
+    recognises: Callable[[pathlib.Path], bool]
+    open: Callable[[pathlib.Path], contextlib.AbstractContextManager[Checkpoint]]
+    endings: tuple[str, ...] = ()
