@@ -62,7 +62,7 @@ def test_folders_above(model, files, tensors, tmp_path):
     (top / ".DS_Store").touch()
     *facts, notes, _ = facts_of(top)
     assert facts == [64, ["x", "y", "z"], 0.01]
-    assert notes == ["Files that macOS has added are ignored: 1 (.DS_Store)."]
+    assert notes == ("Files that macOS has added are ignored: 1 (.DS_Store).",)
     shutil.copytree(model, top / "10")
     with pytest.raises(hubkeras.Error, match=r"holds 2 models \(10, 2\); give one of them"):
         facts_of(top)
