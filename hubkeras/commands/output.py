@@ -1,123 +1,198 @@
-"""What commands show: tables on standard output, progress on standard error."""
+"""The one place that writes what commands say: results on standard output, all else on standard error.
+
+| what | terminal | no terminal | `--json` | `--quiet` |
+|---|---|---|---|---|
+| `result`, to standard output | a table | a table | one JSON object | what was written, one a line |
+| `table`, `line`, to standard output | yes | yes | no | no |
+| `error`, to standard error | yes | yes | yes | yes |
+| `warning` | standard error | in the table or the JSON object | as without | as without |
+| `status`, to standard error | yes | no | as without | no |
+| `hint`, to standard error | yes | no | no | no |
+
+Whether standard error is a terminal decides about warnings, status and hints: elsewhere it has errors only. Colours are
+for terminals, and not where `NO_COLOR` is set.
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import math
+import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol, TextIO
 
 from hubkeras.common.errors import printable
 
-if TYPE_CHECKING:
-    from hubkeras.converters import Parity, Report
-
 WIDTH_OF_FILES = 140  # columns: enough for any variable's name where the output is no terminal
+_BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "33"  # of ANSI terminals
 
 
-@contextlib.contextmanager
-def progress() -> Iterator[Callable[[int, int, str], None]]:
-    """Yields a function of (done, total, what) that shows a bar, where standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, what: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+class Mode(str, Enum):
+    """How results are written."""
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(done: int, total: int, what: str) -> None:
-            if what not in tasks:
-                for task in tasks.values():
-                    bars.update(task, completed=bars.tasks[task].total)
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield show
-        for task in tasks.values():
-            bars.update(task, completed=bars.tasks[task].total)
+    TEXT = "text"
+    JSON = "json"
+    QUIET = "quiet"
 
 
-def add_unsafe(sub: argparse.ArgumentParser) -> None:
-    """Adds `--unsafe`, for a command that runs models."""
-    help_text = "run a model from elsewhere although it could do more than compute: only where you trust it"
-    sub.add_argument("--unsafe", dest="safe_mode", action="store_false", help=help_text)
+class Show(Protocol):
+    """A function that shows how far work has come."""
+
+    def __call__(self, done: int, total: int, what: str = "") -> None: ...
 
 
-def print_json(facts: dict[str, Any]) -> None:
-    """Prints one JSON object; numbers that JSON has not, infinity and not-a-number, are null."""
-    print(json.dumps(_finite(facts), indent=2, allow_nan=False))
+class Output:
+    """Writes what one run of a command says; the table above tells what goes where.
+
+    Args:
+        mode: how results are written.
+    """
+
+    def __init__(self, mode: Mode = Mode.TEXT) -> None:
+        self.mode = mode
+        self._warnings: list[str] = []
+
+    def result(
+        self,
+        facts: Mapping[str, Any],
+        rows: Iterable[Sequence[object]] = (),
+        columns: Sequence[str] | None = None,
+        written: Iterable[object] = (),
+    ) -> None:
+        """Writes the outcome of a command, once.
+
+        Args:
+            facts: the JSON object; numbers that JSON has not, infinity and not-a-number, become null.
+            rows, columns: the same as a table, see `table`.
+            written: what a script would go on with, such as the paths of files.
+        """
+        if self.mode is Mode.JSON:
+            warnings = {"warnings": self._warnings} if self._warnings else {}
+            self._warnings = []
+            _write(sys.stdout, json.dumps(_finite({**facts, **warnings}), indent=2, allow_nan=False))
+        elif self.mode is Mode.QUIET:
+            for each in written:
+                _write(sys.stdout, printable(str(each)))
+        elif rows := list(rows):
+            self.table(rows, columns=columns)
+
+    def table(
+        self, rows: Iterable[Sequence[object]], title: str | None = None, columns: Sequence[str] | None = None
+    ) -> None:
+        """Writes rows as a table, each value as the text that it is, but for what a terminal would obey.
+
+        By default these are (name, value) rows without a header.
+        """
+        if self.mode is not Mode.TEXT:
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(title) if title else None, show_header=bool(columns), title_justify="left")
+        for column in columns or ("", ""):
+            table.add_column(Text(column), overflow="fold")
+        warnings = [] if columns else [("warning", text) for text in self._warnings]
+        for row in [*warnings, *rows]:
+            table.add_row(*(Text(printable(str(value))) for value in row))
+        if warnings:
+            self._warnings = []
+        Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
+
+    def line(self, text: str) -> None:
+        """Writes a sentence beside the tables."""
+        if self.mode is Mode.TEXT:
+            _write(sys.stdout, printable(text))
+
+    @contextlib.contextmanager
+    def status(self, unit: str = "") -> Iterator[Show]:
+        """Context manager that yields a function of (done, total, what), which shows a bar for each `what`.
+
+        Args:
+            unit: what is counted, in the plural, where the rate is of interest.
+        """
+        if self.mode is Mode.QUIET or not _is_terminal(sys.stderr):
+            yield lambda done, total, what="": None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:<24}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+        )
+        times = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) if unit else (TimeElapsedColumn(),)
+        with Progress(*columns, *times, console=Console(stderr=True)) as bars:
+
+            def finish() -> None:
+                for bar in bars.tasks:
+                    bars.update(bar.id, completed=bar.total)
+
+            def show(done: int, total: int, what: str = unit) -> None:
+                if not bars.tasks or bars.tasks[-1].description != what:
+                    finish()
+                    bars.add_task(what, total=total, completed=done, rate="")
+                bar = bars.tasks[-1]
+                rate = f"{done} of {total}, {bar.speed or 0:.0f} {unit}/s" if unit else ""
+                bars.update(bar.id, completed=done, rate=rate)
+
+            yield show
+            finish()
+
+    def warning(self, text: str) -> None:
+        """Tells what the user should know although the work goes on; shown with the result where nobody watches."""
+        if _is_terminal(sys.stderr):
+            _write(sys.stderr, f"{_coloured('warning', _YELLOW)}: {_one_line(text)}")
+        else:
+            self._warnings.append(_one_line(text))
+
+    def error(self, text: str, repair: str | None = None) -> None:
+        """Tells in one line why the work ended, and on a terminal the command that repairs it."""
+        _write(sys.stderr, f"{_coloured('hubkeras', _RED)}: {_one_line(text)}")
+        if repair:
+            self._advise("try", repair)
+
+    def hint(self, *command: object) -> None:
+        """Names the command that makes sense next, given word by word."""
+        self._advise("next", shlex.join(map(str, command)))
+
+    def _advise(self, what: str, command: str) -> None:
+        if self.mode is Mode.TEXT and _is_terminal(sys.stderr):
+            _write(sys.stderr, _coloured(f"{what}: {printable(command)}", _DIM))
+
+    def close(self) -> None:
+        """Writes the warnings that no table has carried."""
+        if self._warnings:
+            self.table([])
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(
-    rows: Iterable[Sequence[object]], title: str | None = None, columns: Sequence[str] | None = None
-) -> None:
-    """Prints rows as a table, each value as the text that it is, but for what a terminal would obey.
-
-    By default these are (name, value) rows without a header.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title) if title else None, show_header=bool(columns), title_justify="left")
-    for column in columns or ("", ""):
-        table.add_column(Text(column), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(value))) for value in row))
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
-def settings_in_words(settings: dict[str, Any]) -> str:
-    """`depth multiplier 0.35, finegrain classification mode`; what is None or False is left out."""
-    words = []
-    for name, value in settings.items():
-        if name != "num_classes" and value is not None and value is not False:
-            text = name.replace("_", " ")
-            words.append(text if value is True else f"{text} {value}")
-    return ", ".join(words)
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
 
 
-def report_rows(architecture: str, settings: dict[str, Any], report: Report | None) -> list[tuple[str, str]]:
-    """What became of the tensors of a source."""
-    classes = settings.get("num_classes")
-    words = [architecture, settings_in_words(settings), f"{classes} classes" if classes else "no head"]
-    rows = [("network", ", ".join(filter(None, words)))]
-    if report is None:
-        return rows
-    return [
-        *rows,
-        ("read", f"{report.read} tensors from {report.source}"),
-        ("used", f"{report.used} variables, {report.shadows} of them exponential moving averages"),
-        ("ignored", ", ".join(f"{count} {kind}" for kind, count in sorted(report.ignored.items())) or "nothing"),
-        *(("note", note) for note in report.notes),
-    ]
+def _coloured(text: str, code: str) -> str:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not _is_terminal(sys.stderr)
+    return text if plain else f"\x1b[{code}m{text}\x1b[0m"
 
 
-def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
-    """How far what was written is from its source."""
-    rows = []
-    if parity and parity.weights_compared:
-        equal = parity.weights_compared - parity.weights_different
-        rows.append(("weights", f"{equal} of {parity.weights_compared} bit-identical to {parity.reference}"))
-    if parity and parity.output:
-        verdict = "within" if parity.error <= parity.bound else "ABOVE"
-        words = f"{parity.output}: relative error {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}"
-        rows.append(("parity", words))
-    if parity and parity.agreement is not None:
-        rows.append(("top class", f"the same for {parity.agreement:.1%} of {parity.images} images"))
-    return rows
+def _write(stream: TextIO, line: str) -> None:
+    """Writes a line; what goes to standard error may be lost, which can be a file on the disk that is full."""
+    with contextlib.suppress(OSError) if stream is sys.stderr else contextlib.nullcontext():
+        print(line, file=stream, flush=stream is sys.stderr)

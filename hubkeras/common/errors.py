@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _OF_TENSORFLOW = re.compile(r"^(\{\{.*?\}\} )+")  # the operation, before what it has to say
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what terminals obey, or that turns text around
@@ -9,10 +10,16 @@ _SEEN = "\n\u200c\u200d"  # line ends, and what joins letters and emoji
 
 
 class Error(ValueError):
-    """What was given, what was expected and what to do, in one sentence."""
+    """What was given, what was expected and what to do, in one sentence.
 
-    def __init__(self, *texts: object) -> None:
+    Args:
+        texts: the sentence.
+        repair: for users of the command line, what repairs it: an option to add, or another command.
+    """
+
+    def __init__(self, *texts: object, repair: str | None = None) -> None:
         super().__init__(*(printable(text) if isinstance(text, str) else text for text in texts))
+        self.repair = repair
 
 
 def printable(text: str) -> str:
@@ -27,6 +34,17 @@ def printable(text: str) -> str:
         character if character in _SEEN or unicodedata.category(character) not in _UNSEEN else ascii(character)[1:-1]
         for character in text
     )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` where a known word is close to the one that was given, else nothing.
+
+    >>> did_you_mean("exprot", ["convert", "export"])
+    '; did you mean export?'
+    """
+    import difflib
+
+    return "".join(f"; did you mean {close}?" for close in difflib.get_close_matches(word, list(known), n=1))
 
 
 def first_line(error: BaseException) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hubkeras.commands.output import add_unsafe, print_json, print_table
-from hubkeras.common.errors import Error, printable
+from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command
+from hubkeras.commands.output import Output
+from hubkeras.common.errors import Error
 
 if TYPE_CHECKING:
     from hubkeras.runtimes.measuring import ModelTimings
@@ -18,24 +18,18 @@ if TYPE_CHECKING:
 BAR = 30  # characters of the longest bar
 
 
-def add(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    sub = command("benchmark", run_benchmark, "Time models of any form, side by side.", tensorflow=False)
-    sub.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="a SavedModel (folder, archive or handle), or an .onnx, .tflite or .xml file",
-    )
-    sub.add_argument("--batches", nargs="+", type=int, default=[1, 32], metavar="N", help="images in a call; 1 and 32")
-    sub.add_argument("--threads", type=int, metavar="N", help="threads of a call; by default one for each core")
-    sub.add_argument("--seconds", type=float, default=10, help="for each batch, at least; 10")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-    add_unsafe(sub)
-
-
-def run_benchmark(options: argparse.Namespace) -> None:
-    """Runs the command."""
+@command(
+    Group.CHECK,
+    "Time models of any form, side by side.",
+    "hubkeras benchmark build/digits --batches 1 --seconds 1",
+    argument("models", nargs="+", metavar="MODEL", help=MODEL),
+    argument("--batches", nargs="+", type=int, default=[1, 32], metavar="N", help="images in a call; 1 and 32"),
+    argument("--threads", type=int, metavar="N", help="threads of a call; by default one for each core"),
+    argument("--seconds", type=float, default=10, help="for each batch, at least; 10"),
+    UNSAFE,
+    tensorflow=False,
+)
+def benchmark(options: Options, output: Output) -> None:
     from hubkeras.runtimes import measuring
 
     for option in ("batches", "threads", "seconds"):
@@ -57,20 +51,22 @@ def run_benchmark(options: argparse.Namespace) -> None:
         "threads": options.threads or os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
     }
-    if options.json:
-        found = {model: dataclasses.asdict(facts) for model, facts in results.items()}
-        print_json({"machine": machine, "models": found, "fastest": fastest})
-    else:
-        _show(results, fastest, machine)
+    show(output, results, fastest, machine)
+    timings = {model: dataclasses.asdict(facts) for model, facts in results.items()}
+    output.result({"machine": machine, "models": timings, "fastest": fastest})
+    output.hint("hubkeras", "embed", fastest[str(batches[-1])], "IMAGES", "OUT")
 
 
-def _show(results: Mapping[str, ModelTimings], fastest: dict[str, str], machine: dict[str, Any]) -> None:
+def show(
+    output: Output, results: Mapping[str, ModelTimings], fastest: dict[str, str], machine: dict[str, Any]
+) -> None:
+    """Writes tables of the models and their times, and which is fastest for what."""
     rows: list[tuple[object, ...]] = []
     for model, facts in results.items():
         size, load = facts.image_size, f"{facts.load_seconds:.2f}"
         on_disk, memory = (f"{each / 1e6:.1f}" for each in (facts.bytes, facts.memory_bytes))
         rows.append((model, facts.runtime, f"{facts.dtype}, {size} x {size}", on_disk, load, memory))
-    print_table(rows, "Models", ("model", "runtime", "input", "MB", "load s", "memory MB"))
+    output.table(rows, "Models", ("model", "runtime", "input", "MB", "load s", "memory MB"))
     for batch in fastest:
         best = results[fastest[batch]].batches[batch].images_per_second
         rows = []
@@ -81,10 +77,10 @@ def _show(results: Mapping[str, ModelTimings], fastest: dict[str, str], machine:
             bar = "█" * max(1, round(BAR * speed / best))
             rows.append((model, f"{timing.median_ms:.2f}", f"{low:.2f} - {high:.2f}", f"{speed:.1f}", bar))
         title = f"{batch} image{'s' * (batch != '1')} in a call"
-        print_table(rows, title, ("model", "median ms", "quartiles", "images/s", ""))
-    print(f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}")
+        output.table(rows, title, ("model", "median ms", "quartiles", "images/s", ""))
+    output.line(f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}")
     for purpose, model in _verdicts(results, fastest).items():
-        print(f"fastest for {purpose}: {printable(str(model))}")
+        output.line(f"fastest for {purpose}: {model}")
 
 
 def _verdicts(results: Mapping[str, ModelTimings], fastest: dict[str, str]) -> dict[str, str]:

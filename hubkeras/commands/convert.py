@@ -1,0 +1,164 @@
+"""`hubkeras export` and `hubkeras convert`: from a source of weights to a SavedModel or another form."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of, titled, words
+from hubkeras.commands.output import Output
+from hubkeras.commands.wording import parity_rows, report_rows
+from hubkeras.common.choices import Averages, Task
+from hubkeras.common.errors import Error
+from hubkeras.common.forms import FORMS, named_forms
+
+if TYPE_CHECKING:
+    from hubkeras.exporting import Written
+
+SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
+WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
+SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")  # options of files for runtimes
+
+
+CHOICES = (
+    argument("--task", choices=words(Task), help="by default as the source is"),
+    argument(
+        "--weights",
+        choices=words(Averages),
+        default="ema",
+        help="take the moving averages of the weights where there are any (ema, the default), or never (raw)",
+    ),
+    argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with"),
+)
+LABELS = argument("--labels", metavar="FILE", help="class names, one a line")
+FIXED_SIZE = flag("--fixed-size", "accept images of this size only")
+IMAGES = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
+ENDINGS = ", ".join(form for form in FORMS if form.startswith("."))
+
+
+@command(
+    Group.CONVERT,
+    "Convert a checkpoint to a SavedModel, and check it.",
+    f"hubkeras export {DIGITS} build/digits",
+    argument("source", metavar="SOURCE", help=SOURCE),
+    argument("directory", metavar="OUT_DIR", help="the SavedModel to write"),
+    *CHOICES,
+    argument("--handle", help="published name; one of `hubkeras catalog` gives task and image size"),
+    LABELS,
+    argument("--endpoints", nargs="+", metavar="NAME", help="feature maps of a backbone: stride_8, layer_7, ..."),
+    argument("--output-stride", type=int, metavar="8|16|32", help="dilate convolutions beyond this stride"),
+    FIXED_SIZE,
+    flag("--frozen", "constants instead of variables: faster, for inference only"),
+    flag("--no-verify", "write without loading and comparing what was written"),
+    flag("--overwrite", "replace OUT_DIR, where hubkeras wrote it or it is empty"),
+)
+def export(options: Options, output: Output) -> None:
+    from hubkeras import exporting
+
+    with output.status() as show:
+        written = exporting.export(
+            options.source,
+            options.directory,
+            options.task,
+            labels=options.labels,
+            image_size=options.image_size,
+            fixed_size=options.fixed_size,
+            overwrite=options.overwrite,
+            frozen=options.frozen,
+            weights=options.weights,
+            handle=options.handle,
+            endpoints=options.endpoints,
+            output_stride=options.output_stride,
+            verify=not options.no_verify,
+            progress=show,
+        )
+    metadata = written.metadata
+    size = metadata.default_image_size
+    rows = report_rows(metadata.architecture, metadata.settings, written.report)
+    rows.append(("written", f"{written.path}, {metadata.task}, {size} x {size} pixels"))
+    output.result(_facts(written), [*rows, *parity_rows(written.parity)], written=written.files)
+    if options.no_verify:
+        output.hint("hubkeras", "verify", written.path, "--source", options.source)
+    else:
+        output.hint("hubkeras", "inspect", written.path)
+
+
+@command(
+    Group.CONVERT,
+    "Convert a checkpoint to a weights file or another form, by its ending.",
+    f"hubkeras convert {DIGITS} build/digits.weights.h5",
+    argument("source", metavar="SOURCE", help=SOURCE),
+    one_of(
+        argument("path", nargs="?", metavar="OUT", help=f"what to write, ending in {ENDINGS}; or with --to"),
+        argument("--to-slim", metavar="OUT.ckpt", help="the same as OUT.ckpt --to slim"),
+        required=True,
+    ),
+    argument("--to", choices=named_forms(), help="the form of OUT, where its ending does not tell it"),
+    *CHOICES,
+    flag("--overwrite", "replace OUT, where hubkeras wrote it or it is empty"),
+    titled(
+        "for runtimes (.onnx, .tflite, .xml)",
+        LABELS,
+        FIXED_SIZE,
+        argument("--endpoints", nargs="+", metavar="NAME", help="end points that are outputs too"),
+        flag("--probabilities", "give the softmax of the logits"),
+        flag("--uint8", "take raw pixels, 0 to 255, in place of 0.0 to 1.0"),
+        one_of(
+            flag("--float16", "keep weights in half precision"),
+            argument("--int8", metavar="IMAGES", help=IMAGES),
+        ),
+    ),
+)
+def convert(options: Options, output: Output) -> None:
+    from hubkeras import exporting
+
+    path, to = (options.path, options.to) if options.to_slim is None else (options.to_slim, "slim")
+    if options.to_slim is not None and options.to not in (None, "slim"):
+        raise Error(f"--to-slim writes a TF-Slim checkpoint, not {options.to}; give OUT and --to {options.to}.")
+    with output.status() as show:
+        written = exporting.convert(
+            options.source,
+            path,
+            options.task,
+            to=to,
+            image_size=options.image_size,
+            weights=options.weights,
+            overwrite=options.overwrite,
+            progress=show,
+            labels=options.labels,
+            **{name: getattr(options, name) for name in SERVING},
+        )
+    rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
+    rows += [*_rows_of_files(written), *parity_rows(written.parity)]
+    output.result(_facts(written), rows, written=written.files)
+    output.hint("hubkeras", "inspect" if written.parameters is None else "benchmark", written.path)
+
+
+def _rows_of_files(written: Written) -> list[tuple[str, str]]:
+    from hubkeras.consuming.listing import in_words
+
+    told = written.report.notes if written.report else []
+    rows = [("note", note) for note in written.notes if note not in told]
+    rows.extend(("written", str(file)) for file in written.files)
+    if facts := written.calibration:
+        counts = f"{facts['images']} images, {facts['held_back']} more to check"
+        rows.append(("calibrated", f"{counts}; {facts['preprocessing']}; left out: {in_words(facts['left_out'])}"))
+    if written.parameters is not None:
+        size = sum(file.stat().st_size for file in written.files) / 1e6
+        weights = ", ".join(f"{written.parameters * width / 1e6:.2f} in {name}" for name, width in WIDTHS.items())
+        rows.append(("size", f"{size:.2f} MB; the weights are {weights}"))
+    return rows
+
+
+def _facts(written: Written) -> dict[str, Any]:
+    """The record of what was written, for JSON."""
+    return {
+        "path": str(written.path),
+        "files": [str(file) for file in written.files],
+        "metadata": written.metadata.to_dict(),
+        "report": written.report and dataclasses.asdict(written.report),
+        "notes": list(written.notes),
+        "parity": written.parity and dataclasses.asdict(written.parity),
+        "parameters": written.parameters,
+        "calibration": written.calibration or None,
+    }

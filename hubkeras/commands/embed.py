@@ -1,0 +1,87 @@
+"""`hubkeras embed`: features or classes of many images, as Parquet files."""
+
+import dataclasses
+import sys
+from typing import Any
+
+from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command, flag
+from hubkeras.commands.output import Output
+
+PREPARING = ("safe_mode", "image_size", "labels", "batch_size", "resize", "central_fraction")
+_EMBEDDING = (*PREPARING, "task", "top", "column")
+
+
+PREPARING_ARGUMENTS = (
+    argument(
+        "--resize",
+        choices=["squash", "crop"],
+        help="squash: give up proportions; crop: take the central square (as the model says)",
+    ),
+    argument(
+        "--central-fraction",
+        type=float,
+        metavar="F",
+        help="share of height and width to cut out (as the model says: 0.875 for ImageNet, else 1)",
+    ),
+    argument("--image-size", type=int, metavar="N", help="height and width that the model gets"),
+    argument("--labels", metavar="FILE", help="class names, one a line, in place of the model's own"),
+    argument("--batch-size", type=int, default=32, metavar="N", help="images that the model gets at once (32)"),
+    UNSAFE,
+)
+IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of image/encoded, .parquet"
+
+
+@command(
+    Group.SERVE,
+    "Write features or classes of many images as Parquet; goes on where it was.",
+    "hubkeras embed build/digits photos build/features",
+    argument("model", metavar="MODEL", help=MODEL),
+    argument("images", metavar="IMAGES", nargs="+", help=IMAGES),
+    argument("out", metavar="OUT", help="the folder of Parquet files to write, or to go on with"),
+    argument("--top", type=int, metavar="N", help="classes a row, for a classifier (5)"),
+    *PREPARING_ARGUMENTS,
+    argument("--task", choices=["classification", "feature_vector"], help="by default as the model is"),
+    argument("--column", metavar="NAME", help="of Parquet files: the one with bytes or paths of images"),
+    argument("--rows-per-file", type=int, default=4096, metavar="N", help="rows of a Parquet file (4096)"),
+    flag("--beam", "run on Apache Beam, whose own options come last: --beam -- --runner=DirectRunner"),
+)
+def embed(options: Options, output: Output) -> None:
+    chosen = {name: getattr(options, name) for name in _EMBEDDING}
+    run = _on_beam if options.beam else _here
+    facts, rows = run(options, output, chosen)
+    output.result(facts, rows, written=[options.out])
+    show = f"import pyarrow.parquet as pq; print(pq.read_table({options.out!r}))"
+    output.hint(sys.executable, "-c", show)
+
+
+def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    from hubkeras.bulk import embedding
+    from hubkeras.consuming.listing import in_words
+
+    with output.status("images") as progress:
+        rows_per_file = options.rows_per_file
+        result = embedding.embed(
+            options.model, options.images, options.out, rows_per_file=rows_per_file, progress=progress, **chosen
+        )
+    made = result.rows - result.already_there
+    rows = [
+        *([("outputs", result.outputs)] if result.outputs else []),
+        ("written", f"{result.path}, {result.rows} rows, {result.already_there} of them by an earlier run"),
+        ("images", result.preprocessing),
+        ("left out", in_words(result.left_out)),
+        ("this run", f"{made} images, {made / max(result.seconds, 1e-9):.1f} a second, {result.errors} unreadable"),
+    ]
+    return dataclasses.asdict(result), rows
+
+
+def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    from hubkeras.common.extras import extra
+
+    extra("beam", "apache_beam")
+    from hubkeras.bulk import beam
+    from hubkeras.consuming.listing import in_words
+
+    result = beam.embed(options.model, options.images, options.out, options.pipeline, **chosen)
+    rows = [("outputs", result["outputs"])] if result["outputs"] else []
+    rows += [("written", result["path"]), ("images", result["preprocessing"])]
+    return result, [*rows, ("left out", in_words(result["left_out"]))]

@@ -1,0 +1,157 @@
+"""The program: parses, runs a command, and turns whatever happens into an exit status and at most one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from hubkeras.commands import benchmark, convert, embed, evaluate, inspect, parsing, publish, serve, verify
+from hubkeras.commands.command import Options
+from hubkeras.commands.output import Mode, Output
+from hubkeras.common.errors import Error
+from hubkeras.common.quiet import quietly
+
+COMMANDS = (
+    *(convert.export, convert.convert),
+    *(inspect.inspect, verify.verify, benchmark.benchmark, evaluate.evaluate),
+    *(publish.catalog, publish.document, publish.sign, publish.pack),
+    *(serve.install, serve.installed, serve.uninstall, embed.embed),
+)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end; it cleans up as when it is interrupted."""
+
+
+def parser() -> parsing.Parser:
+    """The parser of the command line."""
+    return parsing.parser(COMMANDS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status: 0, or 1 after an error; wrong usage ends the process with 2."""
+    commands = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        _complete(commands)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    options = parsing.parse(commands, typed)
+    signal.signal(signal.SIGTERM, _terminate)
+    _mend_streams()
+    output = Output(Mode.JSON if options.json else Mode.QUIET if options.quiet else Mode.TEXT)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
+        warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
+        return _run(options, output, typed)
+
+
+def _run(options: Options, output: Output, typed: Sequence[str]) -> int:
+    try:
+        _mend_texts(options)
+        if options.command.tensorflow:
+            _import_tensorflow()
+        status = options.command.run(options, output) or 0
+        output.close()
+        return status
+    except _Terminated:
+        return _stopped(output, "terminated", signal.SIGTERM)
+    except KeyboardInterrupt:
+        return _stopped(output, "interrupted", signal.SIGINT)
+    except Exception as error:
+        if options.debug:
+            raise
+        output.error(_sentence(error), _repair(error, typed))
+        return 1
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, Error):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "This process may open no more files; raise the limit (ulimit -n)."
+    if isinstance(error, PermissionError):
+        return f"{error.filename or error}: permission denied."
+    return f"{type(error).__name__}: {error} (--debug shows more)"
+
+
+def _repair(error: Exception, typed: Sequence[str]) -> str | None:
+    """The command that repairs an error: another one, or what was typed with an option more."""
+    repair = getattr(error, "repair", None)
+    if repair is None or not repair.startswith("-"):
+        return repair
+    cut = typed.index("--") if "--" in typed else len(typed)
+    return " ".join(filter(None, ("hubkeras", shlex.join(typed[:cut]), repair, shlex.join(typed[cut:]))))
+
+
+def _stopped(output: Output, how: str, number: int) -> int:
+    """Says so; what commands write appears whole or not at all, and may have been complete already."""
+    output.error(f"{how}; nothing is left half written.")
+    return 128 + number
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise _Terminated
+
+
+def _mend_streams() -> None:
+    """Replaces standard streams that cron jobs and `>&-` close, and has names of files that are no text escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _mend_texts(options: Options) -> None:
+    """Makes `~/` the home where the shell has not, as in `--report=~/r`, which would be a folder of this name here.
+
+    Raises hubkeras.Error where an argument is empty, or not UTF-8, in which TensorFlow and JSON have names of files.
+    """
+    for name, value in list(vars(options).items()):
+        if name == "pipeline":  # arguments of Beam
+            continue
+        texts = [_text(name, each) for each in (value if isinstance(value, list) else [value])]
+        setattr(options, name, texts if isinstance(value, list) else texts[0])
+
+
+def _text(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise Error(f"The argument {name.upper()} is empty; is a variable of the shell not set?")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        advice = "give the file or folder a name of UTF-8 text, or set LC_ALL=C.UTF-8 where it has one"
+        raise Error(f"{value!a} is not UTF-8; {advice}.")
+    return os.path.expanduser(value) if value.startswith("~/") and not os.path.lexists(value) else value
+
+
+def _complete(commands: parsing.Parser) -> None:
+    try:
+        import argcomplete
+    except ImportError:
+        raise SystemExit("completion needs argcomplete: pip install 'hubkeras[completion]'") from None
+    argcomplete.autocomplete(commands)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that it writes to standard error, which is for our messages.
+
+    Raises hubkeras.Error where KERAS_BACKEND, or ~/.keras/keras.json, names another backend than TensorFlow.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    advice = "hubkeras's commands need Keras on TensorFlow; set KERAS_BACKEND=tensorflow"
+    with quietly():
+        import tensorflow  # noqa: F401
+
+        try:
+            import keras
+        except (ImportError, ValueError) as error:
+            raise Error(f"Keras cannot be imported ({error}); {advice}.") from error
+        if keras.backend.backend() != "tensorflow":
+            raise Error(f"Keras runs on {keras.backend.backend()}; {advice}.")

@@ -1,0 +1,103 @@
+"""The commands of publishing: `catalog`, `document`, `sign` and `pack`."""
+
+from hubkeras.commands.command import Group, Options, argument, command, flag
+from hubkeras.commands.output import Output
+
+ASSET_PATH = (
+    "https address of the archive, ending in .tar.gz, for the page's metadata; the default, internal, is what "
+    "tfhub.dev has for pages of models that are not published"
+)
+
+
+@command(
+    Group.PUBLISH,
+    "List the modules that Google published of the three networks.",
+    "hubkeras catalog mobilenet_v2_035",
+    argument("pattern", metavar="PATTERN", nargs="?", default="*", help="part of the handle; * and ? as usual"),
+    tensorflow=False,
+)
+def catalog(options: Options, output: Output) -> int:
+    from hubkeras.publishing.catalog import search
+
+    modules = search(options.pattern)
+    columns = ("handle", "versions", "size", "outputs", "parameters", "multiply-adds", "top-1 %", "top-5 %")
+    rows = [
+        (
+            module.handle,
+            ", ".join(map(str, module.versions)),
+            module.image_size,
+            module.classes or module.features,
+            f"{module.parameters / 1e6:.2f} M",
+            f"{module.multiply_adds / 1e6:.0f} M",
+            module.top_1,
+            module.top_5,
+        )
+        for module in modules
+    ]
+    facts = {"modules": [module.facts() for module in modules]}
+    output.result(facts, rows, columns, written=[module.handle for module in modules])
+    for module in modules[:1]:
+        output.hint("hubkeras", "export", module.archive, "OUT_DIR", "--handle", module.handle)
+    return 0 if modules else 1
+
+
+@command(
+    Group.PUBLISH,
+    "Write the page and the model card of a SavedModel anew.",
+    "hubkeras document build/digits",
+    argument("directory", metavar="SAVED_MODEL"),
+    argument("--asset-path", metavar="URL", default="internal", help=ASSET_PATH),
+    tensorflow=False,
+)
+def document(options: Options, output: Output) -> None:
+    from hubkeras.publishing import documentation
+
+    paths = documentation.write(options.directory, asset_path=options.asset_path)
+    _tell_written(output, paths)
+    output.hint("hubkeras", "pack", options.directory, f"{options.directory.rstrip('/')}.tar.gz")
+
+
+@command(
+    Group.PUBLISH,
+    "Sign a SavedModel, in the format of OpenSSF Model Signing.",
+    "hubkeras sign build/digits --private-key key.pem",
+    argument("directory", metavar="SAVED_MODEL"),
+    argument("--private-key", metavar="KEY", required=True, help="elliptic curve key, a PEM file"),
+    argument("--signature", metavar="FILE", help="the file to write; model.sig in the folder by default"),
+    flag("--overwrite", "replace a signature that exists"),
+    tensorflow=False,
+)
+def sign(options: Options, output: Output) -> None:
+    from hubkeras.consuming import signing
+
+    path = signing.sign(options.directory, options.private_key, options.signature, options.overwrite)
+    _tell_written(output, [path])
+    signature = ["--signature", options.signature] if options.signature else []
+    output.hint("hubkeras", "verify", options.directory, "--public-key", "KEY", *signature)
+
+
+@command(
+    Group.PUBLISH,
+    "Write a SavedModel as an archive for any web server and `hub.load`.",
+    "hubkeras pack build/digits build/digits.tar.gz",
+    argument("directory", metavar="SAVED_MODEL"),
+    argument("archive", metavar="OUT.tar.gz", help="the archive to write"),
+    flag("--overwrite", "replace the archive, where `hubkeras pack` wrote it"),
+    tensorflow=False,
+)
+def pack(options: Options, output: Output) -> None:
+    from hubkeras.common import archives, places
+    from hubkeras.common.guards import integrity
+
+    folder = places.model_folder(options.directory)
+    digest = archives.pack(folder, options.archive, options.overwrite)
+    content = integrity.content_hash(integrity.hashes(folder))
+    note = places.debris_note(places.files_below(folder))
+    facts = {"path": options.archive, "sha256": digest, "content_hash": content, "notes": [note] if note else []}
+    rows = [("written", options.archive), ("SHA-256", digest), ("content hash", content)]
+    output.result(facts, [*rows, *([("note", note)] if note else [])], written=[options.archive])
+    output.hint("hubkeras", "install", options.archive, "--handle", "HANDLE")
+
+
+def _tell_written(output: Output, paths: list) -> None:
+    output.result({"files": list(map(str, paths))}, [("written", path) for path in paths], written=paths)

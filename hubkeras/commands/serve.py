@@ -1,0 +1,88 @@
+"""The commands of tensorflow_hub's cache: `install`, `installed` and `uninstall`."""
+
+from hubkeras.commands.command import Group, Options, argument, command, flag
+from hubkeras.commands.output import Output
+
+CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder; TFHUB_CACHE_DIR by default")
+
+
+@command(
+    Group.SERVE,
+    "Put a SavedModel into tensorflow_hub's cache under handles.",
+    "hubkeras install build/digits --handle me/digits/1 --cache-dir build/cache",
+    argument("source", metavar="SAVED_MODEL", help="a folder, or an archive of `hubkeras pack`"),
+    argument("--handle", action="append", required=True, help="what code calls it by; may be repeated"),
+    flag("--overwrite", "replace another model of this handle"),
+    argument("--public-key", metavar="KEY", help="refuse what the owner of this key (PEM) has not signed"),
+    CACHE_DIR,
+    tensorflow=False,
+)
+def install(options: Options, output: Output) -> None:
+    from hubkeras.consuming import cache
+    from hubkeras.publishing import installing
+
+    folders = installing.install(
+        options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
+    )
+    handles = list(map(cache.normalized, options.handle))
+    modules = [{"handle": handle, "folder": str(folder)} for handle, folder in zip(handles, folders, strict=True)]
+    rows = [tuple(module.values()) for module in modules]
+    output.result({"modules": modules}, rows, ("handle", "folder"), written=folders)
+    output.hint("hubkeras", "installed", *_cache(options))
+
+
+@command(
+    Group.SERVE,
+    "List and check what is in tensorflow_hub's cache.",
+    "hubkeras installed --cache-dir build/cache",
+    CACHE_DIR,
+    tensorflow=False,
+)
+def installed(options: Options, output: Output) -> int:
+    from hubkeras.common.guards import integrity
+    from hubkeras.consuming import cache
+
+    entries = cache.installed(options.cache_dir)
+    modules = [
+        {
+            "handle": entry.handle,
+            "folder": str(entry.folder),
+            "state": entry.problem or ("complete" if entry.files else "complete, no hashes recorded"),
+            "content_hash": integrity.content_hash(entry.files) if entry.files else None,
+        }
+        for entry in entries
+    ]
+    rows = [(module["handle"] or "no descriptor", module["state"], module["folder"]) for module in modules]
+    columns, handles = ("handle", "state", "folder"), [entry.handle for entry in entries if entry.handle]
+    output.result({"modules": modules}, rows, columns, written=handles)
+    damaged = [entry.handle for entry in entries if entry.problem and entry.handle]
+    if damaged:
+        output.hint("hubkeras", "uninstall", *damaged, *_cache(options))
+    elif entries:
+        output.hint("hubkeras", "inspect", entries[0].folder)
+    else:
+        output.hint("hubkeras", "install", "SAVED_MODEL", "--handle", "HANDLE", *_cache(options))
+    return 1 if any(entry.problem for entry in entries) else 0
+
+
+@command(
+    Group.SERVE,
+    "Remove handles from tensorflow_hub's cache.",
+    "hubkeras uninstall me/digits/1 --cache-dir build/cache",
+    argument("handle", metavar="HANDLE", nargs="+"),
+    CACHE_DIR,
+    tensorflow=False,
+)
+def uninstall(options: Options, output: Output) -> None:
+    from hubkeras.consuming import cache
+
+    handles = []
+    for handle in options.handle:
+        cache.uninstall(handle, options.cache_dir)
+        handles.append(cache.normalized(handle))
+    output.result({"removed": handles}, [("removed", handle) for handle in handles], written=handles)
+    output.hint("hubkeras", "installed", *_cache(options))
+
+
+def _cache(options: Options) -> list[str]:
+    return ["--cache-dir", options.cache_dir] if options.cache_dir else []

@@ -1,0 +1,92 @@
+"""`hubkeras verify`: whether a model is what it should be."""
+
+import dataclasses
+
+from hubkeras.commands.command import DIGITS, UNSAFE, Group, Options, argument, command, one_of, words
+from hubkeras.commands.output import Output
+from hubkeras.commands.wording import parity_rows
+from hubkeras.common.choices import Averages
+from hubkeras.common.errors import Error
+
+
+@command(
+    Group.CHECK,
+    "Compare a model with its source or a frozen graph, or check its signature or hash.",
+    f"hubkeras verify build/digits --source {DIGITS}",
+    argument("directory", metavar="MODEL", help="a SavedModel, or a file for a runtime: .onnx, .tflite, .xml"),
+    one_of(
+        argument("--source", metavar="SOURCE", help="recompute from this checkpoint"),
+        argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim"),
+    ),
+    one_of(
+        argument("--public-key", metavar="KEY", help="check that the owner of this key (PEM) has signed MODEL"),
+        argument(
+            "--certificate-chain",
+            metavar="CERTIFICATE",
+            nargs="+",
+            default=[],
+            help="check that the owner of a certificate has, which these (PEM) lead to, the trusted one last",
+        ),
+    ),
+    argument("--signature", metavar="FILE", help="the signature; model.sig in MODEL by default"),
+    argument(
+        "--sha256",
+        metavar="HEX",
+        help="check that a SavedModel has this content hash (see inspect), or a file this SHA-256",
+    ),
+    argument("--weights", choices=words(Averages), help="with --source; by default as the SavedModel was made"),
+    argument(
+        "--input-minimum",
+        type=int,
+        choices=[-1, 0],
+        help="the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0",
+    ),
+    argument("--output", metavar="NAME", help="tensor of the frozen graph to compare"),
+    UNSAFE,
+)
+def verify(options: Options, output: Output) -> int | None:
+    from hubkeras.common.guards import integrity
+    from hubkeras.consuming import signing
+
+    signed = bool(options.public_key or options.certificate_chain)
+    compared = bool(options.source or options.frozen_graph)
+    if not (signed or compared or options.sha256):
+        options.parser.error("give --source or --frozen-graph, --public-key or --certificate-chain, or --sha256")
+    facts = {"model": options.directory}
+    if options.sha256:
+        integrity.check_sha256(options.directory, options.sha256)
+        facts["sha256"] = options.sha256.lower()
+    if signed:
+        chain, key = options.certificate_chain, options.public_key
+        signing.check_signature(options.directory, options.signature, public_key=key, certificate_chain=chain)
+        facts["signature"] = "valid"
+    if compared:
+        return _compare(options, output)
+    output.result(facts, facts.items())
+    output.hint("hubkeras", "inspect", options.directory)
+    return 0
+
+
+def _compare(options: Options, output: Output) -> int:
+    from hubkeras.converters import verifying
+    from hubkeras.exporting import verify_file
+    from hubkeras.runtimes import files
+
+    safe_mode = options.safe_mode
+    if files.is_runtime_file(options.directory):
+        if not options.source:
+            raise Error("A file for a runtime is compared with its source; name that with --source.")
+        with output.status() as show:
+            parity = verify_file(options.directory, options.source, options.weights, show, safe_mode)
+    elif options.source:
+        with output.status() as show:
+            parity = verifying.verify_source(options.directory, options.source, options.weights, show, safe_mode)
+    else:
+        parity = verifying.verify_frozen_graph(
+            options.directory, options.frozen_graph, options.input_minimum, options.output, safe_mode
+        )
+    rows = [("compared", f"{options.directory} with {parity.reference}"), *parity_rows(parity)]
+    facts = {"model": options.directory, **dataclasses.asdict(parity), "passed": parity.passed}
+    output.result(facts, rows)
+    output.hint("hubkeras", "benchmark" if parity.passed else "inspect", options.directory)
+    return 0 if parity.passed else 1
