@@ -51,16 +51,15 @@ def benchmark(options: Options, output: Output) -> None:
         "threads": options.threads or os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
     }
-    show(output, results, fastest, machine)
+    _show(output, results, fastest, machine)
     timings = {model: dataclasses.asdict(facts) for model, facts in results.items()}
     output.result({"machine": machine, "models": timings, "fastest": fastest})
     output.hint("hubkeras", "embed", fastest[str(batches[-1])], "IMAGES", "OUT")
 
 
-def show(
+def _show(
     output: Output, results: Mapping[str, ModelTimings], fastest: dict[str, str], machine: dict[str, Any]
 ) -> None:
-    """Writes tables of the models and their times, and which is fastest for what."""
     rows: list[tuple[object, ...]] = []
     for model, facts in results.items():
         size, load = facts.image_size, f"{facts.load_seconds:.2f}"
@@ -78,7 +77,8 @@ def show(
             rows.append((model, f"{timing.median_ms:.2f}", f"{low:.2f} - {high:.2f}", f"{speed:.1f}", bar))
         title = f"{batch} image{'s' * (batch != '1')} in a call"
         output.table(rows, title, ("model", "median ms", "quartiles", "images/s", ""))
-    output.line(f"{machine['cores']} cores, {machine['threads']} threads a call, load average {machine['load_average']}")
+    cores, threads, load = machine["cores"], machine["threads"], machine["load_average"]
+    output.line(f"{cores} cores, {threads} threads a call, load average {load}")
     for purpose, model in _verdicts(results, fastest).items():
         output.line(f"fastest for {purpose}: {model}")
 

@@ -1,11 +1,16 @@
 """`hubkeras inspect`: what something is."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from hubkeras.commands.command import Group, Options, argument, command
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import settings_in_words
 from hubkeras.common.errors import Error
+
+if TYPE_CHECKING:
+    from hubkeras.common.networks import NetworkFacts
 
 Rows = list[tuple[str, object]]
 
@@ -17,7 +22,7 @@ Rows = list[tuple[str, object]]
     argument("source", metavar="SOURCE|SAVED_MODEL"),
 )
 def inspect(options: Options, output: Output) -> None:
-    from hubkeras.architectures import NETWORKS
+    from hubkeras.common.networks import NETWORKS
 
     facts = _inspected(options.source)
     if facts["architecture"] is None:
@@ -25,7 +30,7 @@ def inspect(options: Options, output: Output) -> None:
         output.table(_safety(facts), "Is it safe")
         output.result(facts)
         return
-    (network,) = (network for network in NETWORKS if network.architecture == facts["architecture"])
+    network = NETWORKS[facts["architecture"]]
     groups = {
         "What it is": _identity(facts, network.title),
         "Where it came from": _origin(facts),
@@ -113,7 +118,7 @@ def _origin(facts: dict[str, Any]) -> Rows:
     return rows
 
 
-def _interface(facts: dict[str, Any], network: Any) -> Rows:
+def _interface(facts: dict[str, Any], network: NetworkFacts) -> Rows:
     size = facts["image_size"]
     smallest = network.minimum_image_size
     sizes = "no other size" if facts.get("fixed_image_size") else f"others too, from {smallest} x {smallest}"

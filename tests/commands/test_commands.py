@@ -19,8 +19,9 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.commands import EXAMPLES, main, parser
-from hubkeras.commands.output import print_table, progress
+from hubkeras.commands import main
+from hubkeras.commands.output import Output
+from hubkeras.commands.program import COMMANDS
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.staging import staged
@@ -256,7 +257,7 @@ def test_stopped_while_writing(number, digits_model, tmp_path):
 def test_texts_are_printed_as_texts(capsys):
     """Rich would take `[/b]` for the end of something, and `:smile:` for a picture."""
     text = "https://h/a[/b][red] :smile:"
-    print_table([(text, text)], title=text, columns=(text, "b"))
+    Output().table([(text, text)], title=text, columns=(text, "b"))
     assert capsys.readouterr().out.count(text) == 4
 
 
@@ -272,7 +273,7 @@ def test_names_of_models_in_the_table_of_benchmark(monkeypatch, capsys):
 def test_progress_on_a_terminal_only(monkeypatch, capsys):
     for terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
-        with progress() as show:
+        with Output().status() as show:
             show(1, 2, "reading [/b]")
         assert ("reading [/b]" in capsys.readouterr().err) == terminal
 
@@ -335,29 +336,25 @@ def test_a_saved_model_as_source_keeps_what_it_says_of_itself(run, tmp_path):
         assert text == (tmp_path / "first" / "assets" / "labels.txt").read_text()
 
 
-def test_help_groups_the_commands(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    text = capsys.readouterr().out
-    starts = [text.index(f"\n{group}:\n") for group in EXAMPLES]
+def test_help_groups_the_commands(run):
+    status, text, _ = run("--help")
+    assert status == 0
+    starts = [text.index(f"\n{group}:\n") for group in ("convert", "check", "publish", "serve")]
     assert starts == sorted(starts)
-    commands = parser()._subparsers._group_actions[0].choices
-    for name, sub in commands.items():
-        assert f"\n  {name} " in text
-        example = next((names[name] for names in EXAMPLES.values() if name in names), None)
-        assert example, f"{name} has no example"
-        assert sub.format_help().rstrip().endswith(example)
+    for command in COMMANDS:
+        assert f"\n  {command.name} " in text
+        assert command.example.startswith(f"hubkeras {command.name} ")
+        assert run(command.name, "--help")[1].rstrip().endswith(command.example)
 
 
-# what needs photos or keys is run by the tests of its own room
+# what needs photos or keys is run by the tests of its own package
 @pytest.mark.slow
 def test_the_examples_of_the_helps_run(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    commands = parser()._subparsers._group_actions[0].choices
-    for name in (name for names in EXAMPLES.values() for name in names if name in commands):
-        if name not in ("evaluate", "embed", "sign"):
-            program, *arguments = shlex.split(next(names[name] for names in EXAMPLES.values() if name in names))
+    for command in COMMANDS:
+        if command.name not in ("evaluate", "embed", "sign"):
+            program, *arguments = shlex.split(command.example)
             status, _, err = run(*arguments)
             assert (program, status) == ("hubkeras", 0), err
 

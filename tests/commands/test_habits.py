@@ -10,12 +10,11 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras import commands
 from hubkeras.bulk.labelled import match, open_labelled
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import open_images
-from hubkeras.commands import bulk
-from hubkeras.commands.output import print_table
+from hubkeras.commands import main
+from hubkeras.commands.output import Output
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 from hubkeras.common.forms import FORMS, form_of
@@ -25,28 +24,26 @@ from tests.support.saved_models import saved, spec
 
 
 def test_a_variable_of_the_shell_that_is_not_set(capsys):
-    for arguments in (["export", "model", ""], ["benchmark", "a", " "]):
-        assert commands.main(arguments) == 1
+    for arguments in (["pack", "", "a.tar.gz"], ["uninstall", "a/b", " "]):
+        assert main(arguments) == 1
         assert "is empty; is a variable of the shell not set" in capsys.readouterr().err
 
 
-def test_a_home_that_the_shell_has_not_written_out(monkeypatch, tmp_path):
+def test_a_home_that_the_shell_has_not_written_out(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    runs = []
-    monkeypatch.setattr(bulk, "run_embed", runs.append)
-    assert commands.main(["embed", "m", "~/a", "b~/c", "~/rows", "--labels=~/l", "--beam", "--", "~/x", ""]) == 0
-    (options,) = runs
-    assert (options.images, options.out) == ([f"{tmp_path}/a", "b~/c"], f"{tmp_path}/rows")
-    assert options.labels == f"{tmp_path}/l"
-    assert options.pipeline == ["~/x", ""]  # Beam's
+    for given, read in (("~/a", f"{tmp_path}/a"), ("b~/c", "b~/c")):
+        assert main(["pack", given, "a.tar.gz"]) == 1
+        assert f"{read} " in capsys.readouterr().err
+    main(["installed", "--cache-dir=~/cache"])
+    assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_closed_standard_output(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
-    assert commands.main(["inspect", "no such file"]) == 1
-    print_table([("a", "b")])
+    assert main(["inspect", "no such file"]) == 1
+    Output().table([("a", "b")])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import math
 
 from hubkeras.commands import main
-from hubkeras.commands.output import print_json
+from hubkeras.commands.output import Mode, Output
 from hubkeras.converters import verifying
 from hubkeras.converters.parity import Parity
 
@@ -28,7 +28,7 @@ def test_lists_are_in_an_object(tmp_path, capsys):
 
 
 def test_numbers_that_json_has_not_are_null(capsys):
-    print_json({"a": [math.inf, -math.inf, 1.5], "b": {"c": math.nan, "d": (1, None, True)}})
+    Output(Mode.JSON).result({"a": [math.inf, -math.inf, 1.5], "b": {"c": math.nan, "d": (1, None, True)}})
     assert strict(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": {"c": None, "d": [1, None, True]}}
 
 
