@@ -81,7 +81,7 @@ def test_warnings_of_python_are_those_of_the_command(monkeypatch, capsys, tmp_pa
         warnings.warn("an old lock was removed", stacklevel=1)
         return []
 
-    monkeypatch.setattr("hubkeras.publishing.installing.installed", installed)
+    monkeypatch.setattr("hubkeras.consuming.cache.installed", installed)
     assert main(["installed", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"modules": [], "warnings": ["an old lock was removed"]}
