@@ -19,7 +19,7 @@ from typing import BinaryIO
 import h5py
 
 from hubkeras.common.errors import Error
-from hubkeras.common.guards.tars import MOST_BYTES
+from hubkeras.common.guards.limits import MOST_BYTES
 from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES
 from hubkeras.converters.sources.hdf5_texts import text_bytes
 

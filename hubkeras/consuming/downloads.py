@@ -11,7 +11,6 @@ import queue
 import re
 import socket
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -25,12 +24,12 @@ from typing import IO, Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
+from hubkeras.common.guards.limits import DOWNLOAD, bytes_allowed
+from hubkeras.common.staging import anything, staged
 from hubkeras.consuming.cache import cache_dir
 
 TIMEOUT = 20.0  # seconds to connect, and between two pieces of an answer
 SLOWEST, SLOW_FOR = 1024, 30.0  # bytes a second, on average over so many seconds, below which a server counts as stuck
-MOST_BYTES = 2 << 30
-MOST_BYTES_VARIABLE = "HUBKERAS_MAX_DOWNLOAD"
 TRIES, FIRST_PAUSE = 4, 0.5  # seconds before the second try; each further pause is twice as long
 _BLOCK = 1 << 16
 _FOLDER = "hubkeras_downloads"  # below tensorflow_hub's cache folder
@@ -108,26 +107,20 @@ def fetch(url: str, directory: str | os.PathLike[str] | None = None) -> pathlib.
     """
     address, wanted = split_digest(url)
     path = _path_of(address, directory)
-    folder = path.parent
     kept = _read_kept(path)
     if kept and wanted and kept.sha256 == wanted:
         return path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for attempt in range(TRIES):
-            try:
-                return _fetch_once(address, path, kept, wanted)
-            except (OSError, HTTPException) as error:
-                if not _is_passing(error) or attempt + 1 == TRIES:
-                    if kept and not wanted and not isinstance(error, urllib.error.HTTPError):
-                        warnings.warn(
-                            f"{address} cannot be reached ({_reason(error)}); an earlier copy is used.", stacklevel=2
-                        )
-                        return path
-                    raise
-            time.sleep(FIRST_PAUSE * 2**attempt)
-    except (OSError, HTTPException) as error:
-        raise Error(f"{address} cannot be fetched: {_reason(error)}.") from error
+    for pause in (*(FIRST_PAUSE * 2**attempt for attempt in range(TRIES - 1)), None):
+        try:
+            return _fetch_once(address, path, kept, wanted)
+        except (OSError, HTTPException) as error:
+            if pause is not None and _is_passing(error):
+                time.sleep(pause)
+                continue
+            if kept and not wanted and not isinstance(error, urllib.error.HTTPError):
+                warnings.warn(f"{address} cannot be reached ({_reason(error)}); an earlier copy is used.", stacklevel=2)
+                return path
+            raise Error(f"{address} cannot be fetched: {_reason(error)}.") from error
     raise AssertionError("unreachable")
 
 
@@ -182,23 +175,14 @@ def _fetch_once(address: str, path: pathlib.Path, kept: _Kept | None, wanted: st
         if error.code == 304 and kept:
             return path
         raise
-    with (
-        response,
-        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp", delete=False) as file,
-    ):
-        try:
-            digest = _receive(address, response, file)
-            file.close()
-            if wanted and digest != wanted:
-                raise Error(f"{address} has the SHA-256 {digest}, expected {wanted}; it is another file, or damaged.")
-            found = _Kept(address, digest, response.headers.get("ETag"), response.headers.get("Last-Modified"))
-            # the record last: a file without its record, or with another's, counts as not there
-            os.replace(file.name, path)
-            _write_kept(path, found)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(file.name)
-            raise
+    with response, staged(path, overwrite=True, foreign=anything) as partial:
+        digest = _receive(address, response, partial)
+        if wanted and digest != wanted:
+            raise Error(f"{address} has the SHA-256 {digest}, expected {wanted}; it is another file, or damaged.")
+    received = _Kept(address, digest, response.headers.get("ETag"), response.headers.get("Last-Modified"))
+    # the record last: a file without its record, or with another's, counts as not there
+    with staged(_record(path), overwrite=True, foreign=anything) as partial:
+        partial.write_text(json.dumps(asdict(received)), "utf-8")
     return path
 
 
@@ -226,15 +210,15 @@ def _open(request: urllib.request.Request) -> Any:
     return answer
 
 
-def _receive(address: str, response: Any, file: IO[bytes]) -> str:
+def _receive(address: str, response: Any, path: pathlib.Path) -> str:
     """Copies an answer into a file, and returns its SHA-256 in hexadecimal."""
-    most = _most_bytes()
+    most = bytes_allowed(DOWNLOAD)
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None
     if total is not None and total > most:
         raise _too_large(address, most)
     digest, size, mark, since = hashlib.sha256(), 0, 0, time.monotonic()
-    with _progress(total) as advance:
+    with open(path, "wb") as file, _progress(total) as advance:
         while block := response.read1(_BLOCK):
             size += len(block)
             if size > most:
@@ -251,15 +235,8 @@ def _receive(address: str, response: Any, file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _most_bytes() -> int:
-    text = os.environ.get(MOST_BYTES_VARIABLE, "")
-    if text and not text.isdigit():
-        raise Error(f"{MOST_BYTES_VARIABLE} must be a number of bytes; got {text!r}.")
-    return int(text) if text else MOST_BYTES
-
-
 def _too_large(address: str, most: int) -> Error:
-    return Error(f"{address} is larger than {most} bytes; set {MOST_BYTES_VARIABLE} to allow more.")
+    return Error(f"{address} is larger than {most} bytes; set {DOWNLOAD} to allow more.")
 
 
 @contextlib.contextmanager
@@ -288,9 +265,3 @@ def _read_kept(path: pathlib.Path) -> _Kept | None:
         return kept if sha256(path) == kept.sha256 else None
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _write_kept(path: pathlib.Path, kept: _Kept) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
-        json.dump(asdict(kept), file)
-    os.replace(file.name, _record(path))

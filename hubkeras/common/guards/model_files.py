@@ -17,8 +17,8 @@ from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
+from hubkeras.common.guards.limits import MOST_BYTES
 from hubkeras.common.guards.messages import varint
-from hubkeras.common.guards.tars import MOST_BYTES
 
 # fields of ONNX' messages that lead to tensors: {message: {field number: message}}; source: onnx.proto
 _ONNX: dict[str, dict[int, str]] = {

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 
 from hubkeras.common.errors import Error
-from hubkeras.common.guards.tars import MOST_BYTES, MOST_MEMBERS
+from hubkeras.common.guards.limits import MOST_BYTES, MOST_MEMBERS
 
 _END = b"PK\x05\x06", 12, 4  # of the list of members: where it says the bytes of that list, in how many bytes
 _END_64 = b"PK\x06\x06", 40, 8
