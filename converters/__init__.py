@@ -1,27 +1,22 @@
-"""From TF-Slim's checkpoints to the networks of `hubkeras.architectures`."""
+"""Weights as people still have them become the networks of `hubkeras.architectures`, and networks files of weights."""
 
-from hubkeras.converters import checkpoint, inspecting, slim_writer, verifying, weights
+from hubkeras.converters import checkpoint, digests, inspecting, weights, writers
 from hubkeras.converters.checkpoint import Checkpoint
 from hubkeras.converters.matching import Match, match
-from hubkeras.converters.parity import Parity
-from hubkeras.converters.slim_writer import write_slim_checkpoint
 from hubkeras.converters.sources import open_checkpoint
-from hubkeras.converters.weights import Report, convert, load_weights, read_network
+from hubkeras.converters.weights import Report, load_weights, read_network
 
 __all__ = [
     "Checkpoint",
     "Match",
-    "Parity",
     "Report",
     "checkpoint",
-    "convert",
+    "digests",
     "inspecting",
     "load_weights",
     "match",
     "open_checkpoint",
     "read_network",
-    "slim_writer",
-    "verifying",
     "weights",
-    "write_slim_checkpoint",
+    "writers",
 ]

@@ -1,30 +1,23 @@
-"""From the tensors of a checkpoint to the weights of a network, and to a Keras weights file."""
+"""From the tensors of a source to the weights of a network."""
 
-import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import keras
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.choices import Averages, Task
+from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.forms import Job
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
-from hubkeras.common.staging import staged
-from hubkeras.common.version import __version__
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
+from hubkeras.converters.digests import different, digest
 from hubkeras.converters.matching import Match, match
-from hubkeras.converters.parity import Parity, check_network, compare_weights, digest, digests_of
-from hubkeras.converters.records import labels_of
 from hubkeras.converters.sources import open_checkpoint
-from hubkeras.converters.sources.hubkeras_weights import ENDING, write_h5
 
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
 Progress = Callable[[int, int, str], None]
@@ -51,7 +44,7 @@ class Report:
         metadata: what the source says of itself, where it is a SavedModel of hubkeras or was made of one.
         labels: names of its classes, where it has them.
         preprocessing: how it says that images are cut, or None.
-        digests: of the tensor that was read for each variable, see `hubkeras.converters.parity`.
+        digests: of the tensor that was read for each variable, see `hubkeras.converters.digests`.
     """
 
     source: str
@@ -257,6 +250,12 @@ def read_network(
         return network, found, report
 
 
+def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error unless a network holds what was read from its source, to the bit."""
+    if wrong := different(network.slim_variables().items(), network, digests):
+        raise Error(f"{source}: the network does not hold {wrong[0]} as it is there; is the memory damaged?")
+
+
 def load_weights(
     network: Any, source: str | os.PathLike[str], weights: str = "ema", progress: Progress | None = None
 ) -> Report:
@@ -299,98 +298,3 @@ def _assign(network, checkpoint, found, weights, progress):
         variables[name].assign(value)
         report.digests[name] = digest(value)
     return report
-
-
-def convert(
-    source: str | os.PathLike[str],
-    path: str | os.PathLike[str],
-    weights: str = "ema",
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> tuple[Any, Match, Report]:
-    """Writes the weights of a checkpoint as a Keras weights file.
-
-    `keras.Model.load_weights` reads the file into the same network; the attribute `hubkeras` of the file is JSON:
-    the network's settings, where the weights came from, and the dataset and SHA-256 of each variable, which are
-    checked when `hubkeras` reads it.
-
-    Args:
-        source, weights, progress: as for `read_network`.
-        path: the file to write, ending in `.weights.h5`.
-        overwrite: whether to replace a file that exists.
-
-    Returns:
-        The network, the `Match` and the `Report`.
-
-    Raises:
-        hubkeras.Error: see `read_network`; or the file exists or cannot be written.
-    """
-    if not str(path).endswith(ENDING):
-        raise Error(f"The weights file must end in {ENDING}, which Keras asks for; got {path}.")
-    network, found, report = read_network(source, weights=weights, progress=progress)
-    task = Task.FEATURE_VECTOR if network.num_classes is None else Task.CLASSIFICATION
-    known: dict[str, Any] = {"preprocessing": report.preprocessing} if report.preprocessing else {}
-    known |= {"default_image_size": found.image_size, "source": report.provenance, "weights": report.weights}
-    metadata = Metadata.of_network(network, task, **known)
-    with staged(path, overwrite) as partial:
-        write_weights(network, partial, metadata, report, report.labels)
-    return network, found, report
-
-
-def write_weights(
-    network: SlimNetwork,
-    path: str | os.PathLike[str],
-    metadata: Metadata,
-    report: Report | None = None,
-    labels: Sequence[str] | None = None,
-) -> None:
-    """Writes the weights of a network as a Keras weights file, see `convert`.
-
-    Args:
-        network: it is not changed.
-        path: the file to write, ending in `.weights.h5`.
-        metadata: what is known of the network: image size, source, `ema` or `raw`.
-        report: of the source; what it says of itself goes into the file too.
-        labels: class names, if any.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    facts = {
-        "architecture": network.architecture,
-        "settings": network.settings(),
-        "default_image_size": metadata.default_image_size,
-        "source": metadata.source,
-        "weights": metadata.weights,
-        "preprocessing": dataclasses.asdict(metadata.preprocessing),
-        "versions": {"hubkeras": __version__, "keras": keras.__version__},
-    }
-    if report and report.metadata:
-        told = dataclasses.replace(report.metadata, default_image_size=metadata.default_image_size)
-        facts["metadata"] = dataclasses.asdict(told)
-    if labels:
-        facts["labels"] = list(labels)
-    values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
-    write_h5(path, values, _datasets(network), facts)
-
-
-def write_weights_file(job: Job) -> Parity:
-    """The writer of `.weights.h5`, see `hubkeras.common.forms`; what was written is read again before it counts."""
-    with staged(job.path, job.overwrite) as partial:
-        write_weights(job.network, partial, job.metadata, job.report, labels_of(job))
-        return compare_weights(partial, job.network, digests_of(job))
-
-
-def _datasets(network):
-    """`{variable name: dataset}` of the weights file that Keras writes for a network.
-
-    Keras puts the variables of a layer in `<attribute path>/vars/<number>`, and attributes are named after scopes.
-    """
-    datasets = {}
-    heads = [] if network.head is None else [("head", network.head)]
-    for start, stage in [*((stage.name, stage) for stage in network.stages()), *heads]:
-        for scope, layer in stage.walk(""):
-            path = "/".join([start, *scope.split("/")[2:]])
-            for number, variable in enumerate(layer.own_variables()):
-                datasets[f"{network.scope}{scope}/{variable.name}"] = f"{path}/vars/{number}"
-    return datasets

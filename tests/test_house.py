@@ -15,7 +15,7 @@ MOST_LINES_OF_FILE, MOST_STATEMENTS_OF_FUNCTION, MOST_LINES_OF_EXAMPLE = 400, 35
 
 
 def room_of(module):
-    """The room that a module lies in, `hubkeras.packaging`; `hubkeras` and `hubkeras.exporting` are their own."""
+    """The room that a module lies in, `hubkeras.packaging`; `hubkeras` is its own."""
     return ".".join(module.split(".")[:2])
 
 
@@ -72,7 +72,7 @@ def test_examples_are_short(path):
 
 def test_the_top_folder_holds_rooms_only():
     files = {path.name for path in (ROOT / "hubkeras").iterdir() if path.is_file()}
-    assert files == {"__init__.py", "exporting.py", "py.typed"}
+    assert files == {"__init__.py", "py.typed"}
 
 
 def public_functions(path):

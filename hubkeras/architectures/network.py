@@ -40,6 +40,7 @@ class SlimNetwork(keras.Model):
     scope: str
     default_image_size: int
     minimum_image_size: int
+    num_features: int
     variations: Mapping[str, Any] = {"batch_norm_epsilon": EPSILON, "final_endpoint": None, "endpoints": None}
     folds_for_inference = False
     every_layer_is_end_point = False

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of, titled, words
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import parity_rows, report_rows
-from hubkeras.common.choices import Averages, Task
+from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
-from hubkeras.common.forms import FORMS, named_forms
 
 if TYPE_CHECKING:
-    from hubkeras.exporting import Written
+    from hubkeras.exporting import Export
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
 WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
@@ -33,7 +32,7 @@ CHOICES = (
 LABELS = argument("--labels", metavar="FILE", help="class names, one a line")
 FIXED_SIZE = flag("--fixed-size", "accept images of this size only")
 IMAGES = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
-ENDINGS = ", ".join(form for form in FORMS if form.startswith("."))
+ENDINGS = ", ".join(Format.endings())
 
 
 @command(
@@ -93,7 +92,11 @@ def export(options: Options, output: Output) -> None:
         argument("--to-slim", metavar="OUT.ckpt", help="the same as OUT.ckpt --to slim"),
         required=True,
     ),
-    argument("--to", choices=named_forms(), help="the form of OUT, where its ending does not tell it"),
+    argument(
+        "--to",
+        choices=[form.value for form in Format.named()],
+        help="the form of OUT, where its ending does not tell it",
+    ),
     *CHOICES,
     flag("--overwrite", "replace OUT, where hubkeras wrote it or it is empty"),
     titled(
@@ -134,7 +137,7 @@ def convert(options: Options, output: Output) -> None:
     output.hint("hubkeras", "inspect" if written.parameters is None else "benchmark", written.path)
 
 
-def _rows_of_files(written: Written) -> list[tuple[str, str]]:
+def _rows_of_files(written: Export) -> list[tuple[str, str]]:
     from hubkeras.consuming.listing import in_words
 
     told = written.report.notes if written.report else []
@@ -150,7 +153,7 @@ def _rows_of_files(written: Written) -> list[tuple[str, str]]:
     return rows
 
 
-def _facts(written: Written) -> dict[str, Any]:
+def _facts(written: Export) -> dict[str, Any]:
     """The record of what was written, for JSON."""
     return {
         "path": str(written.path),

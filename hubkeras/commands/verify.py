@@ -68,22 +68,17 @@ def verify(options: Options, output: Output) -> int | None:
 
 
 def _compare(options: Options, output: Output) -> int:
-    from hubkeras.converters import verifying
-    from hubkeras.exporting import verify_file
+    from hubkeras import verifying
     from hubkeras.runtimes import files
 
-    safe_mode = options.safe_mode
-    if files.is_runtime_file(options.directory):
-        if not options.source:
-            raise Error("A file for a runtime is compared with its source; name that with --source.")
+    if options.source:
         with output.status() as show:
-            parity = verify_file(options.directory, options.source, options.weights, show, safe_mode)
-    elif options.source:
-        with output.status() as show:
-            parity = verifying.verify_source(options.directory, options.source, options.weights, show, safe_mode)
+            parity = verifying.verify(options.directory, options.source, options.weights, show, options.safe_mode)
+    elif files.is_runtime_file(options.directory):
+        raise Error("A file for a runtime is compared with its source; name that with --source.")
     else:
         parity = verifying.verify_frozen_graph(
-            options.directory, options.frozen_graph, options.input_minimum, options.output, safe_mode
+            options.directory, options.frozen_graph, options.input_minimum, options.output, options.safe_mode
         )
     rows = [("compared", f"{options.directory} with {parity.reference}"), *parity_rows(parity)]
     facts = {"model": options.directory, **dataclasses.asdict(parity), "passed": parity.passed}

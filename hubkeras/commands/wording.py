@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hubkeras.converters import Parity, Report
+    from hubkeras.common.parity import Parity
+    from hubkeras.converters import Report
 
 
 def settings_in_words(settings: dict[str, Any]) -> str:

@@ -70,3 +70,13 @@ class Format(Choice):
     KERAS_APPLICATIONS = "keras-applications"
     TIMM = "timm"
     SLIM = "slim"
+
+    @classmethod
+    def named(cls) -> list[Format]:
+        """The formats that `to` names."""
+        return [format for format in cls if not format.startswith(".") and format is not cls.SAVED_MODEL]
+
+    @classmethod
+    def endings(cls) -> list[Format]:
+        """The formats that the ending of a path names."""
+        return [format for format in cls if format.startswith(".")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -33,35 +33,6 @@ def check_task(network: SlimNetwork, task: str) -> None:
         )
     if task == "classification" and network.num_classes is None:
         raise Error("The network has no classification head (num_classes is None); export it as a feature_vector.")
-
-
-def network_for(
-    network: SlimNetwork, task: str, endpoints: Sequence[str] | None = None, output_stride: int | None = None
-) -> SlimNetwork:
-    """The network, or where a task needs other settings of it, one of the same weights.
-
-    Args:
-        network: a `SlimNetwork`.
-        task: `backbone` needs `endpoints`.
-        endpoints: feature maps of a backbone, by stride or by Slim's names, such as
-            `["stride_8", "layer_15/expansion_output"]`; by default the network's own, else the last of each stride
-            from 4.
-        output_stride: 8 or 16: convolutions are dilated where the network would go on to stride, as in Slim.
-
-    Raises:
-        hubkeras.Error: the network has no such end points or setting, or the task does not take them.
-    """
-    if endpoints is not None and task != "backbone":
-        raise Error(f"endpoints are for a backbone; leave them out when exporting a {task}.")
-    changes: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
-    try:
-        if task == "backbone" and endpoints is not None:
-            changes["endpoints"] = endpoints
-        elif task == "backbone" and network.endpoints is None:
-            changes["endpoints"] = network.copy(**changes).stride_endpoints()
-        return network.copy(**changes) if changes else network
-    except ValueError as error:
-        raise Error(str(error)) from error
 
 
 def checked(images: tf.Tensor, minimum: int) -> tf.Tensor:

@@ -38,8 +38,8 @@ def parser():
 
 def comparisons(options, directory):
     """Yields (title, summaries) one after the other."""
-    from hubkeras.converters.verifying import sample_images
     from hubkeras.runtimes.measuring import compare
+    from hubkeras.verifying import sample_images
     from tests.benchmarks import contestants
     from tests.benchmarks.timing import measure, measure_once
 

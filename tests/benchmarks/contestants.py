@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.converters.verifying import sample_images
 from hubkeras.runtimes import files as runtime_files
+from hubkeras.verifying import sample_images
 
 NETWORKS = {"mobilenet_v2": "MobileNetV2", "inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResNetV2"}
 RUNTIMES = (

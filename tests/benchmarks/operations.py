@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--slim-frozen", metavar="DIR", type=pathlib.Path, help="folder of frozen graphs, NETWORK.pb")
     options = parser.parse_args()
 
-    from hubkeras.converters.verifying import sample_images
+    from hubkeras.verifying import sample_images
     from tests.benchmarks import contestants
 
     with tempfile.TemporaryDirectory() as directory:

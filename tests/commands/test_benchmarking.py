@@ -1,6 +1,5 @@
 """`hubkeras benchmark`."""
 
-import dataclasses
 import json
 import pathlib
 
@@ -9,8 +8,6 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.common.interface import Interface
-from hubkeras.common.metadata import Metadata
 from hubkeras.runtimes import files, measuring
 
 
@@ -20,11 +17,9 @@ def models(tmp_path_factory):
     pytest.importorskip("onnxruntime", reason="needs hubkeras[onnx]")
     pytest.importorskip("ai_edge_litert", reason="needs hubkeras[litert]")
     folder, network = tmp_path_factory.mktemp("models"), hubkeras.MobileNetV2(0.35, num_classes=3)
-    metadata = Metadata.of_network(network, "classification", default_image_size=32)
     paths = [str(folder / "model.onnx"), str(folder / "pixels.tflite")]
     for path, uint8 in zip(paths, (False, True), strict=True):
-        interface = Interface("classification", uint8=uint8)
-        files.write(network, path, dataclasses.replace(metadata, interface=interface))
+        hubkeras.convert(network, path, image_size=32, uint8=uint8)
     return paths
 
 

@@ -17,9 +17,9 @@ from hubkeras.commands import main
 from hubkeras.commands.output import Output
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
-from hubkeras.common.forms import FORMS, form_of
 from hubkeras.common.staging import staged
 from hubkeras.converters.sources import open_checkpoint
+from hubkeras.exporting.formats import format_of
 from tests.support.saved_models import saved, spec
 
 
@@ -51,9 +51,9 @@ def test_closed_standard_output(monkeypatch):
 )
 def test_a_named_form_under_the_ending_of_another(name, to):
     with pytest.raises(Error, match=f"{name} ends in .*, which is not {to}"):
-        form_of(name, to)
-    assert form_of("m.h5", "keras-applications") is FORMS["keras-applications"]
-    assert form_of("model.ckpt-500", "slim") is FORMS["slim"]
+        format_of(name, to)
+    assert format_of("m.h5", "keras-applications") == "keras-applications"
+    assert format_of("model.ckpt-500", "slim") == "slim"
 
 
 def test_places_that_are_no_places(tmp_path):

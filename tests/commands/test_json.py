@@ -3,10 +3,10 @@
 import json
 import math
 
+from hubkeras import verifying
 from hubkeras.commands import main
 from hubkeras.commands.output import Mode, Output
-from hubkeras.converters import verifying
-from hubkeras.converters.parity import Parity
+from hubkeras.verifying import Parity
 
 
 def strict(text):
@@ -34,7 +34,7 @@ def test_numbers_that_json_has_not_are_null(capsys):
 
 def test_verify_of_a_model_that_gives_no_numbers(monkeypatch, capsys):
     parity = Parity("the checkpoint", 262, 1, "logits", math.inf, 5e-5)
-    monkeypatch.setattr(verifying, "verify_source", lambda *_: parity)
+    monkeypatch.setattr(verifying, "verify", lambda *_: parity)
     assert main(["verify", "model", "--source", "model.ckpt", "--json"]) == 1
     facts = strict(capsys.readouterr().out)
     assert (facts["error"], facts["passed"], facts["weights_different"]) == (None, False, 1)

@@ -12,8 +12,8 @@ from hubkeras.common.guards import integrity
 from hubkeras.consuming.cache import folder_of
 from hubkeras.converters import open_checkpoint
 from hubkeras.converters.inspecting import inspect
-from hubkeras.converters.verifying import verify_source
 from hubkeras.publishing import documentation, installing
+from hubkeras.verifying import verify
 from tests.support.files import DIGITS, SMALL
 
 VARIABLES = "variables/variables.data-00000-of-00001"
@@ -46,7 +46,7 @@ def flip(path, at=0.5):
 READERS = {
     "KerasLayer": hubkeras.KerasLayer,
     "install": lambda folder: installing.install(folder, [HANDLE], folder.parent / "cache"),
-    "verify": lambda folder: verify_source(folder, DIGITS),
+    "verify": lambda folder: verify(folder, DIGITS),
     "inspect": inspect,
     "document": documentation.write,
 }

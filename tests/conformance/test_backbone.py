@@ -9,7 +9,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.metadata import read_metadata
-from hubkeras.converters.verifying import sample_images
+from hubkeras.verifying import sample_images
 from tests.support import slim
 from tests.support.slim import relative_error
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras import Error
 from hubkeras.commands import main
-from hubkeras.converters import open_checkpoint, read_network, write_slim_checkpoint
+from hubkeras.converters import open_checkpoint, read_network
 from tests.support import slim
 from tests.support.files import DIGITS
 
@@ -145,9 +145,8 @@ def test_every_bit_from_checkpoint_to_fine_tuned_checkpoint_and_back(digits_mode
 
 def test_tf1_saver_restores_what_was_written(tmp_path):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=3)
-    names = write_slim_checkpoint(network, tmp_path / "slim.ckpt")
+    hubkeras.convert(network, tmp_path / "slim.ckpt", to="slim")
     expected = {name: variable.numpy() for name, variable in network.slim_variables().items()}
-    assert names == sorted(expected)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = {n: tf.compat.v1.get_variable(n, v.shape, use_resource=False) for n, v in expected.items()}
         tf.compat.v1.train.Saver(variables).restore(session, str(tmp_path / "slim.ckpt"))
@@ -156,25 +155,25 @@ def test_tf1_saver_restores_what_was_written(tmp_path):
 
 def test_slim_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=None)
-    write_slim_checkpoint(network, tmp_path / "slim.ckpt")
+    hubkeras.convert(network, tmp_path / "slim.ckpt", to="slim")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert sorted(before) == ["slim.ckpt.data-00000-of-00001", "slim.ckpt.hubkeras.json", "slim.ckpt.index"]
     with pytest.raises(Error, match="exists already"):
-        write_slim_checkpoint(network, tmp_path / "slim.ckpt")
+        hubkeras.convert(network, tmp_path / "slim.ckpt", to="slim")
 
     def fail(**_):
         raise tf.errors.ResourceExhaustedError(None, None, "no space left on device")
 
     monkeypatch.setattr(tf.raw_ops, "SaveV2", fail)
     with pytest.raises(Error, match="no space left"):
-        write_slim_checkpoint(network, tmp_path / "slim.ckpt", overwrite=True)
+        hubkeras.convert(network, tmp_path / "slim.ckpt", to="slim", overwrite=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_half_precision_weights_are_no_slim_checkpoint(tmp_path):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=None, dtype="float16")
     with pytest.raises(Error, match="holds float32"):
-        write_slim_checkpoint(network, tmp_path / "slim.ckpt")
+        hubkeras.convert(network, tmp_path / "slim.ckpt", to="slim")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,12 +13,10 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.converters import (
     Checkpoint,
-    convert,
     load_weights,
     match,
     open_checkpoint,
     read_network,
-    write_slim_checkpoint,
 )
 from hubkeras.converters.checkpoint import Tensor
 from hubkeras.converters.inspecting import inspect
@@ -124,7 +122,7 @@ def test_a_saved_model_keeps_what_it_says_of_itself(golden, tmp_path):
     labels = [f"class {number}" for number in range(network.num_classes)]
     facts = {"image_size": 96, "provenance": report.provenance, "weights": report.weights, "handle": "mine/model/1"}
     hubkeras.export(network, tmp_path / "model", labels=labels, **facts)
-    convert(tmp_path / "model", tmp_path / "model.weights.h5")
+    hubkeras.convert(tmp_path / "model", tmp_path / "model.weights.h5")
     for source in ("model", "model.weights.h5"):
         _, found, report = read_network(tmp_path / source)
         assert (found.image_size, found.names_image_size) == (96, True)
@@ -326,7 +324,7 @@ def test_missing_variables_are_named_up_to_ten(tensors, tmp_path):
 def test_a_network_without_batch_norm_is_not_written(files, tmp_path):
     frozen = read_network(files / "v2")[0].frozen()
     with pytest.raises(hubkeras.Error, match="got a FrozenNetwork"):
-        write_slim_checkpoint(frozen, tmp_path / "model.ckpt")
+        hubkeras.convert(frozen, tmp_path / "model.ckpt", to="slim")
     assert not list(tmp_path.iterdir())
 
 

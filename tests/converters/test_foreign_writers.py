@@ -9,7 +9,7 @@ import tf_keras
 
 import hubkeras
 from hubkeras.converters import read_network
-from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
+from hubkeras.verifying import reference_outputs, relative_error, sample_images
 from tests.support import foreign, slim
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import hubkeras
-from hubkeras.converters import convert, open_checkpoint, read_network
+from hubkeras.converters import open_checkpoint, read_network
 from tests.support.files import ROOT
 from tests.support.reading import assert_reads, fails
 
@@ -23,7 +23,7 @@ from tests.support.reading import assert_reads, fails
 def written(files, tmp_path_factory):
     """A weights file of the small checkpoint."""
     path = tmp_path_factory.mktemp("weights") / "model.weights.h5"
-    convert(files / "v1" / "model.ckpt", path)
+    hubkeras.convert(files / "v1" / "model.ckpt", path)
     return path
 
 
@@ -39,7 +39,8 @@ def facts_of(path):
 
 def test_weights_file(files, tensors, tmp_path):
     path = tmp_path / "model.weights.h5"
-    network, _, _ = convert(files / "v1" / "model.ckpt", path)
+    hubkeras.convert(files / "v1" / "model.ckpt", path)
+    network = read_network(files / "v1" / "model.ckpt")[0]
     assert_reads(path, tensors)
     assert json.loads(h5py.File(path).attrs["hubkeras"])["source"]["checkpoint"] == "model.ckpt"
     images = np.random.RandomState(0).uniform(0, 1, (1, 40, 40, 3)).astype(np.float32)
@@ -54,12 +55,12 @@ def test_weights_file(files, tensors, tmp_path):
 
 def test_bad_weights_files(files, tmp_path):
     path = tmp_path / "model.weights.h5"
-    convert(files / "v1" / "model.ckpt", path)
+    hubkeras.convert(files / "v1" / "model.ckpt", path)
     content = path.read_bytes()
     with pytest.raises(hubkeras.Error, match="exists"):
-        convert(files / "v1" / "model.ckpt", path)
+        hubkeras.convert(files / "v1" / "model.ckpt", path)
     with pytest.raises(hubkeras.Error, match=r"\.weights\.h5"):
-        convert(files / "v1" / "model.ckpt", tmp_path / "model.h5")
+        hubkeras.convert(files / "v1" / "model.ckpt", tmp_path / "model.h5")
     assert path.read_bytes() == content
     path.write_bytes(content[: len(content) // 2])
     fails(path)
@@ -146,8 +147,8 @@ def test_changed_facts_are_refused(change, copy):
         (lambda facts: facts.update(settings=[]), "gives no settings"),
         (lambda facts: facts.update(datasets={"MobilenetV2/Conv/weights": 3}), "names datasets"),
         (lambda facts: facts.update(default_image_size="x"), "default_image_size"),
-        (lambda facts: facts["settings"].update(depth=7), "no settings of MobileNetV2"),
-        (lambda facts: facts["settings"].update(depth_multiplier=-1), "no settings of MobileNetV2"),
+        (lambda facts: facts["metadata"]["settings"].update(depth=7), "no settings of MobileNetV2"),
+        (lambda facts: facts["metadata"]["settings"].update(depth_multiplier=-1), "no settings of MobileNetV2"),
     ],
 )
 def test_facts_that_cannot_be_are_refused(change, words, copy):
@@ -180,9 +181,8 @@ def test_a_full_disk_is_one_sentence(files, tmp_path):
     path = tmp_path / "out" / "model.weights.h5"
     code = f"""if 1:
         import sys, hubkeras
-        from hubkeras.converters import convert
         try:
-            convert({str(files / "v1" / "model.ckpt")!r}, {str(path)!r})
+            hubkeras.convert({str(files / "v1" / "model.ckpt")!r}, {str(path)!r})
         except hubkeras.Error as error:
             sys.exit(f"one: {{error}}")"""
     run = subprocess.run(

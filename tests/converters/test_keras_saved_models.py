@@ -8,7 +8,7 @@ import tf_keras
 
 import hubkeras
 from hubkeras.converters import open_checkpoint, read_network
-from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
+from hubkeras.verifying import reference_outputs, relative_error, sample_images
 from tests.support.slim import fill
 
 CLASSES = 3

@@ -7,8 +7,9 @@ import pytest
 
 import hubkeras
 from hubkeras.common.files import without_wildcards
-from hubkeras.converters import convert, read_network, verifying, write_slim_checkpoint
+from hubkeras.converters import read_network
 from hubkeras.converters.inspecting import inspect
+from hubkeras.verifying import verify
 from tests.support import slim
 from tests.support.reading import assert_reads
 
@@ -35,10 +36,10 @@ def test_checkpoints_of_odd_names(name, version, files, tensors, tmp_path):
 def test_writing_to_odd_names(name, files, tensors, tmp_path):
     network = read_network(files / "v2")[0]
     path = tmp_path / name / f"{name}.ckpt"
-    write_slim_checkpoint(network, path)
+    hubkeras.convert(network, path, to="slim")
     assert_reads(path, tensors)
     weights = tmp_path / name / f"{name}.weights.h5"
-    convert(path, weights)
+    hubkeras.convert(path, weights)
     assert_reads(weights, tensors)
 
 
@@ -47,7 +48,7 @@ def test_saved_model_in_a_folder_of_an_odd_name(files, tensors, tmp_path):
     network = read_network(files / "v2")[0]
     directory = tmp_path / "o[1]*?"
     assert hubkeras.export(network, directory, "classification", image_size=96).parity.passed
-    assert verifying.verify_source(directory, files / "v2", weights="raw").passed
+    assert verify(directory, files / "v2", weights="raw").passed
     assert_reads(directory, tensors)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import hubkeras
 from hubkeras.converters import read_network
-from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
+from hubkeras.verifying import reference_outputs, relative_error, sample_images
 from tests.support import slim
 
 pytestmark = pytest.mark.peers

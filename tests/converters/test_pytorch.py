@@ -14,7 +14,7 @@ from hubkeras.common.labels import default_labels
 from hubkeras.converters import match, open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
 from hubkeras.converters.naming import hugging_face
-from hubkeras.converters.verifying import verify_source
+from hubkeras.verifying import verify
 from tests.support import foreign, slim
 
 safetensors = pytest.importorskip("safetensors")
@@ -162,7 +162,7 @@ def test_an_export_is_verified_at_its_own_output_stride(asked, mobilenet, tmp_pa
     source = hugging_face_folder(mobilenet(), tmp_path, output_stride=16)
     written = hubkeras.export(source, tmp_path / "out", "feature_vector", output_stride=asked, verify=False)
     assert written.metadata.settings.get("output_stride") == (None if asked else 16)
-    assert verify_source(tmp_path / "out", source).passed
+    assert verify(tmp_path / "out", source).passed
 
 
 def test_half_precision_is_widened_and_said(mobilenet, tmp_path):

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import hubkeras
+from hubkeras import verifying
 from hubkeras.commands import main
-from hubkeras.converters import match, open_checkpoint, slim_writer, write_slim_checkpoint
+from hubkeras.converters import match, open_checkpoint
 from hubkeras.converters.naming import timm
+from hubkeras.converters.writers.losses import own_labels
+from hubkeras.verifying import Parity
 from tests.support import slim
 
 SETTINGS = {"depth_multiplier": 0.35, "num_classes": 3, "batch_norm_epsilon": 0.01, "output_stride": 16}
@@ -43,7 +46,7 @@ def test_settings_image_size_and_labels_lie_beside_a_slim_checkpoint(odd, tmp_pa
 
 
 def test_a_file_beside_another_checkpoint_does_not_speak_for_it(odd, tensors, tmp_path):
-    write_slim_checkpoint(odd, tmp_path / "m.ckpt")
+    hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim")
     changed = {name: value + 1 for name, value in tensors.items()}
     slim.save_checkpoint(changed, tmp_path / "m.ckpt")
     with open_checkpoint(tmp_path / "m.ckpt") as checkpoint:
@@ -61,18 +64,15 @@ def test_a_slim_checkpoint_is_compared_before_it_takes_its_place(odd, tmp_path, 
     hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
-    def differs(path, *_):
-        raise hubkeras.Error(f"{path}: a weight was not written")
-
-    monkeypatch.setattr(slim_writer, "compare_weights", differs)
-    with pytest.raises(hubkeras.Error, match="was not written"):
+    monkeypatch.setattr(verifying, "compare", lambda *_, **__: Parity("the network", 262, 1))
+    with pytest.raises(hubkeras.Error, match=r"m.ckpt failed its check: 1 of 262 weights differ"):
         hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim", overwrite=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     assert sorted(before) == sorted(os.listdir(tmp_path))
 
 
 def test_labels_and_size_of_a_weights_file_are_those_that_were_asked_for(odd, tmp_path):
-    write_slim_checkpoint(odd, tmp_path / "m.ckpt", labels=["a", "b", "c"])
+    hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim", labels=["a", "b", "c"])
     hubkeras.convert(tmp_path / "m.ckpt", tmp_path / "w.weights.h5", labels=NAMES, image_size=64)
     with open_checkpoint(tmp_path / "w.weights.h5") as checkpoint:
         assert (checkpoint.hints.labels, match(checkpoint).image_size) == (NAMES, 64)
@@ -82,7 +82,7 @@ def test_keras_applications_say_what_they_do_not_hold(files, tmp_path):
     written = hubkeras.convert(
         files / "v2", tmp_path / "m.weights.h5", to="keras-applications", labels=NAMES, image_size=64
     )
-    assert written.report.notes[-1] == (
+    assert written.notes[-1] == (
         "A Keras file does not hold the class names and the image size of 64; give them again when it is read."
     )
 
@@ -104,3 +104,8 @@ def test_timm_keeps_labels_and_size():
 
     assert (timm.labels_of(config), timm.image_size_of(config)) == (NAMES, 160)
     assert (timm.labels_of({}), timm.image_size_of({"pretrained_cfg": {"input_size": 3}})) == (None, None)
+
+
+def test_names_that_any_reader_would_give_are_not_kept():
+    assert own_labels(NAMES) == NAMES
+    assert own_labels(["0", "1", "2"]) is None

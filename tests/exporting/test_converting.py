@@ -38,7 +38,7 @@ def test_a_network_becomes_a_file_with_all_that_is_known(small, tmp_path):
     assert 0 < written.parity.error <= 5e-5
     loaded = files.load(path)
     assert loaded.description.labels == labels
-    assert dataclasses.replace(loaded.description.metadata, interface=None) == written.metadata
+    assert loaded.description.metadata == written.metadata
     assert (written.metadata.default_image_size, written.metadata.frozen) == (64, True)
     assert os.listdir(tmp_path) == ["model.onnx"]
 

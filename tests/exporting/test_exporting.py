@@ -12,8 +12,8 @@ from hubkeras.common import marks
 from hubkeras.common.guards import integrity
 from hubkeras.common.labels import default_labels, imagenet_labels
 from hubkeras.common.metadata import read_metadata
-from hubkeras.converters import verifying
 from hubkeras.packaging import reproducible
+from hubkeras.verifying import comparing
 from tests.support.files import DIGITS
 from tests.support.slim import relative_error
 
@@ -173,7 +173,7 @@ def test_a_check_that_does_not_end_leaves_the_old_model(failure, small, tmp_path
     def fail(*_):
         raise failure
 
-    monkeypatch.setattr(verifying, "sample_images", fail)
+    monkeypatch.setattr(comparing, "sample_images", fail)
     expected = hubkeras.Error if isinstance(failure, MemoryError) else failure
     with pytest.raises(expected):
         hubkeras.export(small, out, overwrite=True)

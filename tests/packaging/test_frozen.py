@@ -7,7 +7,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import hubkeras
 from hubkeras.commands import main
-from hubkeras.converters.verifying import reference_outputs, relative_error, sample_images
+from hubkeras.verifying import reference_outputs, relative_error, sample_images
 from tests.support.files import DIGITS, SMALL
 
 MEGABYTE = 1_000_000

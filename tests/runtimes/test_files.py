@@ -9,7 +9,7 @@ import pytest
 
 import hubkeras
 from hubkeras.common.interface import Interface
-from hubkeras.common.metadata import Metadata
+from hubkeras.exporting.planning import Source, describe
 from hubkeras.runtimes import files, onnx
 from hubkeras.runtimes.opening import open_model
 from hubkeras.runtimes.sessions import Description
@@ -42,7 +42,7 @@ def ending(request):
 
 
 def metadata_of(network, interface):
-    return dataclasses.replace(Metadata.of_network(network, interface.task), interface=interface)
+    return dataclasses.replace(describe(Source(network, "the network"), interface.task), interface=interface)
 
 
 def written(network, interface, path):

@@ -15,7 +15,7 @@ from hubkeras.bulk.embedding import Embedded
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.choices import Task
 from hubkeras.common.metadata import Metadata
-from hubkeras.exporting import Written
+from hubkeras.exporting import Export
 
 assert_type(hubkeras.__version__, str)
 
@@ -31,13 +31,13 @@ def networks(checkpoint: pathlib.Path) -> None:
 
 def writing(network: hubkeras.MobileNetV2, source: pathlib.Path) -> None:
     exported = hubkeras.export(network, "out", "feature_vector", image_size=96, overwrite=True)
-    assert_type(exported, Written)
+    assert_type(exported, Export)
     assert_type(exported.path, pathlib.Path)
     assert_type(exported.metadata, Metadata)
     assert_type(exported.metadata.task, Task)
     assert_type(exported.files, tuple[pathlib.Path, ...])
-    assert_type(hubkeras.export(source, source / "out", labels=["cat", "dog"]), Written)
-    assert_type(hubkeras.convert("model.ckpt", "out.onnx", to=None, labels=source), Written)
+    assert_type(hubkeras.export(source, source / "out", labels=["cat", "dog"]), Export)
+    assert_type(hubkeras.convert("model.ckpt", "out.onnx", to=None, labels=source), Export)
     hubkeras.export(network)  # type: ignore[call-arg]
     hubkeras.export(network, "out", image_size="96")  # type: ignore[arg-type]
     hubkeras.convert(network, 3)  # type: ignore[arg-type]

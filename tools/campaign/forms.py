@@ -22,7 +22,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.common import archives
 from hubkeras.consuming import cache, downloads, signing
-from hubkeras.converters import convert, load_weights, write_slim_checkpoint
+from hubkeras.converters import load_weights
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import documentation, installing
 from tests.support import foreign
@@ -80,7 +80,7 @@ def make_v1(model: Any, folder: pathlib.Path) -> None:
 
 
 def make_v2(model: Any, folder: pathlib.Path) -> None:
-    write_slim_checkpoint(model, folder / "model.ckpt")
+    hubkeras.convert(model, folder / "model.ckpt", to="slim")
 
 
 def make_folder(model: Any, folder: pathlib.Path) -> None:
@@ -125,7 +125,7 @@ def make_weights_file(model: Any, folder: pathlib.Path) -> None:
     scratch = folder.with_name(f"{folder.name}.scratch")
     scratch.mkdir()
     make_v2(model, scratch)
-    convert(scratch / "model.ckpt", folder / "model.weights.h5")
+    hubkeras.convert(scratch / "model.ckpt", folder / "model.weights.h5")
 
 
 def make_installed(model: Any, folder: pathlib.Path, frozen: bool = True) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -16,46 +16,50 @@ import numpy as np
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
-from hubkeras.common.forms import Job
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.quiet import quietly
-from hubkeras.common.staging import staged
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.layers import kernel_layout, scoped_layers
 from hubkeras.converters.naming.renaming import KERAS
-from hubkeras.converters.parity import Parity, compare_weights, digests_of
-from hubkeras.converters.pytorch_writer import require
-from hubkeras.converters.records import say_lost
 from hubkeras.converters.sources.keras_layer_tree import layers_of_config
+from hubkeras.converters.writers.losses import losses, require
 
 ENDINGS = (".weights.h5", ".keras", ".h5")
 _LIBRARY = "keras.applications"
 
 
-def write_keras_applications(job: Job) -> Parity:
-    """The writer of `--to keras-applications`, see `hubkeras.common.forms`.
+def write(
+    network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None = None
+) -> list[str]:
+    """Writes the model as `.keras` or `.h5`, or its weights as `.weights.h5`.
 
-    Writes the model as `.keras` or `.h5`, or its weights as `.weights.h5`; with a head it ends in softmax, as the
-    library's own do.
+    With a head it ends in softmax, as the library's own do.
+
+    Args:
+        network: it is not changed.
+        path: the file, whose ending says how Keras saves it.
+        metadata: of the network.
+        labels: class names, which it has no place for.
+
+    Returns:
+        Sentences on what it does not hold.
 
     Raises:
-        hubkeras.Error: the ending is of no form, or the network not one that the library builds.
+        hubkeras.Error: the ending is of no format, or the network not one that the library builds.
     """
-    if not job.path.name.endswith(ENDINGS):
-        raise Error(f"{job.path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which say how Keras saves it.")
-    model = application(job.network, job.metadata.default_image_size)
-    with staged(job.path, job.overwrite) as partial:
-        with _hdf5_in_memory(partial.parent), quietly():  # Keras warns of .h5
-            if job.path.name.endswith(ENDINGS[0]):
-                model.save_weights(partial)
-            else:
-                model.save(partial)
-        if job.path.suffix == ".keras":
-            with zipfile.ZipFile(partial, "a") as archive:
-                archive.comment = WRITTEN_BY.encode()
-        parity = compare_weights(partial, job.network, digests_of(job))
-    say_lost(job, "A Keras file", labels=True, image_size=job.path.name.endswith(ENDINGS[0]))
-    return parity
+    if not path.name.endswith(ENDINGS):
+        raise Error(
+            f"{path.name} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which say how Keras saves it."
+        )
+    model = application(network, metadata.default_image_size)
+    weights_only = path.name.endswith(ENDINGS[0])
+    with _hdf5_in_memory(path.parent), quietly():  # Keras warns of .h5
+        model.save_weights(path) if weights_only else model.save(path)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = WRITTEN_BY.encode()
+    return losses("A Keras file", network, metadata, labels, image_size=weights_only)
 
 
 @contextlib.contextmanager
@@ -111,7 +115,8 @@ def application(network: SlimNetwork, image_size: int) -> keras.Model:
             if layer is not None:
                 _assign(model.get_layer(layer.name), variables, f"{network.scope}/{inner}")
     if head:
-        (dense,) = (layer for layer in scoped_layers(type(network)) if layer.kind == "dense")
+        scoped = scoped_layers(type(network))  # type: ignore[arg-type]  # mypy sees no hash of a class
+        (dense,) = (layer for layer in scoped if layer.kind == "dense")
         kernel, biases = (np.asarray(variables[f"{network.scope}/{dense.scope}/{n}"]) for n in ("weights", "biases"))
         model.get_layer("predictions").set_weights([kernel_layout(KERAS, dense).from_slim(kernel), biases])
     return model

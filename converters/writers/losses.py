@@ -1,0 +1,58 @@
+"""What formats do not hold, said so that it is given again when they are read."""
+
+from collections.abc import Sequence
+
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.errors import Error
+from hubkeras.common.labels import default_labels
+from hubkeras.common.metadata import Metadata
+from hubkeras.common.preprocessing import preprocessing_of
+
+
+def own_labels(labels: Sequence[str] | None) -> list[str] | None:
+    """Class names, or None where they are those that a reader would give anyway."""
+    return None if labels is None or list(labels) == default_labels(len(labels)) else list(labels)
+
+
+def losses(
+    name: str,
+    network: SlimNetwork,
+    metadata: Metadata,
+    labels: Sequence[str] | None = None,
+    image_size: bool = False,
+) -> list[str]:
+    """A sentence on what a format does not hold, if there is anything.
+
+    Args:
+        name: of the format, for people.
+        network, metadata: what is written.
+        labels: class names, where it has no place for them.
+        image_size: whether it has none for the size of the images.
+    """
+    lost = []
+    if own_labels(labels):
+        lost.append("the class names")
+    if image_size and metadata.default_image_size != network.default_image_size:
+        lost.append(f"the image size of {metadata.default_image_size}")
+    if metadata.preprocessing != preprocessing_of(num_classes=network.num_classes):
+        lost.append(f"how images are cut ({metadata.preprocessing})")
+    return [f"{name} does not hold {' and '.join(lost)}; give them again when it is read."] if lost else []
+
+
+def require(network: SlimNetwork, expected: type[SlimNetwork], library: str, allowed: tuple[str, ...] = ()) -> None:
+    """Raises hubkeras.Error unless a network is one that a library has, with settings that it has.
+
+    Args:
+        network: to be written.
+        expected: the class that the library has.
+        library: for the message.
+        allowed: names of the variations of TF-Slim's network that the library has too.
+    """
+    if not isinstance(network, expected):
+        raise Error(f"{library} has {expected.__name__} of TF-Slim's networks, and not {type(network).__name__}.")
+    settings = network.settings()
+    for name, default in network.variations.items():
+        if name not in allowed and settings.get(name, default) != default:
+            raise Error(
+                f"{library} has no {name}={settings[name]!r} of {expected.__name__}; it would give other numbers."
+            )

@@ -1,0 +1,103 @@
+"""From a network to the folder of a PyTorch library's model: the inverse of `sources.pytorch_models`."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hubkeras.architectures import InceptionResNetV2, MobileNetV2
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.extras import extra
+from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
+from hubkeras.common.metadata import Metadata
+from hubkeras.converters.naming import hugging_face, timm
+from hubkeras.converters.naming.image_processors import PREPROCESSOR, to_timm
+from hubkeras.converters.naming.renaming import Target
+from hubkeras.converters.sources.pytorch_models import CONFIG
+from hubkeras.converters.writers.losses import own_labels, require
+
+_FILE = "model.safetensors"
+_COUNTER = "num_batches_tracked"
+_HALF = [0.5, 0.5, 0.5]
+
+
+def write_hugging_face(
+    network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None = None
+) -> None:
+    """Writes a folder for `from_pretrained` of `transformers`.
+
+    Args:
+        network: it is not changed.
+        path: the folder.
+        metadata: of the network.
+        labels: class names, or None where there is no head.
+
+    Raises:
+        hubkeras.Error: the network is not a MobileNet V2 that `transformers` can build.
+    """
+    require(network, MobileNetV2, "Hugging Face's library", allowed=("output_stride",))
+    size = metadata.default_image_size
+    table = hugging_face.targets()
+    if network.num_classes is None:
+        table = {name.removeprefix(hugging_face.BASE): target for name, target in table.items()}
+    texts = {
+        CONFIG: hugging_face.config_of(network, size, labels),
+        PREPROCESSOR: hugging_face.preprocessor_of(size, metadata.preprocessing),
+    }
+    _write(network, path, table, texts)
+
+
+def write_timm(
+    network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None = None
+) -> None:
+    """Writes a folder for `timm.create_model("local-dir:...")`; arguments as for `write_hugging_face`.
+
+    Raises:
+        hubkeras.Error: the network is not an Inception-ResNet V2.
+    """
+    require(network, InceptionResNetV2, "timm", allowed=("batch_norm_scale",))
+    size, classes = metadata.default_image_size, network.num_classes or 0
+    config: dict[str, Any] = {
+        "architecture": "inception_resnet_v2",
+        "num_classes": classes,
+        "num_features": network.num_features,
+        "pretrained_cfg": {
+            "input_size": [3, size, size],
+            "mean": _HALF,
+            "std": _HALF,
+            "num_classes": classes,
+            "first_conv": "conv2d_1a.conv",
+            "classifier": timm.HEAD.rstrip("."),
+            **to_timm(metadata.preprocessing),
+        },
+    }
+    if labels := own_labels(labels):
+        config["label_names"] = labels
+    _write(network, path, timm.targets(), {CONFIG: config})
+
+
+def _write(
+    network: SlimNetwork, folder: pathlib.Path, table: dict[str, Target], texts: dict[str, dict[str, Any]]
+) -> None:
+    safetensors = extra("hugging-face", "safetensors.numpy")
+    content = safetensors.save(_state_dict(network, table), {"format": "pt", ATTRIBUTE: WRITTEN_BY})
+    folder.mkdir()
+    # not by the library, which has an exception of its own for a full disk
+    (folder / _FILE).write_bytes(content)
+    for name, text in texts.items():
+        (folder / name).write_text(json.dumps(text, indent=2) + "\n", "utf-8")
+
+
+def _state_dict(network: SlimNetwork, table: dict[str, Target]) -> dict[str, np.ndarray]:
+    """The tensors by foreign name; gammas that TF-Slim's network has not are 1."""
+    variables, state = network.slim_variables(), {}
+    for name, (slim, layout) in table.items():
+        if slim in variables:
+            state[name] = layout.from_slim(np.asarray(variables[slim]))
+        elif slim.endswith("/gamma"):
+            state[name] = np.ones_like(np.asarray(variables[slim.removesuffix("gamma") + "beta"]))
+        if name.endswith(".running_var"):
+            state[name.removesuffix("running_var") + _COUNTER] = np.zeros((), np.int64)
+    return state

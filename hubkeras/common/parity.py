@@ -1,0 +1,54 @@
+"""How far what was written is from what it was made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hubkeras.common.errors import Error
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The outcome of a comparison.
+
+    Attributes:
+        reference: what was compared with, for people.
+        weights_compared, weights_different: numbers of variables.
+        output: name of the output that was compared; None where only weights were.
+        error: largest absolute difference over largest absolute value of the reference.
+        bound: the largest error that counts as equal.
+        images: how many images were compared, where that is told.
+        agreement: share of them with the same top class, where there are classes.
+    """
+
+    reference: str
+    weights_compared: int
+    weights_different: int
+    output: str | None = None
+    error: float = 0.0
+    bound: float = 0.0
+    images: int | None = None
+    agreement: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all weights are bit-identical and the outputs equal within the bound."""
+        return self.weights_different == 0 and self.error <= self.bound
+
+    def require(self, path: str | os.PathLike[str]) -> Parity:
+        """This parity of what was written for `path`.
+
+        Raises:
+            hubkeras.Error: it has not passed.
+        """
+        if self.passed:
+            return self
+        faults = []
+        if self.weights_compared:
+            compared = f"{self.weights_different} of {self.weights_compared}"
+            faults.append(f"{compared} weights differ from those of {self.reference}")
+        if self.output:
+            accepted = f"at most {self.bound:.0e} is accepted"
+            faults.append(f"its {self.output} differ by {self.error:.1e} of the largest ({accepted})")
+        raise Error(f"{path} failed its check: {', and '.join(faults)}; it is as it was before.")

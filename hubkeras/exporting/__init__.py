@@ -1,0 +1,5 @@
+"""The whole way: a network, or any source of weights, becomes a SavedModel or a file of another format."""
+
+from hubkeras.exporting.writing import Export, convert, export
+
+__all__ = ["Export", "convert", "export"]

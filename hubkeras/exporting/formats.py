@@ -1,0 +1,123 @@
+"""The formats that `hubkeras.export` and `hubkeras.convert` write.
+
+A new one is a member of `Format`, the ending of its files or the name that `to` (`--to`) gives where an ending tells
+nothing, and a line in `FORMATS` with its writer: a function of a network, the path to write, metadata and class names,
+which writes and does nothing else. Options of its own go into `Writing.options`, and into the command's parser in
+`hubkeras/commands/converting.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubkeras.common import addresses
+from hubkeras.common.choices import Format
+from hubkeras.common.errors import Error
+from hubkeras.common.staging import refuse_existing
+from hubkeras.converters.writers import hubkeras_weights, keras_applications, pytorch, slim
+from hubkeras.packaging import saving
+from hubkeras.runtimes import files
+
+
+@dataclass(frozen=True)
+class FormatWriter:
+    """How a format is written.
+
+    Attributes:
+        write: function of a network, the path to write, metadata and class names; it returns sentences on what the
+            format does not hold, or None.
+        options: names of the further arguments of `convert` that it takes.
+        endings: what is added to the path for each of its files.
+        beside: endings of further files, in place of the path's own.
+        for_inference: whether it is for inference alone, with constants in place of variables.
+    """
+
+    write: Callable[..., Sequence[str] | None]
+    options: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ("",)
+    beside: tuple[str, ...] = ()
+    for_inference: bool = False
+
+    def files(self, path: pathlib.Path) -> list[pathlib.Path]:
+        """What is written."""
+        added = [pathlib.Path(f"{path}{ending}") for ending in self.endings]
+        return added + [path.with_suffix(ending) for ending in self.beside]
+
+    def chosen(self, options: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
+        """The options that were given; those that are None or False are ignored.
+
+        Raises:
+            hubkeras.Error: the format takes no option of this name.
+        """
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        for name in given:
+            if name not in self.options:
+                raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
+        return given
+
+
+_RUNTIME_OPTIONS = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")
+FORMATS = {
+    Format.SAVED_MODEL: FormatWriter(saving.write),
+    Format.KERAS_WEIGHTS: FormatWriter(hubkeras_weights.write),
+    Format.ONNX: FormatWriter(files.write, _RUNTIME_OPTIONS, for_inference=True),
+    Format.LITERT: FormatWriter(files.write, _RUNTIME_OPTIONS, for_inference=True),
+    Format.OPENVINO: FormatWriter(files.write, _RUNTIME_OPTIONS, beside=(".bin",), for_inference=True),
+    Format.HUGGING_FACE: FormatWriter(pytorch.write_hugging_face),
+    Format.KERAS_APPLICATIONS: FormatWriter(keras_applications.write),
+    Format.TIMM: FormatWriter(pytorch.write_timm),
+    Format.SLIM: FormatWriter(slim.write, endings=(".index", ".data-00000-of-00001", ".hubkeras.json")),
+}
+
+# endings of files, by the command that writes them
+_COMMANDS = {".keras": "convert --to keras-applications", ".h5": "convert --to keras-applications"}
+_COMMANDS |= dict.fromkeys(Format.endings(), "convert") | {".tar.gz": "pack", ".tgz": "pack"}
+# endings that tell what a file is, the longer ones first, and those of the formats that `to` names
+_ENDINGS = (*Format.endings(), ".h5", ".keras", ".safetensors", ".pb", ".tar.gz", ".tgz")
+_ENDINGS_OF = {Format.KERAS_APPLICATIONS: (".weights.h5", ".h5", ".keras")}
+
+
+def folder_to_write(directory: str | os.PathLike[str], overwrite: bool, inputs: Sequence[object]) -> pathlib.Path:
+    """The path of a SavedModel to write, which is a folder; arguments as for `staging.refuse_existing`.
+
+    Raises:
+        hubkeras.Error: it must not be replaced, is an address, or has the ending of a file.
+    """
+    path = addresses.output(directory)
+    refuse_existing(path, overwrite, inputs)
+    ending = max((ending for ending in _COMMANDS if path.lower().endswith(ending)), key=len, default=None)
+    if ending and not os.path.isdir(path):
+        raise Error(
+            f"{path} ends in {ending} as a file does, and export writes a folder, a SavedModel; name a folder, or use "
+            f"`hubkeras {_COMMANDS[ending]}`, which writes {ending}."
+        )
+    return pathlib.Path(path)
+
+
+def format_of(path: str | os.PathLike[str], to: str | None = None) -> Format:
+    """The format that `convert` writes to a path.
+
+    Raises:
+        hubkeras.Error: neither the ending nor `to` is of a format.
+    """
+    name, named = os.fspath(path), Format.named()
+    if not pathlib.Path(name).name:
+        raise Error(f"convert needs the path of a file to write; got {name!r}.")
+    if to is not None:
+        if to not in named:
+            raise Error(f"to (--to) must be one of {', '.join(named)}; got {to!r}.")
+        ending = next((each for each in _ENDINGS if name.lower().endswith(each)), None)
+        if ending and ending not in _ENDINGS_OF.get(Format(to), ()):
+            raise Error(f"{name} ends in {ending}, which is not {to} (--to); give one of both, or another name.")
+        return Format(to)
+    for own in Format.endings():
+        if name.endswith(own):
+            return own
+    raise Error(
+        f"{name}: the ending says what to write, one of {', '.join(Format.endings())}; for {', '.join(named)} name it "
+        "with --to."
+    )

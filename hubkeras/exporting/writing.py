@@ -1,0 +1,243 @@
+"""`export` and `convert`: resolve, plan, write beside the target, load what was written, compare, put it in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from hubkeras import verifying
+from hubkeras.common import addresses
+from hubkeras.common.choices import Format, Task
+from hubkeras.common.collecting import without_collection
+from hubkeras.common.errors import Error, first_line
+from hubkeras.common.metadata import Metadata
+from hubkeras.common.parity import Parity
+from hubkeras.common.staging import refuse_existing, staged
+from hubkeras.consuming.images import calibration_images
+from hubkeras.converters import Report
+from hubkeras.exporting.formats import FORMATS, folder_to_write, format_of
+from hubkeras.exporting.planning import (
+    Labels,
+    Model,
+    Plan,
+    Progress,
+    describe,
+    for_runtime,
+    for_weights,
+    labels_for,
+    network_for,
+    resolve,
+)
+from hubkeras.packaging.settings import plain_settings
+from hubkeras.publishing import catalog, documentation
+from hubkeras.runtimes import inference
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` or `convert` has written.
+
+    Attributes:
+        path: what was written, as the caller named it.
+        metadata: of what was written.
+        report: what became of each tensor of the source; None where a network was given.
+        parity: how far what was written is from its source; None where it was not checked.
+        files: the files or the folder that were written.
+        parameters: of a file for a runtime, how many weights and biases it has.
+        notes: sentences of the report, and those about what was written.
+        calibration: of 8 bits, which images the ranges were found with, else empty.
+    """
+
+    path: pathlib.Path
+    metadata: Metadata
+    report: Report | None
+    parity: Parity | None
+    files: tuple[pathlib.Path, ...]
+    parameters: int | None = None
+    notes: Sequence[str] = ()
+    calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@plain_settings()
+def export(
+    model: Model,
+    directory: str | os.PathLike[str],
+    task: str | None = None,
+    *,
+    labels: Labels = None,
+    image_size: int | None = None,
+    fixed_size: bool = False,
+    overwrite: bool = False,
+    frozen: bool = False,
+    provenance: dict[str, Any] | None = None,
+    weights: str | None = None,
+    handle: str | None = None,
+    endpoints: Sequence[str] | None = None,
+    output_stride: int | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Export:
+    """Writes a SavedModel for `hub.KerasLayer`, `hubkeras.KerasLayer` and TensorFlow Serving.
+
+    It is written beside `directory`, loaded from there and compared with its source, and only then put in place.
+
+    Args:
+        model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`, which is not changed; or a source of
+            weights in any form of `hubkeras.converters.sources.ACCEPTED`. A SavedModel as source gives the defaults.
+        directory: the folder to write; it appears whole or not at all.
+        task: `classification`, `feature_vector` or `backbone`, which returns feature maps; by default the first that
+            the network can be.
+        labels: class names: a list, or the path of a file with one a line. By default the ILSVRC-2012 names for 1000
+            classes, with `background` before them for 1001, and `0, 1, 2, ...` for other numbers.
+        image_size: height and width in pixels that it was trained with, by default as the source's name says, or else
+            the network's default.
+        fixed_size: whether the SavedModel shall accept this size only.
+        overwrite: whether to replace a folder that exists, where hubkeras wrote it or it is empty.
+        frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
+            fastest form, for inference alone.
+        provenance: where the weights of a network came from, `{"checkpoint": name, "sha256": {file: digest}}`.
+        weights: of a source: `ema`, the default, takes the moving averages of the weights where there are any, `raw`
+            never. Of a network: which of these it has, for the metadata.
+        handle: the name that it is published under. One of the catalogue (`hubkeras catalog`) gives the task and the
+            image size, and is refused for another network.
+        endpoints: feature maps of a backbone, by stride or by Slim's names, such as
+            `["stride_8", "layer_15/expansion_output"]`; by default the network's own, else the last of each stride
+            from 4.
+        output_stride: 8 or 16: convolutions are dilated where the network would go on to stride, as in Slim.
+        verify: whether to compare what was written with its source, which takes seconds.
+        progress: called with (done, total, what) as work goes on.
+
+    Raises:
+        hubkeras.Error: the source cannot be read, an argument does not fit, the folder exists or cannot be written, or
+            what was written differs from its source. The folder is then as it was before.
+    """
+    path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or _in_silence
+    published = catalog.publication(handle)
+    task = task or (published.task if published else None)
+    chosen = Task.of(task, "task") if task else None
+    source = resolve(model, chosen, weights, provenance, progress)
+    chosen = chosen or (Task.BACKBONE if endpoints else source.task)
+    source = dataclasses.replace(source, network=network_for(source.network, chosen, endpoints, output_stride))
+    names = labels_for(source, chosen, labels)
+    metadata = describe(
+        source, chosen, labels=names, image_size=image_size, handle=handle, fixed_size=fixed_size, frozen=frozen
+    )
+    return _write(Plan(Format.SAVED_MODEL, source, metadata, names), path, overwrite, verify, progress)
+
+
+@plain_settings()
+def convert(
+    model: Model,
+    path: str | os.PathLike[str],
+    task: str | None = None,
+    *,
+    to: str | None = None,
+    labels: Labels = None,
+    image_size: int | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Export:
+    """Writes a network in another form than a SavedModel.
+
+    Args:
+        model: as for `export`.
+        path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights, `.onnx` for ONNX
+            Runtime, `.tflite` for LiteRT, `.xml` for OpenVINO, whose weights go beside it into a `.bin`.
+        task: `classification` or `feature_vector`; by default the former where there is a head.
+        to: the form where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
+        labels, image_size, weights: as for `export`.
+        overwrite: whether to replace what exists, where hubkeras wrote it or it is empty.
+        progress: called with (done, total, what) as work goes on.
+        options: what the form takes besides; None and False are as good as left out. Those of files for runtimes:
+            `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
+            too; `probabilities`, whether to give the softmax of the logits; `uint8`, whether to take raw pixels in
+            [0, 255] in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision; `int8`,
+            100 to 500 images for 8-bit integers: a folder, a tar archive, an `.npz` file with one array, or an array
+            `[number, height, width, 3]`, RGB, float in [0, 1] or uint8.
+
+    Returns:
+        An `Export`.
+
+    Raises:
+        hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
+    """
+    format, path, progress = format_of(path, to), pathlib.Path(addresses.output(path)), progress or _in_silence
+    options = FORMATS[format].chosen(options, path)
+    for file in FORMATS[format].files(path):
+        refuse_existing(file, overwrite, [model, labels, options.get("int8")])
+    chosen = Task.of(task, "task") if task else None
+    source = resolve(model, chosen, weights, None, progress)
+    chosen = chosen or (Task.FEATURE_VECTOR if source.network.num_classes is None else Task.CLASSIFICATION)
+    if chosen == Task.BACKBONE:
+        raise Error("A backbone is a SavedModel; write it with export, or choose another task.")
+    names, for_inference = labels_for(source, chosen, labels), FORMATS[format].for_inference
+    fixed_size = bool(options.get("fixed_size"))
+    metadata = describe(
+        source, chosen, labels=names, image_size=image_size, fixed_size=fixed_size, frozen=for_inference
+    )
+    metadata = for_runtime(metadata, options) if for_inference else for_weights(metadata, source)
+    calibration = None
+    if "int8" in options:
+        calibration = calibration_images(options["int8"], metadata.default_image_size, metadata.preprocessing)
+    return _write(Plan(format, source, metadata, names, calibration), path, overwrite, True, progress)
+
+
+def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progress: Progress) -> Export:
+    """Writes beside the target, loads what was written, compares it with the source, and puts it in place."""
+    source, metadata, calibration = plan.source, plan.metadata, plan.calibration
+    files = FORMATS[plan.format].files(path)
+    with staged(files[0], overwrite, [file.name for file in files[1:]]) as first, without_collection():
+        name = os.path.basename(os.path.abspath(path))
+        staging = first.with_name(name)
+        progress(0, 1, "writing")
+        notes = _write_files(plan, staging, path)
+        parity = None
+        if verify:
+            progress(0, 1, "checking")
+            parity = _compare(plan, staging, path)
+        if plan.format == Format.SAVED_MODEL:
+            documentation.write(staging, dataclasses.asdict(parity) if parity else None, name)
+    return Export(
+        path,
+        metadata,
+        source.report,
+        parity,
+        tuple(files),
+        inference.parameters(source.network, metadata.task) if metadata.interface else None,
+        [*(source.report.notes if source.report else []), *notes],
+        calibration.facts() if calibration else {},
+    )
+
+
+def _write_files(plan: Plan, staging: pathlib.Path, path: pathlib.Path) -> Sequence[str]:
+    """Writes what `path` shall be to `staging`, and returns sentences on what it does not hold."""
+    images = {"calibration": plan.calibration.images} if plan.calibration else {}
+    try:
+        return FORMATS[plan.format].write(plan.source.network, staging, plan.metadata, plan.labels, **images) or ()
+    except UnicodeError as error:
+        raise Error(f"{str(path)!a} is not UTF-8; give it a name of UTF-8 text.") from error
+    except tf.errors.OpError as error:
+        raise Error(f"Cannot write {path}: {first_line(error)}; it is as it was before.") from error
+
+
+def _compare(plan: Plan, staging: pathlib.Path, path: pathlib.Path) -> Parity:
+    """The parity of what was written with its source, which must be within the bound."""
+    source = plan.source
+    digests = source.report.digests if source.report else None
+    images = plan.calibration.held_back if plan.calibration else None
+    try:
+        parity = verifying.compare(staging, source.network, source.name, digests=digests, images=images)
+    except (tf.errors.OpError, MemoryError) as error:
+        raise Error(f"{path} could not be checked ({first_line(error)}); it is as it was before.") from error
+    return parity.require(path)
+
+
+def _in_silence(done: int, total: int, what: str) -> None: ...

@@ -1,0 +1,142 @@
+"""Compares what was written, loaded again, with the network that it shall hold."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.choices import Task
+from hubkeras.common.errors import Error
+from hubkeras.common.metadata import read_metadata
+from hubkeras.common.parity import Parity
+from hubkeras.consuming.loading import load_saved_model
+from hubkeras.converters import open_checkpoint
+from hubkeras.converters.digests import different
+from hubkeras.runtimes import files
+from hubkeras.runtimes.opening import RunnableModel, open_model
+from hubkeras.verifying.references import reference_maps, reference_outputs, relative_error, sample_images
+
+Path = str | os.PathLike[str]
+
+
+def compare(
+    path: Path,
+    network: SlimNetwork,
+    reference: str = "the network",
+    *,
+    digests: Mapping[str, str] | None = None,
+    images: np.ndarray | None = None,
+) -> Parity:
+    """Compares what was written, in any format, with the network that it shall hold.
+
+    Everything is read back from the files.
+
+    Args:
+        path: a SavedModel, a file for a runtime, or weights in any form that is a source.
+        network: what it shall hold.
+        reference: what the network came from, for people.
+        digests: of the tensors that the network was read from, see `hubkeras.converters.digests`.
+        images: that the outputs of a file for a runtime are compared on, float32 `[batch, height, width, 3]` in
+            [0, 1]; random ones by default.
+
+    Raises:
+        hubkeras.Error: the files cannot be read, or are of another network.
+    """
+    if (pathlib.Path(path) / "saved_model.pb").is_file():
+        return compare_saved_model(path, network, reference, digests=digests)
+    if files.is_runtime_file(path):
+        return compare_outputs(open_model(path), network, reference, images)
+    return compare_weights(path, network, reference, digests)
+
+
+def compare_weights(
+    path: Path, network: SlimNetwork, reference: str, digests: Mapping[str, str] | None = None
+) -> Parity:
+    """Compares the weights in a file, in any form that is a source, bit by bit; arguments as for `compare`."""
+    with open_checkpoint(path) as checkpoint:
+        names = list(network.slim_variables())
+        wrong = different(((name, checkpoint.read(name)) for name in names), network, digests)
+    return Parity(reference, len(names), len(wrong))
+
+
+def compare_saved_model(
+    path: Path,
+    network: SlimNetwork,
+    reference: str,
+    *,
+    digests: Mapping[str, str] | None = None,
+    safe_mode: bool = True,
+) -> Parity:
+    """Compares a SavedModel: its variables, and the outputs of `__call__` and of `serving_default`.
+
+    Args:
+        path, network, reference, digests: as for `compare`.
+        safe_mode: whether to refuse a SavedModel that could do more than compute.
+    """
+    metadata = read_metadata(path)
+    module = load_saved_model(path, safe_mode=safe_mode).module
+    head = f"{network.scope}/Logits/"
+    expected = {
+        name: variable
+        for name, variable in network.slim_variables().items()
+        if metadata.num_classes or not name.startswith(head)
+    }
+    written = {variable.name.removesuffix(":0"): variable for variable in getattr(module, "variables", [])}
+    if metadata.frozen:
+        same = metadata.settings.items() <= {**network.settings(), "num_classes": metadata.num_classes}.items()
+    else:
+        same = _shapes(written) == _shapes(expected)
+    if not same:
+        raise Error(f"{path} and {reference} are of different networks: their variables' names or shapes differ.")
+    wrong = different(written.items(), network, digests)
+    images = sample_images(metadata.default_image_size)
+    served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
+    if metadata.task == Task.BACKBONE:
+        output, bound, truth = "feature maps", network.facts.end_point_tolerance, reference_maps(network, images)
+    else:
+        output, bound = "logits" if metadata.task == Task.CLASSIFICATION else "features", network.facts.tolerance
+        truth, called = {output: reference_outputs(network, images, metadata.task)}, {output: called}
+    errors = [relative_error(values[name], truth[name]) for values in (served, called) for name in truth]
+    return Parity(reference, len(written), len(wrong), output, max(errors), bound)
+
+
+def compare_outputs(
+    model: RunnableModel, network: SlimNetwork, reference: str, images: np.ndarray | None = None
+) -> Parity:
+    """Compares a file for a runtime, run there, on images that both see as the file takes them.
+
+    Where more than rounding is accepted, as in 8 bits, the top classes are compared too.
+
+    Args:
+        model: the file in its runtime.
+        network, reference, images: as for `compare`.
+    """
+    interface, exact = model.interface, network.facts.tolerance
+    images = sample_images(model.image_size[0]) if images is None else images
+    truth = reference_outputs(network, interface.seen(images), interface.task)
+    truth = np.asarray(tf.nn.softmax(truth)) if interface.probabilities else truth
+    values = model.run(images)
+    bound, agreement = interface.tolerance(exact), None
+    if bound > exact and interface.task == Task.CLASSIFICATION:
+        agreement = float((values.argmax(-1) == truth.argmax(-1)).mean())
+    return Parity(reference, 0, 0, interface.output, relative_error(values, truth), bound, len(images), agreement)
+
+
+def _called(module: Any, images: np.ndarray) -> Any:
+    """What `module(images)` returns, by the function behind it: TensorFlow would trace a call of it once more."""
+    for concrete in module.__call__.concrete_functions:
+        (_, *options), _ = concrete.structured_input_signature
+        if not any(option is True for option in options):
+            momentum = [tf.constant(0.5) for option in options if isinstance(option, tf.TensorSpec)]
+            return concrete(tf.constant(images), *momentum)
+    return module(images)
+
+
+def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(variable.shape) for name, variable in variables.items()}

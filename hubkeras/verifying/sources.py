@@ -1,0 +1,77 @@
+"""How far a model is from the source that it was made of."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.choices import Averages
+from hubkeras.common.errors import Error
+from hubkeras.common.guards import integrity
+from hubkeras.common.metadata import Metadata, read_metadata
+from hubkeras.common.parity import Parity
+from hubkeras.common.places import model_folder
+from hubkeras.converters import read_network
+from hubkeras.packaging.settings import plain_settings
+from hubkeras.runtimes import files
+from hubkeras.runtimes.opening import open_model
+from hubkeras.verifying.comparing import compare_outputs, compare_saved_model
+
+Progress = Callable[[int, int, str], None]
+
+
+@plain_settings()
+def verify(
+    model: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    weights: str | None = None,
+    progress: Progress | None = None,
+    safe_mode: bool = True,
+) -> Parity:
+    """Compares a model with a source, weights bit by bit and outputs with those recomputed in float64.
+
+    Args:
+        model: a SavedModel, or a file for a runtime, which has no weights that could be compared and is run there.
+        source: of weights, in any form.
+        weights: `ema` or `raw`; by default as the model's metadata say.
+        progress: called with (done, total, what).
+        safe_mode: whether to refuse a model that could do more than compute.
+
+    Raises:
+        hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
+    """
+    path, reference = pathlib.Path(model), os.fspath(source)
+    progress = progress or (lambda done, total, what: None)
+    if files.is_runtime_file(path):
+        opened = open_model(path, safe_mode=safe_mode)
+        metadata = opened.metadata
+        if metadata is None:
+            raise Error(f"{path} does not say what it was made of; it is no file that hubkeras convert wrote.")
+        network, _ = _read(source, metadata, weights, progress)
+        if (network.architecture, network.settings()) != (metadata.architecture, metadata.settings):
+            raise Error(f"{path} and {reference} are of different networks: their settings differ.")
+        return compare_outputs(opened, network, reference)
+    path = model_folder(path)
+    integrity.check(path)  # before its metadata are believed
+    network, digests = _read(source, read_metadata(path), weights, progress)
+    return compare_saved_model(path, network, reference, digests=digests, safe_mode=safe_mode)
+
+
+def _read(
+    source: str | os.PathLike[str], metadata: Metadata, weights: str | None, progress: Progress
+) -> tuple[SlimNetwork, dict[str, str]]:
+    """The network of a source with the settings of a model, and the digests of its tensors."""
+    head = {} if metadata.num_classes else {"num_classes": None}
+    network, _, report = read_network(
+        source, weights=weights or metadata.weights or Averages.EMA, progress=progress, **head
+    )
+    own, defaults = network.settings(), network.variations
+    # an export may have been asked for the default where the source says otherwise
+    wanted = {"output_stride": defaults["output_stride"]} if "output_stride" in own.keys() & defaults.keys() else {}
+    wanted |= {name: value for name, value in metadata.settings.items() if name in defaults}
+    if changes := {name: value for name, value in wanted.items() if value != own.get(name, defaults[name])}:
+        network = network.copy(**changes)
+    progress(0, 1, "computing outputs")
+    return network, report.digests
