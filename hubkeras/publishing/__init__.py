@@ -1,3 +1,3 @@
-"""What Google published, and what is needed to publish in its place: pages, and models in tensorflow_hub's cache."""
+"""The catalogue of Google's modules, and what it takes to publish in their place: pages, cards, handles in the cache."""
 
 __all__ = ["catalog", "documentation", "installing"]

@@ -5,20 +5,19 @@ TF-Slim's `README.md` and `nets/mobilenet/README.md` for accuracies and MobileNe
 parameters and multiply-adds are properties of the networks, and tests recompute them.
 """
 
-import difflib
 import fnmatch
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hubkeras.common.errors import Error
+from hubkeras.common.choices import Task
+from hubkeras.common.errors import Error, did_you_mean
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.networks import NETWORKS, Paper
 from hubkeras.consuming.cache import TFHUB
 
-TASKS = ("classification", "feature_vector")
 CLASSES = 1001  # background and the 1000 classes of ILSVRC-2012
-KAGGLE = "https://www.kaggle.com/models/"
 _SLIM = "http://download.tensorflow.org/models/"
 _MOBILENET = "https://storage.googleapis.com/mobilenet_v2/checkpoints/"
 
@@ -84,24 +83,24 @@ class Module:
     """
 
     handle: str
-    versions: tuple
-    kaggle: tuple
-    task: str
+    versions: tuple[int, ...]
+    kaggle: tuple[str, str]
     architecture: str
-    depth_multiplier: float
     image_size: int
-    fixed_size: bool
     features: int
-    classes: int | None
     parameters: int
     multiply_adds: int
-    published_parameters: float | None
-    published_multiply_adds: int | None
     top_1: float
     top_5: float
     archive: str
     checkpoint: str
     paper: Paper
+    published_parameters: float | None = None
+    published_multiply_adds: int | None = None
+    depth_multiplier: float = 1.0
+    fixed_size: bool = False
+    task: Task = Task.CLASSIFICATION
+    classes: int | None = CLASSES
 
     @property
     def url(self) -> str:
@@ -110,76 +109,95 @@ class Module:
 
     def sibling(self) -> "Module":
         """The module of the same network for the other task."""
-        start, task = self.handle.rsplit("/", 1)
-        return MODULES[f"{start}/{TASKS[1 - TASKS.index(task)]}"]
+        other = {Task.CLASSIFICATION: Task.FEATURE_VECTOR, Task.FEATURE_VECTOR: Task.CLASSIFICATION}[self.task]
+        return MODULES[f"{self.handle.rsplit('/', 1)[0]}/{other}"]
 
     def facts(self) -> dict[str, Any]:
         """The attributes and the address as JSON-ready values."""
         return {**asdict(self), "url": self.url}
 
 
-def _networks():
-    """Yields the facts of each classification network, once for each publisher's name of it."""
-    for multiplier, size in _MOBILENETS:
-        features, parameters, published_parameters = _MOBILENET_WIDTHS[multiplier]
-        multiply_adds, published, top_1, top_5 = _MOBILENETS[multiplier, size]
-        percent = f"{round(100 * multiplier):03}"
-        facts = {
-            "architecture": "mobilenet_v2",
-            "depth_multiplier": multiplier,
-            "image_size": size,
-            "features": features,
-            "parameters": parameters,
-            "multiply_adds": multiply_adds,
-            "published_parameters": published_parameters,
-            "published_multiply_adds": published,
-            "top_1": top_1,
-            "top_5": top_5,
-            "archive": f"{_MOBILENET}mobilenet_v2_{multiplier}_{size}.tgz",
-            "checkpoint": f"mobilenet_v2_{multiplier}_{size}.ckpt",
-        }
-        name = f"google/imagenet/mobilenet_v2_{percent}_{size}"
-        yield name, ("google/mobilenet-v2", f"{percent}-{size}-"), (1, 2, 3, 4, 5), facts
-        if (multiplier, size) == (1.0, 224):
-            preview = ("google/mobilenet-v2", "tf2-preview-")
-            yield "google/tf2-preview/mobilenet_v2", preview, (1, 2, 3, 4), {**facts, "fixed_size": True}
-    inceptions = (
-        ("inception_v2", 1024, 11_179_361, 1_934_858_240, 73.9, 91.8, "2016_08_28", ""),
-        ("inception_resnet_v2", 1536, 55_814_729, 13_155_795_552, 80.4, 95.3, "2016_08_30", "_2016_08_30"),
+def _mobilenet(multiplier: float, size: int) -> Module:
+    features, parameters, published_parameters = _MOBILENET_WIDTHS[multiplier]
+    multiply_adds, published_multiply_adds, top_1, top_5 = _MOBILENETS[multiplier, size]
+    percent, stem = f"{round(100 * multiplier):03}", f"mobilenet_v2_{multiplier}_{size}"
+    return Module(
+        handle=f"google/imagenet/mobilenet_v2_{percent}_{size}/classification",
+        versions=(1, 2, 3, 4, 5),
+        kaggle=("google/mobilenet-v2", f"{percent}-{size}-classification"),
+        architecture="mobilenet_v2",
+        image_size=size,
+        features=features,
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        top_1=top_1,
+        top_5=top_5,
+        archive=f"{_MOBILENET}{stem}.tgz",
+        checkpoint=f"{stem}.ckpt",
+        paper=NETWORKS["mobilenet_v2"].paper,
+        published_parameters=published_parameters,
+        published_multiply_adds=published_multiply_adds,
+        depth_multiplier=multiplier,
     )
-    for name, features, parameters, multiply_adds, top_1, top_5, date, suffix in inceptions:
-        facts = {
-            "architecture": name,
-            "depth_multiplier": 1.0,
-            "image_size": NETWORKS[name].default_image_size,
-            "features": features,
-            "parameters": parameters,
-            "multiply_adds": multiply_adds,
-            "published_parameters": None,
-            "published_multiply_adds": None,
-            "top_1": top_1,
-            "top_5": top_5,
-            "archive": f"{_SLIM}{name}_{date}.tar.gz",
-            "checkpoint": f"{name}{suffix}.ckpt",
-        }
-        # there never was a version 2 of the Inceptions
-        yield f"google/imagenet/{name}", (f"google/{name.replace('_', '-')}", ""), (1, 3, 4, 5), facts
 
 
-def _modules():
-    for name, (model, variation), versions, facts in _networks():
-        for task in TASKS:
-            facts = {"fixed_size": False, "paper": NETWORKS[facts["architecture"]].paper, **facts}
-            head = {"classes": CLASSES}
-            if task == "feature_vector":
-                weights = facts["features"] * CLASSES
-                head = {
-                    "classes": None,
-                    "parameters": facts["parameters"] - weights - CLASSES,
-                    "multiply_adds": facts["multiply_adds"] - weights,
-                }
-            kaggle = (model, variation + task.replace("_", "-"))
-            yield Module(f"{name}/{task}", versions, kaggle, task, **{**facts, **head})
+_INCEPTION_V2 = Module(
+    handle="google/imagenet/inception_v2/classification",
+    versions=(1, 3, 4, 5),  # there never was a version 2 of the Inceptions
+    kaggle=("google/inception-v2", "classification"),
+    architecture="inception_v2",
+    image_size=224,
+    features=1024,
+    parameters=11_179_361,
+    multiply_adds=1_934_858_240,
+    top_1=73.9,
+    top_5=91.8,
+    archive=f"{_SLIM}inception_v2_2016_08_28.tar.gz",
+    checkpoint="inception_v2.ckpt",
+    paper=NETWORKS["inception_v2"].paper,
+)
+_INCEPTION_RESNET_V2 = Module(
+    handle="google/imagenet/inception_resnet_v2/classification",
+    versions=(1, 3, 4, 5),
+    kaggle=("google/inception-resnet-v2", "classification"),
+    architecture="inception_resnet_v2",
+    image_size=299,
+    features=1536,
+    parameters=55_814_729,
+    multiply_adds=13_155_795_552,
+    top_1=80.4,
+    top_5=95.3,
+    archive=f"{_SLIM}inception_resnet_v2_2016_08_30.tar.gz",
+    checkpoint="inception_resnet_v2_2016_08_30.ckpt",
+    paper=NETWORKS["inception_resnet_v2"].paper,
+)
+_PREVIEW = replace(
+    _mobilenet(1.0, 224),
+    handle="google/tf2-preview/mobilenet_v2/classification",
+    versions=(1, 2, 3, 4),
+    kaggle=("google/mobilenet-v2", "tf2-preview-classification"),
+    fixed_size=True,
+)
+
+
+def _feature_vector(module: Module) -> Module:
+    """The module of a classifier's features: the same network without its head."""
+    weights = module.features * CLASSES
+    model, variation = module.kaggle
+    return replace(
+        module,
+        handle=module.handle.replace("/classification", "/feature_vector"),
+        kaggle=(model, variation.replace("classification", "feature-vector")),
+        task=Task.FEATURE_VECTOR,
+        classes=None,
+        parameters=module.parameters - weights - CLASSES,
+        multiply_adds=module.multiply_adds - weights,
+    )
+
+
+def _modules() -> Iterator[Module]:
+    for module in (_INCEPTION_V2, _INCEPTION_RESNET_V2, _PREVIEW, *(_mobilenet(*key) for key in _MOBILENETS)):
+        yield from (module, _feature_vector(module))
 
 
 MODULES = {module.handle: module for module in sorted(_modules(), key=lambda module: module.handle)}
@@ -187,13 +205,13 @@ MODULES = {module.handle: module for module in sorted(_modules(), key=lambda mod
 _TFHUB_HANDLE = re.compile(r"(?:https?://(?:www\.)?(?:tfhub\.dev|hub\.tensorflow\.google\.cn)/)?(.+?)(?:/(\d+))?/?")
 _KAGGLE_HANDLE = re.compile(
     r"(?:https?://(?:www\.)?kaggle\.com/models/)?([^/]+/[^/]+)/(?:frameworks/)?tensorflow2/(?:variations/)?([^/]+)"
-    r"(?:/(?:versions/)?(\d+))?/?",
+    r"(?:/(?:versions/)?\d+)?/?",
     re.IGNORECASE,
 )
 
 
-def find(handle: str) -> tuple[Module | None, int | None]:
-    """The catalogued module that a handle names.
+def find(handle: str) -> Module | None:
+    """The catalogued module that a handle names, or None.
 
     Args:
         handle: in any form that people use, with or without host and version: `https://tfhub.dev/google/imagenet/...`,
@@ -201,22 +219,18 @@ def find(handle: str) -> tuple[Module | None, int | None]:
             `https://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/035-96-classification/2`, and Kaggle's longer
             `.../frameworks/TensorFlow2/variations/.../versions/2`.
 
-    Returns:
-        The `Module` and the version as the handle has it (Kaggle counts its own) or None; or None and None for a
-        handle of something else.
+    Raises:
+        hubkeras.Error: the module never had this version. Kaggle counts versions of its own.
     """
     handle = handle.split("?")[0]
     if match := _KAGGLE_HANDLE.fullmatch(handle):
-        model, variation, version = match.groups()
-        names = (model.lower(), variation.lower())
-        module = next((module for module in MODULES.values() if module.kaggle == names), None)
-    else:
-        match = _TFHUB_HANDLE.fullmatch(handle)
-        name, version = match.groups() if match else (handle, None)
-        module = MODULES.get(name)
-        if module and version and not 1 <= int(version) <= module.versions[-1]:
-            raise Error(f"{handle}: {module.handle} has versions 1 to {module.versions[-1]}; got {version}.")
-    return module, (int(version) if module and version else None)
+        name = (match[1].lower(), match[2].lower())
+        return next((module for module in MODULES.values() if module.kaggle == name), None)
+    match = _TFHUB_HANDLE.fullmatch(handle)
+    module = MODULES.get(match[1]) if match else None
+    if module and match and match[2] and not 1 <= int(match[2]) <= module.versions[-1]:
+        raise Error(f"{handle}: {module.handle} has versions 1 to {module.versions[-1]}; got {match[2]}.")
+    return module
 
 
 def get(handle: str) -> Module:
@@ -228,11 +242,11 @@ def get(handle: str) -> Module:
     >>> get("google/imagenet/inception_v2/feature_vector/5").features
     1024
     """
-    module, _ = find(handle)
+    module = find(handle)
     if module is None:
-        close = difflib.get_close_matches(handle.removeprefix(TFHUB), MODULES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise Error(f"{handle} is not a module of the catalogue, which `hubkeras catalog` lists{hint or '.'}")
+        advice = did_you_mean(handle.removeprefix(TFHUB), MODULES) or "."
+        text = f"{handle} is not a module of the catalogue, which `hubkeras catalog` lists{advice}"
+        raise Error(text, repair="hubkeras catalog")
     return module
 
 
@@ -274,7 +288,7 @@ def check_metadata(handle: str, metadata: Metadata) -> None:
         handle: any handle; one that is not in the catalogue may stand for anything.
         metadata: of the SavedModel, a `hubkeras.common.metadata.Metadata`.
     """
-    module, _ = find(handle)
+    module = find(handle)
     if module is None:
         return
     expected = {

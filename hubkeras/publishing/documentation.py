@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any
 
 from hubkeras.common import marks
+from hubkeras.common.choices import Averages, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
@@ -45,9 +46,9 @@ _CHANGES = {
 }
 # what a SavedModel of a task is for, and its identifiers in pages and in model cards
 _TASKS = {
-    "classification": ("Image classification", "image-classification", "image-classification"),
-    "feature_vector": ("Feature vectors of images", "image-feature-vector", "image-feature-extraction"),
-    "backbone": ("Feature maps of images", "image-feature-vector", "image-feature-extraction"),
+    Task.CLASSIFICATION: ("Image classification", "image-classification", "image-classification"),
+    Task.FEATURE_VECTOR: ("Feature vectors of images", "image-feature-vector", "image-feature-extraction"),
+    Task.BACKBONE: ("Feature maps of images", "image-feature-vector", "image-feature-extraction"),
 }
 _CONDITIONAL = re.compile(r"^(\{% if .*?)^\{% endif %\}\n", re.MULTILINE | re.DOTALL)
 _BRANCH = re.compile(r"^\{% (?:(?:el)?if (\w+)|else) %\}\n", re.MULTILINE)
@@ -99,8 +100,8 @@ def write(
     return [directory / file for file in texts]
 
 
-def _read_parity(record):
-    """What `write` kept of a check."""
+def _read_parity(record: pathlib.Path) -> dict[str, Any]:
+    """The record of a check that `write` kept."""
     try:
         parity = json.loads(record.read_text("utf-8"))
         numbers = [parity[key] for key in ("weights_compared", "weights_different", "error", "bound")]
@@ -117,7 +118,7 @@ def title_of(metadata: Metadata, name: str = "model") -> str:
     What tfhub.dev refuses becomes a hyphen: in publishers all but small letters, digits and hyphens, in names all but
     ASCII letters, digits, `_`, `.` and `-`.
     """
-    module = catalog.find(metadata.handle)[0] if metadata.handle else None
+    module = catalog.find(metadata.handle) if metadata.handle else None
     if module:
         return module.url.removeprefix(TFHUB)
     publisher, *names = (metadata.handle or f"hubkeras/{name}").split("/")
@@ -159,8 +160,8 @@ def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
 
 
 def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict[str, Any]:
-    """What the templates name: the metadata's attributes, and these texts and conditions."""
-    module = catalog.find(metadata.handle)[0] if metadata.handle else None
+    """The names in the templates: the metadata's attributes, and these texts and conditions."""
+    module = catalog.find(metadata.handle) if metadata.handle else None
     imagenet = module is not None and _is_checkpoint(metadata.source, module)
     network, multiplier = NETWORKS[metadata.architecture], metadata.depth_multiplier
     scales = metadata.architecture == "mobilenet_v2" or (metadata.architecture == "inception_v2" and multiplier != 1)
@@ -173,29 +174,27 @@ def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict
         **_facts_of_source(metadata.source or {}),
         **_facts_of_parity(parity),
         **vars(metadata),
+        **network.paper._asdict(),
+        "paper": network.paper.title,
         "title": title,
         "version": title.rsplit("/", 1)[-1],
         "summary": f"{what} with {scaled}{' trained on ImageNet (ILSVRC-2012-CLS)' if imagenet else ''}.",
         "network": network.title,
         "scaled_network": scaled,
         "network_architecture": metadata.architecture.replace("_", "-"),
-        "authors": network.paper.authors,
-        "paper": network.paper.title,
-        "year": network.paper.year,
-        "address": network.paper.address,
         "page_task": page_task,
         "card_task": card_task,
         "imagenet": imagenet,
         "dataset": "imagenet-ilsvrc-2012-cls" if imagenet else "other",
         "fine_tunable": "false" if metadata.frozen else "true",
-        **{key: metadata.task == key for key in ("classification", "feature_vector")},
-        **{key: metadata.weights == key for key in ("ema", "raw")},
+        **{task.value: metadata.task == task for task in Task},
+        **{each.value: metadata.weights == each for each in Averages},
         # code in the page names the model by its handle, once it is installed, or by its folder
         "location": module.url if module else name,
         "size": metadata.default_image_size,
         "cut": "".join(f", {key}={value!r}" for key, value in cut.items()),
         "outputs": metadata.num_classes or metadata.num_features,
-        "feature_maps": metadata.task == "backbone" and json.dumps(sorted(metadata.settings["endpoints"])),
+        "feature_maps": metadata.task == Task.BACKBONE and json.dumps(sorted(metadata.settings["endpoints"])),
         "written": f"Written by hubkeras {made}" if made else "Written by hubkeras",
         "accepted_sizes": "one size" if metadata.fixed_image_size else "any size",
         "and_labels": " and the names of its classes" if metadata.num_classes else "",
@@ -222,7 +221,7 @@ def _facts_of_module(module: catalog.Module | None) -> dict[str, Any]:
         "multiply_adds": f"{module.multiply_adds / 1e6:,.0f}",
         "sibling": f"{sibling.handle}/{sibling.versions[-1]}",
         "sibling_url": sibling.url,
-        "sibling_returns": "classifies" if sibling.task == "classification" else "returns feature vectors",
+        "sibling_returns": "classifies" if sibling.task is Task.CLASSIFICATION else "returns feature vectors",
         "changes": "\n\n".join(f"#### Version {number}\n\n* {changes[number]}" for number in module.versions),
     }
 

@@ -43,7 +43,7 @@ def install(
     with opened(source) as folder:
         if public_key is not None:
             check_signature(folder, public_key=public_key)
-        if any(catalog.find(handle)[0] for handle in handles):
+        if any(catalog.find(handle) for handle in handles):
             metadata = read_metadata(folder)
             for handle in handles:
                 catalog.check_metadata(handle, metadata)
