@@ -7,6 +7,7 @@ import importlib
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.errors import did_you_mean
 from hubkeras.common.networks import register_reader
 from hubkeras.common.version import __version__
 
@@ -74,7 +75,7 @@ if not TYPE_CHECKING:  # where checkers see it, they take any name
         if name == "beam":  # a room of its own, since `import hubkeras.beam` must work too
             return importlib.import_module("hubkeras.beam")
         if name not in _HOMES:
-            raise AttributeError(f"module 'hubkeras' has no attribute {name!r}")
+            raise AttributeError(f"module 'hubkeras' has no attribute {name!r}{did_you_mean(name, __all__)}")
         return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -43,4 +43,5 @@ def extra(name: str, module: str) -> ModuleType:
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).split(".")[0]
-        raise Error(f"{missing} is not installed; `pip install 'hubkeras[{name}]'` installs it.") from error
+        command = f"pip install 'hubkeras[{name}]'"
+        raise Error(f"{missing} is not installed; `{command}` installs it.", repair=command) from error

@@ -54,7 +54,8 @@ def check_replaceable(path: pathlib.Path, overwrite: bool, inputs: Sequence[obje
         swapped = _swapped(read[0], foreign) if read else ""
         raise Error(f"{path} exists already and {why}; name another place, it is never replaced.{swapped}")
     if not overwrite:
-        raise Error(f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it.")
+        text = f"{path} exists already; name another place or pass --overwrite (overwrite=True) to replace it."
+        raise Error(text, repair="--overwrite")
 
 
 def _swapped(source: str, foreign: Foreign) -> str:

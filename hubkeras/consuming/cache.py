@@ -21,7 +21,7 @@ import tempfile
 from dataclasses import dataclass
 
 from hubkeras.common import addresses, staging
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, did_you_mean
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity
 from hubkeras.common.guards.permissions import check_readable
@@ -101,12 +101,16 @@ def _descriptor(folder: pathlib.Path) -> pathlib.Path:
     return folder.with_name(f"{folder.name}.{_DESCRIPTOR}")
 
 
-def _read_entry(folder: pathlib.Path) -> Entry:
+def _handle_of(folder: pathlib.Path) -> str | None:
     try:
         lines = _descriptor(folder).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
-    handle = next((line.removeprefix("Module: ") for line in lines if line.startswith("Module: ")), None)
+    return next((line.removeprefix("Module: ") for line in lines if line.startswith("Module: ")), None)
+
+
+def _read_entry(folder: pathlib.Path) -> Entry:
+    handle = _handle_of(folder)
     try:
         check_readable(folder)
         files = integrity.read_checksums(folder) or {}
@@ -135,10 +139,14 @@ def installed(directory: Directory = None) -> list[Entry]:
     Returns:
         A list of `Entry`, by handle.
     """
+    return sorted(map(_read_entry, _folders(directory)), key=lambda entry: (entry.handle or "~", entry.folder))
+
+
+def _folders(directory: Directory) -> list[pathlib.Path]:
+    """The folders of all modules of the cache, those that are missing too."""
     names = sorted(path.name.split(".")[0] for path in _contents(cache_dir(directory)))
     folders = [cache_dir(directory) / name for name in dict.fromkeys(names) if _FOLDER.fullmatch(name)]
-    entries = [_read_entry(folder) for folder in folders if folder.is_dir() or _descriptor(folder).exists()]
-    return sorted(entries, key=lambda entry: (entry.handle or "~", entry.folder))
+    return [folder for folder in folders if folder.is_dir() or _descriptor(folder).exists()]
 
 
 def _contents(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -179,7 +187,8 @@ def install(source: pathlib.Path, handle: str, directory: Directory = None, over
             if present != files and not overwrite:
                 raise Error(
                     f"{handle} is taken by another model in {folder}; pass --overwrite (overwrite=True) to replace it, "
-                    "or uninstall it first."
+                    "or uninstall it first.",
+                    repair="--overwrite",
                 )
         with staging.staged(folder, overwrite=True, foreign=staging.anything) as copy:
             _copy(source, copy, files)
@@ -223,9 +232,10 @@ def uninstall(handle: str, directory: Directory = None) -> None:
     """
     folder = folder_of(handle, directory)
     if not folder.exists() and not _descriptor(folder).exists():
-        raise Error(
-            f"{normalized(handle)} is not installed in {cache_dir(directory)}; hubkeras installed lists what is."
-        )
+        name, place = normalized(handle), cache_dir(directory)
+        others = filter(None, map(_handle_of, _folders(directory)))
+        advice = did_you_mean(name, others) or "; hubkeras installed lists what is."
+        raise Error(f"{name} is not installed in {place}{advice}", repair=f"hubkeras installed --cache-dir {place}")
     with locked(folder):
         if folder.exists():
             staging.remove(folder)

@@ -1,3 +1,3 @@
-"""The catalogue of Google's modules, and what it takes to publish in their place: pages, cards, handles in the cache."""
+"""The catalogue of Google's modules, and what publishing in their place takes: pages, model cards, installing."""
 
 __all__ = ["catalog", "documentation", "installing"]

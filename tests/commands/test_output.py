@@ -9,9 +9,11 @@ import warnings
 
 import pytest
 
+import hubkeras
 from hubkeras.commands import main, output, parser, program
 from hubkeras.commands.output import Mode, Output
 from hubkeras.common.errors import Error
+from hubkeras.consuming import cache
 
 
 @pytest.fixture
@@ -120,6 +122,26 @@ def test_words_that_were_meant(typed, meant, capsys):
     captured = capsys.readouterr()
     assert meant in captured.err
     assert captured.err.startswith(f"usage: hubkeras {'' if typed.startswith('exprot') else typed.split()[0]}")
+
+
+def test_architectures_and_handles_that_were_meant(tmp_path):
+    with pytest.raises(AttributeError, match="no attribute 'MobilenetV2'; did you mean MobileNetV2"):
+        hubkeras.MobilenetV2  # noqa: B018
+    name = cache.folder_of("me/digits/1", tmp_path).name
+    (tmp_path / name).mkdir()
+    (tmp_path / f"{name}.descriptor.txt").write_text(f"Module: {cache.normalized('me/digits/1')}\n")
+    with pytest.raises(Error, match=r"me/digit/1 is not installed in .*did you mean .*me/digits/1") as caught:
+        cache.uninstall("me/digit/1", tmp_path)
+    assert caught.value.repair == f"hubkeras installed --cache-dir {tmp_path}"
+
+
+def test_what_is_there_already_is_replaced_on_request(terminal, tmp_path, capsys):
+    (tmp_path / "m.tar.gz").write_bytes(b"")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "saved_model.pb").write_bytes(b"")
+    terminal()
+    assert main(["pack", str(tmp_path / "s"), str(tmp_path / "m.tar.gz")]) == 1
+    assert f"try: hubkeras pack {tmp_path}/s {tmp_path}/m.tar.gz --overwrite" in capsys.readouterr().err
 
 
 def test_hubkeras_alone_shows_the_groups(capsys):

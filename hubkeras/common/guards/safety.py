@@ -14,6 +14,7 @@ import functools
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -52,7 +53,8 @@ def _refuse(path: str | os.PathLike[str], kind: str, found: list[Finding]) -> No
         names = ", ".join(map(str, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else "")
         raise Error(
             f"{path} is not loaded: {kind} is a program, and this one has what a model need not have ({names}); if you "
-            "trust where it comes from, pass safe_mode=False (--unsafe)."
+            "trust where it comes from, pass safe_mode=False (--unsafe).",
+            repair=f"hubkeras inspect {shlex.quote(os.fspath(path))}",
         )
 
 
