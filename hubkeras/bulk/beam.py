@@ -4,16 +4,17 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from hubkeras.bulk import rows as row_files
-from hubkeras.bulk.models import ImageModel, open_image_model
+from hubkeras.bulk.containers import open_local
+from hubkeras.bulk.models import ImageModel, Labels, open_image_model
 from hubkeras.bulk.pipeline import Preparation
-from hubkeras.bulk.rows import Layout, options_of, printable
-from hubkeras.bulk.sources import Files, Images, listed, open_local, sources
+from hubkeras.bulk.rows import Layout, printable
+from hubkeras.bulk.sources import Images, is_container, list_images, sources
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.consuming.handles import absolute
@@ -32,11 +33,9 @@ except ModuleNotFoundError as error:
 
 BATCH_SIZE = 32
 _CHUNK = 64  # images that one worker reads in a row
-_OPEN_SOURCES = 8  # of a process, whose headers need not be read anew for each chunk
+_OPEN_CONTAINERS = 8  # of a process, whose headers need not be read anew for each chunk
 _REMOTE = "://"
 _UNREADABLE = "unreadable"
-
-Labels = str | os.PathLike[str] | Sequence[str] | None
 
 
 class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, ImageModel]):
@@ -138,23 +137,19 @@ class EmbedImages(beam.PTransform):
         self.handler = ModelHandler(
             model, task=opened.task, image_size=image_size, safe_mode=safe_mode, max_batch_size=batch_size
         )
-        self.options = options_of(opened, self.layout, self.preparation)
-        self.about = row_files.about(opened, self.options, "")
+        self.fingerprint = row_files.fingerprint(opened, self.layout, self.preparation)
 
     def expand(self, inputs: beam.PCollection) -> dict[str, beam.PCollection]:
         """The collections `rows` and `unreadable`."""
-        split = inputs | "List" >> beam.ParDo(_List(self.column)).with_outputs(_UNREADABLE, main="chunks")
+        chunks = inputs | "List" >> beam.ParDo(_List(self.column)).with_outputs(_UNREADABLE, main="chunks")
         # otherwise the one worker that lists would also read and compute; from here on all is one stage, since a local
         # runner keeps in memory what goes from one to the next
-        chunks = split.chunks | "Spread" >> beam.Reshuffle()
-        read = chunks | "Read" >> beam.ParDo(_Read()).with_outputs(_UNREADABLE, main="images")
-        decode = beam.ParDo(_Decode(self.preparation)).with_outputs(_UNREADABLE, main="images")
-        decoded = read.images | "Decode" >> decode
-        outputs = decoded.images | "Infer" >> base.RunInference(base.KeyedModelHandler(self.handler))
-        rows = outputs | "Rows" >> beam.MapTuple(functools.partial(_row, self.layout))
-        unreadable = (split[_UNREADABLE], read[_UNREADABLE], decoded[_UNREADABLE]) | "All unreadable" >> beam.Flatten()
+        spread = chunks.chunks | "Spread" >> beam.Reshuffle()
+        images = spread | "Read" >> beam.ParDo(_Read(self.preparation)).with_outputs(_UNREADABLE, main="images")
+        outputs = images.images | "Infer" >> base.RunInference(base.KeyedModelHandler(self.handler))
+        unreadable = (chunks[_UNREADABLE], images[_UNREADABLE]) | "All unreadable" >> beam.Flatten()
         return {
-            "rows": rows,
+            "rows": outputs | "Rows" >> beam.MapTuple(functools.partial(_row, self.layout)),
             _UNREADABLE: unreadable | "Errors" >> beam.MapTuple(functools.partial(_error_row, self.layout)),
         }
 
@@ -168,14 +163,17 @@ def _error_row(layout: Layout, path: str, error: str) -> dict[str, Any]:
     return layout.row(path, None, error)
 
 
+def _unreadable(path: str, error: Error) -> beam.pvalue.TaggedOutput:
+    return beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Chunk:
-    """The images `start` to `stop` of a file, or image files where `start` is None."""
+    """Images of files that one worker reads, by their numbers."""
 
     paths: tuple[str, ...]
-    column: str | None = None
-    start: int | None = None
-    stop: int | None = None
+    column: str | None
+    numbers: range
 
 
 def _open(path: str) -> BinaryIO:
@@ -184,33 +182,20 @@ def _open(path: str) -> BinaryIO:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-@functools.lru_cache(_OPEN_SOURCES)
-def _source(path: str, column: str | None) -> Images:
+@functools.lru_cache(_OPEN_CONTAINERS)
+def _container(path: str, column: str | None) -> Images:
     return Images(sources([path], column, _open))
 
 
-def _chunks(files: Sequence[str], column: str | None) -> Iterator[_Chunk | tuple[str, str]]:
-    """Yields chunks, and a pair of path and error for each file that is not whole."""
-    images = []
-    for path in files:
-        try:
-            source = _source(path, column)
-        except Error as error:
-            yield path, str(error)
-            continue
-        if isinstance(source.parts[0], Files):
-            images.append(path)
-        else:
-            for start in range(0, len(source), _CHUNK):
-                yield _Chunk((path,), column, start, min(start + _CHUNK, len(source)))
-    for start in range(0, len(images), _CHUNK):
-        yield _Chunk(tuple(images[start : start + _CHUNK]))
+def _images(chunk: _Chunk) -> Images:
+    is_one = is_container(chunk.paths[0])
+    return _container(chunk.paths[0], chunk.column) if is_one else Images(sources(chunk.paths, None, _open))
 
 
 def _matches(pattern: str) -> list[str]:
     """The files of a pattern, of this machine or of another file system."""
     if _REMOTE not in pattern:
-        return listed(pattern).files
+        return list_images(pattern).files
     try:
         (match,) = FileSystems.match([pattern])
     except Exception as error:  # a file system's own
@@ -233,43 +218,43 @@ class _List(beam.DoFn):
         try:
             files = list(element) if isinstance(element, tuple) else _matches(os.fspath(element))
         except Error as error:
-            yield beam.pvalue.TaggedOutput(_UNREADABLE, (os.fspath(element), str(error)))
+            yield _unreadable(os.fspath(element), error)
             return
-        for chunk in _chunks(files, self.column):
-            yield chunk if isinstance(chunk, _Chunk) else beam.pvalue.TaggedOutput(_UNREADABLE, chunk)
+        images = [path for path in files if not is_container(path)]
+        for start in range(0, len(images), _CHUNK):
+            paths = tuple(images[start : start + _CHUNK])
+            yield _Chunk(paths, None, range(len(paths)))
+        for path in filter(is_container, files):
+            try:
+                count = len(_container(path, self.column))
+            except Error as error:  # it is not whole
+                yield _unreadable(path, error)
+                continue
+            for start in range(0, count, _CHUNK):
+                yield _Chunk((path,), self.column, range(start, min(start + _CHUNK, count)))
 
 
 class _Read(beam.DoFn):
-    """From chunks to pairs of path and bytes, which pass as they are."""
-
-    def process(self, chunk: _Chunk | tuple[str, bytes]) -> Iterator[Any]:
-        if isinstance(chunk, tuple):
-            yield chunk
-            return
-        if chunk.start is None or chunk.stop is None:
-            images, numbers = Images([Files(chunk.paths, _open)]), range(len(chunk.paths))
-        else:
-            images, numbers = _source(chunk.paths[0], chunk.column), range(chunk.start, chunk.stop)
-        for number in numbers:
-            try:
-                path = images.path(number)
-                yield path, images.read(number)
-            except Error as error:
-                yield beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
-
-
-class _Decode(beam.DoFn):
-    """From pairs of path and bytes to pairs of path and float32 `[height, width, 3]`."""
+    """From chunks and pairs of path and bytes to pairs of path and float32 `[height, width, 3]`."""
 
     def __init__(self, preparation: Preparation) -> None:
         self.preparation = preparation
 
-    def process(self, element: tuple[str, bytes]) -> Iterator[Any]:
-        path, data = element
-        try:
-            yield path, self.preparation.decode(data, path)
-        except Error as error:
-            yield beam.pvalue.TaggedOutput(_UNREADABLE, (path, str(error)))
+    def process(self, element: _Chunk | tuple[str, bytes]) -> Iterator[Any]:
+        for path, read in self._contents(element):
+            try:
+                yield path, self.preparation.decode(read(), path)
+            except Error as error:
+                yield _unreadable(path, error)
+
+    def _contents(self, element: _Chunk | tuple[str, bytes]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        if isinstance(element, tuple):
+            path, data = element
+            yield path, lambda: data
+            return
+        images = _images(element)
+        for number in element.numbers:
+            yield images.path(number), functools.partial(images.read, number)
 
 
 def _check_remote(folder: str) -> None:
@@ -284,13 +269,30 @@ def _check_remote(folder: str) -> None:
         ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class BeamSummary:
+    """What a run on Beam wrote.
+
+    Attributes:
+        path: the folder of Parquet files.
+        content_hash, outputs, preprocessing: as of `hubkeras.bulk.embedding.EmbeddingSummary`.
+        left_out: `{kind: number}` of what local folders hold besides images, but not of other members of tar shards.
+    """
+
+    path: str
+    content_hash: str
+    outputs: str
+    preprocessing: str
+    left_out: dict[str, int]
+
+
 def embed(
     model: str | os.PathLike[str],
     images: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     pipeline_arguments: Sequence[str] = (),
     **options: Any,
-) -> dict[str, Any]:
+) -> BeamSummary:
     """The run of `hubkeras.embed` on Beam: the same rows, in files of Beam's number and order.
 
     Args:
@@ -299,10 +301,6 @@ def embed(
         out: the folder of Parquet files; there must be none in it, since Beam has no runs that go on.
         pipeline_arguments: Beam's options, `--runner=...` and the runner's.
         options: of `EmbedImages`.
-
-    Returns:
-        What was written: `path`, `content_hash` and `outputs`; `preprocessing`, in words; and `left_out`,
-        `{kind: number}` of what local folders hold besides images, but not of other members of tar shards.
 
     Raises:
         hubkeras.Error: an argument does not fit, or there are rows in `out`.
@@ -315,25 +313,24 @@ def embed(
         if next(pathlib.Path(folder).glob("*.parquet"), None):
             raise Error(f"{out} holds rows already, and a Beam run always begins anew; name another OUT.")
     transform = EmbedImages(model, **options)
-    elements: list[Any] = []
     patterns = [addresses.local(pattern) for pattern in images]
-    listings = {pattern: listed(pattern, folder) for pattern in patterns if _REMOTE not in pattern}
-    for pattern in patterns:
-        local = listings[pattern].files if pattern in listings else []
-        elements += [tuple(local[start : start + _CHUNK]) for start in range(0, len(local), _CHUNK)] or [pattern]
+    listings = {pattern: list_images(pattern, folder) for pattern in patterns if _REMOTE not in pattern}
+    elements: list[Any] = [pattern for pattern in patterns if pattern not in listings]
+    for listing in listings.values():
+        elements += [tuple(listing.files[start : start + _CHUNK]) for start in range(0, len(listing.files), _CHUNK)]
     if not elements:
         raise Error("There are no images.")
-    schema = transform.layout.schema({**transform.about, "images": " ".join(map(printable, patterns))})
+    schema = transform.layout.schema({**transform.fingerprint, "images": " ".join(map(printable, patterns))})
     with beam.Pipeline(options=PipelineOptions(list(pipeline_arguments))) as pipeline:
-        found = pipeline | "Images" >> beam.Create(elements) | "Embed" >> transform
-        everything = (found["rows"], found[_UNREADABLE]) | "All rows" >> beam.Flatten()
+        outputs = pipeline | "Images" >> beam.Create(elements) | "Embed" >> transform
+        everything = (outputs["rows"], outputs[_UNREADABLE]) | "All rows" >> beam.Flatten()
         _ = everything | "Write" >> beam.io.WriteToParquet(
             f"{folder}/part", schema, codec="zstd", file_name_suffix=".parquet"
         )
-    return {
-        "path": folder,
-        "content_hash": transform.about["model"],
-        "outputs": transform.about["outputs"],
-        "preprocessing": str(transform.preparation),
-        "left_out": added(listing.left_out for listing in listings.values()),
-    }
+    return BeamSummary(
+        path=folder,
+        content_hash=transform.fingerprint["model"],
+        outputs=transform.fingerprint["outputs"],
+        preprocessing=str(transform.preparation),
+        left_out=added(listing.left_out for listing in listings.values()),
+    )

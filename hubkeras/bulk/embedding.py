@@ -15,7 +15,7 @@ import numpy as np
 from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.models import ImageModel, open_image_model
-from hubkeras.bulk.pipeline import Preparation, inferred, prepared
+from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Embedded:
+class EmbeddingSummary:
     """What a run did.
 
     Attributes:
@@ -72,7 +72,7 @@ def embed(
     rows_per_file: int = ROWS_PER_FILE,
     safe_mode: bool = True,
     progress: Progress | None = None,
-) -> Embedded:
+) -> EmbeddingSummary:
     """Computes features or classes of many images and writes them as Parquet files.
 
     Images are read, decoded and resized as `hubkeras.load_image` does, beside inference. Each file appears whole; a run
@@ -101,102 +101,110 @@ def embed(
         hubkeras.Error: the model or the images cannot be opened, `out` holds rows of another model, other options or
             other images, or it cannot be written.
     """
-    _check_counts(batch_size=batch_size, rows_per_file=rows_per_file)
+    for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
+        if value < 1:
+            raise Error(f"{name} must be at least 1; got {value}.")
     check_size(1, central_fraction, resize)
     out = addresses.output(out)
-    found = open_images(images, column, out)
+    source = open_images(images, column, out)
     opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
     preparation = Preparation.of(opened, resize, central_fraction)
     layout = Layout.of(opened, top)
-    options = {**row_files.options_of(opened, layout, preparation), "rows_per_file": rows_per_file}
-    about = row_files.about(opened, options, found.description())
-    run = _Run(opened, layout, found, preparation, batch_size, pathlib.Path(out), rows_per_file, about)
-    with _locked(run.folder):
-        done = run.finished()
-        already_there = sum(len(run.numbers(part)) for part in done)
+    fingerprint = row_files.fingerprint(opened, layout, preparation, source.description(), rows_per_file=rows_per_file)
+    parts = Parts(pathlib.Path(out), len(source), rows_per_file)
+    runner = Runner(opened, layout, source, preparation, batch_size, parts, fingerprint)
+    with _locked(parts.folder):
+        finished = parts.finished(fingerprint)
         begin = time.perf_counter()
-        errors = run.go(done, progress or (lambda done, total: None))
-    seconds = time.perf_counter() - begin
-    return Embedded(
+        errors = runner.write_missing_parts(finished, progress or (lambda done, total: None))
+    return EmbeddingSummary(
         path=str(out),
-        rows=len(found),
+        rows=len(source),
         errors=errors,
-        already_there=already_there,
-        seconds=seconds,
+        already_there=sum(len(parts.numbers(part)) for part in finished),
+        seconds=time.perf_counter() - begin,
         content_hash=opened.content_hash,
         preprocessing=str(preparation),
         outputs=opened.outputs,
-        left_out=found.left_out,
+        left_out=source.left_out,
     )
 
 
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise Error(f"{name} must be at least 1; got {value}.")
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The files of a run: part `i` has the rows from `i * rows_per_file`."""
+
+    folder: pathlib.Path
+    rows: int
+    rows_per_file: int
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(-(-self.rows // self.rows_per_file)))
+
+    def file(self, part: int) -> pathlib.Path:
+        """The path of a part."""
+        return self.folder / f"part-{part:05}.parquet"
+
+    def numbers(self, part: int) -> range:
+        """The images of a part."""
+        return range(part * self.rows_per_file, min((part + 1) * self.rows_per_file, self.rows))
+
+    def finished(self, fingerprint: dict[str, str]) -> list[int]:
+        """The parts that are there, all of them of this run; what a killed run left is taken away."""
+        for leftover in self.folder.glob(".part-*.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        known = {self.file(part): part for part in self}
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix == ".parquet":
+                row_files.check_agreement(path, fingerprint)
+            if path not in known and not path.name.startswith("."):
+                raise Error(f"{self.folder} holds {path.name}, which `hubkeras embed` did not write; name another OUT.")
+        return [part for path, part in known.items() if path.exists()]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
-    """One run: part `i` is the file of the rows from `i * rows_per_file`."""
+class Runner:
+    """Reads images, runs the model and writes the rows, part by part."""
 
     model: ImageModel
     layout: Layout
     images: Images
     preparation: Preparation
     batch_size: int
-    folder: pathlib.Path
-    rows_per_file: int
-    about: dict[str, str]
+    parts: Parts
+    fingerprint: dict[str, str]
 
-    def file(self, part: int) -> pathlib.Path:
-        return self.folder / f"part-{part:05}.parquet"
-
-    def parts(self) -> range:
-        return range(-(-len(self.images) // self.rows_per_file))
-
-    def numbers(self, part: int) -> range:
-        return range(part * self.rows_per_file, min((part + 1) * self.rows_per_file, len(self.images)))
-
-    def finished(self) -> list[int]:
-        """The parts that are there, all of them of this run; what a killed run left is taken away."""
-        for leftover in self.folder.glob(".part-*.partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        known = {self.file(part): part for part in self.parts()}
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix == ".parquet":
-                row_files.check_agreement(path, self.about)
-            if path not in known and not path.name.startswith("."):
-                raise Error(f"{self.folder} holds {path.name}, which `hubkeras embed` did not write; name another OUT.")
-        return [part for path, part in known.items() if path.exists()]
-
-    def go(self, done: list[int], progress: Progress) -> int:
-        """Writes the parts that are not there, and returns how many images could not be read."""
-        schema, errors, written = self.layout.schema(self.about), 0, sum(len(self.numbers(part)) for part in done)
-        todo = sorted(set(self.parts()) - set(done))
-        journal = Journal(self.folder / JOURNAL, self.about["images"])
-        journal.try_suspects((number for part in todo for number in self.numbers(part)), self.images.read)
+    def write_missing_parts(self, finished: Sequence[int], progress: Progress) -> int:
+        """Writes the parts that are not finished; returns how many of their images could not be read."""
+        missing = sorted(set(self.parts) - set(finished))
+        journal = Journal(self.parts.folder / JOURNAL, self.fingerprint["images"])
+        journal.try_suspects((number for part in missing for number in self.parts.numbers(part)), self.images.read)
+        schema, errors = self.layout.schema(self.fingerprint), 0
+        done, total = sum(len(self.parts.numbers(part)) for part in finished), len(self.images)
         with ThreadPoolExecutor(1) as writer:  # compressing a file takes the time of many images
             writing: Future[None] | None = None
-            for part in todo:
-                values: dict[int, dict[str, Any]] = {}
-                progress(written, len(self.images))
-                numbers = [number for number in self.numbers(part) if number not in journal.suspects]
-                batches = prepared(self.images, numbers, self.preparation, self.batch_size, journal)
-                for read, output in inferred(self.model.run, batches):
-                    values.update(zip(read.tolist(), self.layout.values(output), strict=True))
-                    progress(written + len(values), len(self.images))
-                rows = [self._row(number, values.get(number), journal) for number in self.numbers(part)]
+            for part in missing:
+                progress(done, total)
+                rows = self._rows(part, journal, progress, done)
                 errors += sum(row["error"] is not None for row in rows)
-                written += len(rows)
+                done += len(rows)
                 if writing:
                     writing.result()
-                writing = writer.submit(row_files.write, rows, schema, self.file(part))
+                writing = writer.submit(row_files.write, rows, schema, self.parts.file(part))
             if writing:
                 writing.result()
         journal.close()
-        progress(written, len(self.images))
+        progress(done, total)
         return errors
+
+    def _rows(self, part: int, journal: Journal, progress: Progress, done: int) -> list[dict[str, Any]]:
+        values: dict[int, dict[str, Any]] = {}
+        numbers = [number for number in self.parts.numbers(part) if number not in journal.suspects]
+        batches = read_batches(self.images, numbers, self.preparation, self.batch_size, journal)
+        for read, output in run_batches(self.model.run, batches):
+            values.update(zip(read.tolist(), self.layout.values(output), strict=True))
+            progress(done + len(values), len(self.images))
+        return [self._row(number, values.get(number), journal) for number in self.parts.numbers(part)]
 
     def _row(self, number: int, values: dict[str, Any] | None, journal: Journal) -> dict[str, Any]:
         path = self.images.path(number)

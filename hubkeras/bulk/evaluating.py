@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hubkeras.bulk.labelled import match, open_labelled
+from hubkeras.bulk.label_matching import match_labels
+from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.models import ImageModel, open_image_model
-from hubkeras.bulk.pipeline import Preparation, inferred, prepared
+from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
 from hubkeras.bulk.sources import Source
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
@@ -47,7 +48,7 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A published accuracy beside a measured one.
 
     Attributes:
@@ -87,7 +88,7 @@ class Evaluation:
         labels: how the labels were matched, in words.
         preprocessing: how the images were cut and resized, in words.
         top_1, top_5: of the images that could be read; `top_5` is None where there are at most five classes.
-        published: `{"top_1": Compared, "top_5": Compared}`, or empty.
+        published: `{"top_1": Comparison, "top_5": Comparison}`, or empty.
         left_out: `{kind: number}` of what the folder holds besides labelled images.
         unreadable: paths of the images that could not be read, which count nowhere.
         classes: one `ClassAccuracy` for each class that has images, in the order of the model.
@@ -101,7 +102,7 @@ class Evaluation:
     preprocessing: str
     top_1: Share
     top_5: Share | None
-    published: dict[str, Compared]
+    published: dict[str, Comparison]
     left_out: dict[str, int]
     unreadable: list[str]
     classes: list[ClassAccuracy]
@@ -147,8 +148,8 @@ def evaluate(
         model, task=Task.CLASSIFICATION, image_size=image_size, labels=labels, safe_mode=safe_mode
     )
     assert opened.labels is not None
-    matched = match(labelled.labels, opened.labels, labelled.without_images)
-    truth = np.array([matched.classes[label] for label in labelled.labels])
+    match = match_labels(labelled.labels, opened.labels, labelled.without_images)
+    truth = np.array([match.classes[label] for label in labelled.labels])
     preparation = Preparation.of(opened, resize, central_fraction)
     best = _best_classes(opened, labelled.images, preparation, batch_size, progress or (lambda done, total: None))
     read = best[:, 0] >= 0
@@ -156,23 +157,24 @@ def evaluate(
         raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
     unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read).tolist()]
     truth, best = truth[read], best[read]
+    mistakes, names = _mistakes(truth, best), opened.labels
     shares = {"top_1": best[:, 0] == truth, "top_5": (best == truth[:, np.newaxis]).any(1)}
     measured = {name: Share.of(int(right.sum()), len(truth)) for name, right in shares.items()}
     return Evaluation(
         model=opened.name,
         data=labelled.form,
-        labels=matched.how + _doubt(matched.other, truth, best),
+        labels=match.how + _doubt(match.other, truth, best),
         preprocessing=str(preparation),
         top_1=measured["top_1"],
         top_5=measured["top_5"] if opened.width > TOP else None,
         published={
-            name: Compared(value, measured[name].low <= value <= measured[name].high)
+            name: Comparison(value, measured[name].low <= value <= measured[name].high)
             for name, value in (published or {}).items()
         },
         left_out=dict(labelled.left_out),
         unreadable=unreadable,
-        classes=_classes(truth, best, opened.labels),
-        confusions=_confusions(truth, best, opened.labels),
+        classes=_classes(truth, best, mistakes, names),
+        confusions=[(names[true], names[wrong], count) for true, wrong, count in mistakes[:_MOST_CONFUSIONS]],
         outputs=opened.outputs,
     )
 
@@ -184,7 +186,7 @@ def _best_classes(
     count = len(images)
     best = np.full([count, min(TOP, model.width)], -1)
     progress(0, count)
-    for numbers, output in inferred(model.run, prepared(images, range(count), preparation, batch_size)):
+    for numbers, output in run_batches(model.run, read_batches(images, range(count), preparation, batch_size)):
         best[numbers] = np.argsort(-output, axis=1, kind="stable")[:, : best.shape[1]]
         progress(int(numbers[-1]) + 1, count)
     progress(count, count)
@@ -200,31 +202,25 @@ def _doubt(other: int, truth: np.ndarray, best: np.ndarray) -> str:
     return f"; were each {where}, top-1 would be {counted_otherwise / len(truth):.3f}: give names by --labels"
 
 
-def _wrong(truth: np.ndarray, best: np.ndarray) -> collections.Counter[tuple[int, int]]:
+def _mistakes(truth: np.ndarray, best: np.ndarray) -> list[tuple[int, int, int]]:
+    """(true class, predicted class, images) of what was wrong, the most frequent first."""
     pairs = zip(truth.tolist(), best[:, 0].tolist(), strict=True)
-    return collections.Counter((true, predicted) for true, predicted in pairs if true != predicted)
+    counts = collections.Counter((true, predicted) for true, predicted in pairs if true != predicted)
+    return [(*pair, count) for pair, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
-def _confusions(truth: np.ndarray, best: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int]]:
-    ordered = sorted(_wrong(truth, best).items(), key=lambda item: (-item[1], item[0]))
-    return [(names[true], names[predicted], count) for (true, predicted), count in ordered[:_MOST_CONFUSIONS]]
-
-
-def _classes(truth: np.ndarray, best: np.ndarray, names: Sequence[str]) -> list[ClassAccuracy]:
-    wrong: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
-    for (true, predicted), count in _wrong(truth, best).items():
-        wrong[true][predicted] = count
-    found = []
-    for number in np.unique(truth).tolist():
-        of_class = best[truth == number]
-        mistaken = min(wrong[number].items(), key=lambda item: (-item[1], item[0]))[0] if wrong[number] else None
-        found.append(
-            ClassAccuracy(
-                name=names[number],
-                count=len(of_class),
-                top_1=int((of_class[:, 0] == number).sum()),
-                top_5=int((of_class == number).any(1).sum()),
-                mistaken_for=None if mistaken is None else names[mistaken],
-            )
+def _classes(
+    truth: np.ndarray, best: np.ndarray, mistakes: Sequence[tuple[int, int, int]], names: Sequence[str]
+) -> list[ClassAccuracy]:
+    mistaken_for = {true: names[predicted] for true, predicted, _ in reversed(mistakes)}
+    right, numbers = best == truth[:, np.newaxis], np.unique(truth).tolist()
+    return [
+        ClassAccuracy(
+            name=names[number],
+            count=int((truth == number).sum()),
+            top_1=int(right[truth == number, 0].sum()),
+            top_5=int(right[truth == number].sum()),
+            mistaken_for=mistaken_for.get(number),
         )
-    return found
+        for number in numbers
+    ]

@@ -1,22 +1,23 @@
-"""Reading, decoding and resizing beside inference."""
+"""The reader and the mapper of a run: reading, decoding and resizing beside inference."""
 
 import collections
 import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from hubkeras.bulk.journal import NO_JOURNAL, Journal
-from hubkeras.bulk.models import ImageModel
+from hubkeras.bulk.models import ImageModel, Run
 from hubkeras.bulk.sources import Source
 from hubkeras.common.errors import Error
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.consuming.images import CENTRAL_FRACTION, check_size, decode
+
+Batch = tuple[np.ndarray, np.ndarray]  # the numbers of images, and what there is of each
 
 _READERS = 16  # threads, which wait for a disk or a network most of the time
 _AHEAD = 2  # batches
@@ -55,9 +56,9 @@ class Preparation:
         return decode(data, self.size, self.central_fraction, self.resize, path=path)
 
 
-def prepared(
+def read_batches(
     images: Source, numbers: Sequence[int], preparation: Preparation, batch_size: int, journal: Journal = NO_JOURNAL
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[Batch]:
     """Yields batches of images as `hubkeras.load_image` makes them, in order; those that cannot be read are left out.
 
     Args:
@@ -73,44 +74,36 @@ def prepared(
     cores = threading.Semaphore(os.cpu_count() or 1)  # readers wait for a disk or a network most of the time
 
     def read(group: Sequence[int]) -> list[tuple[int, np.ndarray]]:
-        found = []
-        data = [(number, _read_if_possible(images, number)) for number in group]
+        contents, decoded = [], []
+        for number in group:
+            with contextlib.suppress(Error):  # the row of this image says why
+                contents.append((number, images.read(number)))
         with cores:
-            for number, content in data:
-                with contextlib.suppress(Error):  # the row of this image says why
-                    if content is not None:
-                        found.append((number, preparation.decode(content)))
-        return found
+            for number, content in contents:
+                with contextlib.suppress(Error):
+                    decoded.append((number, preparation.decode(content)))
+        return decoded
 
     reading: collections.deque[tuple[Sequence[int], list[Future[list[tuple[int, np.ndarray]]]]]] = collections.deque()
     pool = ThreadPoolExecutor(_READERS)
     try:
         for start in range(0, len(numbers) + _AHEAD * batch_size, batch_size):
-            if chunk := numbers[start : start + batch_size]:
-                journal.begin(chunk)
-                groups = (chunk[first : first + _TOGETHER] for first in range(0, len(chunk), _TOGETHER))
-                reading.append((chunk, [pool.submit(read, group) for group in groups]))
+            if batch := numbers[start : start + batch_size]:
+                journal.begin(batch)
+                groups = (batch[first : first + _TOGETHER] for first in range(0, len(batch), _TOGETHER))
+                reading.append((batch, [pool.submit(read, group) for group in groups]))
             if start >= _AHEAD * batch_size and reading:
-                chunk, results = reading.popleft()
-                found = [pair for result in results for pair in result.result()]
-                journal.end(chunk)
-                if found:
-                    yield np.array([number for number, _ in found]), np.stack([image for _, image in found])
+                batch, groups_read = reading.popleft()
+                decoded = [pair for group in groups_read for pair in group.result()]
+                journal.end(batch)
+                if decoded:
+                    yield np.array([number for number, _ in decoded]), np.stack([image for _, image in decoded])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read_if_possible(images: Source, number: int) -> bytes | None:
-    try:
-        return images.read(number)
-    except Error:
-        return None
-
-
-def inferred(
-    run: Callable[[Any], np.ndarray], batches: Iterable[tuple[np.ndarray, Any]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields what a model makes of the batches of `prepared`, in order: pairs of the numbers and `run`'s output."""
+def run_batches(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yields what a model makes of the batches of `read_batches`, in order: pairs of the numbers and its outputs."""
     waiting: collections.deque[tuple[np.ndarray, Future[np.ndarray]]] = collections.deque()
     with ThreadPoolExecutor(_CALLS) as calls:
         for numbers, pixels in batches:

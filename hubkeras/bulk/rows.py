@@ -1,4 +1,4 @@
-"""The rows that a run gives, one for each image, and the Parquet files that keep them."""
+"""The writer of a run: the rows that it gives, one for each image, and the Parquet files that keep them."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,7 @@ import numpy as np
 
 from hubkeras.bulk.models import ImageModel
 from hubkeras.bulk.pipeline import Preparation
+from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.numbers import plain
@@ -40,7 +41,7 @@ class Layout:
         probabilities: whether outputs are probabilities, of which no softmax is taken.
     """
 
-    task: str
+    task: Task
     width: int
     top: int
     labels: tuple[str, ...] | None
@@ -84,8 +85,8 @@ class Layout:
         """Names of the columns between `path` and `error`."""
         return ("features",) if self.labels is None else ("labels", "probabilities")
 
-    def schema(self, about: Mapping[str, str] | None = None) -> Any:
-        """The `pyarrow.Schema` of the rows; `about` goes into its metadata."""
+    def schema(self, fingerprint: Mapping[str, str] | None = None) -> Any:
+        """The `pyarrow.Schema` of the rows, with the fingerprint in its metadata."""
         arrow = extra("bulk", "pyarrow")
         types = {
             "features": arrow.list_(arrow.float32(), self.width),
@@ -93,7 +94,7 @@ class Layout:
             "probabilities": arrow.list_(arrow.float32()),
         }
         fields = [("path", arrow.string()), *((name, types[name]) for name in self.columns), ("error", arrow.string())]
-        metadata = {PREFIX + key.encode(): value.encode() for key, value in (about or {}).items()}
+        metadata = {PREFIX + key.encode(): value.encode() for key, value in (fingerprint or {}).items()}
         return arrow.schema(fields, metadata)
 
 
@@ -102,43 +103,38 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def options_of(model: ImageModel, layout: Layout, preparation: Preparation) -> dict[str, Any]:
-    """What rows depend on besides the model's content and the images, JSON-ready."""
-    options: dict[str, Any] = {"task": model.task, **dataclasses.asdict(preparation)}
-    options["image_size"] = list(options.pop("size"))
-    if layout.labels is not None:
-        names = "\n".join(layout.labels)
-        options.update(top=layout.top, labels=hashlib.sha256(names.encode()).hexdigest()[:16])
-    return options
-
-
-def about(model: ImageModel, options: Mapping[str, Any], images: str) -> dict[str, str]:
-    """What the schema's metadata say, all as text: the model's name, content hash and outputs, options,
-    images and versions.
+def fingerprint(
+    model: ImageModel, layout: Layout, preparation: Preparation, images: str = "", **options: Any
+) -> dict[str, str]:
+    """What rows depend on, all as text, for the schema's metadata: the model's content hash, options and images, and
+    besides the model's name and outputs, and versions.
 
     Args:
-        options: all that rows depend on besides the model and the images, JSON-ready.
+        model, layout, preparation: of the run.
         images: what tells these images from others.
+        options: more that rows depend on, JSON-ready.
     """
     import tensorflow as tf
 
-    versions = {
-        "hubkeras": __version__,
-        "tensorflow": tf.__version__,
-        "pyarrow": extra("bulk", "pyarrow").__version__,
-    }
+    arrow = extra("bulk", "pyarrow")
+    options |= {"task": model.task, **dataclasses.asdict(preparation)}
+    options["image_size"] = list(options.pop("size"))
+    if layout.labels is not None:
+        names = "\n".join(layout.labels)
+        options |= {"top": layout.top, "labels": hashlib.sha256(names.encode()).hexdigest()[:16]}
+    versions = {"hubkeras": __version__, "tensorflow": tf.__version__, "pyarrow": arrow.__version__}
     return {
         "model": model.content_hash,
         "model_name": model.name,
-        "options": json.dumps(plain(dict(options)), sort_keys=True),
+        "options": json.dumps(plain(options), sort_keys=True),
         "images": images,
         "outputs": model.outputs,
         "versions": json.dumps(versions),
     }
 
 
-def read_about(file: str | os.PathLike[str]) -> dict[str, str]:
-    """What `about` wrote into the schema's metadata of a Parquet file.
+def read_fingerprint(file: str | os.PathLike[str]) -> dict[str, str]:
+    """The fingerprint in the schema's metadata of a Parquet file.
 
     Raises:
         hubkeras.Error: it is not a Parquet file that hubkeras wrote.
@@ -148,27 +144,25 @@ def read_about(file: str | os.PathLike[str]) -> dict[str, str]:
         metadata = parquet.read_schema(file).metadata or {}
     except (OSError, ValueError) as error:
         raise Error(f"{file} is not a whole Parquet file; move it away.") from error
-    found = {key[len(PREFIX) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(PREFIX)}
-    if not set(_MUST_AGREE) <= set(found):
+    texts = {key[len(PREFIX) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(PREFIX)}
+    if not set(_MUST_AGREE) <= set(texts):
         raise Error(f"{file} was not written by `hubkeras embed`; name another OUT.")
-    return found
+    return texts
 
 
 def check_agreement(file: str | os.PathLike[str], expected: Mapping[str, str]) -> None:
     """Raises hubkeras.Error unless a finished file is of this model, these options and these images."""
-    found = read_about(file)
-    folder = pathlib.Path(file).parent
-    if found["model"] != expected["model"]:
+    written, folder = read_fingerprint(file), pathlib.Path(file).parent
+    if written["model"] != expected["model"]:
         raise Error(
-            f"{folder} holds rows of another model ({found.get('model_name')}, {found['model'][:12]}) than "
+            f"{folder} holds rows of another model ({written.get('model_name')}, {written['model'][:12]}) than "
             f"{expected['model_name']} ({expected['model'][:12]}); name another OUT."
         )
-    if found["options"] != expected["options"]:
-        before, now = json.loads(found["options"]), json.loads(expected["options"])
-        names = [name for name in now if now[name] != before.get(name)]
-        told = "; ".join(f"{name} was {before.get(name)} and is {now[name]}" for name in names)
-        raise Error(f"{folder} holds rows made with other options ({told}); name another OUT.")
-    if found["images"] != expected["images"]:
+    if written["options"] != expected["options"]:
+        before, now = json.loads(written["options"]), json.loads(expected["options"])
+        changes = (f"{key} was {before.get(key)} and is {now[key]}" for key in now if now[key] != before.get(key))
+        raise Error(f"{folder} holds rows made with other options ({'; '.join(changes)}); name another OUT.")
+    if written["images"] != expected["images"]:
         raise Error(f"{folder} holds rows of other images than are given now; name another OUT.")
 
 

@@ -82,6 +82,6 @@ def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[
     from hubkeras.consuming.listing import in_words
 
     result = beam.embed(options.model, options.images, options.out, options.pipeline, **chosen)
-    rows = [("outputs", result["outputs"])] if result["outputs"] else []
-    rows += [("written", result["path"]), ("images", result["preprocessing"])]
-    return result, [*rows, ("left out", in_words(result["left_out"]))]
+    rows = [("outputs", result.outputs)] if result.outputs else []
+    rows += [("written", result.path), ("images", result.preprocessing)]
+    return dataclasses.asdict(result), [*rows, ("left out", in_words(result.left_out))]

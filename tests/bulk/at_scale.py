@@ -19,7 +19,7 @@ from pyarrow import dataset
 
 import hubkeras
 from hubkeras.bulk.models import open_image_model
-from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.bulk.pipeline import Preparation, read_batches
 from hubkeras.bulk.sources import open_images
 from tests.support import image_files
 from tests.support.killing import check_kills
@@ -69,7 +69,7 @@ def preparing_alone(model: str, images: pathlib.Path, count: int) -> float:
     size, found = open_image_model(model).image_size, open_images(images)
     for numbers in (range(BATCH), range(min(count, len(found)))):
         processor = time.process_time()
-        for _ in prepared(found, numbers, Preparation(size), BATCH):
+        for _ in read_batches(found, numbers, Preparation(size), BATCH):
             pass
     return (time.process_time() - processor) / len(numbers)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from pyarrow import parquet
 
 import hubkeras
-from hubkeras.bulk.pipeline import Preparation, prepared
+from hubkeras.bulk.pipeline import Preparation, read_batches
 from hubkeras.bulk.sources import open_images
 from tests.support import image_files
 from tests.support.killing import check_kills, rows_of, run
@@ -37,7 +37,7 @@ def loaded(photos, resize="squash"):
 def test_the_pipeline_gives_what_load_image_gives(photos, resize):
     images, expected = open_images(photos), loaded(photos, resize)
     numbers, found = [], {}
-    for batch, pixels in prepared(images, range(len(images)), Preparation((96, 96), resize), 32):
+    for batch, pixels in read_batches(images, range(len(images)), Preparation((96, 96), resize), 32):
         numbers += list(batch)
         found.update((images.path(number), image) for number, image in zip(batch, pixels, strict=True))
     assert numbers == sorted(numbers)

@@ -13,7 +13,8 @@ from scipy import stats
 
 import hubkeras
 from hubkeras.bulk.evaluating import Share
-from hubkeras.bulk.labelled import match, open_labelled, synset_of_number
+from hubkeras.bulk.label_matching import match_labels, synset_of_number
+from hubkeras.bulk.labelled import open_labelled
 from hubkeras.commands import main
 from hubkeras.common.labels import default_labels
 from tests.support.files import ROOT
@@ -122,17 +123,17 @@ def test_imagenet(tmp_path, form):
     found = open_labelled(tmp_path)
     labels = {pathlib.Path(found.images.path(number)).name: label for number, label in enumerate(found.labels)}
     assert labels == {name: synset for name, (_, synset) in zip(names, FIRST, strict=True)}
-    classes = match(found.labels, IMAGENET).classes
+    classes = match_labels(found.labels, IMAGENET).classes
     named = [IMAGENET[classes[synset]] for _, synset in FIRST]
     assert named == ["sea snake", "alp", "Shetland sheepdog", "soup bowl", "cradle"]
-    assert match(found.labels, IMAGENET[1:]).classes == {label: number - 1 for label, number in classes.items()}
+    assert match_labels(found.labels, IMAGENET[1:]).classes == {label: number - 1 for label, number in classes.items()}
 
 
 def test_synsets_are_in_the_order_of_the_classes():
     synsets = list(synset_of_number().values())
     assert len(set(synsets)) == 1000
     assert sorted(map(int, synset_of_number())) == list(range(1, 1001))
-    classes = match(synsets, IMAGENET).classes
+    classes = match_labels(synsets, IMAGENET).classes
     for synset, name in {"n01440764": "tench", "n02119789": "kit fox", "n15075141": "toilet tissue"}.items():
         assert IMAGENET[classes[synset]] == name
 
@@ -154,7 +155,7 @@ def test_synsets_are_in_the_order_of_the_classes():
     ],
 )
 def test_labels_are_matched_by_name_and_by_number(labels, names, expected):
-    assert match(labels, names).classes == expected
+    assert match_labels(labels, names).classes == expected
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_labels_are_matched_by_name_and_by_number(labels, names, expected):
 )
 def test_labels_that_are_no_classes(labels, names, message):
     with pytest.raises(hubkeras.Error, match=message):
-        match(labels, names)
+        match_labels(labels, names)
 
 
 def test_wilsons_interval():

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.bulk.labelled import match, open_labelled
+from hubkeras.bulk.label_matching import match_labels
+from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import open_images
 from hubkeras.commands import main
@@ -85,13 +86,13 @@ def test_an_empty_folder_of_a_class_does_not_change_how_numbers_are_counted(tmp_
         (tmp_path / name).touch()
     found = open_labelled(tmp_path)
     assert found.left_out == {"folders without images": 2}
-    matched = match(found.labels, ["0", "1", "2", "3"], found.without_images)
+    matched = match_labels(found.labels, ["0", "1", "2", "3"], found.without_images)
     assert (matched.classes, matched.other) == ({"0": 1, "1": 2}, 0)
 
 
 def test_numbers_that_may_be_counted_otherwise(tmp_path):
     """A model that tells the brightness of an image, 0 to 3, and images in folders of numbers."""
-    matched = match(["1", "2"], ["0", "1", "2", "3"])
+    matched = match_labels(["1", "2"], ["0", "1", "2", "3"])
     assert (matched.classes, matched.other) == ({"1": 1, "2": 2}, 1)
 
     @tf.function(input_signature=[spec(None, 8, 8, 3)])

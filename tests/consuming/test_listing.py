@@ -7,7 +7,7 @@ import pytest
 
 from hubkeras.bulk import rows
 from hubkeras.bulk.labelled import open_labelled
-from hubkeras.bulk.sources import listed
+from hubkeras.bulk.sources import list_images
 from hubkeras.common.errors import Error
 from hubkeras.common.marks import REPORT
 from hubkeras.consuming.listing import RESULTS, in_words, list_folder
@@ -28,10 +28,10 @@ def test_all_commands_have_one_list(folder):
     expected = [str(folder / name) for name in NAMES]
     left_out = {"hidden folders": 2, ".db": 1, ".heic": 1, ".txt": 1, "hidden files": 1, "no ending": 1}
     labelled = open_labelled(folder)
-    assert list_folder(folder).files == listed(folder).files == expected
+    assert list_folder(folder).files == list_images(folder).files == expected
     assert [labelled.images.path(number) for number in range(len(labelled.images))] == expected
     assert labelled.labels == ["a"] * 3 + ["b"] * 5
-    assert list_folder(folder).left_out == listed(folder).left_out == labelled.left_out == left_out
+    assert list_folder(folder).left_out == list_images(folder).left_out == labelled.left_out == left_out
     assert in_words(left_out).startswith("2 hidden folders, 1 .db, ")
     assert in_words({}) == "nothing"
 
@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    for read in (list_folder, listed, open_labelled):
+    for read in (list_folder, list_images, open_labelled):
         with pytest.raises(Error, match=r"Cannot list the folder .*b/c: Permission denied"):
             read(folder)
 
@@ -83,11 +83,13 @@ def test_results_are_no_images_and_no_class(folder):
     for name, header in zip(REPORT, headers, strict=True):
         (folder / "report" / name).write_text(header)
     expected = [str(folder / name) for name in NAMES]
-    assert listed(folder, folder / "rows").files == listed(folder).files == list_folder(folder).files == expected
-    assert [listed(folder, out).left_out[RESULTS] for out in (folder / "rows", None)] == [2, 3]
+    assert (
+        list_images(folder, folder / "rows").files == list_images(folder).files == list_folder(folder).files == expected
+    )
+    assert [list_images(folder, out).left_out[RESULTS] for out in (folder / "rows", None)] == [2, 3]
     assert set(open_labelled(folder).labels) == {"a", "b"}
-    assert {*listed(f"{folder}/**", folder / "rows").files} >= {*expected}
-    assert not [file for file in listed(f"{folder}/*").files if file.endswith(("parquet", "accuracy.png"))]
-    assert listed(folder / "before").files == [str(folder / "before" / "part-00000.parquet")]
+    assert {*list_images(f"{folder}/**", folder / "rows").files} >= {*expected}
+    assert not [file for file in list_images(f"{folder}/*").files if file.endswith(("parquet", "accuracy.png"))]
+    assert list_images(folder / "before").files == [str(folder / "before" / "part-00000.parquet")]
     (folder / "report" / "1.jpg").write_bytes(b"")  # then it is somebody's folder of images
     assert set(open_labelled(folder).labels) == {"a", "b", "report"}

@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import assert_type
 
 import hubkeras
-from hubkeras.bulk.embedding import Embedded
+from hubkeras.bulk.embedding import EmbeddingSummary
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.choices import Task
 from hubkeras.common.metadata import Metadata
@@ -61,7 +61,7 @@ def layer() -> None:
 
 def many_images(images: Sequence[pathlib.Path]) -> None:
     rows = hubkeras.embed("out", images, "rows", task="classification", top=5)
-    assert_type(rows, Embedded)
+    assert_type(rows, EmbeddingSummary)
     assert_type(rows.errors, int)
     measured = hubkeras.evaluate("out.onnx", "photos", labels="labels.txt")
     assert_type(measured, Evaluation)
