@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -132,6 +133,7 @@ class SlimNetwork(keras.Model):
         return [(stage.name,) for stage in stages]
 
     @classmethod
+    @functools.cache
     def filters(cls, **settings: Any) -> dict[str, int]:
         """Filters of each convolution before the head by its scope, `{"Conv2d_2c_3x3": 192, ...}`."""
         stages, _ = cls.create_layers(num_classes=None, **settings)
@@ -139,6 +141,7 @@ class SlimNetwork(keras.Model):
         return {scope[1:]: layer.filters for scope, layer in layers if hasattr(layer, "filters")}
 
     @classmethod
+    @functools.cache
     def scopes(cls) -> set[str]:
         """Slim's scopes below the root scope, without the head's, of the whole network."""
         stages, _ = cls.create_layers(num_classes=None)

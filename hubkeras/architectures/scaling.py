@@ -47,10 +47,15 @@ def recognize(
     def agreement(multiplier: float) -> int:
         return sum(scale(count, multiplier) == found[scope] for scope, count in unscaled.items())
 
-    candidates = dict.fromkeys((*published, *_near(_ratio(found, unscaled))))
-    ranked = sorted(candidates, key=agreement, reverse=True)[:10]
-    settings = [{"depth_multiplier": multiplier, **variant} for multiplier in ranked for variant in variants]
-    return next((s for s in settings if _equal(filters(**s), found)), settings[0])
+    tried: list[dict[str, Any]] = []
+    for multipliers in (published, _near(_ratio(found, unscaled))):  # the latter are thousands
+        ranked = sorted(dict.fromkeys(multipliers), key=agreement, reverse=True)[:10]
+        settings = [{"depth_multiplier": multiplier, **variant} for multiplier in ranked for variant in variants]
+        for each in settings:
+            if _equal(filters(**each), found):
+                return each
+        tried += settings
+    return max(tried, key=lambda each: agreement(each["depth_multiplier"]))
 
 
 def _ratio(found: Filters, unscaled: Filters) -> float:

@@ -1,7 +1,8 @@
 """The contract of a hubkeras SavedModel, seen by a consumer who has TensorFlow and tensorflow_hub but not hubkeras.
 
-`test_contract.py` runs this file in a process of its own. The environment variable CONTRACT_EXPORTS is a JSON
-list of [SavedModel folder, name of its golden file, task].
+`tests/conformance/test_contract.py` runs this file in processes of their own. The environment variable CONTRACT_EXPORTS
+is a JSON list of [SavedModel folder, name of its golden file, task]. A test with the mark `any_network` shows what does
+not depend on the network, one with `any_task` what is the same for both tasks.
 """
 
 import functools
@@ -147,6 +148,7 @@ def of_the_batch(export):
     return values
 
 
+@pytest.mark.any_task
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("momentum", "as_tensor"), [(0.0, True), (0.9, False), (0.9, True), (1.0, False), (None, None)]
@@ -206,6 +208,7 @@ def test_signatures(export):
             assert not CONTROL_FLOW & {node.op for node in function_nodes(signatures[key])}
 
 
+@pytest.mark.any_task
 def test_assets(export):
     metadata = json.loads(tf.io.read_file(export.loaded.metadata.asset_path).numpy())
     config = export.golden.config
@@ -227,6 +230,7 @@ def test_assets(export):
         assert labels[:2] == (["background", "tench"] if config["num_classes"] == 1001 else ["0", "1"])
 
 
+@pytest.mark.any_task
 @pytest.mark.slow
 def test_other_sizes(export):
     minimum = 75 if export.architecture == "inception_resnet_v2" else 32
@@ -237,6 +241,7 @@ def test_other_sizes(export):
             export.loaded(np.zeros(bad, np.float32))
 
 
+@pytest.mark.any_network
 @pytest.mark.slow
 def test_saved_again(export, tmp_path):
     tf.saved_model.save(export.loaded, str(tmp_path / "again"), export.loaded.signatures)
@@ -261,6 +266,7 @@ def test_published_usage(export):
     assert relative_error(m.predict(export.golden.images, verbose=0), export.output) < export.bound
 
 
+@pytest.mark.any_network
 @pytest.mark.slow
 def test_frozen_layer_changes_nothing(export):
     layer = hub.KerasLayer(export.path)
@@ -287,6 +293,7 @@ def fine_tuned(export):
     return model
 
 
+@pytest.mark.any_task
 @pytest.mark.slow
 def test_fine_tuning_moves_everything(export, fine_tuned):
     layer = fine_tuned.layers[0]
@@ -310,6 +317,7 @@ def test_fine_tuning_moves_everything(export, fine_tuned):
             assert relative_error(values[name], start + 10 * (after - start)) < 1e-4
 
 
+@pytest.mark.any_network
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.h5", "model.keras", "model", "model.weights.h5"])
 def test_fine_tuned_model_round_trips(export, fine_tuned, file, tmp_path):
