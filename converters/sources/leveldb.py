@@ -1,105 +1,104 @@
-"""Sorted tables of keys and values, LevelDB's format, in which a TensorFlow checkpoint keeps its index.
+"""Sorted tables of keys and values, LevelDB's format: the index of a V2 checkpoint, and all of a V1 checkpoint.
 
-Read in plain Python with every length checked, since TensorFlow's own reader takes a table's word for much. Source:
-`table_format.md` of LevelDB, and `format_description.txt` of Snappy.
+Read in plain Python with every length checked. Source: `table_format.md` of LevelDB, and `format_description.txt` of
+Snappy.
 """
 
-import functools
+import bisect
 import pathlib
 import struct
 from collections.abc import Iterator
 
+from hubkeras.common.guards.messages import varint
+from hubkeras.converters.sources.checksums import masked_crc32c
+
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes: two handles, padded to 40, and the magic number
 _TRAILER = 5  # bytes after a block: its compression, and a checksum of both
-_MOST_BYTES = 1 << 28  # of one block; an index has kilobytes
+_MOST_BYTES = 1 << 28  # of one compressed block; an index has kilobytes
+
+_Handle = tuple[int, int]  # offset and size of a block
 
 
 class TableError(ValueError):
     """A table is damaged: the message says where."""
 
 
-def read_table(path: pathlib.Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the keys and values of a table in their order.
+class Table:
+    """A table, whose blocks are read when they are asked for.
 
     Args:
-        path: the file, which is read whole.
+        path: the file.
 
     Raises:
-        TableError: it is no table, or a length, a checksum or the order of its keys is wrong.
+        TableError: it is no table, or a length, a checksum or the order of its keys is wrong; its methods raise it too.
         OSError: the file cannot be read.
     """
-    data = pathlib.Path(path).read_bytes()
-    if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
-        raise TableError("it does not end as an index does")
-    footer = data[-_FOOTER:-8]
-    _, position = _handle(footer, 0)  # of the block of filters, which TensorFlow leaves empty
-    index, _ = _handle(footer, position)
-    last = None
-    for _, value in _entries(_block(data, index)):
-        for key, entry in _entries(_block(data, _handle(value, 0)[0])):
-            if last is not None and key <= last:
-                raise TableError("its keys are not in order")
-            last = key
-            yield key, entry
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        footer = self._bytes(self.size - _FOOTER, _FOOTER) if self.size >= _FOOTER else b""
+        if footer[40:] != struct.pack("<Q", _MAGIC):
+            raise TableError("it does not end as an index does")
+        _, position = _handle(footer, 0)  # of the block of filters, which TensorFlow leaves empty
+        index, _ = _handle(footer, position)
+        self._index = [(key, _handle(value, 0)[0]) for key, value in self._block(index)]
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the keys and values in their order."""
+        last = None
+        for _, handle in self._index:
+            for key, value in self._block(handle):
+                if last is not None and key <= last:
+                    raise TableError("its keys are not in order")
+                last = key
+                yield key, value
+
+    def __getitem__(self, key: bytes) -> bytes:
+        """The value of a key, TableError where there is none."""
+        place = bisect.bisect_left(
+            self._index, (key,)
+        )  # an entry of the index is the last key of its block, or after it
+        for name, value in self._block(self._index[place][1]) if place < len(self._index) else ():
+            if name == key:
+                return value
+        raise TableError("an entry is missing")
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def _block(self, handle: _Handle) -> Iterator[tuple[bytes, bytes]]:
+        """The keys and values of a block, which is checked and decompressed."""
+        offset, size = handle
+        if offset + size + _TRAILER > self.size:
+            raise TableError("a block runs past its end")
+        data = self._bytes(offset, size + _TRAILER)
+        if struct.pack("<I", masked_crc32c(data[:-4])) != data[-4:]:
+            raise TableError("a block does not match its checksum")
+        if data[size] not in (0, 1):
+            raise TableError(f"a block has the unknown compression {data[size]}")
+        return _entries(_uncompressed(data[:size]) if data[size] else data[:size])
 
 
-def varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number of at most 64 bits at a position, seven bits a byte, and the position after it."""
-    number = shift = 0
-    while True:
-        if position >= len(data) or shift > 63:
-            raise TableError("a number runs past its end")
-        byte = data[position]
-        number |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return number, position
+def _number(data: bytes, position: int) -> tuple[int, int]:
+    """The varint at a position, and the position after it."""
+    try:
+        return varint(data, position, len(data))
+    except ValueError as error:
+        raise TableError(str(error)) from error
 
 
-def masked_crc32c(data: bytes) -> int:
-    """The checksum that tables keep: CRC-32C, rotated and shifted so that it may be stored with what it covers."""
-    table, crc = _crc_table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 255] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-@functools.cache
-def _crc_table():
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-def _handle(data, position):
-    """(offset, size) of a block, and the position after it."""
-    offset, position = varint(data, position)
-    size, position = varint(data, position)
+def _handle(data: bytes, position: int) -> tuple[_Handle, int]:
+    """The handle of a block, and the position after it."""
+    offset, position = _number(data, position)
+    size, position = _number(data, position)
     return (offset, size), position
 
 
-def _block(data, handle):
-    """A block's content, checked and decompressed."""
-    offset, size = handle
-    end = offset + size
-    if end + _TRAILER > len(data):
-        raise TableError("a block runs past its end")
-    (checksum,) = struct.unpack("<I", data[end + 1 : end + _TRAILER])
-    if masked_crc32c(data[offset : end + 1]) != checksum:
-        raise TableError("a block does not match its checksum")
-    compression = data[end]
-    if compression not in (0, 1):
-        raise TableError(f"a block has the unknown compression {compression}")
-    content = data[offset:end]
-    return _uncompressed(content) if compression else content
-
-
-def _entries(block):
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yields the keys and values of a block, whose keys leave out what they share with the one before."""
     if len(block) < 4:
         raise TableError("a block is too short")
@@ -109,20 +108,20 @@ def _entries(block):
         raise TableError("a block is too short for its restarts")
     key, position = b"", 0
     while position < end:
-        shared, position = varint(block, position)
-        own, position = varint(block, position)
-        size, position = varint(block, position)
-        if shared > len(key) or position + own + size > end:
+        shared, position = _number(block, position)
+        rest, position = _number(block, position)
+        size, position = _number(block, position)
+        if shared > len(key) or position + rest + size > end:
             raise TableError("an entry runs past its block")
-        key = key[:shared] + block[position : position + own]
-        position += own
+        key = key[:shared] + block[position : position + rest]
+        position += rest
         yield key, block[position : position + size]
         position += size
 
 
-def _uncompressed(data):
+def _uncompressed(data: bytes) -> bytes:
     """The bytes of Snappy's format: literals, and copies of what came before."""
-    expected, position = varint(data, 0)
+    expected, position = _number(data, 0)
     if expected > _MOST_BYTES:
         raise TableError(f"a block claims {expected} bytes")
     result = bytearray()

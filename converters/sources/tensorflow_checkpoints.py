@@ -2,29 +2,27 @@
 
 import contextlib
 import dataclasses
-import functools
 import glob
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
-import tensorflow as tf
+from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.files import without_wildcards
-from hubkeras.common.guards import contents, integrity
+from hubkeras.common.guards import contents, integrity, messages
 from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
-from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Hints, NoSourceError, Tensor
+from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Hints, NoSourceError
 from hubkeras.converters.naming.renaming import rename
 from hubkeras.converters.sources import pipeline_config
-from hubkeras.converters.sources.keras_saved_models import keras_checkpoint
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
 from hubkeras.converters.sources.reader import Reader
+from hubkeras.converters.sources.saved_slices import read_slices
 from hubkeras.converters.sources.slim_record import read_record
-from hubkeras.converters.sources.tensor_bundle import check_index
+from hubkeras.converters.sources.tensor_bundle import read_bundle
+from hubkeras.converters.sources.tensorflow_messages import new_message
 
 _VARIABLES, _GRAPHS = "variables/variables.index", ("saved_model.pb", "tfhub_module.pb")
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -67,18 +65,18 @@ def _prefix_in_state_file(file: pathlib.Path) -> pathlib.Path:
     One that lies elsewhere is not read: whoever made the file would choose among the files of this machine.
     """
     try:
-        state = tf.train.get_checkpoint_state(str(file.parent))
-        named = pathlib.Path(state.model_checkpoint_path) if state and state.model_checkpoint_path else None
-        below = named and _is_below(named, file.parent)
-        found = named and next(filter(_is_checkpoint, (file.parent / named.name, *([named] if below else ()))), None)
-    except Exception as error:  # a damaged text proto raises various types, a name of odd bytes others
+        path = text_format.Parse(file.read_bytes(), new_message("CheckpointState")).model_checkpoint_path
+        beside, named = file.parent / pathlib.Path(path).name, file.parent / path
+        below = _is_below(named, file.parent)
+        prefix = next(filter(_is_checkpoint, (beside, named) if below else (beside,)), None) if path else None
+    except (text_format.ParseError, ValueError, OSError) as error:  # a name of odd bytes, too
         raise Error(f"{file} is not a checkpoint state file ({first_line(error)}).") from error
-    if named is None:
+    if not path:
         raise Error(f"{file} names no checkpoint; give the checkpoint itself.")
-    if found is None:
+    if prefix is None:
         where = "does not exist there or beside it" if below else "lies elsewhere; give that path where it is meant"
         raise Error(f"{file} names {str(named)!r}, which {where}.")
-    return found
+    return prefix
 
 
 def _is_below(path: pathlib.Path, folder: pathlib.Path) -> bool:
@@ -97,45 +95,34 @@ def open_tensorflow(path: pathlib.Path) -> Iterator[Checkpoint]:
     is_v1, hints, notes = prefix.is_file(), Hints(), ()
     if is_v1:
         contents.refuse(prefix, source=path)
+        stored = read_slices(prefix, path)
     else:
-        check_index(prefix, str(path))
+        stored = read_bundle(prefix, path)
         hints, notes = read_record(prefix)
     saved_model = prefix.parent.parent if prefix.parent.name == "variables" else None
     if saved_model:
         integrity.check(saved_model)
         hints = _hints_of(saved_model)
-    files = (prefix,) if is_v1 else _files_of(prefix)
-    with without_wildcards(prefix) as plain:
+    files, tensors, objects = ((prefix,) if is_v1 else _files_of(prefix)), stored, []
+    if OBJECT_GRAPH in stored:
         try:
-            stored = _stored(tf.train.load_checkpoint(str(plain)))
-            objects = _names_of_objects(stored[OBJECT_GRAPH]) if OBJECT_GRAPH in stored else []
-            tensors = {name: stored[key] for name, key in objects} if OBJECT_GRAPH in stored else stored
-        except (*READ_ERRORS, tf.errors.OpError) as error:
+            objects = _names_of_objects(stored[OBJECT_GRAPH].read().item())
+            tensors = {name: stored[key] for name, key in objects}
+        except (DecodeError, *READ_ERRORS) as error:
             raise NoSourceError(f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)})") from error
-        if not tensors:
-            raise NoSourceError(f"{path} holds no variables")
-        if objects and not hints.metadata:
-            foreign = keras_checkpoint(path, files, objects, stored, saved_model)
-            if foreign:
-                yield dataclasses.replace(foreign, hints=dataclasses.replace(foreign.hints, labels=hints.labels))
-                return
-        renaming = pipeline_config.renaming_of(tensors, prefix.parent, path)
-        tensors, more = rename(tensors, renaming)
-        hints = dataclasses.replace(hints, settings={**renaming.settings, **hints.settings})
-        yield Checkpoint(str(path), tensors, files, (str(path), prefix.name), hints, (*more, *notes))
+    if not tensors:
+        raise NoSourceError(f"{path} holds no variables")
+    if objects and not hints.metadata:
+        from hubkeras.converters.sources.keras_saved_models import keras_checkpoint
 
-
-def _stored(reader: Any) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by key."""
-    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-
-    def read(key: str) -> Any:
-        try:
-            return reader.get_tensor(key)
-        except tf.errors.OpError as error:
-            raise ValueError(first_line(error)) from error
-
-    return {key: Tensor(tuple(shape), dtypes[key].name, functools.partial(read, key)) for key, shape in shapes.items()}
+        foreign = keras_checkpoint(path, files, objects, stored, saved_model)
+        if foreign:
+            yield dataclasses.replace(foreign, hints=dataclasses.replace(foreign.hints, labels=hints.labels))
+            return
+    renaming = pipeline_config.renaming_of(tensors, prefix.parent, path)
+    tensors, more = rename(tensors, renaming)
+    hints = dataclasses.replace(hints, settings={**renaming.settings, **hints.settings})
+    yield Checkpoint(str(path), tensors, files, (str(path), prefix.name), hints, (*more, *notes))
 
 
 def _files_of(prefix: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -166,14 +153,9 @@ def _hints_of(saved_model: pathlib.Path) -> Hints:
     return Hints.of_metadata(metadata, labels)
 
 
-def _names_of_objects(graph: Tensor) -> list[tuple[str, str]]:
+def _names_of_objects(graph: bytes) -> list[tuple[str, str]]:
     """(variable name, key) for each variable of an object-based checkpoint, such as that of a TF2 SavedModel."""
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
-    try:
-        nodes = trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph.read()).nodes
-    except DecodeError as error:
-        raise ValueError("its object graph cannot be read") from error
+    nodes = messages.parse(new_message("TrackableObjectGraph"), graph).nodes
     attributes = (attribute for node in nodes for attribute in node.attributes)
     return [(a.full_name, a.checkpoint_key) for a in attributes if a.full_name and a.name == "VARIABLE_VALUE"]
 

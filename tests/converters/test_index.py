@@ -1,5 +1,6 @@
 """The index of a V2 checkpoint, read in plain Python: the same as TensorFlow's, and nothing made up gets past it."""
 
+import itertools
 import random
 import shutil
 import struct
@@ -9,9 +10,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from hubkeras.converters.sources import leveldb
-from hubkeras.converters.sources.leveldb import masked_crc32c, read_table
-from hubkeras.converters.sources.tensor_bundle import check_index
+import hubkeras
+from hubkeras.converters import open_checkpoint
+from hubkeras.converters.sources.checksums import crc32c, masked_crc32c
+from hubkeras.converters.sources.leveldb import Table, TableError
+from hubkeras.converters.sources.saved_slices import read_slices
+from hubkeras.converters.sources.tensor_bundle import read_bundle, read_index
 from tests.support import slim
 from tests.support.reading import SCOPE, fails
 
@@ -54,7 +58,7 @@ def craft(files, tmp_path):
         folder = shutil.copytree(files / "v2", tmp_path / "crafted", dirs_exist_ok=True)
         (folder / "checkpoint").unlink(missing_ok=True)
         index = folder / "model.ckpt.index"
-        entries = dict(read_table(index))
+        entries = dict(Table(index))
         protos = {key: tensor_bundle_pb2.BundleEntryProto.FromString(value) for key, value in entries.items() if key}
         protos[b""] = tensor_bundle_pb2.BundleHeaderProto.FromString(entries[b""])
         change(protos)
@@ -84,7 +88,7 @@ def test_what_is_read_here_is_what_tf1s_saver_writes(version, tmp_path):
 def test_index_is_what_tensorflow_reads(files):
     prefix = files / "v2" / "model.ckpt"
     reader = tf.train.load_checkpoint(str(prefix))
-    entries = check_index(prefix, "")
+    entries = read_index(prefix, prefix).tensors
     assert {name: list(entry.shape) for name, entry in entries.items()} == reader.get_variable_to_shape_map()
     entry = entries[NAME]
     with open(entry.file, "rb") as file:
@@ -96,12 +100,13 @@ def test_index_of_a_saved_model_has_strings(tmp_path):
     module = tf.Module()
     module.variable = tf.Variable([1.0])
     tf.saved_model.save(module, tmp_path)
-    entries = check_index(tmp_path / "variables" / "variables", "")
-    assert entries["_CHECKPOINTABLE_OBJECT_GRAPH"].dtype == tf.string
+    prefix = tmp_path / "variables" / "variables"
+    graph = read_bundle(prefix, tmp_path)["_CHECKPOINTABLE_OBJECT_GRAPH"]
+    assert graph.read().item() == tf.train.load_checkpoint(str(prefix)).get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
 
 
-def test_an_index_written_anew_is_read(craft, tensors):
-    assert len(check_index(craft(lambda protos: None), "")) == len(tensors)
+def test_an_index_written_anew_is_read(craft, tensors, tmp_path):
+    assert len(read_bundle(craft(lambda protos: None), tmp_path)) == len(tensors)
 
 
 def entry_with(**fields):
@@ -174,8 +179,8 @@ def test_an_index_of_odd_bytes_is_refused(files, tmp_path):
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         index.write_bytes(data)
         try:
-            list(read_table(index))
-        except leveldb.TableError:
+            list(Table(index))
+        except TableError:
             refused += 1
     assert refused > 90  # the footer's padding and the handle of filters are not used
 
@@ -192,18 +197,85 @@ def test_tables_compressed_with_snappy(tmp_path):
         return number(len(content)) + literals[0] + copy + literals[1]
 
     write_table(tmp_path / "table", [(b"k", text)], packed)
-    assert list(read_table(tmp_path / "table")) == [(b"k", text)]
+    assert list(Table(tmp_path / "table")) == [(b"k", text)]
     for wrong in (
         lambda content: packed(content)[:-1],
         lambda content: packed(content).replace(copy, copy[:1] + bytes([99])),
         lambda content: number(199) + packed(content)[1:],
     ):
         write_table(tmp_path / "table", [(b"k", text)], wrong)
-        with pytest.raises(leveldb.TableError):
-            list(read_table(tmp_path / "table"))
+        with pytest.raises(TableError):
+            list(Table(tmp_path / "table"))
 
 
 def test_checksum_is_crc32c():
-    """The value that RFC 3720 gives for 32 zeros, masked."""
-    crc = 0x8A9136AA
-    assert masked_crc32c(bytes(32)) == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    """The value that RFC 3720 gives for 32 zeros, and of long data that of the bytes one by one."""
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    assert masked_crc32c(bytes(32)) == (((0x8A9136AA >> 15) | (0x8A9136AA << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    chance = random.Random(0)
+    for size in (2047, 2048, 2049, 4095, 70_001):
+        data, crc = chance.randbytes(size), 0xFFFFFFFF
+        for byte in data:
+            crc ^= byte
+            for _ in range(8):
+                crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        assert crc32c(data) == crc ^ 0xFFFFFFFF, size
+
+
+# --- against TensorFlow's own reader
+
+
+DTYPES = ["float32", "float64", "float16", "bfloat16", "int32", "int64", "int8", "uint8", "bool", "complex64"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_tensors_are_those_that_tensorflow_reads(version, tmp_path):
+    dtypes = DTYPES if version == "v2" else ["float32", "float64", "int32", "int64"]
+    values = {f"a/{dtype}": tf.cast(tf.reshape(tf.range(6), (2, 3)), dtype).numpy() for dtype in dtypes}
+    values |= {
+        "scalar": np.float32(-3),
+        "none": np.zeros((0, 4), np.float32),
+        "long": np.arange(9999, dtype=np.float32),
+    }
+    path = slim.save_checkpoint(values, tmp_path / "model.ckpt", version)
+    tensors = (read_bundle if version == "v2" else read_slices)(path, path)
+    assert tensors.keys() == values.keys()
+    for name, value in values.items():
+        read = tensors[name].read()
+        assert (tensors[name].shape, tensors[name].dtype) == (value.shape, value.dtype.name)
+        assert (read.dtype, read.shape, read.tobytes()) == (value.dtype, value.shape, value.tobytes()), name
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_partitioned_variables_are_put_together(version, tmp_path):
+    """A variable in parts of other places and sizes, numbers of one to three bytes in their keys."""
+    value = np.arange(3 * 9000, dtype=np.float32).reshape(3, 9000)
+    cuts = [0, 1, 63, 64, 65, 8191, 8192, 9000]
+    parts = {f"3 9000 -:{start},{end - start}": value[:, start:end] for start, end in itertools.pairwise(cuts)}
+    path = tmp_path / "model.ckpt"
+    names, tensors = ["v/\x00odd"] * len(parts), [tf.constant(part) for part in parts.values()]
+    if version == "v1":
+        tf.raw_ops.SaveSlices(filename=str(path), tensor_names=names, shapes_and_slices=list(parts), data=tensors)
+        read = read_slices(path, path)
+    else:
+        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=list(parts), tensors=tensors)
+        read = read_bundle(path, path)
+    np.testing.assert_array_equal(read["v/\x00odd"].read(), value)
+
+
+def read_all(source):
+    with open_checkpoint(source) as checkpoint:
+        return {name: checkpoint.read(name) for name in checkpoint.tensors}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_bit_that_differs_is_refused(version, files, tmp_path):
+    folder = shutil.copytree(files / version, tmp_path / "copy")
+    data = folder / ("model.ckpt" if version == "v1" else "model.ckpt.data-00000-of-00001")
+    chance, good = random.Random(1), data.read_bytes()
+    for _ in range(20):
+        changed = bytearray(good)
+        changed[chance.randrange(len(good) - 48)] ^= 1 << chance.randrange(8)
+        data.write_bytes(changed)
+        with pytest.raises(hubkeras.Error, match="damaged"):
+            read_all(folder / "model.ckpt")
