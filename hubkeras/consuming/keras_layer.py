@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,21 +20,50 @@ from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
 from hubkeras.consuming import keras_internals
-from hubkeras.consuming.casting import checked_inputs, finished_outputs, shapes_of, without_empty_batch
+from hubkeras.consuming.calls import checked_inputs, finished_outputs, shapes_of, without_empty_batch
 from hubkeras.consuming.handles import absolute, is_local, resolve
-from hubkeras.consuming.loaded import (
-    SavedRegularization,
-    compiles,
-    for_any_shape,
-    inputs_of,
-    standing_for,
-    variable_specs,
-)
-from hubkeras.consuming.loading import load_saved_model
+from hubkeras.consuming.loading import LoadedSavedModel, load_saved_model
+from hubkeras.consuming.saved_function import SavedFunction, SavedRegularization, standing_for
 
 _ARCHIVED = "saved_model"  # folder of the SavedModel below the layer's own in a `.keras` file
 
 _SCALES_LOSSES = (3, 8)  # the Keras version from which `fit` divides losses by the number of replicas
+
+
+@dataclasses.dataclass(frozen=True)
+class _Arguments:
+    """The constructor's arguments that belong to the layer's config."""
+
+    handle: Any
+    arguments: dict[str, Any]
+    tags: str | Collection[str] | None
+    signature: str | None
+    signature_outputs_as_dict: bool | None
+    output_key: str | None
+    output_shape: Any
+    content_hash: str | None
+
+    def check(self) -> None:
+        """Raises hubkeras.Error where arguments exclude each other."""
+        if self.signature and (self.output_key is not None) == bool(self.signature_outputs_as_dict):
+            raise Error("With a signature, give either output_key or signature_outputs_as_dict=True.")
+        if self.signature_outputs_as_dict and not self.signature:
+            raise Error("signature_outputs_as_dict is for a signature; name the signature, or leave it out.")
+
+    def config(self) -> dict[str, Any]:
+        """Those that were given, JSON-ready.
+
+        Raises:
+            hubkeras.Error: the layer was made from an object, or `arguments` or `output_shape` are not JSON-ready.
+        """
+        if callable(self.handle):
+            raise Error("Only a KerasLayer with a handle of type str has a config; this one was made from an object.")
+        for name in ("arguments", "output_shape"):
+            try:
+                json.dumps(getattr(self, name))
+            except TypeError as error:
+                raise Error(f"{name} of KerasLayer must be JSON-ready to be saved: {error}.") from error
+        return {name: value for name, value in vars(self).items() if value is not None and value != {}}
 
 
 @keras.saving.register_keras_serializable("hubkeras")
@@ -97,6 +127,8 @@ class KerasLayer(keras.layers.Layer):
         safe_mode: bool = True,
         public_key: str | os.PathLike[str] | None = None,
         content_hash: str | None = None,
+        *,
+        _deferred: bool = False,
         **kwargs: Any,
     ):
         if keras.backend.backend() != "tensorflow":
@@ -106,111 +138,93 @@ class KerasLayer(keras.layers.Layer):
             )
         if _sentinel is not None:
             raise Error("KerasLayer takes handle, trainable and arguments by position; name the others.")
-        if signature and (output_key is not None) == bool(signature_outputs_as_dict):
-            raise Error("With a signature, give either output_key or signature_outputs_as_dict=True.")
-        if signature_outputs_as_dict and not signature:
-            raise Error("signature_outputs_as_dict is for a signature; name the signature, or leave it out.")
         _check_strategy()
-        deferred = kwargs.pop("_deferred", False)
         # inputs are cast to what the SavedModel takes, not to what Keras computes with
         super().__init__(trainable=trainable, **{"autocast": False, **kwargs})
-        self._config = {
-            "handle": handle if callable(handle) else absolute(handle),
-            "arguments": plain(dict(arguments or {})),
-            "tags": sorted(tags) if isinstance(tags, set | frozenset) else tags,
-            "signature": signature,
-            "signature_outputs_as_dict": signature_outputs_as_dict,
-            "output_key": output_key,
-            "output_shape": plain(output_shape),
-            "content_hash": content_hash,
-        }
-        self._load_options = load_options
-        self._safe_mode, self._public_key = safe_mode, public_key
+        self._given = _Arguments(
+            handle if callable(handle) else absolute(handle),
+            plain(dict(arguments or {})),
+            sorted(tags) if isinstance(tags, set | frozenset) else tags,
+            signature or None,
+            signature_outputs_as_dict,
+            output_key,
+            plain(output_shape),
+            content_hash,
+        )
+        self._given.check()
+        self._load_options, self._safe_mode, self._public_key = load_options, safe_mode, public_key
+        self._function: SavedFunction | None = None  # None until it is loaded
+        self._source: LoadedSavedModel | None = None  # the SavedModel that it comes from; of an object there is none
         self._variable_specs: list[dict[str, Any]] = []
-        self._output_specs = None
+        self._output_specs: Any = None
         self._values_given = False  # whether variables hold values that loading the SavedModel must not replace
-        self._object: Any = None
-        self._callable: Any = None
-        self._source: Any = None  # the SavedModel that was loaded, and its folder
         self._range_unseen = True
-        if not deferred:
+        if not _deferred:
             self._load()
 
     @property
     def resolved_object(self) -> Any:
-        self._load()
-        return self._object
+        return self._load().module
 
     # Loading: at construction; for a layer from a config at the latest when it is called, see `from_config`.
 
-    def _load(self):
-        if self._callable is None:
-            handle = self._config["handle"]
+    def _load(self) -> SavedFunction:
+        """What the layer calls; it is loaded where it is not yet."""
+        if self._function is None:
+            handle = self._given.handle
             with tf.init_scope():  # the first call may be the trace of a tf.function
                 self._bind(handle if callable(handle) else self._load_folder(resolve(handle)))
+        assert self._function is not None
+        return self._function
 
-    def _load_folder(self, folder):
-        options = {"safe_mode": self._safe_mode, "public_key": self._public_key}
-        found = load_saved_model(folder, tags=self._config["tags"], options=self._load_options, **options)
-        if self._config["content_hash"] not in (None, found.content_hash):
+    def _load_folder(self, folder: str) -> Any:
+        """Loads the SavedModel in a folder, which must be the one that the layer was made from."""
+        source = load_saved_model(
+            folder,
+            safe_mode=self._safe_mode,
+            tags=self._given.tags,
+            options=self._load_options,
+            public_key=self._public_key,
+        )
+        if self._given.content_hash not in (None, source.content_hash):
             raise Error(
                 f"The SavedModel at {folder} is another than {self.name} was made from (its content hash is "
-                f"{found.content_hash}, expected {self._config['content_hash']}); give the one that it was made from."
+                f"{source.content_hash}, expected {self._given.content_hash}); give the one that it was made from."
             )
-        self._source, self._config["content_hash"] = found, found.content_hash
-        return found.module
+        self._source = source
+        self._given = dataclasses.replace(self._given, content_hash=source.content_hash)
+        return source.module
 
-    def _bind(self, loaded):
-        """Takes over the functions and variables of `loaded`, in place of those that the layer may have."""
-        function = self._find_callable(loaded)
-        trainable = list(getattr(loaded, "trainable_variables", []))
-        known = {id(variable) for variable in trainable}
-        others = [variable for variable in getattr(loaded, "variables", []) if id(variable) not in known]
-        losses = list(getattr(loaded, "regularization_losses", []))
-        if not all(map(callable, losses)):
-            raise Error("The SavedModel's regularization_losses must be functions without arguments.")
-        specs = variable_specs(trainable, others)
-        if self._variable_specs and list(self._variable_specs) != specs:
+    def _bind(self, module: Any) -> None:
+        """Takes over the function and variables of a module, in place of those that the layer may have."""
+        is_object = callable(self._given.handle)
+        name = "The given object" if is_object else self._given.handle
+        function = SavedFunction.of(module, self._given.signature, name, is_loaded=not is_object)
+        specs = function.variable_specs()
+        if not self._variable_specs:
+            self._track(function.variables, specs)
+        elif list(self._variable_specs) != specs:
             raise Error(
                 f"The SavedModel of {self.name} has other variables than the layer was saved with; "
                 "give the one that it was made from."
             )
-        if not self._variable_specs:
-            self._track_variables([*trainable, *others], specs)
-        for saved, variable in zip(keras_internals.own_variables(self), [*trainable, *others], strict=True):
+        own = keras_internals.own_variables(self)
+        for saved, variable in zip(own, function.variables, strict=True):
             if self._values_given:
                 variable.assign(saved.value)
             saved.bind(variable)
-        if losses and trainable:
-            keras_internals.own_variables(self)[0].regularizer = SavedRegularization(losses)
-        self._object, self._callable = loaded, function
-        self._input_specs, self._takes_training = inputs_of(function)
-        self.supports_jit = compiles(function)
-        if self.trainable and not trainable and not self._config["signature"]:
+        if function.losses and function.trainable:
+            own[0].regularizer = SavedRegularization(function.losses)
+        self._module = module  # an attribute of the layer is saved with a model around it, tables and all
+        self._function, self.supports_jit = function, function.compiles()
+        if self.trainable and not function.trainable and not self._given.signature:
             warnings.warn(
                 f"{self.name} has trainable=True, but its SavedModel has no trainable variables: nothing of it will be "
                 "trained.",
                 stacklevel=4,
             )
-        of_saved_model = not callable(self._config["handle"]) and not self._config["signature"]
-        self._eager_callable = for_any_shape(function) if of_saved_model else function
 
-    def _find_callable(self, loaded):
-        signature, signatures = self._config["signature"], getattr(loaded, "signatures", {})
-        given = "The given object" if callable(self._config["handle"]) else self._config["handle"]
-        names = ", ".join(signatures) or "none"
-        if signature:
-            if signature not in signatures:
-                raise Error(f"{given} has no signature {signature!r}; its signatures: {names}.")
-            return signatures[signature]
-        if not callable(loaded):
-            raise Error(
-                f"{given} is not a Reusable SavedModel (it has no __call__), like TF1 modules and models for serving "
-                f"only; name one of its signatures ({names}) for inference, signature='serving_default'."
-            )
-        return loaded
-
-    def _track_variables(self, variables, specs):
+    def _track(self, variables: list[tf.Variable], specs: list[dict[str, Any]]) -> None:
         """Makes the layer's Keras variables, which stand for `variables`; their order is that of `specs`."""
         for variable, spec in zip(variables, specs, strict=True):
             saved, trained_elsewhere = standing_for(variable, spec, self.name)
@@ -227,42 +241,30 @@ class KerasLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        self._load()
+        function = self._load()
         self._check_call()
-        self._check_range(inputs)
-        inputs = checked_inputs(inputs, self._input_specs, self.name)
+        if self._range_unseen and len(getattr(inputs, "shape", ())) == 4 and hasattr(function.module, "metadata"):
+            self._range_unseen = not warn_of_range(inputs)  # only eager images tell
+        inputs = checked_inputs(inputs, function.input_specs, self.name)
         inputs, count = without_empty_batch(inputs)
-        arguments = dict(self._config["arguments"])
-        training = bool(training) and self.trainable and self._takes_training and not isinstance(count, int)
-        if self._takes_training:
-            arguments["training"] = training
-        kept = self._statistics() if training and count is not None else []
-        function = self._eager_callable if tf.executing_eagerly() else self._callable
-        if self._config["signature"] and isinstance(inputs, dict):
-            outputs = function(**inputs, **arguments)
-        elif self._config["signature"] and not arguments:
-            outputs = function(inputs)
-        else:
-            outputs = function(inputs, **arguments)
-        for variable, value in kept:  # an empty batch has no statistics
+        training = bool(training) and self.trainable and function.takes_training and not isinstance(count, int)
+        statistics = self._statistics() if training and count is not None else []
+        arguments = dict(self._given.arguments)
+        outputs = function(inputs, {**arguments, "training": training} if function.takes_training else arguments)
+        for variable, value in statistics:  # an empty batch has none
             variable.assign(tf.where(tf.equal(count, 0), value, variable))
         outputs = self._select(outputs)
         if count is not None:
             outputs = tf.nest.map_structure(lambda output: output[:count], outputs)
-        return finished_outputs(outputs, inputs, self.compute_dtype, self._config["output_shape"])
+        return finished_outputs(outputs, inputs, self.compute_dtype, self._given.output_shape)
 
-    def _statistics(self):
+    def _statistics(self) -> list[tuple[tf.Variable, tf.Tensor]]:
         """The variables that training changes without a gradient, with their values."""
         own = zip(keras_internals.own_variables(self), self._variable_specs, strict=True)
         return [(saved.storage, tf.identity(saved.storage)) for saved, spec in own if not spec["trainable"]]
 
-    def _check_range(self, inputs):
-        """Looks once whether eager images for a SavedModel of hubkeras are in [0, 1]."""
-        if self._range_unseen and len(getattr(inputs, "shape", ())) == 4 and hasattr(self._object, "metadata"):
-            self._range_unseen = not warn_of_range(inputs)
-
-    def _check_call(self):
-        if self.trainable and self._config["signature"]:
+    def _check_call(self) -> None:
+        if self.trainable and self._given.signature:
             raise Error("A signature cannot be trained; set trainable=False, or leave the signature out.")
         if any(map(keras_internals.is_given_another_value, keras_internals.own_variables(self))):
             raise Error(
@@ -270,8 +272,8 @@ class KerasLayer(keras.layers.Layer):
                 "SavedModel read their own; assign the values to layer.variables and call it."
             )
 
-    def _select(self, outputs):
-        key = self._config["output_key"]
+    def _select(self, outputs: Any) -> Any:
+        key = self._given.output_key
         if key is None:
             return outputs
         if not isinstance(outputs, dict):
@@ -283,7 +285,7 @@ class KerasLayer(keras.layers.Layer):
         return outputs[key]
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
-        if self._callable is None and self._output_specs is not None:
+        if self._function is None and self._output_specs is not None:
             return keras.saving.deserialize_keras_object(self._output_specs)
         self._load()
         # not Layer's, which asks compute_output_shape
@@ -292,13 +294,12 @@ class KerasLayer(keras.layers.Layer):
         return outputs
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        if self._config["output_shape"] is not None:
+        if self._given.output_shape is not None:
             batch = tf.TensorShape(input_shape)[:1]
-            shapes = shapes_of(self._config["output_shape"])
+            shapes = shapes_of(self._given.output_shape)
             return tf.nest.map_structure(lambda shape: tuple(batch.concatenate(shape)), shapes)
-        self._load()
-        dtype = self._input_specs[0][0].dtype.name if self._input_specs else self.compute_dtype
-        inputs = keras.KerasTensor(input_shape, dtype)
+        input_specs = self._load().input_specs
+        inputs = keras.KerasTensor(input_shape, input_specs[0][0].dtype.name if input_specs else self.compute_dtype)
         return keras.tree.map_structure(lambda output: output.shape, self.compute_output_spec(inputs))
 
     # Saving.
@@ -309,14 +310,7 @@ class KerasLayer(keras.layers.Layer):
         Raises:
             hubkeras.Error: the layer was made from an object, or `arguments` or `output_shape` are not JSON-ready.
         """
-        if callable(self._config["handle"]):
-            raise Error("Only a KerasLayer with a handle of type str has a config; this one was made from an object.")
-        for name in ("arguments", "output_shape"):
-            try:
-                json.dumps(self._config[name])
-            except TypeError as error:
-                raise Error(f"{name} of KerasLayer must be JSON-ready to be saved: {error}.") from error
-        given = {name: value for name, value in self._config.items() if value is not None and value != {}}
+        given = self._given.config()
         return {**super().get_config(), **given}
 
     @classmethod
@@ -329,7 +323,7 @@ class KerasLayer(keras.layers.Layer):
         return cls(**{**config, "safe_mode": keras_internals.in_safe_mode()}, _deferred=True)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        if self._callable is None:
+        if self._function is None:
             return None
         return {"variables": list(self._variable_specs), "outputs": self._output_specs}
 
@@ -341,13 +335,15 @@ class KerasLayer(keras.layers.Layer):
         """
         self._output_specs, specs = config["outputs"], config["variables"]
         zeros = [tf.Variable(tf.zeros(spec["shape"], spec["dtype"]), spec["trainable"]) for spec in specs]
-        self._track_variables(zeros, specs)
-        if is_local(self._config["handle"]):
+        self._track(zeros, specs)
+        if is_local(self._given.handle):
             with contextlib.suppress(Error):  # another SavedModel has taken its place
                 self._load()
 
     def save_assets(self, inner_path: str) -> None:
         self._load()
+        if self._source is None:
+            raise Error(f"{self.name} was made from an object, which cannot be saved.")
         self._source.copy_to(os.path.join(inner_path, _ARCHIVED), self.name)
 
     def load_assets(self, inner_path: str) -> None:
@@ -375,7 +371,7 @@ class KerasLayer(keras.layers.Layer):
         self._values_given = True
 
 
-def _check_strategy():
+def _check_strategy() -> None:
     """Refuses or warns of what this Keras does wrong under a `tf.distribute` strategy."""
     strategy = tf.distribute.get_strategy()
     version = tuple(map(int, keras.__version__.split(".")[:2]))

@@ -57,22 +57,18 @@ def decode_predictions(
     return decoded if values.ndim == 2 else decoded[0]
 
 
-def _are_probabilities(batch):
+def _are_probabilities(batch: np.ndarray) -> bool:
     return batch.size > 0 and batch.shape[1] > 1 and batch.min() >= 0 and np.allclose(batch.sum(axis=1), 1, atol=1e-3)
 
 
-def _softmax(logits):
+def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _names(labels, num_classes):
-    if labels is None:
-        return label_files.default_labels(num_classes)
-    if isinstance(labels, str | os.PathLike):
-        return label_files.read_labels(labels, num_classes)
-    labels = label_files.listed_labels(labels)
-    if num_classes == 1001 and len(labels) == 1000:
-        labels.insert(0, "background")
-    label_files.check_labels(labels, num_classes)
-    return labels
+def _names(labels: label_files.Labels | None, num_classes: int) -> Sequence[str]:
+    """Class names; where the first class is the background, names of the others are enough."""
+    if labels is not None and not isinstance(labels, str | os.PathLike):
+        labels = label_files.listed_labels(labels)
+        labels = ["background", *labels] if num_classes == 1001 and len(labels) == 1000 else labels
+    return label_files.chosen_labels(labels, num_classes)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.consuming import casting
+from hubkeras.consuming import calls
 from tests.support.saved_models import saved, spec
 
 NONE = np.zeros([0, 64, 64, 3], np.float32)
@@ -73,7 +73,7 @@ def test_layer_of_another_saved_model_in_one_of_several_replicas(tmp_path, monke
         call.get_concrete_function(spec(None, 1), training)
     layer = hubkeras.KerasLayer(saved(tmp_path / "model", call, [mean]), trainable=True)
     strategy = type("Strategy", (), {"num_replicas_in_sync": 2})
-    monkeypatch.setattr(casting.tf.distribute, "get_strategy", strategy)
+    monkeypatch.setattr(calls.tf.distribute, "get_strategy", strategy)
     train = tf.function(lambda x: layer(x, training=True), input_signature=[spec(None, 1)], autograph=False)
     np.testing.assert_array_equal(train(np.ones([2, 1], np.float32)), np.zeros([2, 1]))
     assert train(np.ones([0, 1], np.float32)).shape == (0, 1)

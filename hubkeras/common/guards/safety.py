@@ -116,7 +116,7 @@ class _MetaGraph:
         found = set()
         for node in self.graph.graph_def.node:
             if node.op in READING | WRITING:
-                allowed = self.may_save(node.name, [node], self.is_filename)
+                allowed = self.may_save(node.name, [node], _filenames([node]))
             else:
                 allowed = node.op in HARMLESS or node.op in CREATING_VARIABLES or node.op in self.functions
             if not allowed:
@@ -161,16 +161,19 @@ class _MetaGraph:
                 names.update((_bare(variable.variable_name), _bare(variable.snapshot_name)))
         return names
 
-    def may_save(self, caller: str, nodes: Iterable[Any], is_filename: Any) -> bool:
-        """Whether operations that save or restore are the saver's, run by `caller` of the main graph."""
+    def may_save(self, caller: str, nodes: Iterable[Any], filenames: Iterable[str]) -> bool:
+        """Whether operations that save or restore are the saver's, run by `caller` of the main graph.
+
+        Args:
+            caller: name of the operation.
+            nodes: what it runs: itself, or those of the function that it calls.
+            filenames: tensors of the main graph that name the files which are read.
+        """
         if caller in self.reached:
             return False
         if caller not in self.restoring:
             return True  # runs only where a user saves
-        return all(
-            node.op not in WRITING and (node.op not in READING or is_filename(node.input[0] if node.input else ""))
-            for node in nodes
-        )
+        return all(node.op not in WRITING for node in nodes) and all(map(self.is_filename, filenames))
 
     def is_filename(self, name: str) -> bool:
         """Whether a tensor of the main graph is the file name that the loader gives."""
@@ -180,22 +183,8 @@ class _MetaGraph:
         """Whether a function is called by the saver in the main graph and mentioned nowhere else."""
         if name in self.graph.object_graph_def.concrete_functions or name in self.mentioned:
             return False
-        return all(
-            self.may_save(
-                node.name, function.node_def, lambda source, node=node: self.is_argument(source, function, node)
-            )
-            for node in self.graph.graph_def.node
-            if name in _mentions(node)
-        )
-
-    def is_argument(self, name: str, function: Any, call: Any) -> bool:
-        """Whether a tensor in a function is the file name that the loader gives to the function's caller."""
-        inner = {node.name: node for node in function.node_def}
-        name = _source(name, inner)
-        arguments = [argument.name for argument in function.signature.input_arg]
-        if name not in arguments or name in inner or arguments.index(name) >= len(call.input):
-            return False
-        return self.is_filename(call.input[arguments.index(name)])
+        callers = [node for node in self.graph.graph_def.node if name in _mentions(node)]
+        return all(self.may_save(node.name, function.node_def, _passed_filenames(function, node)) for node in callers)
 
     @functools.cached_property
     def mentioned(self) -> set[str]:
@@ -223,6 +212,20 @@ def _source(name: str, nodes: dict[str, Any], end: str = "") -> str:
         seen.add(name)
         name = _bare(nodes[name].input[0])
     return name
+
+
+def _filenames(nodes: Iterable[Any]) -> list[str]:
+    """The tensors that name the files which operations read."""
+    return [node.input[0] if node.input else "" for node in nodes if node.op in READING]
+
+
+def _passed_filenames(function: Any, call: Any) -> list[str]:
+    """The same of the operations in a function, as tensors of its caller; empty names where the caller gives none."""
+    nodes = {node.name: node for node in function.node_def}
+    arguments = [argument.name for argument in function.signature.input_arg]
+    pairs = reversed([*zip(arguments, call.input, strict=False)])  # of two arguments of one name the first counts
+    passed = {name: tensor for name, tensor in pairs if name not in nodes}
+    return [passed.get(_source(name, nodes), "") for name in _filenames(function.node_def)]
 
 
 def _mentions(node: Any) -> set[str]:
