@@ -1,4 +1,4 @@
-"""What every room needs and what needs no room: errors, whole files, archives, labels, metadata, the version.
+"""What every package needs: errors, files that appear whole, locks, labels, records, walls against hostile files.
 
 Imports nothing of ours, and TensorFlow nowhere at the top, so that commands without it start at once.
 """
@@ -15,6 +15,7 @@ __all__ = [
     "guards",
     "interface",
     "labels",
+    "locks",
     "marks",
     "metadata",
     "networks",
@@ -25,5 +26,6 @@ __all__ = [
     "quiet",
     "ranges",
     "staging",
+    "tensorflow_internals",
     "version",
 ]

@@ -73,7 +73,7 @@ def resolve(handle: str | os.PathLike[str]) -> str:
     )
 
 
-def _resolve_hub(handle):
+def _resolve_hub(handle: str) -> str:
     try:
         import tensorflow_hub
     except ImportError as error:
@@ -87,7 +87,7 @@ def _resolve_hub(handle):
         raise Error(f"{handle} cannot be fetched: {first_line(error)}") from error
 
 
-def _unpack(archive, handle):
+def _unpack(archive: str | os.PathLike[str], handle: str) -> str:
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
     temporary = TemporaryFolder()
     _UNPACKED.append(temporary)

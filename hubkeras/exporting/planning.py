@@ -20,8 +20,8 @@ from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
 from hubkeras.common.numbers import plain, whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.common.version import __version__
-from hubkeras.consuming.images import Calibration
 from hubkeras.converters import Report, read_network
+from hubkeras.exporting.calibration import Calibration
 from hubkeras.publishing import catalog
 
 Progress = Callable[[int, int, str], None]

@@ -19,8 +19,8 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.parity import Parity
 from hubkeras.common.staging import refuse_existing, staged
-from hubkeras.consuming.images import calibration_images
 from hubkeras.converters import Report
+from hubkeras.exporting.calibration import calibration_images
 from hubkeras.exporting.formats import FORMATS, folder_to_write, format_of
 from hubkeras.exporting.planning import (
     Labels,

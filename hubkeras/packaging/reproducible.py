@@ -9,8 +9,9 @@ import uuid
 from typing import Any
 
 from hubkeras.common.guards.integrity import write_checksums
+from hubkeras.common.tensorflow_internals import fingerprint_of
 from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
-from hubkeras.packaging.tensorflow_internals import ARGUMENT_NAME, fingerprint_of, saved_model_pb2
+from hubkeras.packaging.tensorflow_internals import ARGUMENT_NAME, saved_model_pb2
 
 SEEDS = {"seed", "seed2"}  # attributes of the random operations
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")

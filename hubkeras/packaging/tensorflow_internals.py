@@ -6,16 +6,14 @@ Used since TensorFlow 2.16, the oldest that hubkeras supports; tried on 2.16 and
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
 # The format of SavedModels: generated classes, which TensorFlow's own tools and tf2onnx import from here too. Without
 # them nothing can be written.
-from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
 # The plainest root object of a SavedModel: the documented one, tf.Module, has `variables` of its own, which must be
 # attributes in a SavedModel. `ReusableModule` also overrides its `_trackable_children`, which TensorFlow calls while it
@@ -29,13 +27,6 @@ try:
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 except ImportError:  # pragma: no cover
     function_def_to_graph_def = None
-
-try:
-    # Makes fingerprint.pb, of which tf.saved_model has the reader alone. Without it the SavedModel has none, as those
-    # of TensorFlow before 2.12; TensorFlow itself only logs it.
-    from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
-except ImportError:  # pragma: no cover
-    fingerprinting = None
 
 try:
     # What of a thread's settings goes into graphs and has no documented way to be set aside and back: the seed,
@@ -56,20 +47,10 @@ _SEED = ("_seed", "_rng")
 __all__ = [
     "ARGUMENT_NAME",
     "AutoTrackable",
-    "fingerprint_of",
     "function_def_to_graph_def",
     "plain_context",
     "saved_model_pb2",
 ]
-
-
-def fingerprint_of(directory: str | os.PathLike[str]) -> Any | None:
-    """The `FingerprintDef` of the SavedModel in a folder, or None where TensorFlow does not make one."""
-    if fingerprinting is None:
-        return None
-    fingerprint = fingerprint_pb2.FingerprintDef()
-    fingerprint.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
-    return fingerprint
 
 
 @contextlib.contextmanager

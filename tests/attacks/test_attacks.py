@@ -11,8 +11,9 @@ import pytest
 import hubkeras
 from hubkeras.bulk.sources import Files
 from hubkeras.common.guards import model_files
-from hubkeras.consuming.images import calibration_images, decode
+from hubkeras.consuming.images import decode
 from hubkeras.converters.sources.hdf5 import open_hdf5
+from hubkeras.exporting.calibration import calibration_images
 from tests.support.attacks import containers, hdf5, strangers
 from tests.support.attacks.watching import MOST_SEEN, refusal, within_bounds
 from tests.support.files import ROOT

@@ -11,8 +11,8 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.preprocessing import Preprocessing
-from hubkeras.consuming.images import calibration_images
 from hubkeras.converters import read_network
+from hubkeras.exporting.calibration import calibration_images
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import open_model
 from tests.support.files import DIGITS, ROOT

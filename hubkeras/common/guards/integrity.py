@@ -18,6 +18,7 @@ from hubkeras.common.files import sha256
 from hubkeras.common.guards import contents, messages
 from hubkeras.common.guards.permissions import check_readable, denied
 from hubkeras.common.places import is_debris, model_folder
+from hubkeras.common.tensorflow_internals import fingerprint_of
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
 CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what TensorFlow itself does not read
@@ -184,22 +185,19 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 
-    # No public function of TensorFlow computes this checksum: it is of the graph as C++ serializes it. Tried with
-    # TensorFlow 2.16 and 2.21.
-    from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
-
-    written, found = fingerprint_pb2.FingerprintDef(), fingerprint_pb2.FingerprintDef()
+    written, model = fingerprint_pb2.FingerprintDef(), saved_model_pb2.SavedModel()
     try:
         written.ParseFromString(path.read_bytes())
-        model = saved_model_pb2.SavedModel()
         messages.parse(model, graph.read_bytes())
         if not model.meta_graphs:  # TensorFlow's function would end the process
             raise DecodeError("saved_model.pb holds no graph")
-        found.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
-    except (OSError, DecodeError, fingerprinting.FingerprintException) as error:
+        present = fingerprint_of(directory)
+    except (OSError, DecodeError, ValueError) as error:
         raise Error(f"{directory} is a damaged SavedModel ({first_line(error)}). {_AGAIN}.") from error
-    same_rules = written.version.producer == found.version.producer
-    if same_rules and written.saved_model_checksum != found.saved_model_checksum:
+    if present is None:
+        return
+    same_rules = written.version.producer == present.version.producer
+    if same_rules and written.saved_model_checksum != present.saved_model_checksum:
         raise Error(
             f"{graph} is not what was written: its checksum is not the one in fingerprint.pb. {_AGAIN}, or, where it "
             f"was changed on purpose, delete {path}."
