@@ -271,7 +271,7 @@ def _check_remote(folder: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class BeamSummary:
-    """What a run on Beam wrote.
+    """The result of a run on Beam.
 
     Attributes:
         path: the folder of Parquet files.

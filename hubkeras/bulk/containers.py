@@ -50,7 +50,7 @@ def read_file(path: str, opener: Open = open_local) -> bytes:
 
 
 class Range(NamedTuple):
-    """Where an image lies in a file."""
+    """The place of an image in a file."""
 
     name: str
     start: int
@@ -204,7 +204,7 @@ class Column:
 
 
 def located(starts: Sequence[int], number: int) -> tuple[int, int]:
-    """Which part an image lies in, and its number there, where part `i` begins at `starts[i]`."""
+    """The part that an image lies in, and its number there; part `i` begins at `starts[i]`."""
     index = bisect.bisect_right(starts, number) - 1
     return index, number - starts[index]
 

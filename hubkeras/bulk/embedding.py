@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingSummary:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
         path: the folder of Parquet files.

@@ -1,4 +1,4 @@
-"""How often a model is right on images with known classes, beside what was published."""
+"""Accuracy of a model on images with known classes, beside what was published."""
 
 import collections
 import dataclasses
@@ -24,7 +24,7 @@ _MOST_CONFUSIONS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """How many of all, with Wilson's 95% interval (E. B. Wilson 1927, JASA 22:209-212).
+    """A share of all, with Wilson's 95% interval (E. B. Wilson 1927, JASA 22:209-212).
 
     Attributes:
         right, count: whole numbers.
@@ -80,7 +80,7 @@ class ClassAccuracy:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The accuracy of a model.
 
     Attributes:
         model: as it was given.
@@ -194,7 +194,7 @@ def _best_classes(
 
 
 def _doubt(other: int, truth: np.ndarray, best: np.ndarray) -> str:
-    """What to say where labels are numbers, more of which are right counted from another class."""
+    """A remark where labels are numbers, more of which would be right if they were counted from another class."""
     right, counted_otherwise = (int((best[:, 0] == each).sum()) for each in (truth, truth + other))
     if counted_otherwise <= right:
         return ""

@@ -1,4 +1,4 @@
-"""Which images a run was reading when its process ended, so that the next run finds the one that ends it."""
+"""A journal of the images that a run reads: where one ends the process, the next run finds and leaves it out."""
 
 import collections
 import contextlib

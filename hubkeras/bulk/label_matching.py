@@ -1,4 +1,4 @@
-"""Which of a model's classes each label of an image is: by WordNet synset, by name or by number."""
+"""Labels of images become classes of a model: by WordNet synset, by name or by number."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ def synset_of_number() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class LabelMatch:
-    """Which class each label is.
+    """The class of each label.
 
     Attributes:
         classes: `{label: number of the class}`.

@@ -1,4 +1,4 @@
-"""A model for many images: what a run must know of it besides `hubkeras.runtimes.opening`."""
+"""Models for many images: vectors, class names, and the meaning of scores."""
 
 import dataclasses
 import os
@@ -108,7 +108,7 @@ def _class_names(model: RunnableModel, labels: Labels, width: int) -> list[str]:
 
 
 def _activation(model: RunnableModel) -> tuple[str, str]:
-    """What a classifier's outputs are, one of `activations`, and how that is known."""
+    """The meaning of a classifier's outputs, one of `activations`, and how that is known."""
     if model.output == "probabilities":
         return activations.SOFTMAX, "by the name of the output"
     if model.metadata is not None:

@@ -27,7 +27,7 @@ _CALLS = 2  # of the model at once: one leaves cores idle between its layers
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How images are made ready: the arguments of `hubkeras.load_image`.
+    """The way in which images are made ready: the arguments of `hubkeras.load_image`.
 
     Attributes:
         size: height and width in pixels.

@@ -106,8 +106,8 @@ def printable(path: str) -> str:
 def fingerprint(
     model: ImageModel, layout: Layout, preparation: Preparation, images: str = "", **options: Any
 ) -> dict[str, str]:
-    """What rows depend on, all as text, for the schema's metadata: the model's content hash, options and images, and
-    besides the model's name and outputs, and versions.
+    """All that rows depend on, as texts for the schema's metadata: the model's content hash, options and images; besides
+    the model's name and outputs, and versions.
 
     Args:
         model, layout, preparation: of the run.

@@ -1,4 +1,4 @@
-"""Where many images come from: image files, tar shards, TFRecords and columns of Parquet files.
+"""Sources of many images: image files, tar shards, TFRecords and columns of Parquet files.
 
 Each source knows how many images it has and reads any of them by number, so that a run may begin anywhere. Opening one
 reads headers only.
@@ -68,7 +68,7 @@ _CONTAINERS: dict[str, Callable[[str, Open, str | None], Source]] = {
 
 
 def _container_of(path: str) -> Callable[[str, Open, str | None], Source] | None:
-    """What opens a file with many images, by its name; None for a file with one."""
+    """The source for a file with many images, by its name; None for a file with one."""
     name = os.path.basename(path).lower()
     return next((source for pattern, source in _CONTAINERS.items() if re.fullmatch(pattern, name)), None)
 
@@ -111,7 +111,7 @@ def list_images(pattern: str | os.PathLike[str], out: str | os.PathLike[str] | N
 
 
 def _without_results(matches: Sequence[str], out: str | os.PathLike[str] | None) -> list[str]:
-    """What a glob matches but for folders of results and what is in them."""
+    """The matches of a glob without folders of results and what is in them."""
 
     @functools.cache
     def is_left_out(folder: str) -> bool:

@@ -91,7 +91,7 @@ def _plain(name: str) -> str:
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether they are the numbers of rows."""
+    """True for the numbers of rows, from 0 or from 1."""
     return list(cells) in ([str(number) for number in range(start, start + len(cells))] for start in (0, 1))
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,18 +29,8 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 
-class Load(Protocol):
-    """Loads a model, with that many threads a call; raises hubkeras.Error where the runtime cannot read it."""
-
-    def __call__(self, path: Path, threads: int | None = None, safe_mode: bool = True) -> Session: ...
-
-
-class Write(Protocol):
-    """Writes a network to a path; arguments as for `write`, the description has the inputs and outputs too."""
-
-    def __call__(
-        self, network: SlimNetwork, description: Description, path: Path, calibration: np.ndarray | None = None
-    ) -> None: ...
+Load = Callable[[Path, int | None, bool], Session]  # path, threads, safe mode
+Write = Callable[["SlimNetwork", Description, pathlib.Path, np.ndarray | None], None]  # see `write`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +40,9 @@ class Engine:
     Attributes:
         runtime: its name in options.
         title: its name in messages.
-        load: loads a model.
+        load: loads a model, see the function `load`.
         suffix: of a model's file; empty where a model is a folder.
-        write: writes a network as such a file; None for folders, which `hubkeras.packaging` makes.
+        write: writes a network, see the function `write`; None for folders, which `hubkeras.packaging` makes.
         beside: suffix of the file with the weights that lies beside it, if there is one.
     """
 
@@ -61,7 +51,7 @@ class Engine:
     load: Load
     suffix: str = ""
     write: Write | None = None
-    beside: str | None = None
+    beside: str = ""
 
     def files(self, path: Path) -> list[pathlib.Path]:
         """All files of a model, that at `path` first."""
@@ -108,11 +98,12 @@ def size(path: Path) -> int:
 
 def content_hash(path: Path) -> str:
     """The SHA-256 over the files of a model for a runtime, in hexadecimal; equal for equal models."""
-    first, *others = engine_of(path).files(path)
+    engine = engine_of(path)
+    first, *others = engine.files(path)
     if not others:
         return sha256(first)
-    if engine_of(path).beside:
-        names = {"model.xml": first, "model.bin": others[0]}  # whatever they are called
+    if engine.beside:  # whatever they are called
+        names = {f"model{file.suffix}": file for file in (first, *others)}
     else:
         names = {"model": first, **{str(file.relative_to(first.parent)): file for file in others}}
     return integrity.content_hash({name: sha256(file) for name, file in names.items()})
@@ -140,7 +131,7 @@ def write(
     """
     engine = engine_of(path)
     assert engine.write is not None
-    engine.write(network, Description(metadata, labels), path, calibration)
+    engine.write(network, Description(metadata, labels), pathlib.Path(path), calibration)
 
 
 def load(path: Path, threads: int | None = None, safe_mode: bool = True) -> Session:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
+import pathlib
 import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from hubkeras.common.quiet import quietly
 from hubkeras.runtimes.inference import INPUT, inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantize_litert
-from hubkeras.runtimes.sessions import Description, Session
+from hubkeras.runtimes.sessions import Description, Session, only_input
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -28,15 +30,9 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time in a zip archive, so that the bytes
 
 
 def write(
-    network: SlimNetwork,
-    description: Description,
-    path: str | os.PathLike[str],
-    calibration: np.ndarray | None = None,
+    network: SlimNetwork, description: Description, path: pathlib.Path, calibration: np.ndarray | None = None
 ) -> None:
-    """Writes a network as a LiteRT file with LiteRT's metadata and a signature `serving_default`.
-
-    See `hubkeras.runtimes.files.Write`.
-    """
+    """Writes a LiteRT file with a signature `serving_default`, see `hubkeras.runtimes.files.write`."""
     import tensorflow as tf
 
     extra("litert", "ai_edge_litert")
@@ -60,7 +56,7 @@ def write(
 
 
 def _described(content: bytes, outputs: list[str], network: SlimNetwork, description: Description) -> bytes:
-    """What the converter made, with names for inputs and outputs, metadata and the files that they mention."""
+    """The converter's file with names for inputs and outputs, metadata and the files that they mention."""
     texts = description.texts()
     utilities = extra("litert", "ai_edge_litert.tools.flatbuffer_utils")
     schema = extra("litert", "ai_edge_litert.schema_py_generated")
@@ -94,26 +90,15 @@ def _named_tensor(schema: Any, graph: Any, name: str, index: int) -> Any:
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
-    """A LiteRT file in LiteRT with XNNPACK.
-
-    Args:
-        threads: of one call; as many as there are cores by default.
-        safe_mode: of no effect, since LiteRT knows no operations but its own.
-
-    Raises:
-        hubkeras.Error: the package ai-edge-litert is missing, or it cannot read the file.
-    """
+    """A LiteRT file in LiteRT with XNNPACK, see `hubkeras.runtimes.files.load`."""
     interpreter_module = extra("litert", "ai_edge_litert.interpreter")
     try:
         interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
         signature = interpreter.get_signature_list()[SIGNATURE]
     except Exception as error:  # the runtime raises ValueError, RuntimeError and KeyError
         raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({first_line(error)}).") from error
-    inputs = interpreter.get_input_details()
-    if len(inputs) != 1:
-        raise Error(f"{path} takes {len(inputs)} tensors; expected images, float32 [batch, height, width, 3].")
-    (images,), details = inputs, interpreter.get_output_details()
-    outputs = dict(zip(signature["outputs"], details, strict=True))
+    images = only_input(interpreter.get_input_details(), path)
+    outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
     state: dict[str, tuple[int, ...]] = {}
     lock = threading.Lock()  # an interpreter runs one call at a time
 
@@ -139,11 +124,9 @@ def _free(shape: Any) -> tuple[int | None, ...]:
 
 
 def _description_in(path: str | os.PathLike[str]) -> Description:
-    """What a LiteRT file says of itself in the archive at its end."""
-    try:
-        with open_zip(path) as archive:
-            names = set(archive.namelist())
-            texts = {name: archive.read(file).decode() for name, file in FILES.items() if file in names}
-            return Description.of_texts(texts)
-    except zipfile.BadZipFile:
-        return Description()
+    """The description in the archive at the end of a LiteRT file, where there is one."""
+    texts: dict[str, str] = {}
+    with contextlib.suppress(zipfile.BadZipFile), open_zip(path) as archive:
+        names = set(archive.namelist())
+        texts = {name: archive.read(file).decode() for name, file in FILES.items() if file in names}
+    return Description.of_texts(texts)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -19,10 +23,11 @@ from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.consuming import handles
 from hubkeras.runtimes import files, onnx_safety
-from hubkeras.runtimes.opening import open_model
+from hubkeras.runtimes.opening import RunnableModel, open_model
 
 PAUSE = 0.02  # seconds; threads of ONNX Runtime and OpenVINO keep a core busy for a while after a call
 _ROUNDS = 3  # at least
+_LONGEST = 300  # characters of what a runtime says
 
 Times = tuple[list[float], list[float]]  # wall and processor times of calls, in seconds
 
@@ -51,22 +56,18 @@ class Timing:
         wall, processor = times
         low, median, high = np.quantile(wall, [0.25, 0.5, 0.75]).tolist()
         return cls(
-            median_ms=_milliseconds(median),
-            quartiles_ms=(_milliseconds(low), _milliseconds(high)),
-            minimum_ms=_milliseconds(min(wall)),
-            processor_ms=_milliseconds(float(np.median(processor))),
+            median_ms=round(median * 1e3, 3),
+            quartiles_ms=(round(low * 1e3, 3), round(high * 1e3, 3)),
+            minimum_ms=round(min(wall) * 1e3, 3),
+            processor_ms=round(float(np.median(processor)) * 1e3, 3),
             calls=len(wall),
             images_per_second=round(batch / max(median, 1e-9), 1),
         )
 
 
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
-
-
 @dataclasses.dataclass(frozen=True)
 class ModelTimings:
-    """What a model takes on this machine.
+    """Time and memory that a model takes on this machine.
 
     Attributes:
         runtime: its runtime's name.
@@ -83,93 +84,96 @@ class ModelTimings:
     load_seconds: float
     image_size: int
     dtype: str
-    memory_bytes: int
-    batches: dict[str, Timing]
-
-
-@dataclasses.dataclass(frozen=True)
-class Readiness:
-    """What the process of a model tells when it is loaded, see `ModelTimings`."""
-
-    runtime: str
-    load_seconds: float
-    image_size: int
-    dtype: str
+    memory_bytes: int = 0
+    batches: dict[str, Timing] = dataclasses.field(default_factory=dict)
 
 
 class ModelProcess:
     """A model in a process of its own, which runs calls when asked and otherwise rests.
 
-    Attributes:
-        readiness: what it told when the model was loaded.
-
     Args:
-        path: of the model.
+        path: of the model, for messages.
+        place: where it lies.
         threads: of one call; as many as there are cores by default.
         safe_mode: whether to refuse a model that could do more than compute.
-        place: where it lies, if that is not `path`, which messages name.
     """
 
-    def __init__(self, path: str, threads: int | None = None, safe_mode: bool = True, place: str | None = None) -> None:
+    def __init__(self, path: str, place: str, threads: int | None = None, safe_mode: bool = True) -> None:
         context = multiprocessing.get_context("spawn")  # a runtime's threads do not survive a fork
-        self.path, self._place = path, place or path
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._place, threads, safe_mode), daemon=True)
-        self._process.start()
-        other.close()
-        try:
-            self.readiness: Readiness = self._answer()
-        except Error:
-            self._process.join()
-            raise
+        self.path, self.place = path, place
+        self.pool = ProcessPoolExecutor(1, context, initializer=_silence)
+        self.timings: ModelTimings = self._ask(_load, place, threads, safe_mode)
+        self.times: dict[int, Times] = {}
 
-    def _answer(self) -> Any:
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function there; raises hubkeras.Error where it does, or where the process ends."""
         try:
-            answer = self._pipe.recv()
-        except EOFError:
+            return self.pool.submit(function, *arguments).result()
+        except Error as error:
+            raise Error(str(error).replace(self.place, self.path)) from None
+        except BrokenProcessPool:
             raise Error(f"The process that runs {self.path} ended by itself; is there memory enough?") from None
-        if isinstance(answer, str):
-            raise Error(answer.replace(self._place, self.path))
-        return answer
 
-    def calls(self, batch: int, repetitions: int) -> Times:
-        """Wall and processor times, in seconds, of calls on `batch` random images, after one that is not counted.
+    def warm_up(self, batch: int) -> None:
+        """Calls the model on `batch` random images, which counts nowhere."""
+        self._ask(_time_calls, batch, 0)
 
-        Raises:
-            hubkeras.Error: the model cannot run such a batch.
-        """
-        self._pipe.send((batch, repetitions))
-        return self._answer()
+    def measure(self, batch: int) -> None:
+        """Times calls on `batch` random images, after one that is not counted."""
+        measured = self._ask(_time_calls, batch, 3 if batch == 1 else 1)
+        for kept, new in zip(self.times.setdefault(batch, ([], [])), measured, strict=True):
+            kept.extend(new)
 
-    def finish(self) -> int:
-        """Ends the process; returns the most memory that it had, in bytes."""
-        self._pipe.send(None)
-        memory = self._answer()
-        self._process.join()
-        return memory
+    def finish(self) -> ModelTimings:
+        """Ends the process; returns what it took."""
+        memory = self._ask(_peak_memory)
+        self.pool.shutdown()
+        batches = {str(batch): Timing.of(times, batch) for batch, times in self.times.items()}
+        return dataclasses.replace(self.timings, memory_bytes=memory, batches=batches)
 
 
-def _serve(pipe: Any, path: str, threads: int | None, safe_mode: bool) -> None:
+_served: list[RunnableModel] = []  # the one model of such a process
+
+
+def _silence() -> None:
+    """Runtimes tell on standard error what they found; errors go to the process that asks."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # runtimes tell there what they found; errors go through the pipe
+        os.dup2(nowhere.fileno(), 2)
+
+
+def _load(path: str, threads: int | None, safe_mode: bool) -> ModelTimings:
+    start = time.perf_counter()
+    model = open_model(path, threads=threads, safe_mode=safe_mode)
+    seconds = round(time.perf_counter() - start, 3)
+    _served.append(model)
+    title, size = files.engine_of(model.path).title, files.size(model.path)
+    return ModelTimings(title, size, seconds, model.image_size[0], model.session.dtype)
+
+
+@functools.lru_cache(1)
+def _images(batch: int) -> np.ndarray:
+    (model,) = _served
+    images = np.random.RandomState(0).uniform(0, 1, (batch, *model.image_size, 3)).astype(np.float32)
+    return (images * LARGEST_PIXEL).astype(np.uint8) if model.session.dtype == "uint8" else images
+
+
+def _time_calls(batch: int, repetitions: int) -> Times:
+    (model,), images = _served, _images(batch)
+    times: Times = ([], [])
     try:
-        start = time.perf_counter()
-        model = open_model(path, threads=threads, safe_mode=safe_mode)
-        seconds, session = round(time.perf_counter() - start, 3), model.session
-        title = files.engine_of(model.path).title
-        pipe.send(Readiness(title, seconds, model.image_size[0], session.dtype))
-        while (order := pipe.recv()) is not None:
-            images = np.random.RandomState(0).uniform(0, 1, (order[0], *model.image_size, 3)).astype(np.float32)
-            images = (images * LARGEST_PIXEL).astype(np.uint8) if session.dtype == "uint8" else images
-            pipe.send(_timed(session.run, images, order[1]))
-    except Exception as error:
-        pipe.send(str(error) if isinstance(error, Error) else f"{path}: {' '.join(str(error).split())[:300]}")
-        return
-    pipe.send(_peak())
+        model.session.run(images)
+        for _ in range(repetitions):
+            wall, processor = time.perf_counter(), time.process_time()
+            model.session.run(images)
+            times[0].append(time.perf_counter() - wall)
+            times[1].append(time.process_time() - processor)
+    except Exception as error:  # each runtime has its own, which may not travel between processes
+        raise Error(f"{model.name}: {' '.join(str(error).split())[:_LONGEST]}") from error
+    return times
 
 
-def _peak() -> int:
+def _peak_memory() -> int:
     """The most memory that this process had, in bytes."""
     try:
         with open("/proc/self/status") as status:
@@ -181,26 +185,14 @@ def _peak() -> int:
         return peak if sys.platform == "darwin" else peak << 10
 
 
-def _timed(function: Callable[[Any], Any], images: Any, repetitions: int) -> Times:
-    times: Times = ([], [])
-    function(images)
-    for _ in range(repetitions):
-        wall, processor = time.perf_counter(), time.process_time()
-        function(images)
-        times[0].append(time.perf_counter() - wall)
-        times[1].append(time.process_time() - processor)
-    return times
-
-
 def _place(path: str, safe_mode: bool) -> str:
-    """Where a model lies: an archive is unpacked first, a folder may lie above the model."""
-    if not files.is_runtime_file(path):
-        path = handles.resolve(path)
-    check_readable(path)
-    model_files.check(path)
-    if safe_mode and path.lower().endswith(".onnx") and os.path.isfile(path):  # before a process is started for it
-        onnx_safety.check(onnx_safety.read(path), path)
-    return path
+    """The place of a model: an archive is unpacked first, a folder may lie above the model."""
+    place = path if files.is_runtime_file(path) else handles.resolve(path)
+    check_readable(place)
+    model_files.check(place)
+    if safe_mode and place.lower().endswith(".onnx") and os.path.isfile(place):  # before a process is started for it
+        onnx_safety.check(onnx_safety.read(place), place)
+    return place
 
 
 def compare(
@@ -222,28 +214,19 @@ def compare(
         hubkeras.Error: a model cannot be loaded or run.
     """
     places = {path: _place(path, safe_mode) for path in models}
-    processes = {path: ModelProcess(path, threads, safe_mode, places[path]) for path in models}
-    timings: dict[str, dict[str, Timing]] = {path: {} for path in models}
-    order = random.Random(0)
-    for batch in batches:
-        times: dict[str, Times] = {path: ([], []) for path in models}
-        for process in processes.values():
-            process.calls(batch, 1)
-        end, rounds = time.perf_counter() + seconds, 0
-        while rounds < _ROUNDS or time.perf_counter() < end:
-            for path, process in order.sample(list(processes.items()), len(processes)):
-                time.sleep(PAUSE)
-                for kept, new in zip(times[path], process.calls(batch, 3 if batch == 1 else 1), strict=True):
-                    kept.extend(new)
-            rounds += 1
-        for path, of_model in times.items():
-            timings[path][str(batch)] = Timing.of(of_model, batch)
-    return {
-        path: ModelTimings(
-            **dataclasses.asdict(process.readiness),
-            bytes=files.size(places[path]),
-            memory_bytes=process.finish(),
-            batches=timings[path],
-        )
-        for path, process in processes.items()
-    }
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for path, place in places.items():
+            processes.append(ModelProcess(path, place, threads, safe_mode))
+            stack.callback(processes[-1].pool.shutdown, wait=False)
+        order = random.Random(0)
+        for batch in batches:
+            for process in processes:
+                process.warm_up(batch)
+            end, rounds = time.perf_counter() + seconds, 0
+            while rounds < _ROUNDS or time.perf_counter() < end:
+                for process in order.sample(processes, len(processes)):
+                    time.sleep(PAUSE)
+                    process.measure(batch)
+                rounds += 1
+        return {process.path: process.finish() for process in processes}

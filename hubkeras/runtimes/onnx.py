@@ -7,6 +7,7 @@ layer is one `Conv` with its bias and an activation, which runtimes fuse.
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from hubkeras.runtimes import activations, onnx_safety
 from hubkeras.runtimes.inference import INPUT, inference_function
 from hubkeras.runtimes.onnx_graph import GraphWriter
 from hubkeras.runtimes.quantization import quantized_onnx
-from hubkeras.runtimes.sessions import Description, Session
+from hubkeras.runtimes.sessions import Description, Session, only_input
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -64,12 +65,9 @@ def model_of(network: SlimNetwork, interface: Interface, texts: Mapping[str, str
 
 
 def write(
-    network: SlimNetwork,
-    description: Description,
-    path: str | os.PathLike[str],
-    calibration: np.ndarray | None = None,
+    network: SlimNetwork, description: Description, path: pathlib.Path, calibration: np.ndarray | None = None
 ) -> None:
-    """Writes a network as an ONNX file, see `hubkeras.runtimes.files.Write`."""
+    """Writes a network as an ONNX file, see `hubkeras.runtimes.files.write`."""
     interface = description.interface
     model = model_of(network, interface, description.texts())
     if interface.precision == "int8":
@@ -91,16 +89,7 @@ def halve_weights(onnx: Any, graph: Any) -> None:
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
-    """An ONNX file in ONNX Runtime.
-
-    Args:
-        path: the file.
-        threads: of one call; as many as there are cores by default.
-        safe_mode: whether to refuse one with custom operators.
-
-    Raises:
-        hubkeras.Error: the package onnxruntime is missing, it cannot read the file, or the file is not safe.
-    """
+    """An ONNX file in ONNX Runtime, see `hubkeras.runtimes.files.load`."""
     onnxruntime = extra("onnx", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
@@ -112,10 +101,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has exceptions of its own
         raise Error(f"{path} is no ONNX file that ONNX Runtime can read ({first_line(error)}).") from error
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        raise Error(f"{path} takes {len(inputs)} tensors; expected images, float32 [batch, height, width, 3].")
-    images, outputs = inputs[0], {output.name: output.shape for output in session.get_outputs()}
+    images = only_input(session.get_inputs(), path)
+    outputs = {output.name: output.shape for output in session.get_outputs()}
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(outputs, session.run(list(outputs), {images.name: values}), strict=True))

@@ -1,4 +1,4 @@
-"""Whether an ONNX file can do no more than compute, told from its graph before a runtime sees it.
+"""A check that an ONNX file can do no more than compute, by its graph, before a runtime sees it.
 
 The operators of ONNX itself compute from their inputs alone. Others are code of a library that the runtime has, or was
 given: of Microsoft's own those pass that its optimizers and quantizers put in place of ONNX' operators.

@@ -164,7 +164,7 @@ def _check_input(name: str, session: Session) -> None:
 
 
 def _task(session: Session, output: str, asked: Task | None) -> Task:
-    """What the model is for; of a SavedModel its signature tells, else what is asked for."""
+    """The task of a model: a SavedModel's signature tells it, or else what was asked for."""
     if len(session.outputs[output]) != 2:
         return Task.BACKBONE
     if session.signature is not None:

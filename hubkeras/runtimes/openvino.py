@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import pathlib
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from hubkeras.common.extras import extra
 from hubkeras.runtimes import activations
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.quantization import quantized_openvino
-from hubkeras.runtimes.sessions import Description, Session
+from hubkeras.runtimes.sessions import Description, Session, only_input
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -27,10 +28,7 @@ COUNTED = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's name of a node that has non
 
 
 def write(
-    network: SlimNetwork,
-    description: Description,
-    path: str | os.PathLike[str],
-    calibration: np.ndarray | None = None,
+    network: SlimNetwork, description: Description, path: pathlib.Path, calibration: np.ndarray | None = None
 ) -> None:
     """Writes a network as an OpenVINO model: `path`, an `.xml` file, and its weights beside it, a `.bin` file.
 
@@ -58,15 +56,7 @@ def write(
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
-    """An OpenVINO model in OpenVINO, computing in float32.
-
-    Args:
-        threads: of one call; as many as there are cores by default.
-        safe_mode: of no effect, since OpenVINO knows no operations but its own.
-
-    Raises:
-        hubkeras.Error: the package openvino is missing, or it cannot read the model.
-    """
+    """An OpenVINO model in OpenVINO, computing in float32, see `hubkeras.runtimes.files.load`."""
     openvino = extra("openvino", "openvino")
     # its own choice is bfloat16 where the processor has it
     options = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
@@ -76,8 +66,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
         compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise Error(f"OpenVINO cannot read {path} ({' '.join(str(error).split())[:200]}).") from error
-    if len(model.inputs) != 1:
-        raise Error(f"{path} takes {len(model.inputs)} tensors; expected images, float32 [batch, height, width, 3].")
+    images = only_input(model.inputs, path)
     outputs = {output.get_any_name(): _sizes(output.partial_shape) for output in compiled.outputs}
     lock = threading.Lock()  # a call waits for the one before it
 
@@ -91,7 +80,6 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
         for name in ("metadata", "labels")
         if model.has_rt_info([SECTION, name])
     }
-    (images,) = model.inputs
     nodes = [result.get_node() for result in model.outputs]
     return Session(
         run,
@@ -111,7 +99,7 @@ def _sizes(shape: Any) -> tuple[int | None, ...]:
 
 
 def _activation(node: Any) -> str | None:
-    """What the operation that gives an output makes of its input, see `hubkeras.runtimes.activations`."""
+    """The meaning of an output by the operation that gives it, see `hubkeras.runtimes.activations`."""
     operations = {}
     while node.get_friendly_name() not in operations:
         inputs = node.input_values()

@@ -13,7 +13,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.runtimes.activations import of_function
-from hubkeras.runtimes.sessions import Description, Session
+from hubkeras.runtimes.sessions import Description, Session, only_input
 
 SIGNATURE = "serving_default"
 
@@ -47,10 +47,7 @@ def load(
     if key is None:
         raise Error(f"{path} has no signature {' or '.join(signatures)}; it has {', '.join(own) or 'none'}.")
     signature = own[key]
-    inputs = signature.structured_input_signature[1]
-    if len(inputs) != 1:
-        raise Error(f"{path} takes {len(inputs)} tensors; expected images, float32 [batch, height, width, 3].")
-    ((name, spec),) = inputs.items()
+    name, spec = only_input(list(signature.structured_input_signature[1].items()), path)
     dtype = spec.dtype
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -76,7 +73,7 @@ def _sizes(shape: Any) -> tuple[int | None, ...]:
 
 
 def description_in(assets: pathlib.Path) -> Description:
-    """What a SavedModel says of itself in the folder of its assets; class names of ours are taken to the letter."""
+    """The description in the assets of a SavedModel; class names of ours are taken to the letter."""
     metadata, labels = (_bytes(assets / file) for file in (METADATA_FILE, LABELS_FILE))
     with contextlib.suppress(Error, UnicodeDecodeError):
         own = Metadata.from_json(metadata.decode("utf-8"))

@@ -1,10 +1,11 @@
-"""What runtimes give and take: a model that is loaded in one of them, and what models say of themselves."""
+"""A model that is loaded in its runtime, and the description that models carry of themselves."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ Shape = Sequence[int | str | None]
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a model says of itself.
+    """The description that a model carries of itself.
 
     Attributes:
         metadata: what hubkeras wrote of it, None of other models.
@@ -40,7 +41,7 @@ class Description:
         return cls(metadata, label_files.written_labels(texts.get("labels", "").encode()) or None)
 
     def texts(self) -> dict[str, str]:
-        """What is written into a file: `metadata`, JSON, and with a head `labels`, one class name a line."""
+        """The texts to write into a file: `metadata`, JSON, and with a head `labels`, one class name a line."""
         texts = {} if self.metadata is None else {"metadata": self.metadata.to_json()}
         return texts if self.labels is None else {**texts, "labels": "".join(f"{label}\n" for label in self.labels)}
 
@@ -76,3 +77,10 @@ class Session:
     activations: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     signature: str | None = None
     content_hash: str | None = None
+
+
+def only_input(inputs: Sequence[Any], path: object) -> Any:
+    """The one input of a model; raises hubkeras.Error where there are others."""
+    if len(inputs) != 1:
+        raise Error(f"{path} takes {len(inputs)} tensors; expected images, float32 [batch, height, width, 3].")
+    return inputs[0]
