@@ -106,8 +106,9 @@ def printable(path: str) -> str:
 def fingerprint(
     model: ImageModel, layout: Layout, preparation: Preparation, images: str = "", **options: Any
 ) -> dict[str, str]:
-    """All that rows depend on, as texts for the schema's metadata: the model's content hash, options and images; besides
-    the model's name and outputs, and versions.
+    """All that rows depend on, as texts for the schema's metadata: the model's content hash, options and images.
+
+    The model's name, its outputs in words and versions of libraries go there too.
 
     Args:
         model, layout, preparation: of the run.
