@@ -9,15 +9,22 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
+import PIL.Image
 import pytest
 
 import hubkeras
 from tests.support import slim
-from tests.support.files import ROOT
+from tests.support.files import DIGITS, ROOT
 from tests.support.sources import MODULES
 
-WITH_EXAMPLES = [name for name, path in MODULES.items() if ">>> " in path.read_text("utf-8")]
+SLOW = ("hubkeras.architectures.inception_resnet_v2", "hubkeras.exporting.writing")
+WITH_EXAMPLES = [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name, path in MODULES.items()
+    if ">>> " in path.read_text("utf-8") and name != "hubkeras.bulk.beam"  # see `tests/bulk/test_beam.py`
+]
 
 
 def test_one_version():
@@ -45,11 +52,32 @@ def test_no_golden_file_is_lost():
     assert with_settings == set(slim.NAMES)
 
 
+@pytest.fixture(scope="module")
+def workplace(digits_model, tmp_path_factory):
+    """The folder in which the examples run: a checkpoint `digits.tgz`, its SavedModel `build/digits`, and `photos`."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "digits.tgz").symlink_to(DIGITS)
+    (folder / "build").mkdir()
+    (folder / "build" / "digits").symlink_to(digits_model)
+    for digit in "1234":
+        (folder / "photos" / digit).mkdir(parents=True)
+        PIL.Image.new("RGB", (40, 30), (60 * int(digit), 9, 9)).save(folder / "photos" / digit / "a.png")
+    return folder
+
+
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
-def test_examples_in_docstrings_run(module):
-    outcome = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+def test_examples_in_docstrings_run(module, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    names = {"hubkeras": hubkeras, "keras": keras, "np": np}
+    flags = doctest.NORMALIZE_WHITESPACE
+    outcome = doctest.testmod(importlib.import_module(module), extraglobs=names, optionflags=flags)
     assert outcome.attempted
     assert not outcome.failed
+
+
+@pytest.mark.parametrize("name", sorted({*hubkeras.__all__} - {"__version__"}))
+def test_public_names_have_an_example(name):
+    assert "\n    Examples:\n        >>> " in getattr(hubkeras, name).__doc__
 
 
 @pytest.mark.slow

@@ -143,6 +143,11 @@ class InceptionResNetV2(SlimNetwork):
     Raises:
         ValueError: an argument is out of range.
         hubkeras.Error: `weights` are not of this network.
+
+    Examples:
+        >>> network = hubkeras.InceptionResNetV2(num_classes=None)
+        >>> tuple(network(np.zeros((1, 75, 75, 3), "float32")).shape)
+        (1, 1536)
     """
 
     facts = INCEPTION_RESNET_V2

@@ -81,6 +81,12 @@ class InceptionV2(SlimNetwork):
     Raises:
         ValueError: an argument is out of range.
         hubkeras.Error: `weights` are not of this network.
+
+    Examples:
+        >>> network = hubkeras.InceptionV2(endpoints=["stride_8", "stride_16"])
+        >>> maps = network(np.zeros((1, 64, 64, 3), "float32"))
+        >>> {name: tuple(maps[name].shape) for name in sorted(maps)}
+        {'stride_16': (1, 4, 4, 576), 'stride_8': (1, 8, 8, 320)}
     """
 
     facts = INCEPTION_V2

@@ -98,6 +98,15 @@ class MobileNetV2(SlimNetwork):
     Raises:
         ValueError: an argument is out of range.
         hubkeras.Error: `weights` are not of this network.
+
+    Examples:
+        >>> network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=5)
+        >>> images = np.zeros((1, 96, 96, 3), "float32")
+        >>> tuple(network(images).shape)
+        (1, 5)
+        >>> tuple(network(images, return_endpoints=True)["MobilenetV2/layer_15"].shape)
+        (1, 3, 3, 56)
+        >>> network = hubkeras.MobileNetV2(0.35, num_classes=11, weights="digits.tgz")
     """
 
     facts = MOBILENET_V2

@@ -53,6 +53,12 @@ class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, ImageMod
         safe_mode: whether to refuse a model that could do more than compute.
         min_batch_size, max_batch_size: of the batches that Beam makes.
         options: more of Beam's, such as `max_batch_duration_secs`, `large_model` and `model_copies`.
+
+    Examples:
+        >>> handler = hubkeras.beam.ModelHandler("build/digits", max_batch_size=8)
+        >>> (result,) = handler.run_inference([np.zeros((96, 96, 3), "float32")], handler.load_model())
+        >>> result.inference.shape
+        (11,)
     """
 
     def __init__(
@@ -113,6 +119,11 @@ class EmbedImages(beam.PTransform):
 
     Raises:
         hubkeras.Error: the model cannot be opened, or an argument does not fit it.
+
+    Examples:
+        >>> with beam.Pipeline() as pipeline:
+        ...     results = pipeline | beam.Create(["photos"]) | hubkeras.beam.EmbedImages("build/digits", top=1)
+        ...     _ = results["rows"] | beam.Map(lambda row: row["labels"])
     """
 
     def __init__(

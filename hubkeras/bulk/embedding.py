@@ -100,6 +100,11 @@ def embed(
     Raises:
         hubkeras.Error: the model or the images cannot be opened, `out` holds rows of another model, other options or
             other images, or it cannot be written.
+
+    Examples:
+        >>> result = hubkeras.embed("build/digits", "photos", "rows", top=1)
+        >>> result.rows, result.errors
+        (4, 0)
     """
     for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
         if value < 1:

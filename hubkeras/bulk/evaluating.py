@@ -139,6 +139,11 @@ def evaluate(
     Raises:
         hubkeras.Error: the model has no head, the data have another form, a label is no class of the model (all of them
             are looked at before the first image), or no image can be read.
+
+    Examples:
+        >>> result = hubkeras.evaluate("build/digits", "photos")
+        >>> result.top_1.count
+        4
     """
     if batch_size < 1:
         raise Error(f"batch_size must be at least 1; got {batch_size}.")

@@ -15,6 +15,13 @@ class Error(ValueError):
     Args:
         texts: the sentence.
         repair: for users of the command line, what repairs it: an option to add, or another command.
+
+    Examples:
+        >>> try:
+        ...     hubkeras.load_image("photo.heic", 96)
+        ... except hubkeras.Error as error:
+        ...     print(error)
+        Cannot read the image photo.heic: No such file or directory.
     """
 
     def __init__(self, *texts: object, repair: str | None = None) -> None:

@@ -220,6 +220,10 @@ def get_expected_image_size(directory: str | os.PathLike[str]) -> tuple[int, int
 
     Raises:
         hubkeras.Error: the folder is not a SavedModel that hubkeras wrote.
+
+    Examples:
+        >>> hubkeras.get_expected_image_size("build/digits")
+        (96, 96)
     """
     size = read_metadata(model_folder(directory)).default_image_size
     return size, size

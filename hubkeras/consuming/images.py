@@ -44,6 +44,11 @@ def load_image(
     Raises:
         hubkeras.Error: the file cannot be read or is no such image, has more than 2**28 pixels, or an argument is out
             of range.
+
+    Examples:
+        >>> image = hubkeras.load_image("photos/1/a.png", 96)
+        >>> image.shape, image.dtype
+        ((96, 96, 3), dtype('float32'))
     """
     size = check_size(size, central_fraction, resize)
     try:

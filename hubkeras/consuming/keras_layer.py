@@ -110,6 +110,12 @@ class KerasLayer(keras.layers.Layer):
 
     Raises:
         hubkeras.Error: there is no SavedModel behind `handle`, or a damaged one, or none that these arguments fit.
+
+    Examples:
+        >>> base = hubkeras.KerasLayer("build/digits", trainable=True)
+        >>> model = keras.Sequential([keras.Input((96, 96, 3)), base, keras.layers.Dense(5)])
+        >>> model.output_shape
+        (None, 5)
     """
 
     def __init__(

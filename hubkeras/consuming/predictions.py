@@ -35,10 +35,11 @@ def decode_predictions(
     Raises:
         hubkeras.Error: the shape is another, or the names do not fit it, or `top` is not above 0.
 
-    >>> for name, probability in decode_predictions([0.0, 3.0, 1.0], top=2, labels=["cat", "dog", "bird"]):
-    ...     print(f"{name}: {probability:.1%}")
-    dog: 84.4%
-    bird: 11.4%
+    Examples:
+        >>> for name, probability in decode_predictions([0.0, 3.0, 1.0], top=2, labels=["cat", "dog", "bird"]):
+        ...     print(f"{name}: {probability:.1%}")
+        dog: 84.4%
+        bird: 11.4%
     """
     values = np.asarray(logits, np.float64)
     if values.ndim not in (1, 2) or values.shape[-1] == 0:

@@ -116,6 +116,14 @@ def export(
     Raises:
         hubkeras.Error: the source cannot be read, an argument does not fit, the folder exists or cannot be written, or
             what was written differs from its source. The folder is then as it was before.
+
+    Examples:
+        >>> written = hubkeras.export("digits.tgz", "features", task="feature_vector")
+        >>> written.metadata.num_features, written.parity.weights_different
+        (1280, 0)
+        >>> network = hubkeras.MobileNetV2(0.35, num_classes=2)
+        >>> hubkeras.export(network, "pets", labels=["cat", "dog"], image_size=96, verify=False).path.name
+        'pets'
     """
     path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or _in_silence
     published = catalog.publication(handle)
@@ -168,6 +176,11 @@ def convert(
 
     Raises:
         hubkeras.Error: the source cannot be read, an argument does not fit, or the file exists or cannot be written.
+
+    Examples:
+        >>> written = hubkeras.convert("digits.tgz", "digits.weights.h5")
+        >>> written.parity.weights_compared, written.parity.weights_different
+        (262, 0)
     """
     format, path, progress = format_of(path, to), pathlib.Path(addresses.output(path)), progress or _in_silence
     options = FORMATS[format].chosen(options, path)

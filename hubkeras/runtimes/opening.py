@@ -118,9 +118,9 @@ def open_model(
     Raises:
         hubkeras.Error: there is no such model, it takes no images, it is not safe, or an argument does not fit it.
 
-    >>> model = open_model("mobilenet_v2.onnx")  # doctest: +SKIP
-    >>> model.run(np.zeros([1, *model.image_size, 3], np.float32)).shape  # doctest: +SKIP
-    (1, 1001)
+    >>> model = open_model("build/digits")
+    >>> model.run(np.zeros([1, *model.image_size, 3], np.float32)).shape
+    (1, 11)
     """
     name, asked = addresses.local(model), None if task is None else Task.of(task, "task")
     if asked == Task.BACKBONE:

@@ -1,6 +1,8 @@
 """The same rows on Apache Beam: in one process, in several, through the portable runner, and after a worker failed."""
 
 import contextlib
+import doctest
+import importlib
 import json
 import pathlib
 import subprocess
@@ -177,3 +179,14 @@ def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
     assert "unrecognized arguments: --runner=FnApiRunner" in capsys.readouterr().err
     with pytest.raises(hubkeras.Error, match="top must be at least 1"):
         EmbedImages(model, top=0)
+
+
+def test_the_examples_in_docstrings_run(model, photos, tmp_path, monkeypatch):
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "digits").symlink_to(model)
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    names = {"hubkeras": hubkeras, "np": np}
+    outcome = doctest.testmod(importlib.import_module("hubkeras.bulk.beam"), extraglobs=names)
+    assert outcome.attempted == 5
+    assert not outcome.failed
