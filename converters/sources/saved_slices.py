@@ -32,12 +32,11 @@ def read_slices(path: pathlib.Path, source: pathlib.Path) -> dict[str, Tensor]:
     try:
         table = Table(path)
         for tensor in _saved(table, _META).meta.tensor:
-            shape, dtype = form_of(tensor.name, tensor.shape, tensor.type)
-            parts = [slice_of(part, tensor.name, shape) for part in tensor.slice]
-            tensors[tensor.name] = Tensor(
-                shape, dtype, functools.partial(_read, table, tensor.name, shape, dtype, parts)
-            )
-    except (TableError, DecodeError, OSError) as error:
+            name = tensor.name.decode()
+            shape, dtype = form_of(name, tensor.shape, tensor.type)
+            parts = [slice_of(part, name, shape) for part in tensor.slice]
+            tensors[name] = Tensor(shape, dtype, functools.partial(_read, table, name, shape, dtype, parts))
+    except (TableError, DecodeError, UnicodeDecodeError, OSError) as error:
         raise NoSourceError(f"{source} is not a TF-Slim checkpoint or is damaged ({first_line(error)})") from error
     return tensors
 

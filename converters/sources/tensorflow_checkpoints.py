@@ -65,7 +65,8 @@ def _prefix_in_state_file(file: pathlib.Path) -> pathlib.Path:
     One that lies elsewhere is not read: whoever made the file would choose among the files of this machine.
     """
     try:
-        path = text_format.Parse(file.read_bytes(), new_message("CheckpointState")).model_checkpoint_path
+        state = text_format.Parse(file.read_bytes(), new_message("CheckpointState"))
+        path = os.fsdecode(state.model_checkpoint_path)
         beside, named = file.parent / pathlib.Path(path).name, file.parent / path
         below = _is_below(named, file.parent)
         prefix = next(filter(_is_checkpoint, (beside, named) if below else (beside,)), None) if path else None
@@ -157,7 +158,8 @@ def _names_of_objects(graph: bytes) -> list[tuple[str, str]]:
     """(variable name, key) for each variable of an object-based checkpoint, such as that of a TF2 SavedModel."""
     nodes = messages.parse(new_message("TrackableObjectGraph"), graph).nodes
     attributes = (attribute for node in nodes for attribute in node.attributes)
-    return [(a.full_name, a.checkpoint_key) for a in attributes if a.full_name and a.name == "VARIABLE_VALUE"]
+    variables = [a for a in attributes if a.full_name and a.name == b"VARIABLE_VALUE"]
+    return [(variable.full_name.decode(), variable.checkpoint_key.decode()) for variable in variables]
 
 
 READER = Reader(

@@ -10,7 +10,8 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _PACKAGE = "hubkeras"
-# {message: {field: (number, type)}}; a type in brackets is that of a list; lists of floats are taken as their bytes
+# {message: {field: (number, type)}}; a type in brackets is that of a list. Lists of floats are taken as their bytes,
+# and so are texts, which need not be UTF-8
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Dim": {"size": (1, "int64")},
     "Shape": {"dim": (2, "[Dim]"), "unknown_rank": (3, "bool")},
@@ -26,7 +27,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "crc32c": (6, "fixed32"),
         "slices": (7, "[Slice]"),
     },
-    "SavedSliceMeta": {"name": (1, "string"), "shape": (2, "Shape"), "type": (3, "int32"), "slice": (4, "[Slice]")},
+    "SavedSliceMeta": {"name": (1, "bytes"), "shape": (2, "Shape"), "type": (3, "int32"), "slice": (4, "[Slice]")},
     "SavedTensorSliceMeta": {"tensor": (1, "[SavedSliceMeta]")},
     "Tensor": {
         "float_val": (5, "bytes"),
@@ -34,14 +35,14 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "int_val": (7, "[int32]"),
         "int64_val": (10, "[int64]"),
     },
-    "SavedSlice": {"name": (1, "string"), "slice": (2, "Slice"), "data": (3, "Tensor")},
+    "SavedSlice": {"data": (3, "Tensor")},
     "SavedTensorSlices": {"meta": (1, "SavedTensorSliceMeta"), "data": (2, "SavedSlice")},
-    "SerializedTensor": {"name": (1, "string"), "full_name": (2, "string"), "checkpoint_key": (3, "string")},
+    "SerializedTensor": {"name": (1, "bytes"), "full_name": (2, "bytes"), "checkpoint_key": (3, "bytes")},
     "TrackableObject": {"attributes": (2, "[SerializedTensor]")},
     "TrackableObjectGraph": {"nodes": (1, "[TrackableObject]")},
     "CheckpointState": {
-        "model_checkpoint_path": (1, "string"),
-        "all_model_checkpoint_paths": (2, "[string]"),
+        "model_checkpoint_path": (1, "bytes"),
+        "all_model_checkpoint_paths": (2, "[bytes]"),
         "all_model_checkpoint_timestamps": (3, "[double]"),
         "last_preserved_timestamp": (4, "double"),
     },

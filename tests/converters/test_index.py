@@ -279,3 +279,10 @@ def test_a_bit_that_differs_is_refused(version, files, tmp_path):
         data.write_bytes(changed)
         with pytest.raises(hubkeras.Error, match="damaged"):
             read_all(folder / "model.ckpt")
+
+
+def test_a_v1_file_with_a_name_of_odd_bytes_is_refused(tmp_path):
+    tensor = b"\x0a\x02\xff\xfe" + b"\x12\x00" + b"\x18\x01"  # name, shape and type of `SavedSliceMeta`
+    meta = b"\x0a" + number(len(tensor)) + tensor
+    write_table(tmp_path / "model.ckpt", [(b"", b"\x0a" + number(len(meta)) + meta)])
+    fails(tmp_path / "model.ckpt", "is not a TF-Slim checkpoint or is damaged ('utf-8' codec")
