@@ -40,7 +40,7 @@ _KINDS = ((DepthwiseConv2D, "depthwise", "depthwise_weights"), (Conv2D, "conv", 
 @functools.cache
 def scoped_layers(network: Any) -> tuple[ScopedLayer, ...]:
     """All layers with weights of a network's class with a head, in Slim's order of creation."""
-    stages, head = network.create_layers(num_classes=1)
+    stages, head = network.create_layers(network.settings_for(num_classes=1))
     layers = []
     for stage in (*stages, head):
         for scope, layer in stage.walk(""):

@@ -51,7 +51,7 @@ def _datasets(network: SlimNetwork) -> dict[str, str]:
     """
     datasets = {}
     heads = [] if network.head is None else [("head", network.head)]
-    for start, stage in [*((stage.name, stage) for stage in network.stages()), *heads]:
+    for start, stage in [*((stage.name, stage) for stage in network.structure.stages), *heads]:
         for scope, layer in stage.walk(""):
             path = "/".join([start, *scope.split("/")[2:]])
             for number, variable in enumerate(layer.own_variables()):

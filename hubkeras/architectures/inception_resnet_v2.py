@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,12 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import operations
-from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import ACTIVATIONS, EPSILON, Conv2D
+from hubkeras.architectures.folding import Builder, steps_of, window_of
+from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import (
     Branches,
     Dense,
-    Dropout,
     Pooling2D,
     Scope,
     Shape,
@@ -23,9 +24,11 @@ from hubkeras.architectures.layers import (
     Tensor,
     l2_regularizer,
 )
-from hubkeras.architectures.network import SlimNetwork
+from hubkeras.architectures.network import Layers, SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
+from hubkeras.architectures.settings import Settings
 from hubkeras.common.networks import INCEPTION_RESNET_V2
+from hubkeras.common.steps import Add
 
 # A convolution of a table below is (scope, filters, kernel size); Slim's block35, block17 and block8.
 BLOCK35 = (
@@ -58,18 +61,46 @@ MIXED_7A = (
 )
 
 Table = tuple[tuple[tuple[str, int, Any], ...], ...]
+Conv = partial[Conv2D]  # with the network's options bound
 
 OUTPUT_STRIDES = (8, 16)  # what `inception_resnet_v2_base` takes
 
 # Slim's arg scope regularizes biases too
 REGULARIZERS = {"regularizer": l2_regularizer(), "bias_regularizer": l2_regularizer()}
 
-# Rows of residual blocks: scope, table, repetitions, scale of the residual (section 3.3 of the paper), channels.
+
+@dataclass(frozen=True)
+class Repeat:
+    """Residual blocks of one kind, one after the other: name, branches, how many, scale of the residual (section 3.3 of
+    the paper), and channels.
+    """
+
+    block: str
+    table: Table
+    times: int
+    scale: float
+    channels: int
+
+
 REPEATS = {
-    "Repeat": ("block35", BLOCK35, 10, 0.17, 320),
-    "Repeat_1": ("block17", BLOCK17, 20, 0.10, 1088),
-    "Repeat_2": ("block8", BLOCK8, 9, 0.20, 2080),
+    "Repeat": Repeat("block35", BLOCK35, 10, 0.17, 320),
+    "Repeat_1": Repeat("block17", BLOCK17, 20, 0.10, 1088),
+    "Repeat_2": Repeat("block8", BLOCK8, 9, 0.20, 2080),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionResNetV2Settings(Settings):
+    """The settings of `InceptionResNetV2`."""
+
+    batch_norm_scale: bool
+    output_stride: int
+    align_feature_maps: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_stride not in OUTPUT_STRIDES:
+            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}; got {self.output_stride!r}.")
 
 
 class ResidualBlock(Scope):
@@ -115,6 +146,14 @@ class ResidualBlock(Scope):
         return ACTIVATIONS[self.activation](inputs + operations.bias_add(up.convolve(mixed), biases))
 
 
+@steps_of.register
+def _(block: ResidualBlock, plan: Builder, x: str, scope: str) -> list[str]:
+    *branches, up = block.children()
+    mixed = plan.add_branches(branches, x, scope)
+    scaled = plan.add_convolution(up, mixed, f"{scope}/{up.name}", window_of(up), up.kernel, bias_factor=block.scale)
+    return [plan.add(Add(f"{scope}/add", (x, scaled), block.activation))]
+
+
 @keras.saving.register_keras_serializable("hubkeras")
 class InceptionResNetV2(SlimNetwork):
     """Inception-ResNet V2 for images of any size from 75 x 75 pixels; 299 x 299 is what it was trained on.
@@ -151,12 +190,7 @@ class InceptionResNetV2(SlimNetwork):
     """
 
     facts = INCEPTION_RESNET_V2
-    variations: Mapping[str, Any] = {
-        **SlimNetwork.variations,
-        "batch_norm_scale": False,
-        "output_stride": 16,
-        "align_feature_maps": False,
-    }
+    settings_class = InceptionResNetV2Settings
 
     def __init__(
         self,
@@ -173,41 +207,40 @@ class InceptionResNetV2(SlimNetwork):
         endpoints: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            weights=weights,
-            batch_norm_momentum=batch_norm_momentum,
-            dtype=dtype,
-            batch_norm_scale=batch_norm_scale,
-            batch_norm_epsilon=batch_norm_epsilon,
-            output_stride=output_stride,
-            align_feature_maps=align_feature_maps,
-            final_endpoint=final_endpoint,
-            endpoints=endpoints,
-            **kwargs,
-        )
+        self._construct(locals())
 
     @classmethod
-    def create_layers(
-        cls,
-        *,
-        num_classes: int | None = None,
-        batch_norm_scale: bool = False,
-        batch_norm_epsilon: float = EPSILON,
-        output_stride: int = 16,
-        align_feature_maps: bool = False,
-    ) -> tuple[list[SlimLayer], Scope | None]:
-        validate_settings(num_classes=num_classes)
-        if output_stride not in OUTPUT_STRIDES:
-            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}; got {output_stride!r}.")
-        batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
-        layers = _Layers(batch_norm, "same" if align_feature_maps else "valid")
-        stages = layers.stages(dilated=output_stride == 8)
-        head = None
-        if num_classes is not None:
-            logits = Dense("Logits", num_classes, **REGULARIZERS)
-            head = Scope("Logits", [Dropout("Dropout"), logits])
-        return stages, head
+    def create_layers(cls, settings: InceptionResNetV2Settings) -> Layers:
+        # the layers of stride 2 and some of the first ones
+        padding = "same" if settings.align_feature_maps else "valid"
+        dilated = settings.output_stride == 8
+        batch_norm = {"scale": settings.batch_norm_scale, "epsilon": settings.batch_norm_epsilon}
+        conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **REGULARIZERS)
+        pool_branch = [Pooling2D("AvgPool_0a_3x3", ops.average_pool), conv("Conv2d_0b_1x1", 64, 1)]
+        stages: list[SlimLayer] = [
+            conv("Conv2d_1a_3x3", 32, 3, strides=2, padding=padding),
+            conv("Conv2d_2a_3x3", 32, 3, padding=padding),
+            conv("Conv2d_2b_3x3", 64, 3),
+            Pooling2D("MaxPool_3a_3x3", ops.max_pool, strides=2, padding=padding),
+            conv("Conv2d_3b_1x1", 80, 1, padding=padding),
+            conv("Conv2d_4a_3x3", 192, 3, padding=padding),
+            Pooling2D("MaxPool_5a_3x3", ops.max_pool, strides=2, padding=padding),
+            Branches("Mixed_5b", [*branches(MIXED_5B, conv), Scope("Branch_3", pool_branch)]),
+            repeat("Repeat", conv),
+            reduction("Mixed_6a", MIXED_6A, conv, padding, strides=1 if dilated else 2),
+            repeat("Repeat_1", partial(conv, dilation_rate=2) if dilated else conv),
+        ]
+        if dilated:  # ends where Slim does then
+            return stages, None
+        stages += [
+            reduction("Mixed_7a", MIXED_7A, conv, padding, strides=2),
+            repeat("Repeat_2", conv),
+            residual("Block8", BLOCK8, conv, scale=1.0, channels=2080, activation=None),
+            conv("Conv2d_7b_1x1", 1536, 1),
+        ]
+        if settings.num_classes is None:
+            return stages, None
+        return stages, Head("Dropout", Dense("Logits", settings.num_classes, **REGULARIZERS), "PreLogitsFlatten")
 
     @classmethod
     def end_points(cls, stages: Sequence[SlimLayer]) -> list[tuple[str, ...]]:
@@ -215,78 +248,31 @@ class InceptionResNetV2(SlimNetwork):
         names = {"Repeat": (), "Repeat_1": ("PreAuxLogits",), "Repeat_2": (), "Block8": ()}
         return [names.get(stage.name, (stage.name,)) for stage in stages]
 
-    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
-        flat = ops.squeeze(end_points["global_pool"], (1, 2))
-        pre_logits = self.head.Dropout(flat, options=options)
-        return self.head.Logits(pre_logits), {"PreLogitsFlatten": pre_logits}
+
+def branches(table: Table, conv: Conv, **last: Any) -> list[SlimLayer]:
+    """The branches of a table; `last` are arguments of the convolution that ends each."""
+    rows = [[conv(*row) for row in rows[:-1]] + [conv(*rows[-1], **last)] for rows in table]
+    return [Scope(f"Branch_{i}", layers) for i, layers in enumerate(rows)]
 
 
-class _Layers:
-    """Makes the layers of Inception-ResNet V2.
+def residual(
+    name: str, table: Table, conv: Conv, scale: float, channels: int, activation: str | None = "relu"
+) -> ResidualBlock:
+    """One residual block; see `Repeat`."""
+    batch_norm = {**conv.keywords["batch_norm"], "output_factor": scale}
+    up = Conv2D("Conv2d_1x1", channels, 1, use_bias=True, **REGULARIZERS)
+    return ResidualBlock(name, [*branches(table, conv, batch_norm=batch_norm), up], scale, activation)
 
-    Args:
-        batch_norm: arguments of every `BatchNorm`.
-        padding: of the layers that Slim pads where feature maps are aligned only: those of stride 2 and some of the
-            first ones.
-    """
 
-    def __init__(self, batch_norm: dict[str, Any], padding: str) -> None:
-        self.batch_norm = batch_norm
-        self.padding = padding
-        self.conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **REGULARIZERS)
-        self.residual = partial(Conv2D, use_bias=True, **REGULARIZERS)
+def repeat(scope: str, conv: Conv) -> Scope:
+    """The residual blocks of a row of `REPEATS`."""
+    row = REPEATS[scope]
+    names = [f"{row.block}_{i + 1}" for i in range(row.times)]
+    return Scope(scope, [residual(name, row.table, conv, row.scale, row.channels) for name in names])
 
-    def stages(self, dilated: bool) -> list[SlimLayer]:
-        """All before the global pooling; `dilated` keeps a stride of 8 and ends where Slim does then."""
-        conv, padding = self.conv, self.padding
-        pool_branch = [Pooling2D("AvgPool_0a_3x3", ops.average_pool), conv("Conv2d_0b_1x1", 64, 1)]
-        stages = [
-            conv("Conv2d_1a_3x3", 32, 3, strides=2, padding=padding, multiplier=2),
-            conv("Conv2d_2a_3x3", 32, 3, padding=padding),
-            conv("Conv2d_2b_3x3", 64, 3),
-            Pooling2D("MaxPool_3a_3x3", ops.max_pool, strides=2, padding=padding),
-            conv("Conv2d_3b_1x1", 80, 1, padding=padding),
-            conv("Conv2d_4a_3x3", 192, 3, padding=padding),
-            Pooling2D("MaxPool_5a_3x3", ops.max_pool, strides=2, padding=padding),
-            Branches("Mixed_5b", [*self.branches(MIXED_5B), Scope("Branch_3", pool_branch)]),
-            self.repeat("Repeat"),
-            self.reduction("Mixed_6a", MIXED_6A, strides=1 if dilated else 2),
-            self.repeat("Repeat_1", dilation_rate=2 if dilated else 1),
-        ]
-        if dilated:
-            return stages
-        return [
-            *stages,
-            self.reduction("Mixed_7a", MIXED_7A, strides=2),
-            self.repeat("Repeat_2"),
-            self.block("Block8", BLOCK8, scale=1.0, channels=2080, activation=None),
-            conv("Conv2d_7b_1x1", 1536, 1),
-        ]
 
-    def branches(self, table: Table, dilation_rate: int = 1, **last: Any) -> list[Scope]:
-        """The branches of a table; `last` are arguments of the convolution that ends each."""
-        conv = partial(self.conv, dilation_rate=dilation_rate)
-        rows = [[conv(*row) for row in rows[:-1]] + [conv(*rows[-1], **last)] for rows in table]
-        return [Scope(f"Branch_{i}", layers) for i, layers in enumerate(rows)]
-
-    def block(
-        self,
-        name: str,
-        table: Table,
-        scale: float,
-        channels: int,
-        activation: str | None = "relu",
-        dilation_rate: int = 1,
-    ) -> ResidualBlock:
-        branches = self.branches(table, dilation_rate, batch_norm={**self.batch_norm, "multiplier": scale})
-        return ResidualBlock(name, [*branches, self.residual("Conv2d_1x1", channels, 1)], scale, activation)
-
-    def repeat(self, scope: str, dilation_rate: int = 1) -> Scope:
-        name, table, times, scale, channels = REPEATS[scope]
-        names = [f"{name}_{i + 1}" for i in range(times)]
-        return Scope(scope, [self.block(n, table, scale, channels, dilation_rate=dilation_rate) for n in names])
-
-    def reduction(self, scope: str, table: Table, strides: int) -> Branches:
-        pool = Pooling2D("MaxPool_1a_3x3", ops.max_pool, strides=strides, padding=self.padding)
-        branches = self.branches(table, strides=strides, padding=self.padding)
-        return Branches(scope, [*branches, Scope(f"Branch_{len(table)}", [pool])])
+def reduction(scope: str, table: Table, conv: Conv, padding: str, strides: int) -> Branches:
+    """The branches of a table, which end in convolutions of these strides, beside a max pooling of the same."""
+    pool = Pooling2D("MaxPool_1a_3x3", ops.max_pool, strides=strides, padding=padding)
+    layers = branches(table, conv, strides=strides, padding=padding)
+    return Branches(scope, [*layers, Scope(f"Branch_{len(table)}", [pool])])

@@ -11,11 +11,12 @@ import keras
 from keras import ops
 
 from hubkeras.architectures import scaling
-from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, SeparableConv2D
-from hubkeras.architectures.layers import Branches, Dense, Dropout, Pooling2D, Scope, SlimLayer, Tensor, l2_regularizer
-from hubkeras.architectures.network import SlimNetwork
-from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
+from hubkeras.architectures.heads import Head
+from hubkeras.architectures.layers import Branches, Dense, Pooling2D, Scope, SlimLayer, l2_regularizer
+from hubkeras.architectures.network import Layers, SlimNetwork
+from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
+from hubkeras.architectures.settings import ScaledSettings
 from hubkeras.common.networks import INCEPTION_V2
 
 
@@ -55,6 +56,19 @@ VARIANCE_SCALING = partial(keras.initializers.VarianceScaling, scale=1.3 * 2.0 *
 TRUNCATED_NORMAL = keras.initializers.TruncatedNormal
 
 
+@dataclass(frozen=True, kw_only=True)
+class InceptionV2Settings(ScaledSettings):
+    """The settings of `InceptionV2`."""
+
+    batch_norm_scale: bool
+    activation: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}.")
+
+
 @keras.saving.register_keras_serializable("hubkeras")
 class InceptionV2(SlimNetwork):
     """Inception V2 for images of any size from 32 x 32 pixels; 224 x 224 is what it was trained on.
@@ -90,7 +104,7 @@ class InceptionV2(SlimNetwork):
     """
 
     facts = INCEPTION_V2
-    variations: Mapping[str, Any] = {**SlimNetwork.variations, "batch_norm_scale": False, "activation": "relu"}
+    settings_class = InceptionV2Settings
 
     def __init__(
         self,
@@ -107,19 +121,7 @@ class InceptionV2(SlimNetwork):
         endpoints: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            depth_multiplier=depth_multiplier,
-            num_classes=num_classes,
-            weights=weights,
-            batch_norm_momentum=batch_norm_momentum,
-            dtype=dtype,
-            batch_norm_scale=batch_norm_scale,
-            batch_norm_epsilon=batch_norm_epsilon,
-            activation=activation,
-            final_endpoint=final_endpoint,
-            endpoints=endpoints,
-            **kwargs,
-        )
+        self._construct(locals())
 
     @staticmethod
     def scale(filters: int, depth_multiplier: float) -> int:
@@ -132,26 +134,14 @@ class InceptionV2(SlimNetwork):
         return {**scaled, **super().settings_from_shapes(shapes)}
 
     @classmethod
-    def create_layers(
-        cls,
-        *,
-        depth_multiplier: float = 1.0,
-        num_classes: int | None = None,
-        batch_norm_scale: bool = False,
-        batch_norm_epsilon: float = EPSILON,
-        activation: str = "relu",
-    ) -> tuple[list[SlimLayer], Scope | None]:
-        validate_settings(depth_multiplier, num_classes)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}.")
-
-        filters = partial(cls.scale, depth_multiplier=depth_multiplier)
+    def create_layers(cls, settings: InceptionV2Settings) -> Layers:
+        filters = partial(cls.scale, depth_multiplier=settings.depth_multiplier)
         common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer()}
-        batch_norm = {"scale": batch_norm_scale, "epsilon": batch_norm_epsilon}
-        conv = partial(Conv2D, batch_norm=batch_norm, activation=activation, **common)
+        batch_norm = {"scale": settings.batch_norm_scale, "epsilon": settings.batch_norm_epsilon}
+        conv = partial(Conv2D, batch_norm=batch_norm, activation=settings.activation, **common)
 
         stem_filters = filters(64)
-        stages = [
+        stages: list[SlimLayer] = [
             # the only layers with biases in place of batch norm, and not regularized
             SeparableConv2D(
                 "Conv2d_1a_7x7",
@@ -159,9 +149,8 @@ class InceptionV2(SlimNetwork):
                 7,
                 depthwise_multiplier=min(stem_filters // 3, 8),
                 strides=2,
-                multiplier=2,
                 use_bias=True,
-                activation=activation,
+                activation=settings.activation,
                 kernel_initializer=TRUNCATED_NORMAL(stddev=1.0),
             ),
             Pooling2D("MaxPool_2a_3x3", ops.max_pool, strides=2),
@@ -170,16 +159,10 @@ class InceptionV2(SlimNetwork):
             Pooling2D("MaxPool_3a_3x3", ops.max_pool, strides=2),
             *(mixed(module, filters, conv) for module in MODULES),
         ]
-        head = None
-        if num_classes is not None:
-            logits = Dense("Conv2d_1c_1x1", num_classes, kernel_size=(1, 1), **common)
-            head = Scope("Logits", [Dropout("Dropout_1b"), logits])
-        return stages, head
-
-    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
-        pre_logits = self.head.Dropout_1b(end_points["global_pool"], options=options)
-        logits = self.head.Conv2d_1c_1x1(ops.squeeze(pre_logits, (1, 2)))
-        return logits, {"PreLogits": pre_logits}
+        if settings.num_classes is None:
+            return stages, None
+        logits = Dense("Conv2d_1c_1x1", settings.num_classes, kernel_size=(1, 1), **common)
+        return stages, Head("Dropout_1b", logits, "PreLogits", keeps_axes=True)
 
 
 def mixed(module: Mixed, filters: Callable[[int], int], conv: Callable[..., Conv2D]) -> Branches:

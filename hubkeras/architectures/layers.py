@@ -4,12 +4,13 @@ Every layer is named after its Slim scope and every variable after Slim's, so th
 names of a Slim checkpoint: `Mixed_3b/Branch_0/Conv2d_0a_1x1/BatchNorm/beta`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from hubkeras.architectures import operations
@@ -18,8 +19,6 @@ from hubkeras.architectures.options import INFERENCE, CallOptions
 WEIGHT_DECAY = 4e-5  # `weight_decay` of Slim's arg scopes; Slim's l2_regularizer(s) is s * sum(w ** 2) / 2
 
 CHANNELS_LAST = "channels_last"  # the layers' own layout, whatever Keras' default is
-
-KERNELS_AND_BIASES = ("kernel", "depthwise_kernel", "pointwise_kernel", "biases")
 
 Tensor = Any  # a tensor of Keras' backend
 Shape = Sequence[int | None]
@@ -105,11 +104,15 @@ class SlimLayer(keras.layers.Layer):
         initializer = keras.initializers.get(self.kernel_initializer)
         return self.add_weight(shape=shape, initializer=initializer.clone(), name=name, regularizer=self.regularizer)
 
-    def children(self) -> "list[SlimLayer]":
+    def cast(self, variable: keras.Variable) -> Tensor:
+        """A variable's value in the dtype of the computation."""
+        return ops.cast(variable, self.compute_dtype)
+
+    def children(self) -> list[SlimLayer]:
         """The layers directly below this scope."""
         return []
 
-    def walk(self, scope: str) -> "Iterator[tuple[str, SlimLayer]]":
+    def walk(self, scope: str) -> Iterator[tuple[str, SlimLayer]]:
         """Yields (Slim scope, layer) for this layer and those below, in Slim's order of creation.
 
         Args:
@@ -120,22 +123,11 @@ class SlimLayer(keras.layers.Layer):
         for child in self.children():
             yield from child.walk(scope)
 
-    def freeze(self) -> None:
-        """Turns the variables of this layer and those below into constants, and folds batch norm for good.
-
-        Only inference is left. There is no way back: this is for the copy of a network in a `FrozenNetwork`.
-        """
-        for child in self.children():
-            child.freeze()
-        for name in KERNELS_AND_BIASES:
-            if getattr(self, name, None) is not None:
-                setattr(self, name, np.asarray(getattr(self, name)))
-
-    def trained_variables(self) -> "list[keras.Variable]":
+    def trained_variables(self) -> list[keras.Variable]:
         """Those of `own_variables` that have a gradient, frozen or not."""
         return list(self._trainable_variables)
 
-    def own_variables(self) -> "list[keras.Variable]":
+    def own_variables(self) -> list[keras.Variable]:
         """The variables of this layer without those below it, in Slim's order of creation."""
         return self._trainable_variables + self._non_trainable_variables
 
@@ -175,9 +167,8 @@ class Dense(SlimLayer):
         self.output_channels = self.units
 
     def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> Tensor:
-        kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (-1, self.units))
-        outputs = ops.matmul(inputs, kernel)
-        return operations.bias_add(outputs, ops.cast(self.biases, self.compute_dtype))
+        outputs = ops.matmul(inputs, ops.reshape(self.cast(self.kernel), (-1, self.units)))
+        return operations.bias_add(outputs, self.cast(self.biases))
 
 
 class Pooling2D(SlimLayer):
@@ -186,6 +177,8 @@ class Pooling2D(SlimLayer):
     Args:
         pool: `ops.max_pool` or `ops.average_pool`.
     """
+
+    SIZE = 3
 
     def __init__(
         self, name: str, pool: Callable[..., Tensor], strides: int = 1, padding: str = "same", **kwargs: Any
@@ -203,7 +196,7 @@ class Pooling2D(SlimLayer):
         self.output_channels = input_shape[-1]
 
     def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> Tensor:
-        return self.pool(inputs, 3, strides=self.strides, padding=self.padding, data_format=CHANNELS_LAST)
+        return self.pool(inputs, self.SIZE, strides=self.strides, padding=self.padding, data_format=CHANNELS_LAST)
 
 
 class Dropout(SlimLayer):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import keras
-from keras import ops
 
 from hubkeras.architectures import scaling
-from hubkeras.architectures.arguments import validate_settings
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, DepthwiseConv2D
-from hubkeras.architectures.layers import Dense, Dropout, Scope, SlimLayer, Tensor, l2_regularizer
-from hubkeras.architectures.network import SlimNetwork
+from hubkeras.architectures.folding import Builder, steps_of
+from hubkeras.architectures.heads import Head
+from hubkeras.architectures.layers import Dense, Scope, SlimLayer, Tensor, l2_regularizer
+from hubkeras.architectures.network import Layers, SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallOptions
+from hubkeras.architectures.settings import ScaledSettings
 from hubkeras.common.networks import MOBILENET_V2
+from hubkeras.common.steps import Add
 
 # Table 2 of the paper: expansion, filters before the depth multiplier, repetitions, stride of the first.
 BOTTLENECKS = (
@@ -44,29 +47,48 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * value else rounded + divisor
 
 
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV2Settings(ScaledSettings):
+    """The settings of `MobileNetV2`."""
+
+    finegrain_classification_mode: bool
+    output_stride: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_stride not in (None, *OUTPUT_STRIDES):
+            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}, or None; got {self.output_stride!r}.")
+
+
 # Slim's end points of a block, by the layers whose outputs they are
 END_POINTS = {"expand": "expansion_output", "depthwise": "depthwise_output", "project": "output"}
 
 
 class ExpandedConv(Scope):
-    """An inverted residual: 1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection.
+    """An inverted residual: 1x1 expansion (of most), 3x3 depthwise convolution, linear 1x1 projection.
 
-    Its call returns Slim's end points of the block: `expansion_output` (where the block expands), `depthwise_output`
-    and `output`.
+    Its call returns the output, and Slim's end points of the block: the outputs of the layers, but for the last that of
+    the block.
     """
 
     def __init__(self, name: str, layers: Sequence[SlimLayer], residual: bool, **kwargs: Any) -> None:
         super().__init__(name, layers, **kwargs)
         self.residual = residual
 
-    def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> dict[str, Tensor]:
-        end_points, net = {}, inputs
+    def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> list[Tensor]:
+        outputs, net = [], inputs
         for layer in self.children():
             net = layer(net, options=options)
-            end_points[END_POINTS[layer.name]] = net
-        if self.residual:
-            end_points["output"] = net + inputs
-        return end_points
+            outputs.append(net)
+        net = net + inputs if self.residual else net
+        return [net, *outputs[:-1], net]
+
+
+@steps_of.register
+def _(block: ExpandedConv, plan: Builder, x: str, scope: str) -> list[str]:
+    *outputs, net = plan.add_layers(block.children(), x, scope)
+    net = plan.add(Add(f"{scope}/add", (net, x))) if block.residual else net
+    return [net, *outputs, net]
 
 
 @keras.saving.register_keras_serializable("hubkeras")
@@ -110,7 +132,7 @@ class MobileNetV2(SlimNetwork):
     """
 
     facts = MOBILENET_V2
-    variations: Mapping[str, Any] = {**SlimNetwork.variations, "output_stride": None}
+    settings_class = MobileNetV2Settings
     folds_for_inference = True
     every_layer_is_end_point = True
 
@@ -129,19 +151,8 @@ class MobileNetV2(SlimNetwork):
         endpoints: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            depth_multiplier=depth_multiplier,
-            num_classes=num_classes,
-            weights=weights,
-            batch_norm_momentum=batch_norm_momentum,
-            finegrain_classification_mode=finegrain_classification_mode,
-            dtype=dtype,
-            batch_norm_epsilon=batch_norm_epsilon,
-            output_stride=None if output_stride == STRIDE else output_stride,
-            final_endpoint=final_endpoint,
-            endpoints=endpoints,
-            **kwargs,
-        )
+        output_stride = None if output_stride == STRIDE else output_stride
+        self._construct(locals())
 
     @staticmethod
     def scale(filters: int, depth_multiplier: float) -> int:
@@ -156,61 +167,38 @@ class MobileNetV2(SlimNetwork):
         return {**scaled, **super().settings_from_shapes(shapes)}
 
     @classmethod
-    def create_layers(
-        cls,
-        *,
-        depth_multiplier: float = 1.0,
-        num_classes: int | None = None,
-        finegrain_classification_mode: bool = True,
-        batch_norm_epsilon: float = EPSILON,
-        output_stride: int | None = None,
-    ) -> tuple[list[SlimLayer], Scope | None]:
-        validate_settings(depth_multiplier, num_classes)
-        if output_stride not in (None, *OUTPUT_STRIDES):
-            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}, or None; got {output_stride!r}.")
+    def create_layers(cls, settings: MobileNetV2Settings) -> Layers:
         common = {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.09)}
-        normalized = {"batch_norm": {"scale": True, "epsilon": batch_norm_epsilon}, **common}
+        normalized = {"batch_norm": {"scale": True, "epsilon": settings.batch_norm_epsilon}, **common}
         linear = partial(Conv2D, regularizer=l2_regularizer(), **normalized)
         conv = partial(linear, activation="relu6")
         depthwise = partial(DepthwiseConv2D, "depthwise", 3, activation="relu6", **normalized)
+        multiplier = settings.depth_multiplier
 
-        channels = cls.scale(FIRST_FILTERS, depth_multiplier)
-        stages = [conv("Conv", channels, 3, strides=FIRST_STRIDE, multiplier=2)]
-        for expansion, width, strides, dilation_rate in dilated_rows(output_stride or STRIDE):
-            filters = cls.scale(width, depth_multiplier)
+        channels = cls.scale(FIRST_FILTERS, multiplier)
+        stages: list[SlimLayer] = [conv("Conv", channels, 3, strides=FIRST_STRIDE)]
+        for expansion, width, strides, dilation_rate in dilated_rows(settings.output_stride or STRIDE):
+            filters = cls.scale(width, multiplier)
             layers = [depthwise(strides=strides, dilation_rate=dilation_rate), linear("project", filters, 1)]
             if expansion > 1:
                 layers.insert(0, conv("expand", make_divisible(channels * expansion), 1))
             name = f"expanded_conv_{len(stages) - 1}" if len(stages) > 1 else "expanded_conv"
             stages.append(ExpandedConv(name, layers, residual=strides == 1 and channels == filters))
             channels = filters
-        keep_last = finegrain_classification_mode and depth_multiplier < 1
-        stages.append(conv("Conv_1", cls.scale(LAST_FILTERS, 1 if keep_last else depth_multiplier), 1))
-
-        head = None
-        if num_classes is not None:
-            logits = Dense("Conv2d_1c_1x1", num_classes, kernel_size=(1, 1), regularizer=l2_regularizer(), **common)
-            head = Scope("Logits", [Dropout("Dropout"), logits])
-        return stages, head
+        keep_last = settings.finegrain_classification_mode and multiplier < 1
+        stages.append(conv("Conv_1", cls.scale(LAST_FILTERS, 1 if keep_last else multiplier), 1))
+        if settings.num_classes is None:
+            return stages, None
+        options = {"kernel_size": (1, 1), "regularizer": l2_regularizer(), **common}
+        return stages, Head("Dropout", Dense("Conv2d_1c_1x1", settings.num_classes, **options))
 
     @classmethod
     def end_points(cls, stages: Sequence[SlimLayer]) -> list[tuple[str, ...]]:
         names = []
         for number, stage in enumerate(stages, start=1):
-            inner = stage.children() if isinstance(stage, ExpandedConv) else []
-            names.append((f"layer_{number}", *(f"layer_{number}/{END_POINTS[layer.name]}" for layer in inner)))
+            layers = stage.children() if isinstance(stage, ExpandedConv) else []
+            names.append((f"layer_{number}", *(f"layer_{number}/{END_POINTS[layer.name]}" for layer in layers)))
         return names
-
-    def name_end_points(self, stage: SlimLayer, results: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        if not isinstance(stage, ExpandedConv):
-            return super().name_end_points(stage, results)
-        (name, *_) = self._end_points[stage.name]
-        inner = {f"{name}/{key}": value for key, value in results.items()}
-        return results["output"], {name: results["output"], **inner}
-
-    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
-        dropped = self.head.Dropout(ops.squeeze(end_points["global_pool"], (1, 2)), options=options)
-        return self.head.Conv2d_1c_1x1(dropped), {}
 
 
 def dilated_rows(output_stride: int) -> list[tuple[int, int, int, int]]:

@@ -1,48 +1,60 @@
-"""What the three networks share: input checks, the loop over stages, the head, configuration."""
+"""What the networks share: construction from settings, the forward pass, configuration."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from hubkeras.architectures import arguments, operations, states
-from hubkeras.architectures import endpoints as end_points_of_networks
+from hubkeras.architectures import folding, operations, states
 from hubkeras.architectures.convolutions import EPSILON
-from hubkeras.architectures.layers import Scope, Shape, SlimLayer, Tensor, set_trainable
-from hubkeras.architectures.options import CallOptions
+from hubkeras.architectures.end_points import Structure, stages_until
+from hubkeras.architectures.heads import Head
+from hubkeras.architectures.layers import Shape, SlimLayer, Tensor, set_trainable
+from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
+from hubkeras.architectures.settings import Settings, check_momentum, check_names, check_shape
 from hubkeras.common.networks import NetworkFacts, read_weights
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
+
+Layers = tuple[list[SlimLayer], Head | None]
 
 
 class SlimNetwork(keras.Model):
     """An image network of TF-Slim: stages, global average pooling, and an optional classification head.
 
-    Subclasses give the class attributes below, `create_layers` and `classify`.
+    A subclass has the first two class attributes and `create_layers`; and where it has settings of its own, a record
+    of them and a constructor like this one.
 
     Attributes:
         facts: the constants of the architecture; the class has some of them as attributes of its own, see below.
-        variations: settings that most networks leave at Slim's defaults, and these.
+        settings_class: the record of its settings.
+        defaults: of the settings, as the constructor states them.
+        variations: those among them that most networks leave alone, the constructor's keyword-only arguments.
         folds_for_inference: whether folding batch norm into the convolutions at each call makes inference faster. Only
             in MobileNet V2, which does little else; the Inceptions have many weights for that.
         every_layer_is_end_point: whether the outputs of nearly all layers are end points.
+        structure: the layers, where they end and what their end points are called.
         num_features: channels of the pooled features.
         num_classes: number of logits, or None where there is no head.
         endpoints: names of the feature maps that the network returns, or None where it returns logits or features.
     """
 
-    facts: NetworkFacts
-    architecture: str
-    title: str
-    scope: str
-    default_image_size: int
-    minimum_image_size: int
+    facts: ClassVar[NetworkFacts]
+    architecture: ClassVar[str]
+    title: ClassVar[str]
+    scope: ClassVar[str]
+    default_image_size: ClassVar[int]
+    minimum_image_size: ClassVar[int]
     num_features: int
-    variations: Mapping[str, Any] = {"batch_norm_epsilon": EPSILON, "final_endpoint": None, "endpoints": None}
+    settings_class: ClassVar[type[Settings]] = Settings
+    defaults: ClassVar[Mapping[str, Any]]
+    variations: ClassVar[Mapping[str, Any]]
     folds_for_inference = False
     every_layer_is_end_point = False
     _range_unseen = True
@@ -51,46 +63,57 @@ class SlimNetwork(keras.Model):
         super().__init_subclass__(**kwargs)
         for name in ("architecture", "title", "scope", "default_image_size", "minimum_image_size"):
             setattr(cls, name, getattr(cls.facts, name))
+        names = {field.name for field in dataclasses.fields(cls.settings_class)}
+        settings = [p for p in inspect.signature(cls.__init__).parameters.values() if p.name in names]
+        cls.defaults = {p.name: p.default for p in settings}
+        cls.variations = {p.name: p.default for p in settings if p.kind is p.KEYWORD_ONLY}
 
     def __init__(
         self,
+        num_classes: int | None = 1001,
+        weights: Any = None,
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        dtype: Any = None,
         *,
-        batch_norm_momentum: float,
-        weights: Any,
-        dtype: Any,
-        name: str | None = None,
-        trainable: bool = True,
-        initialize: bool | None = None,
-        **settings: Any,
+        batch_norm_epsilon: float = EPSILON,
+        final_endpoint: str | None = None,
+        endpoints: Sequence[str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Builds the network; see the subclasses for the public arguments.
+        """Builds the network; see the subclasses."""
+        self._construct(locals())
+
+    def _construct(self, arguments: dict[str, Any]) -> None:
+        """Builds the network from what a constructor was called with.
 
         Args:
-            initialize: False spares the time of random weights where others follow, and leaves zeros.
-            settings: the subclass' own, and `final_endpoint` and `endpoints`.
+            arguments: the local variables of the constructor. Its `kwargs` are `name`, `trainable` and `initialize`,
+                of which False spares the time of random weights where others follow, and leaves zeros.
         """
-        super().__init__(name=name or self.scope, autocast=False, dtype=dtype)
-        self.batch_norm_momentum, settings = plain(batch_norm_momentum), plain(settings)
-        arguments.check_batch_norm(self.batch_norm_momentum, settings.get("batch_norm_epsilon", EPSILON))
-        stages, head = self._choose_layers(settings)
-        for setting, value in settings.items():
-            setattr(self, setting, tuple(value) if isinstance(value, list) else value)
-        self.setting_names = list(settings)
-        for layer in stages:
+        given = plain({name: value for name, value in arguments.items() if name not in ("self", "kwargs")})
+        others = {"name": None, "trainable": True, "initialize": given["weights"] is None}
+        check_names(type(self), arguments["kwargs"], others)
+        others.update(arguments["kwargs"])
+        super().__init__(name=others["name"] or self.scope, autocast=False, dtype=given["dtype"])
+        self.batch_norm_momentum = given["batch_norm_momentum"]
+        check_momentum(self.batch_norm_momentum)
+        settings = self.settings_for(**{name: given[name] for name in self.defaults})
+        stages, head = self.create_layers(settings)
+        self.structure = Structure.of(settings, stages, head, self.end_points(stages), self.scope)
+        for setting in self.defaults:
+            setattr(self, setting, getattr(self.structure.settings, setting))
+        for layer in self.structure.stages:
             setattr(self, layer.name, layer)
-        self.stage_names = [layer.name for layer in stages]
-        self.head = head
+        self.head = self.structure.head
         for layer in self.all_layers():
             layer.dtype_policy = self.dtype_policy
-        if not (weights is None if initialize is None else initialize):
-            for layer in self.all_layers():
-                if hasattr(layer, "kernel_initializer"):
-                    layer.kernel_initializer = "zeros"
+            if not others["initialize"] and hasattr(layer, "kernel_initializer"):
+                layer.kernel_initializer = "zeros"
         self.build((None, None, None, 3))
         self._initial_regularizers = states.regularizers(self.slim_variables())
-        self.trainable = trainable
-        if weights is not None:
-            read_weights(self, weights)
+        self.trainable = others["trainable"]
+        if given["weights"] is not None:
+            read_weights(self, given["weights"])
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainable":
@@ -98,32 +121,24 @@ class SlimNetwork(keras.Model):
         else:
             super().__setattr__(name, value)
 
-    def _choose_layers(self, settings: dict[str, Any]) -> tuple[list[SlimLayer], Scope | None]:
-        """The layers that the settings ask for; where these end before the head, `num_classes` becomes None."""
-        own = {name: value for name, value in settings.items() if name not in ("final_endpoint", "endpoints")}
-        arguments.check_names(type(self), own)
-        stages, head = self.create_layers(**own)
-        names, final, endpoints = self.end_points(stages), settings["final_endpoint"], settings["endpoints"]
-        count = len(stages) if final is None else end_points_of_networks.stages_until(final, names)
-        resolved = {}
-        if endpoints is not None:
-            resolved = end_points_of_networks.resolve(endpoints, stages[:count], names[:count], self.scope, final)
-            count = max(end_points_of_networks.stages_until(inner, names) for inner in resolved.values())
-        if count < len(stages) or endpoints is not None:
-            head, settings["num_classes"] = None, None
-        self._chosen = resolved
-        self._end_points = {stage.name: own for stage, own in zip(stages[:count], names, strict=False)}
-        self._strides = end_points_of_networks.last_of_strides(stages[:count], names[:count])
-        self.left_out = tuple(stage.name for stage in stages[count:])
-        return stages[:count], head
+    @classmethod
+    def settings_for(cls, **settings: Any) -> Any:
+        """The record of these settings, those that are not given at their defaults.
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        values = {**cls.defaults, **settings}
+        return cls.settings_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
     @classmethod
-    def create_layers(cls, **settings: Any) -> tuple[list[SlimLayer], Scope | None]:
-        """The layers of a network of these settings, not built yet.
+    def create_layers(cls, settings: Any) -> Layers:
+        """The layers of a network of these settings, not built yet, whatever end points they name.
 
         Returns:
-            The stages, applied one after the other, of which the first takes images in [-0.5, 0.5]; and the head, a
-            `Scope` of the layers that `classify` applies, or None. Each is named by its Slim scope.
+            The stages, applied one after the other, of which the first takes images in [-1, 1], and the head, or None
+            without classes. Each is named by its Slim scope. A stage returns a tensor, or a list of one for each of
+            its end points, its output first.
         """
         raise NotImplementedError
 
@@ -136,7 +151,7 @@ class SlimNetwork(keras.Model):
     @functools.cache
     def filters(cls, **settings: Any) -> dict[str, int]:
         """Filters of each convolution before the head by its scope, `{"Conv2d_2c_3x3": 192, ...}`."""
-        stages, _ = cls.create_layers(num_classes=None, **settings)
+        stages, _ = cls.create_layers(cls.settings_for(**{**settings, "num_classes": None}))
         layers = (pair for stage in stages for pair in stage.walk(""))
         return {scope[1:]: layer.filters for scope, layer in layers if hasattr(layer, "filters")}
 
@@ -144,8 +159,7 @@ class SlimNetwork(keras.Model):
     @functools.cache
     def scopes(cls) -> set[str]:
         """Slim's scopes below the root scope, without the head's, of the whole network."""
-        stages, _ = cls.create_layers(num_classes=None)
-        return {stage.name for stage in stages}
+        return {stage.name for stage in cls.create_layers(cls.settings_for())[0]}
 
     @classmethod
     def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -161,11 +175,11 @@ class SlimNetwork(keras.Model):
         settings: dict[str, Any] = {"num_classes": int(heads[0][0]) if heads else None}
         if "batch_norm_scale" in cls.variations and any(name.endswith("/BatchNorm/gamma") for name in shapes):
             settings["batch_norm_scale"] = True
-        stages, _ = cls.create_layers(num_classes=None)
-        present = [stage.name in {name.split("/")[0] for name in shapes} for stage in stages]
-        names = cls.end_points(stages)
+        stages, _ = cls.create_layers(cls.settings_for())
+        scopes = {name.split("/")[0] for name in shapes}
+        present = [stage.name in scopes for stage in stages]
         for end in cls.facts.published_ends:
-            count = end_points_of_networks.stages_until(end, names)
+            count = stages_until(end, cls.end_points(stages))
             if not heads and present[count - 1] and not any(present[count:]):
                 settings["final_endpoint"] = end
         return settings
@@ -183,23 +197,23 @@ class SlimNetwork(keras.Model):
         _ = self.input
         return keras.Operation.output.fget(self)
 
-    def stages(self) -> list[SlimLayer]:
-        """The layers before the global pooling, in order."""
-        return [getattr(self, name) for name in self.stage_names]
-
     def all_layers(self) -> Iterator[SlimLayer]:
         """Every layer of the network and below, in Slim's order of creation."""
-        for stage in [*self.stages(), *([] if self.head is None else [self.head])]:
-            yield from (layer for _, layer in stage.walk(self.scope))
+        yield from (layer for _, layer in self.walk(self.scope))
+
+    def walk(self, scope: str) -> Iterator[tuple[str, SlimLayer]]:
+        """Yields (Slim scope, layer) for every layer, as `SlimLayer.walk`."""
+        for layer in (*self.structure.stages, *([] if self.head is None else [self.head])):
+            yield from layer.walk(scope)
 
     def stride_endpoints(self) -> list[str]:
         """Names of the feature maps of each stride, for the argument `endpoints`: `["stride_4", ..., "stride_32"]`."""
-        return list(self._strides)
+        return list(self.structure.strides)
 
     def build(self, input_shape: Shape) -> None:
         if self.built:
             return
-        for layer in self.stages():
+        for layer in self.structure.stages:
             layer.build(input_shape)
             input_shape = (None, None, None, layer.output_channels)
         self.num_features = input_shape[-1]
@@ -209,12 +223,10 @@ class SlimNetwork(keras.Model):
 
     def slim_variables(self) -> dict[str, keras.Variable]:
         """All variables by their names in a Slim checkpoint, `{"InceptionV2/Conv2d_2b_1x1/weights": variable, ...}`."""
-        layers = self.stages() + ([] if self.head is None else [self.head])
         return {
             f"{scope}/{variable.name}": variable
-            for layer in layers
-            for scope, inner in layer.walk(self.scope)
-            for variable in inner.own_variables()
+            for scope, layer in self.walk(self.scope)
+            for variable in layer.own_variables()
         }
 
     def outputs(
@@ -224,14 +236,14 @@ class SlimNetwork(keras.Model):
         batch_norm_momentum: Any = None,
         fold: bool | None = None,
         include_head: bool = True,
-        statistics: str = "average",
+        record: Callable[[Any, Tensor, Tensor], None] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """All that the network computes.
 
         Args:
             images: float `[batch, height, width, 3]`, RGB in [0, 1]. An empty batch gives empty outputs, and changes no
                 moving average.
-            training, statistics: see `CallOptions`.
+            training, record: see `CallOptions`.
             batch_norm_momentum: float or scalar tensor; the constructor's by default.
             fold: whether inference folds batch norm into the convolutions, `folds_for_inference` by default; `False`
                 computes in Slim's own order, operation by operation.
@@ -241,43 +253,46 @@ class SlimNetwork(keras.Model):
             Pooled features `[batch, num_features]`, and a dict: `default`, which is logits `[batch, num_classes]` or
             without a head the features, and Slim's end points, `<Scope>/<end point>`.
         """
-        arguments.check_shape(images, self.name, self.minimum_image_size)
+        check_shape(images, self.name, self.minimum_image_size)
         images, count = operations.without_empty_batch(operations.of_images(images), bool(training))
         momentum = self.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum
-        arguments.check_batch_norm(momentum)
-        options = CallOptions(
-            training=bool(training),
-            batch_norm_momentum=operations.momentum_for(count, momentum),
-            statistics=statistics,
-            fold=self.folds_for_inference if fold is None else fold,
-        )
-        # the networks' own range is [-1, 1]; the first convolution doubles this
-        net = ops.cast(images, self.compute_dtype) - 0.5
-        end_points = {}
-        for stage in self.stages():
-            net, named = self.name_end_points(stage, stage(net, options=options))
-            end_points.update(named)
-        end_points["global_pool"] = ops.mean(net, axis=(1, 2), keepdims=True)
-        default = features = ops.squeeze(end_points["global_pool"], (1, 2))
-        if include_head and self.head is not None:
-            default, named = self.classify(end_points, options)
-            end_points.update(named, Logits=default, Predictions=ops.softmax(default))
-        outputs = {"default": default, **{f"{self.scope}/{name}": x for name, x in end_points.items()}}
+        check_momentum(momentum)
+        options = CallOptions(bool(training), operations.momentum_for(count, momentum), record)
+        fold = self.folds_for_inference if fold is None else fold
+        out = self.compute_end_points(images, options, fold and not self._normalizes_batches(options), include_head)
         if count is not None:
-            features, outputs = features[:count], {name: x[:count] for name, x in outputs.items()}
-        return features, outputs
+            out = {name: x[:count] for name, x in out.items()}
+        features, default = out.pop("features"), out.pop("default")
+        return features, {"default": default, **{f"{self.scope}/{name}": x for name, x in out.items()}}
+
+    def _normalizes_batches(self, options: CallOptions) -> bool:
+        """Whether any batch norm will take the statistics of the batch; a layer that is frozen does not."""
+        norms = (layer for layer in self.all_layers() if isinstance(layer, keras.layers.BatchNormalization))
+        return options.training and any(layer.trainable for layer in norms)
+
+    def compute_end_points(
+        self, images: Tensor, options: CallOptions, fold: bool, include_head: bool
+    ) -> dict[str, Tensor]:
+        """The network from top to bottom: Slim's end points below the root scope, `features` and `default`."""
+        x, out = ops.cast(images, self.compute_dtype), {}
+        if fold:
+            out = folding.run(folding.fold_variables(self), x)
+        else:
+            x = x * 2 - 1
+            for stage, names in zip(self.structure.stages, self.structure.end_points, strict=True):
+                results = stage(x, options=options)
+                x, *_ = results = results if isinstance(results, list) else [results]
+                out.update(zip(names, results, strict=False))
+            out["global_pool"] = ops.mean(x, axis=(1, 2), keepdims=True)
+        out["default"] = out["features"] = ops.squeeze(out["global_pool"], (1, 2))
+        if include_head and self.head is not None:
+            out.update(self.head(out["global_pool"], options=options))
+            out["default"] = out["Logits"]
+        return out
 
     def feature_maps(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of what `outputs` returns, the feature maps that the network was built for, by the names of `endpoints`."""
-        return {name: outputs[f"{self.scope}/{inner}"] for name, inner in self._chosen.items()}
-
-    def name_end_points(self, stage: SlimLayer, results: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The tensor for the next stage, and the stage's end points by their names below the root scope."""
-        return results, dict.fromkeys(self._end_points[stage.name], results)
-
-    def classify(self, end_points: Mapping[str, Tensor], options: CallOptions) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits `[batch, num_classes]` from the end points so far, and the end points of the head."""
-        raise NotImplementedError
+        return {name: outputs[f"{self.scope}/{end_point}"] for name, end_point in self.structure.feature_maps.items()}
 
     def call(
         self,
@@ -310,7 +325,7 @@ class SlimNetwork(keras.Model):
         Raises:
             ValueError: the network has no such setting, or it is out of range.
         """
-        unknown = changes.keys() - self.setting_names
+        unknown = changes.keys() - self.defaults
         if unknown:
             raise ValueError(f"{self.title} has no setting {', '.join(sorted(unknown))}.")
         settings = {**self.settings(), **changes}
@@ -322,16 +337,12 @@ class SlimNetwork(keras.Model):
             variable.regularizer = variables[name].regularizer
         return copy
 
-    def frozen(self) -> FrozenNetwork:
-        """This network with constants in place of variables, and batch norm folded into the convolutions."""
-        return FrozenNetwork(self)
-
     def settings(self) -> dict[str, Any]:
         """The arguments that give another network of the same variables and outputs: `{"num_classes": 1001, ...}`.
 
         Those of `variations` are left out where they are Slim's defaults.
         """
-        values = {name: getattr(self, name) for name in self.setting_names}
+        values = {name: getattr(self, name) for name in self.defaults}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         missing = object()
         return {name: value for name, value in values.items() if value != self.variations.get(name, missing)}
@@ -354,28 +365,3 @@ class SlimNetwork(keras.Model):
         states.set_regularizers(network.slim_variables(), regularizers, custom_objects)
         states.set_trainable(network, scopes)
         return network
-
-
-class FrozenNetwork:
-    """The computation of a network without its variables, for inference alone: it is no `SlimNetwork`.
-
-    Args:
-        network: it is not changed, and later changes of it do not matter.
-    """
-
-    def __init__(self, network: SlimNetwork) -> None:
-        self._network = network.copy("float32")
-        for layer in [*self._network.stages(), *([] if self._network.head is None else [self._network.head])]:
-            layer.freeze()
-
-    def outputs(self, images: Tensor, include_head: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `SlimNetwork.outputs`, in inference."""
-        return self._network.outputs(images, include_head=include_head)
-
-    def feature_maps(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `SlimNetwork.feature_maps`."""
-        return self._network.feature_maps(outputs)
-
-    def __call__(self, images: Tensor) -> Tensor | dict[str, Tensor]:
-        """As the network's own call, in inference."""
-        return self._network(images)

@@ -14,12 +14,10 @@ import keras
 
 def _below(network: Any) -> Iterator[tuple[str, str, Any]]:
     """Yields (scope of the parent, scope, layer or trainable variable) from the top down, without the root scope."""
-    for stage in [*network.stages(), *([] if network.head is None else [network.head])]:
-        for scope, layer in stage.walk(""):
-            parent, name = scope.rsplit("/", 1)
-            yield parent[1:], f"{parent}/{name}"[1:], layer
-            for variable in layer.trained_variables():
-                yield scope[1:], f"{scope}/{variable.name}"[1:], variable
+    for scope, layer in network.walk(""):
+        yield scope.rpartition("/")[0][1:], scope[1:], layer
+        for variable in layer.trained_variables():
+            yield scope[1:], f"{scope}/{variable.name}"[1:], variable
 
 
 def trainable_scopes(network: Any) -> dict[str, bool]:

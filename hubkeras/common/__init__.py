@@ -26,6 +26,7 @@ __all__ = [
     "quiet",
     "ranges",
     "staging",
+    "steps",
     "tensorflow_internals",
     "version",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from hubkeras.architectures.folding import fold, run
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.packaging.modules import (
     Assets,
@@ -15,7 +16,6 @@ from hubkeras.packaging.modules import (
     function,
     images_spec,
     large_enough,
-    results_for,
     signatures_of,
 )
 
@@ -38,13 +38,13 @@ def frozen_module(
         hubkeras.Error: as for `hubkeras.packaging.reusable.reusable_module`.
     """
     check_task(network, task)
-    constant = network.frozen()
+    names = network.structure.feature_maps if task == "backbone" else {"features": "features", "default": "default"}
+    plan = fold(network, include_head=task == "classification").only(names)
 
     @function
     def inference(images):
         images = checked(images, network.minimum_image_size) if image_size is None else images
-        features, outputs = constant.outputs(images, include_head=task == "classification")
-        return results_for(task, constant, features, outputs)
+        return run(plan, images)
 
     @function
     def call(inputs, training=False):

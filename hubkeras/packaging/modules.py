@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from hubkeras.architectures.network import FrozenNetwork, SlimNetwork
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.packaging.settings import check_backend
@@ -58,13 +58,6 @@ def large_enough(images: tf.Tensor, network: SlimNetwork) -> tf.Tensor:
     images = tf.pad(images, [[0, 0], [0, larger[0] - height], [0, larger[1] - width], [0, 0]])
     # shape inference does not know the channels after that, and converters to other runtimes need them
     return tf.reshape(images, [batch, *larger, 3])
-
-
-def results_for(task: str, network: SlimNetwork | FrozenNetwork, features: tf.Tensor, outputs: Results) -> Results:
-    """Of what a network computes, what a SavedModel for `task` returns: feature maps, or `features` and `default`."""
-    if task == "backbone":
-        return network.feature_maps(outputs)
-    return {"features": features, "default": outputs["default"]}
 
 
 class ReusableModule(AutoTrackable):
@@ -118,7 +111,7 @@ def signatures_of(
     Args:
         task: of the SavedModel.
         image_size: height and width in pixels that images are fixed to, or None.
-        infer: function of images that returns `results_for` the task.
+        infer: function of images that returns feature maps, or `features` and `default`.
         train: the same in training, of images and momentum; None makes no signatures for training.
     """
     serving_output = {"classification": "logits", "feature_vector": "features"}.get(task)

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from hubkeras.architectures.convolutions import BatchNorm
 from hubkeras.architectures.layers import WeightDecay
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.operations import momentum_for
@@ -26,7 +27,6 @@ from hubkeras.packaging.modules import (
     images_spec,
     large_enough,
     momentum_spec,
-    results_for,
     signatures_of,
 )
 
@@ -90,7 +90,8 @@ class Traces:
 
     Attributes:
         variables: the SavedModel's, by Slim's names; only what the task needs.
-        infer, train: functions of images, and of images and momentum, that return `results_for` the task.
+        infer, train: functions of images, and of images and momentum, that return feature maps, or `features` and
+            `default`.
         infer_all, train_all: the same with all end points.
     """
 
@@ -122,16 +123,22 @@ class Traces:
     def _compute(self, images: tf.Tensor, **options: Any) -> tuple[Results, Results]:
         """What the network returns with the SavedModel's variables in place of its own, and the batch's statistics."""
         images = checked(images, self.network.minimum_image_size) if self.image_size is None else images
-        pairs = [(self.sources[name], variable) for name, variable in self.variables.items()]
-        with keras.StatelessScope(pairs) as scope:
-            features, outputs = self.network.outputs(images, include_head=self.task == "classification", **options)
-        statistics = {
-            name: scope.get_current_value(self.sources[name]) for name in filter(is_statistic, self.variables)
-        }
+        names = {id(variable): name for name, variable in self.sources.items()}
+        statistics: Results = {}
+
+        def record(layer: BatchNorm, mean: tf.Tensor, variance: tf.Tensor) -> None:
+            statistics[names[id(layer.moving_mean)]] = mean
+            statistics[names[id(layer.moving_variance)]] = variance
+
+        head = self.task == "classification"
+        with keras.StatelessScope([(self.sources[name], variable) for name, variable in self.variables.items()]):
+            features, outputs = self.network.outputs(images, include_head=head, record=record, **options)
         return {"features": features, **outputs}, statistics
 
     def _plain_results(self, outputs: Results) -> Results:
-        return results_for(self.task, self.network, outputs["features"], outputs)
+        if self.task == "backbone":
+            return self.network.feature_maps(outputs)
+        return {name: outputs[name] for name in ("features", "default")}
 
     def inference_endpoints(self, images: tf.Tensor) -> Results:
         # in Slim's order of operations, so that end points agree most closely with Slim's
@@ -141,7 +148,7 @@ class Traces:
         return self._plain_results(self._compute(images, fold=self.network.folds_for_inference)[0])
 
     def train_endpoints(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
-        outputs, statistics = self._compute(images, training=True, statistics="store")
+        outputs, statistics = self._compute(images, training=True)
         # an empty batch, such as the last one of a replica, has no statistics
         self._average(statistics, momentum_for(tf.shape(images)[0], batch_norm_momentum))
         return outputs

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
-from hubkeras.common.interface import LARGEST_PIXEL, Interface
+from hubkeras.common.interface import Interface
+from hubkeras.common.steps import INPUT, Plan
 
 if TYPE_CHECKING:  # files are loaded without TensorFlow
     import tensorflow as tf
 
     from hubkeras.architectures.network import SlimNetwork
-
-INPUT = "inputs"
 
 
 def check_interface(network: SlimNetwork, interface: Interface) -> None:
@@ -43,6 +41,28 @@ def parameters(network: SlimNetwork, task: str) -> int:
     )
 
 
+def plan_for(network: SlimNetwork, interface: Interface) -> Plan:
+    """The steps of a file, with constants in place of variables and batch norm folded into the convolutions.
+
+    Returns:
+        The plan, whose end points are the file's outputs by their names.
+
+    Raises:
+        hubkeras.Error: the network cannot serve this interface, or an end point is unknown.
+    """
+    from hubkeras.architectures.folding import fold
+
+    check_interface(network, interface)
+    plan = fold(network, include_head=interface.task == Task.CLASSIFICATION, pixels=interface.uint8)
+    known = [f"{network.scope}/{name}" for name in plan.end_points if name not in ("features", "default")]
+    for name in interface.endpoints:
+        if name not in known:
+            raise Error(f"There is no end point {name}; there are {', '.join(known)}.")
+    result = "Predictions" if interface.probabilities else "default"
+    end_points = {name: name.removeprefix(f"{network.scope}/") for name in interface.endpoints}
+    return plan.only({interface.output: result, **end_points})
+
+
 def inference_function(network: SlimNetwork, interface: Interface) -> Any:
     """The function of a file, with constants in place of variables and batch norm folded into the convolutions.
 
@@ -55,25 +75,12 @@ def inference_function(network: SlimNetwork, interface: Interface) -> Any:
     """
     import tensorflow as tf
 
-    check_interface(network, interface)
-    constant = network.frozen()
+    from hubkeras.architectures.folding import run
+
+    plan, size = plan_for(network, interface), interface.image_size
 
     def infer(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.cast(inputs, tf.float32) * (1 / LARGEST_PIXEL) if interface.uint8 else inputs
-        features, outputs = constant.outputs(images, include_head=interface.task == Task.CLASSIFICATION)
-        result = features if interface.task == Task.FEATURE_VECTOR else outputs["default"]
-        result = tf.nn.softmax(result) if interface.probabilities else result
-        return {interface.output: result, **{name: outputs[name] for name in known(interface.endpoints, outputs)}}
+        return run(plan, inputs)
 
-    size = interface.image_size
     spec = tf.TensorSpec([None, size, size, 3], getattr(tf, interface.dtype), name=INPUT)
     return tf.function(infer, autograph=False).get_concrete_function(spec)
-
-
-def known(names: Sequence[str], outputs: dict[str, Any]) -> Sequence[str]:
-    """`names`, or hubkeras.Error where one of them is no end point."""
-    for name in names:
-        if name not in outputs or name == "default":
-            endpoints = [key for key in outputs if key != "default"]
-            raise Error(f"There is no end point {name}; there are {', '.join(endpoints)}.")
-    return names

@@ -1,7 +1,7 @@
 """A network as an ONNX file, and ONNX files in ONNX Runtime.
 
-The graph is made here, operation by operation: images come in TensorFlow's layout and are transposed once, then every
-layer is one `Conv` with its bias and an activation, which runtimes fuse.
+The graph is made here, step by step: images come in TensorFlow's layout and are transposed once, then every layer is
+one `Conv` with its bias and an activation, which runtimes fuse.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.interface import Interface
+from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
 from hubkeras.runtimes import activations, onnx_safety
-from hubkeras.runtimes.inference import INPUT, inference_function
+from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.onnx_graph import GraphWriter
 from hubkeras.runtimes.quantization import quantized_onnx
 from hubkeras.runtimes.sessions import Description, Session, only_input
@@ -44,17 +45,12 @@ def model_of(network: SlimNetwork, interface: Interface, texts: Mapping[str, str
         hubkeras.Error: the package onnx is missing, or the network cannot serve this interface.
     """
     onnx = extra("onnx", "onnx")
-    function = inference_function(network, interface)
-    graph = GraphWriter(onnx)
-    for operation in function.graph.get_operations():
-        graph.add(operation)
     size = interface.image_size
+    graph = GraphWriter(onnx, plan_for(network, interface), size)
     dtype = onnx.TensorProto.UINT8 if interface.uint8 else onnx.TensorProto.FLOAT
     spatial = [size or "height", size or "width"]
     images = onnx.helper.make_tensor_value_info(INPUT, dtype, ["batch", *spatial, 3])
-    outputs = [graph.output(name, tensor) for name, tensor in function.structured_outputs.items()]
-    graph.prune([output.name for output in outputs])
-    body = onnx.helper.make_graph(graph.nodes, network.name, [images], outputs, graph.initializers)
+    body = onnx.helper.make_graph(graph.nodes, network.name, [images], graph.outputs, graph.initializers)
     opset = onnx.helper.make_opsetid("", OPSET)
     model = onnx.helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION)
     if interface.precision == "float16":

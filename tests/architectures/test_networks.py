@@ -8,6 +8,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.architectures import NETWORKS
 from hubkeras.architectures.convolutions import BatchNorm
+from hubkeras.architectures.folding import fold
 from hubkeras.architectures.options import CallOptions
 from hubkeras.common import networks
 from tests.support import slim
@@ -137,22 +138,23 @@ def test_batch_norm_by_hand(momentum):
     assert layer.moving_variance.numpy() == pytest.approx(momentum + 14 / 3 * (1 - momentum), rel=1e-6)
 
 
-def test_batch_norm_stores_what_its_caller_averages():
-    layer = BatchNorm(epsilon=0.5)
-    outputs = layer(IMAGES_BY_HAND, options=CallOptions(training=True, statistics="store", batch_norm_momentum=0.9))
+def test_batch_norm_tells_a_caller_who_averages():
+    layer, statistics = BatchNorm(epsilon=0.5), []
+    options = CallOptions(training=True, record=lambda *values: statistics.append(values))
+    outputs = layer(IMAGES_BY_HAND, options=options)
     np.testing.assert_allclose(outputs, (IMAGES_BY_HAND - 3) / np.sqrt(3.5 + 0.5), rtol=1e-5)
-    assert layer.moving_mean.numpy() == pytest.approx(3)
-    assert layer.moving_variance.numpy() == pytest.approx(14 / 3)
-    with pytest.raises(ValueError, match="statistics must be one of average, store; got 'stored'"):
-        CallOptions(statistics="stored")
+    ((recorded, mean, variance),) = statistics
+    assert recorded is layer
+    assert (np.asarray(mean), np.asarray(variance)) == (pytest.approx(3), pytest.approx(14 / 3))
+    assert (layer.moving_mean.numpy(), layer.moving_variance.numpy()) == (0, 1)
 
 
-def test_a_frozen_network_is_no_network(network, tmp_path):
-    frozen = network("mobilenet_v2_0.35_96").frozen()
-    with pytest.raises(hubkeras.Error, match=r"got a FrozenNetwork"):
-        hubkeras.convert(frozen, tmp_path / "model.ckpt", to="slim")
-    with pytest.raises(hubkeras.Error, match="got a FrozenNetwork"):
-        hubkeras.export(frozen, tmp_path / "model")
+def test_a_plan_is_no_network(network, tmp_path):
+    plan = fold(network("mobilenet_v2_0.35_96"))
+    with pytest.raises(hubkeras.Error, match="got a Plan"):
+        hubkeras.convert(plan, tmp_path / "model.ckpt", to="slim")
+    with pytest.raises(hubkeras.Error, match="got a Plan"):
+        hubkeras.export(plan, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
 

@@ -140,8 +140,8 @@ def test_settings_are_told_by_shapes(network_class):
 def test_endpoints_end_the_network_and_travel_in_its_config():
     network = hubkeras.MobileNetV2(0.35, endpoints=["MobilenetV2/layer_4", "layer_7/expansion_output", "stride_4"])
     assert network.num_classes is None
-    assert network.stage_names[-1] == "expanded_conv_5"
-    assert network.left_out[:2] == ("expanded_conv_6", "expanded_conv_7")
+    assert network.structure.stages[-1].name == "expanded_conv_5"
+    assert network.structure.left_out[:2] == ("expanded_conv_6", "expanded_conv_7")
     again = hubkeras.MobileNetV2.from_config(network.get_config())
     assert again.settings() == network.settings()
     assert set(network(tf.zeros([1, 32, 32, 3]))) == {"MobilenetV2/layer_4", "layer_7/expansion_output", "stride_4"}

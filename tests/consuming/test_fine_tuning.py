@@ -45,9 +45,10 @@ def train(network, images, optimizer):
 @pytest.mark.slow
 def test_frozen_layers_stay_and_the_rest_goes_on_to_a_saved_model(images, tmp_path):
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=3)
-    for stage in network.stages()[:5]:
+    for stage in network.structure.stages[:5]:
         stage.trainable = False
-    frozen = {name for name in network.slim_variables() if name.split("/")[1] in network.stage_names[:5]}
+    stages = {stage.name for stage in network.structure.stages[:5]}
+    frozen = {name for name in network.slim_variables() if name.split("/")[1] in stages}
     before = {name: variable.numpy() for name, variable in network.slim_variables().items()}
     train(network, images, keras.optimizers.SGD(0.01))
     changed = {name for name, value in before.items() if np.any(value != network.slim_variables()[name].numpy())}

@@ -321,13 +321,6 @@ def test_missing_variables_are_named_up_to_ten(tensors, tmp_path):
     assert "and 2 more; give a whole checkpoint" in message
 
 
-def test_a_network_without_batch_norm_is_not_written(files, tmp_path):
-    frozen = read_network(files / "v2")[0].frozen()
-    with pytest.raises(hubkeras.Error, match="got a FrozenNetwork"):
-        hubkeras.convert(frozen, tmp_path / "model.ckpt", to="slim")
-    assert not list(tmp_path.iterdir())
-
-
 def test_number_of_classes_that_the_checkpoint_has(files):
     assert read_network(files / "v2", num_classes=3)[0].num_classes == 3
     fails(files / "v2", "has 3 classes, not num_classes=10", num_classes=10)

@@ -85,8 +85,8 @@ def test_second_stage_of_inception_resnet_v2(figures, tmp_path):
     size = int(golden["image_size"])
     images = np.random.RandomState(7).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
     net = aligned.outputs(images)[1]["InceptionResnetV2/PreAuxLogits"]
-    names = [stage.name for stage in network.stages()]
-    for stage in network.stages()[names.index("Mixed_7a") :]:
+    names = [stage.name for stage in network.structure.stages]
+    for stage in network.structure.stages[names.index("Mixed_7a") :]:
         net = stage(net)
     expected = golden["map/second/Conv2d_7b_1x1"]
     assert net.shape == tuple(golden["shape/second/Conv2d_7b_1x1"])
