@@ -67,6 +67,8 @@ def fold(network: Any, include_head: bool = True, pixels: bool = False) -> steps
     """
     plan = Builder(ARRAYS)
     plan.add_stages(network, pixels)
+    features = plan.add(steps.Flatten(FEATURES, ("global_pool",)))
+    plan.end_points.update(features=features, default=features)
     if include_head and network.head is not None:
         steps_of(network.head, plan, "global_pool", network.head.name)
     return plan.plan()
@@ -103,7 +105,7 @@ class Builder:
         return step.output
 
     def add_stages(self, network: Any, pixels: bool) -> None:
-        """Adds all until the pooled features; see `fold`."""
+        """Adds all until the pooling; see `fold`."""
         white = LARGEST_PIXEL if pixels else 1
         self._factor = 2 / white  # the networks' own range is [-1, 1]
         x = self.add(steps.Cast("floats", (steps.INPUT,))) if pixels else steps.INPUT
@@ -112,8 +114,6 @@ class Builder:
             x, *_ = results = steps_of(stage, self, x, stage.name)
             self.end_points.update(zip(names, results, strict=False))
         self.end_points["global_pool"] = self.add(steps.Mean("global_pool", (x,)))
-        features = self.add(steps.Flatten(FEATURES, ("global_pool",)))
-        self.end_points.update(features=features, default=features)
 
     def add_layers(self, layers: Sequence[SlimLayer], x: str, scope: str) -> list[str]:
         """Adds layers that follow each other; returns the names of what each computes."""

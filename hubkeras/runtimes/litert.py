@@ -17,7 +17,8 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.quiet import quietly
-from hubkeras.runtimes.inference import INPUT, inference_function
+from hubkeras.common.steps import INPUT
+from hubkeras.runtimes.inference import inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantize_litert
 from hubkeras.runtimes.sessions import Description, Session, only_input

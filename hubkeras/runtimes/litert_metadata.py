@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.interface import LARGEST_PIXEL
+from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
-from hubkeras.runtimes.inference import INPUT
 from hubkeras.runtimes.sessions import Description
 
 if TYPE_CHECKING:

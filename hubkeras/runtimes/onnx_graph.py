@@ -54,10 +54,9 @@ class GraphWriter:
         shape = self.shapes[value]
         if len(shape) == 3:
             self.node("Transpose", name, [value], perm=CHANNELS_LAST)
-            sizes = [size or f"{name}/{axis}" for size, axis in zip(shape, ("height", "width", ""), strict=True)]
         else:
             self.node("Identity", name, [value])
-            sizes = list(shape)
+        sizes = [size or f"{name}/{axis}" for size, axis in zip(shape, ("height", "width", ""), strict=False)]
         return self.onnx.helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, ["batch", *sizes])
 
     def window(self, step: steps.Window) -> dict[str, Any]:
