@@ -74,11 +74,11 @@ def again(model, folder):
     ("make", "trainable"),
     [
         (frozen_base, 2),
-        (lambda: small_base(trainable=False), 2),
-        (frozen_again, 2),
-        (frozen_but_one, 11),
+        pytest.param(lambda: small_base(trainable=False), 2, marks=pytest.mark.slow),
+        pytest.param(frozen_again, 2, marks=pytest.mark.slow),
+        pytest.param(frozen_but_one, 11, marks=pytest.mark.slow),
         (partly_frozen_base, 11),
-        (small_base, 20),
+        pytest.param(small_base, 20, marks=pytest.mark.slow),
     ],
     ids=["frozen", "made so", "frozen again", "frozen but one", "partly", "not"],
 )

@@ -1,5 +1,7 @@
 """The native networks against the figures of TF-Slim's own graphs."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -97,7 +99,8 @@ def test_training_agrees_with_slim(name, golden, checkpoint):
             assert relative_error(variables[f"{scope}/{statistic}"], value) < 1e-4
 
 
-@pytest.mark.parametrize("name", EACH_TRAINED)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", slim.NAMES)
 def test_training_in_float64_is_slims(name, golden, network):
     golden = golden(name)
     features, gradients = training_step(network(name).copy("float64"), golden)
@@ -202,21 +205,21 @@ def test_bad_arguments(network_class):
     for classes in (0, -3, 2.5, "ten"):
         with pytest.raises(ValueError, match="num_classes"):
             network_class(num_classes=classes)
-    if "depth_multiplier" in network_class(num_classes=1).settings():
+    if "depth_multiplier" in inspect.signature(network_class).parameters:
         with pytest.raises(ValueError, match="depth_multiplier must be a number above 0"):
             network_class(depth_multiplier=0)
 
 
-def test_native_model_is_an_ordinary_keras_model(tmp_path, golden, checkpoint):
-    golden = golden("mobilenet_v2_0.35_96")
-    network = fresh(golden, checkpoint)
-    logits = network.predict(golden.images, verbose=0)
+def test_native_model_is_an_ordinary_keras_model(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, final_endpoint="layer_8")
+    images = np.random.RandomState(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    features = network.predict(images, verbose=0)
     network.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(reloaded.predict(golden.images, verbose=0), logits, rtol=1e-6)
+    np.testing.assert_allclose(reloaded.predict(images, verbose=0), features, rtol=1e-6)
     inputs = keras.Input((None, None, 3))
     middle = keras.Model(inputs, network(inputs, return_endpoints=True)["MobilenetV2/layer_7/expansion_output"])
-    assert middle(golden.images).shape == (4, 12, 12, 96)
+    assert middle(images).shape == (2, 8, 8, 96)
     clone = keras.models.clone_model(network)
     assert clone.settings() == network.settings()
 

@@ -17,13 +17,13 @@ from hubkeras.bulk.sources import open_images
 from tests.support import image_files
 from tests.support.killing import check_kills, rows_of, run
 
-COUNT, DAMAGED = 150, 7
+COUNT, DAMAGED = 80, 7
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """150 image files in folders, 7 of them damaged."""
-    images = image_files.damaged(image_files.photo_jpegs(COUNT - 50, 128) + image_files.digit_pngs(50), DAMAGED)
+    """80 image files in folders, 7 of them damaged."""
+    images = image_files.damaged(image_files.photo_jpegs(COUNT - 30, 128) + image_files.digit_pngs(30), DAMAGED)
     return image_files.write_folder(tmp_path_factory.mktemp("photos"), images)
 
 
@@ -57,7 +57,7 @@ def test_rows_may_lie_in_the_folder_of_images(model, tmp_path):
 
 @pytest.mark.parametrize("task", ["classification", pytest.param("feature_vector", marks=pytest.mark.slow)])
 def test_rows_equal_direct_calls(model, photos, tmp_path, task):
-    result = hubkeras.embed(model, photos, tmp_path / "out", task=task, rows_per_file=64, batch_size=20)
+    result = hubkeras.embed(model, photos, tmp_path / "out", task=task, rows_per_file=32, batch_size=12)
     rows = rows_of(tmp_path / "out")
     expected = loaded(photos)
     key = {"classification": "image_classification", "feature_vector": "image_feature_vector"}[task]
@@ -84,7 +84,7 @@ def test_rows_equal_direct_calls(model, photos, tmp_path, task):
 
 @pytest.mark.slow
 def test_files_say_what_they_are(model, photos, tmp_path):
-    result = hubkeras.embed(model, photos, tmp_path / "out", task="feature_vector", rows_per_file=100)
+    result = hubkeras.embed(model, photos, tmp_path / "out", task="feature_vector", rows_per_file=60)
     files = sorted((tmp_path / "out").glob("*"))
     assert [path.name for path in files if not path.name.startswith(".")] == [
         "part-00000.parquet",

@@ -256,6 +256,7 @@ def test_saved_again(export, tmp_path):
     export.restore()
 
 
+@pytest.mark.slow
 def test_published_usage(export):
     """The snippet of the old modules' documentation, word for word but for the size."""
     size = export.golden.config["image_size"]

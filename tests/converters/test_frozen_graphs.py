@@ -17,7 +17,7 @@ from tests.support.foreign import freeze
 from tests.support.reading import SCOPE, assert_reads, fails
 
 
-@pytest.mark.parametrize("use_resource", [False, True])
+@pytest.mark.parametrize("use_resource", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_frozen_graph(use_resource, tensors, tmp_path):
     path = tmp_path / "frozen.pb"
     path.write_bytes(freeze(tensors, use_resource).SerializeToString())

@@ -64,7 +64,9 @@ def assert_same(network, model, sizes):
         assert error <= network.facts.tolerance, f"{size} x {size}: {error:.1e}"
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] * (form not in ("model.keras", FORMS[-1]))) for form in FORMS]
+)
 def test_mobilenet(form, mobilenet, tmp_path):
     network, found, report = read_network(save(mobilenet, form, tmp_path))
     assert found.settings == {

@@ -13,7 +13,7 @@ from hubkeras.verifying import verify
 from tests.support import slim
 from tests.support.reading import assert_reads
 
-ODD = ["a[1]", r"a*?\\b"]
+ODD = [pytest.param("a[1]", marks=pytest.mark.slow), r"a*?\\b"]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -61,6 +61,8 @@ LAYOUTS = {
     "one state dict": lambda raw, ema: {"state_dict": {**below("model.", raw), **below("model_ema.module.", ema)}},
 }
 
+COMMON = ("timm", "torchvision", "one state dict")
+
 
 def raw_flag():
     return np.array(1, np.int64)
@@ -74,7 +76,9 @@ def assert_has(path, tensors, added, weights, asked="ema"):
     return report
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", [pytest.param(layout, marks=[pytest.mark.slow] * (layout not in COMMON)) for layout in LAYOUTS]
+)
 def test_averages_are_taken_unless_asked_otherwise(layout, state, tensors, tmp_path):
     path = foreign.save_torch(LAYOUTS[layout](state(RAW), state(AVERAGED)), tmp_path / "checkpoint.pth")
     report = assert_has(path, tensors, AVERAGED, "ema")
@@ -95,7 +99,13 @@ def test_averages_alone(state, tensors, tmp_path):
         read_network(path, weights="raw")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "net.encoder."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "net.encoder.",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("module.", "_orig_mod.", "model.", "module._orig_mod.")),
+    ],
+)
 def test_prefixes(prefix, state, tensors, tmp_path):
     assert_has(foreign.save_torch(below(prefix, state()), tmp_path / "model.bin"), tensors, RAW, "raw")
 

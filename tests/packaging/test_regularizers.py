@@ -33,7 +33,7 @@ def set_all(network, regularizer):
 
 def set_one(network, regularizer):
     set_all(network, None)
-    network.head.Conv2d_1c_1x1.kernel.regularizer = regularizer
+    network.expanded_conv_1.project.kernel.regularizer = regularizer
 
 
 def sum_of(losses):
@@ -43,12 +43,12 @@ def sum_of(losses):
 @pytest.mark.parametrize("name", REGULARIZERS)
 @pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
 def test_losses_are_those_of_the_network_with_all_of_it_trainable(name, frozen):
-    network = hubkeras.MobileNetV2(0.35, num_classes=3)
+    network = hubkeras.MobileNetV2(0.35, final_endpoint="layer_4")
     REGULARIZERS[name](network)
     expected = sum_of(network.losses)
     assert (expected == 0) == (name == "none")
     network.trainable = not frozen
-    root, _ = reusable_module(network, "classification")
+    root, _ = reusable_module(network, "feature_vector")
     assert sum_of(root.regularization_losses) == pytest.approx(expected, rel=1e-5)
 
 

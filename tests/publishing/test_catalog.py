@@ -1,5 +1,6 @@
 """The catalogue: complete, in agreement with the networks, found under every form of a handle."""
 
+import functools
 import json
 import math
 
@@ -161,13 +162,24 @@ def test_export_takes_task_and_size_from_a_handle(tmp_path):
     assert (metadata.task, metadata.default_image_size, metadata.handle) == ("feature_vector", 96, handle)
 
 
+slowly = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("imagenet/mobilenet_v2_050_96/feature_vector", "depth_multiplier 0.5; this one has 0.35"),
-        ("imagenet/mobilenet_v2_035_128/feature_vector", "default_image_size 128; this one has 96"),
-        ("imagenet/inception_v2/feature_vector", "architecture inception_v2; this one has mobilenet_v2"),
-        ("imagenet/mobilenet_v2_035_96/classification", "num_classes 1001; this one has 11"),
+        pytest.param(
+            "imagenet/mobilenet_v2_035_128/feature_vector",
+            "default_image_size 128; this one has 96",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "imagenet/inception_v2/feature_vector",
+            "architecture inception_v2; this one has mobilenet_v2",
+            marks=pytest.mark.slow,
+        ),
+        slowly("imagenet/mobilenet_v2_035_96/classification", "num_classes 1001; this one has 11"),
         ("imagenet/nasnet/classification", "not a module of the catalogue"),
     ],
 )

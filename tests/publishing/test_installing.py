@@ -30,18 +30,16 @@ from hubkeras.common.guards import integrity
 from hubkeras.consuming import hub_lock, signing
 from hubkeras.consuming.cache import cache_dir, folder_of, installed, lookup
 from hubkeras.publishing import installing
-from tests.support.files import ROOT, SMALL
+from tests.support.files import ROOT
 
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
 KAGGLE_HANDLE = "https://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/035-96-feature-vector/2"
 
 
 @pytest.fixture(scope="module")
-def model(network, tmp_path_factory):
+def model(exported):
     """A SavedModel of MobileNet V2 0.35 for images of 96 x 96 pixels."""
-    folder = tmp_path_factory.mktemp("model") / "model"
-    hubkeras.export(network(SMALL["mobilenet_v2"]), folder, "feature_vector", image_size=96)
-    return folder
+    return exported("mobilenet_v2", "feature_vector")
 
 
 @pytest.fixture

@@ -101,10 +101,10 @@ def test_fixed_size_uint8_probabilities_and_endpoints(ending, small, tmp_path):
         assert relative_error(outputs[name], expected[name]) < 1e-4
 
 
-def test_the_same_bytes_twice(ending, small, tmp_path):
-    for name in ("first", "second"):
-        written(small, Interface("classification"), tmp_path / f"{name}.{ending}")
+def test_the_same_bytes_twice(ending, tiny, tmp_path):
     paths = [tmp_path / f"{name}.{ending}" for name in ("first", "second")]
+    for path in paths:
+        files.write(tiny, path, metadata_of(tiny, Interface("feature_vector")), None)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     if ending == "xml":
         assert paths[0].with_suffix(".bin").read_bytes() == paths[1].with_suffix(".bin").read_bytes()

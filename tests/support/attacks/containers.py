@@ -19,7 +19,13 @@ import h5py
 import numpy as np
 
 ATTACKS = {}  # {what: (kind, maker)}
-HEAVY = ("tar: more files than a model has", "zip: more files than a model has")
+HEAVY = (
+    "tar: more files than a model has",
+    "zip: more files than a model has",
+    "protobuf: a frozen graph of 5 million empty nodes",
+    "ONNX: 2 million empty fields",
+    "checkpoint: one kernel, of a network 100 times as wide",
+)
 SECRET = "other/secret"  # a file of the machine that is none of the model's
 _MIB = 1 << 20
 
