@@ -124,7 +124,7 @@ def open_model(
     """
     name, asked = addresses.local(model), None if task is None else Task.of(task, "task")
     if asked == Task.BACKBONE:
-        raise Error(f"task must be {' or '.join(_SIGNATURES)}; got {asked!r}.")
+        raise Error(f"task must be {' or '.join(_SIGNATURES)}; got {str(asked)!r}.")
     if files.is_runtime_file(name):
         path, session = name, files.load(name, threads, safe_mode)
     else:

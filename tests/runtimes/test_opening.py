@@ -1,0 +1,70 @@
+"""The one door to a model that runs: every format gives the same record, and what is no such model is one sentence."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.common.choices import Runtime, Task
+from hubkeras.runtimes.opening import open_model
+from tests.support.slim import relative_error
+
+IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 40, 40, 3)).astype(np.float32)
+LABELS = ["tench", "gold fish", "K\u00f6nig"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    return hubkeras.MobileNetV2(0.35, num_classes=3)
+
+
+@pytest.mark.parametrize("ending", ["onnx", "tflite"])
+def test_files_for_runtimes(small, ending, tmp_path):
+    pytest.importorskip({"onnx": "onnxruntime", "tflite": "ai_edge_litert"}[ending])
+    path = tmp_path / f"model.{ending}"
+    hubkeras.convert(small, path, labels=LABELS, image_size=40, uint8=True)
+    model = open_model(path)
+    assert (model.runtime, model.task) == ({"onnx": Runtime.ONNX, "tflite": Runtime.LITERT}[ending], "classification")
+    assert (model.image_size, model.labels, model.output) == ((40, 40), LABELS, "logits")
+    assert model.metadata.interface == model.interface
+    assert model.interface.uint8
+    assert relative_error(model.run(IMAGES), small(model.interface.seen(IMAGES))) < 5e-5
+    assert model.content_hash == open_model(path).content_hash
+    with pytest.raises(hubkeras.Error, match=r"cannot be run on images \[2, 40, 40\]"):
+        model.run(IMAGES[..., 0])
+    with pytest.raises(hubkeras.Error, match="gives logits, which is a classification; got task feature_vector"):
+        open_model(path, task="feature_vector")
+
+
+def save(folder, function, size):
+    module = tf.Module()
+    spec = tf.TensorSpec([None, size, size, 3], name="images")
+    module.call = tf.function(lambda images: {"default": function(images)}, input_signature=[spec])
+    tf.saved_model.save(module, str(folder), {"serving_default": module.call})
+    return folder
+
+
+def test_a_foreign_savedmodel(tmp_path):
+    model = open_model(save(tmp_path / "mean", lambda images: tf.reduce_mean(images, [1, 2]), None), image_size=40)
+    assert (model.runtime, model.task) == (Runtime.TENSORFLOW, Task.FEATURE_VECTOR)
+    assert (model.image_size, model.labels, model.metadata) == ((40, 40), None, None)
+    np.testing.assert_allclose(model.run(IMAGES), IMAGES.mean((1, 2)), rtol=1e-5)
+    assert len(model.content_hash) == 64
+    with pytest.raises(hubkeras.Error, match="mean does not say what it takes and gives"):
+        _ = model.interface
+    with pytest.raises(hubkeras.Error, match="does not say which size its images have"):
+        open_model(tmp_path / "mean")
+    with pytest.raises(hubkeras.Error, match="image_size does not fit"):
+        open_model(save(tmp_path / "fixed", lambda images: images[:, 0, 0], 8), image_size=40)
+
+
+def test_feature_maps_are_opened_but_are_no_rows(tmp_path):
+    folder = save(tmp_path / "maps", lambda images: images[:, ::2, ::2], 8)
+    assert open_model(folder).task == Task.BACKBONE
+    tf.io.write_file(str(tmp_path / "a.png"), tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)))
+    with pytest.raises(hubkeras.Error, match=r"maps gives a tensor of the shape .*; expected one vector"):
+        hubkeras.embed(folder, tmp_path / "a.png", tmp_path / "out")
+    with pytest.raises(hubkeras.Error, match="task must be classification or feature_vector; got 'backbone'"):
+        hubkeras.embed(folder, tmp_path / "a.png", tmp_path / "out", task="backbone")
+    with pytest.raises(hubkeras.Error, match="task must be one of"):
+        open_model(folder, task="detection")
