@@ -35,24 +35,19 @@ def lock(path: str | os.PathLike[str], *, exclusive: bool, wait: bool = True) ->
         BlockingIOError: another holds it, and `wait` is false.
     """
     while fcntl is not None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # while we waited another took its place
+        kind = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, kind)
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else another took its place meanwhile
+                    stack.pop_all()
+                    return descriptor
+            except BlockingIOError:
+                raise
+            except OSError:
+                return None
     return None
 
 

@@ -9,18 +9,21 @@ the metadata of safetensors, an attribute of HDF5, the comment of a zip archive.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import mmap
 import os
 import pathlib
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 from hubkeras.common import addresses, graphs
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity, tars
+from hubkeras.common.guards.messages import fields_of
 from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.metadata import METADATA_FILE
 from hubkeras.common.staging import Foreign
@@ -41,7 +44,7 @@ _SHARD = re.compile(r"\.(index|data-\d{5}-of-\d{5})|" + re.escape(SLIM_ENDING))
 _TAIL = 1 << 20  # bytes at the end of an OpenVINO model in which its runtime information lies
 _MOST_HEADER = 64 << 20  # bytes of the header of safetensors
 _MOST_FIELDS = 10_000  # of a whole ONNX file, in which all nodes are one
-_ONNX_GRAPH, _ONNX_PROPERTIES = 7, 14  # fields of its message
+_ONNX_PROPERTIES = 14  # field of its message
 
 
 def check_replaceable(path: pathlib.Path, overwrite: bool, inputs: Sequence[object], foreign: Foreign) -> None:
@@ -248,53 +251,13 @@ _FOLDERS: tuple[tuple[Callable[[pathlib.Path], bool], Callable[[pathlib.Path], s
 
 def _is_onnx(path: pathlib.Path) -> bool:
     """Whether an ONNX file has our metadata; reads none of its weights, and needs no library."""
-    texts = {}
-    with open(path, "rb") as file:
-        for field, message in _fields(file, os.fstat(file.fileno()).st_size):
-            if field == _ONNX_PROPERTIES:
-                key, value = (message[number] for number in (1, 2))
-                texts[key] = value
-    return _is_metadata(texts[b"metadata"])
-
-
-def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, dict[int, bytes]]]:
-    """Yields (number, entries) for the fields of a message of protobuf, entries only of those that are short texts."""
-    for _ in range(_MOST_FIELDS):
-        if file.tell() >= end:
-            return
-        field, kind = divmod(_varint(file), 8)
-        if kind == 0:
-            _varint(file)
-        elif kind == 2:
-            size = _varint(file)
-            if field == _ONNX_PROPERTIES and size < _TAIL:
-                yield field, _entry(file, file.tell() + size)
-            else:
-                file.seek(size, os.SEEK_CUR)
-        else:
-            raise ValueError(f"no ONNX file has a field of kind {kind}")
-    raise ValueError("no ONNX file has so many fields")
-
-
-def _entry(file: BinaryIO, end: int) -> dict[int, bytes]:
-    texts = {}
-    while file.tell() < end:
-        field = _varint(file) // 8
-        size = _varint(file)
-        if file.tell() + size > end:
-            raise ValueError("a text runs past its end")
-        texts[field] = file.read(size)
-    return texts
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 64, 7):
-        (byte,) = file.read(1)
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value
-    raise ValueError("a number of more than 64 bits")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for number, _, start, end in itertools.islice(fields_of(data, 0, len(data)), _MOST_FIELDS):
+            if number == _ONNX_PROPERTIES and end - start < _TAIL:
+                entry = {key: bytes(data[a:b]) for key, _, a, b in fields_of(data, start, end)}
+                if entry[1] == b"metadata":
+                    return _is_metadata(entry[2])
+    return False
 
 
 def _is_zip(path: pathlib.Path) -> bool:

@@ -213,10 +213,11 @@ def settle_leftovers(path: pathlib.Path) -> None:
         if held is None:
             continue
         try:
-            restored = _restore(leftover, path)
+            is_new = not os.listdir(leftover)  # of a run that has not locked it yet; it makes another
+            done = f"{path} was put back from it" if _restore(leftover, path) else "it was removed"
             remove_tree(leftover)
-            done = f"{path} was put back from it" if restored else "it was removed"
-            warnings.warn(f"{leftover} was left by a run that was killed; {done}.", stacklevel=4)
+            if not is_new:
+                warnings.warn(f"{leftover} was left by a run that was killed; {done}.", stacklevel=4)
         except OSError as error:
             raise Error(
                 f"{leftover}, which a run left that was killed, stays: {error.strerror}; {path} may be in it."

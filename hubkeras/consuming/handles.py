@@ -1,9 +1,13 @@
 """From a handle, which is how users name a SavedModel, to a folder on this machine."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import pathlib
 import re
 import urllib.parse
+from collections.abc import Iterator
 
 from hubkeras.common import addresses, places
 from hubkeras.common.errors import Error, first_line
@@ -91,15 +95,34 @@ def _unpack(archive: str | os.PathLike[str], handle: str) -> str:
     """Unpacks into a temporary folder, which stays for as long as the process may read the SavedModel."""
     temporary = TemporaryFolder()
     _UNPACKED.append(temporary)
-    folder = pathlib.Path(temporary.name)
     try:
-        folders = places.saved_model_folders(tars.unpack(archive, folder))
-        inner = places.only(folders, "it", "SavedModels")
+        return str(_saved_model_of(archive, temporary.name, handle))
+    except BaseException:
+        temporary.cleanup()
+        raise
+
+
+def _saved_model_of(archive: str | os.PathLike[str], folder: str, handle: str) -> pathlib.Path:
+    """The one SavedModel in an archive, unpacked into a folder."""
+    try:
+        inner = places.only(places.saved_model_folders(tars.unpack(archive, folder)), "it", "SavedModels")
         if inner is None:
             raise Error("it holds no SavedModel (no saved_model.pb among its files).")
-    except BaseException as error:
-        temporary.cleanup()
-        if isinstance(error, Error):
-            raise Error(f"{handle} cannot be opened: {error}") from error
-        raise
-    return str(folder / inner)
+    except Error as error:
+        raise Error(f"{handle} cannot be opened: {error}") from error
+    return pathlib.Path(folder, inner)
+
+
+@contextlib.contextmanager
+def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Context manager that yields the folder of a SavedModel on this machine, unpacked where it is an archive.
+
+    Raises:
+        hubkeras.Error: there is none in the archive, or several.
+    """
+    source = addresses.local(source)
+    if not os.path.isfile(source):
+        yield places.model_folder(source)
+        return
+    with TemporaryFolder() as folder:
+        yield _saved_model_of(source, folder, source)

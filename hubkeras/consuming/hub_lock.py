@@ -38,8 +38,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             _acquire(lock, text)
             for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):  # of holders that were killed, long ago
                 remove_tree(leftover)
-                if not leftover.name.endswith(".lock.tmp"):
-                    warnings.warn(f"{leftover} was left by a process that was killed; it was removed.", stacklevel=4)
+                warnings.warn(f"{leftover} was left by a process that was killed; it was removed.", stacklevel=4)
             yield
         finally:
             if _read(lock) == text:
@@ -87,23 +86,7 @@ def _acquire(lock: pathlib.Path, text: str) -> None:
 
 
 def _created(lock: pathlib.Path, text: str) -> bool:
-    """Whether the lock file is ours now, with its whole text at once: an empty one would say nothing of its holder."""
-    task = text.rsplit(".", 1)[-1]
-    whole = lock.with_name(f"{_folder_of(lock).name}.{task}.lock.tmp")
-    try:
-        whole.write_text(text, "utf-8")
-        try:
-            os.link(whole, lock)
-        except (FileExistsError, FileNotFoundError):  # another holds it; or took our file for a leftover
-            return False
-        except OSError:  # a file system without hard links
-            return _created_there(lock, text)
-    finally:
-        whole.unlink(missing_ok=True)
-    return True
-
-
-def _created_there(lock: pathlib.Path, text: str) -> bool:
+    """Whether the lock file is ours now; one whose holder was killed before it wrote its name is taken over."""
     try:
         file = open(lock, "x", encoding="utf-8")  # noqa: SIM115 - what follows must not be mistaken for another's lock
     except FileExistsError:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from hubkeras.common import addresses, places
-from hubkeras.common.files import TemporaryFolder
-from hubkeras.common.guards import tars
 from hubkeras.common.metadata import read_metadata
 from hubkeras.consuming import cache
+from hubkeras.consuming.handles import opened
 from hubkeras.consuming.signing import check_signature
 from hubkeras.publishing import catalog
 
@@ -48,19 +45,3 @@ def install(
             for handle in handles:
                 catalog.check_metadata(handle, metadata)
         return [cache.install(folder, handle, directory, overwrite) for handle in handles]
-
-
-@contextlib.contextmanager
-def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Context manager that yields the folder of a SavedModel, which is unpacked where `source` is an archive.
-
-    Raises:
-        hubkeras.Error: there are several SavedModels in it.
-    """
-    source = addresses.local(source)
-    if pathlib.Path(source).is_file():
-        with TemporaryFolder() as folder:
-            folders = places.saved_model_folders(tars.unpack(source, folder))
-            yield pathlib.Path(folder, places.only(folders, source, "SavedModels") or ".")
-    else:
-        yield places.model_folder(source)

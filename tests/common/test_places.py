@@ -12,7 +12,6 @@ from hubkeras.commands import main
 from hubkeras.common import archives, places
 from hubkeras.common.guards import integrity
 from hubkeras.consuming import handles
-from hubkeras.publishing import installing
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def test_archives_of_any_nesting(inside, nested, tmp_path):
         tar.add(model, inside)
         tar.add(model / "._saved_model.pb", "__MACOSX/._saved_model.pb")
     assert pathlib.Path(handles.resolve(archive), "saved_model.pb").is_file()
-    with installing.opened(archive) as folder:
+    with handles.opened(archive) as folder:
         assert integrity.hashes(folder) == integrity.hashes(model)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(model, "one")

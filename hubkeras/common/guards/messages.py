@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 _UNLOOKED = 8 << 20  # bytes; fields of a byte or two each take up to 100 in memory
@@ -82,3 +83,21 @@ def varint(data: Any, place: int, end: int) -> tuple[int, int]:
         if byte < 128:
             return value, place
     raise ValueError("a number runs past its end")
+
+
+def fields_of(data: Any, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields number, value, start and end of each field of a protobuf message; the value of numbers alone is one."""
+    while start < end:
+        key, start = varint(data, start, end)
+        number, kind = key >> 3, key & 7
+        value, length = 0, {1: 8, 5: 4}.get(kind, 0)
+        if kind == 0:
+            value, start = varint(data, start, end)
+        elif kind == 2:
+            length, start = varint(data, start, end)
+        elif kind not in (1, 5):
+            raise ValueError("it is no protobuf message")
+        if start + length > end:
+            raise ValueError("a field runs past its end")
+        yield number, value, start, start + length
+        start += length

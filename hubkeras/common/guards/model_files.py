@@ -18,7 +18,7 @@ from typing import Any
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.limits import MOST_BYTES
-from hubkeras.common.guards.messages import varint
+from hubkeras.common.guards.messages import fields_of
 
 # fields of ONNX' messages that lead to tensors: {message: {field number: message}}; source: onnx.proto
 _ONNX: dict[str, dict[int, str]] = {
@@ -80,24 +80,6 @@ def data_files(path: str | os.PathLike[str]) -> list[str]:
     return sorted(found)
 
 
-def _fields(data: Any, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields number, value, start and end of each field of a protobuf message; the value of numbers alone is one."""
-    while start < end:
-        key, start = varint(data, start, end)
-        number, kind = key >> 3, key & 7
-        value, length = 0, {1: 8, 5: 4}.get(kind, 0)
-        if kind == 0:
-            value, start = varint(data, start, end)
-        elif kind == 2:
-            length, start = varint(data, start, end)
-        elif kind not in (1, 5):
-            raise ValueError("it is no protobuf message")
-        if start + length > end:
-            raise ValueError("a field runs past its end")
-        yield number, value, start, start + length
-        start += length
-
-
 def _text(data: Any, start: int, end: int) -> str:
     return bytes(data[start : min(end, start + 1000)]).decode("utf-8", "backslashreplace")
 
@@ -105,7 +87,7 @@ def _text(data: Any, start: int, end: int) -> str:
 def _check_onnx(path: pathlib.Path, data: Any, found: set[str] | None = None) -> None:
     """Looks at all tensors; the names of files with their values are put into `found`."""
     found = set() if found is None else found
-    ahead, seen, fields = [("model", 0, len(data), 0)], 0, 0
+    ahead, seen, count = [("model", 0, len(data), 0)], 0, 0
     while ahead:
         message, start, end, depth = ahead.pop()
         seen += 1
@@ -114,9 +96,9 @@ def _check_onnx(path: pathlib.Path, data: Any, found: set[str] | None = None) ->
         if message == "tensor":
             found.update(_check_tensor(path, data, start, end))
             continue
-        for number, _, inner, inner_end in _fields(data, start, end):
-            fields += 1
-            if fields > _MOST_FIELDS:
+        for number, _, inner, inner_end in fields_of(data, start, end):
+            count += 1
+            if count > _MOST_FIELDS:
                 raise Error(f"{path} has more than {_MOST_FIELDS:,} fields, more than any network has.")
             if kind := _ONNX[message].get(number):
                 ahead.append((kind, inner, inner_end, depth + 1))
@@ -129,7 +111,7 @@ def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> set[st
         The name of this file, or nothing.
     """
     name, external, entries = "", False, {}
-    for count, (number, value, inner, inner_end) in enumerate(_fields(data, start, end)):
+    for count, (number, value, inner, inner_end) in enumerate(fields_of(data, start, end)):
         if count > _MOST_TENSOR_FIELDS:
             raise Error(f"{path} has a tensor of more than {_MOST_TENSOR_FIELDS:,} fields; none of a network has.")
         if number == _NAME:
@@ -137,7 +119,7 @@ def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> set[st
         elif number == _LOCATION:
             external |= value == 1
         elif number == _EXTERNAL:
-            pair = {key: _text(data, a, b) for key, _, a, b in _fields(data, inner, inner_end)}
+            pair = {key: _text(data, a, b) for key, _, a, b in fields_of(data, inner, inner_end)}
             entries[pair.get(1, "")] = pair.get(2, "")
     if not (external or entries):
         return set()
