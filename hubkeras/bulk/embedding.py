@@ -20,6 +20,7 @@ from hubkeras.bulk.rows import Layout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, reason
+from hubkeras.common.locks import lock, unlock
 from hubkeras.consuming.images import check_size
 
 BATCH_SIZE = 32
@@ -230,33 +231,26 @@ class Runner:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Makes the folder, and keeps it from another run for as long as the block lasts.
-
-    The system forgets the lock when the process ends, however it ends. Where it has no such locks there is none.
-    """
+    """Makes the folder, and keeps it from another run for as long as the block lasts."""
     made = [each for each in (folder, *folder.absolute().parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_new = not (folder / _LOCK).exists()
-        file = open(folder / _LOCK, "w")  # noqa: SIM115 - closed below
+        (folder / _LOCK).touch()
+        held = lock(folder / _LOCK, exclusive=True, wait=False)
+    except BlockingIOError as error:
+        raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
     except OSError as error:
         raise Error(f"Cannot write to {folder}: {reason(error)}.") from error
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
-        except (ImportError, OSError):
-            pass
-        try:
-            yield
-        except BaseException:  # no trace of a run that wrote nothing
-            if is_new and not next(folder.glob("part-*.parquet"), None):
-                for name in (_LOCK, JOURNAL):
-                    (folder / name).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    for each in made:
-                        each.rmdir()
-            raise
+    try:
+        yield
+    except BaseException:  # no trace of a run that wrote nothing
+        if is_new and not next(folder.glob("part-*.parquet"), None):
+            for name in (_LOCK, JOURNAL):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for each in made:
+                    each.rmdir()
+        raise
+    finally:
+        unlock(held)
