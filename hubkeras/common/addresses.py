@@ -35,12 +35,12 @@ def local(path: str | os.PathLike[str]) -> str:
     address = _FILE.fullmatch(text)
     if address is None:
         raise Error(f"{text} has no absolute path; write file:///folder/name, or the path alone.")
-    host, inner = address.groups()
+    host, folder = address.groups()
     if host and host.lower() != "localhost":
         raise Error(f"{text} is on the machine {host}; copy it to this one, or write file:///folder/name for a path.")
     if sys.platform == "win32":
-        return urllib.request.url2pathname(inner)
-    return urllib.parse.unquote(inner, errors="surrogateescape")
+        return urllib.request.url2pathname(folder)
+    return urllib.parse.unquote(folder, errors="surrogateescape")
 
 
 def output(path: str | os.PathLike[str]) -> str:

@@ -63,12 +63,12 @@ class TemporaryFolder:
 
 def remove_tree(folder: str | os.PathLike[str]) -> None:
     """Removes a file or folder of ours as far as it can; `shutil.rmtree` takes a file descriptor for each level."""
-    for inner, folders, files in os.walk(folder, topdown=False):
+    for parent, folders, files in os.walk(folder, topdown=False):
         for name in files:
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(inner, name))
+                os.unlink(os.path.join(parent, name))
         for name in folders:
-            path = os.path.join(inner, name)
+            path = os.path.join(parent, name)
             with contextlib.suppress(OSError):
                 os.unlink(path) if os.path.islink(path) else os.rmdir(path)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What may be replaced: things that hubkeras wrote, which it knows by what they say of themselves.
+"""Marks of what hubkeras wrote, which alone it replaces: each thing says of itself who wrote it.
 
 A SavedModel has our metadata among its assets and the checksums of all its files, and its root has an attribute
 `metadata`, which that of a model around it has not. Files for runtimes and weights files carry the metadata that travel
@@ -84,7 +84,7 @@ def _paths(inputs: object) -> Iterator[str]:
 
 
 def _parts(source: str) -> list[pathlib.Path]:
-    """What an input is of: itself, and the files of a checkpoint where it is their prefix or one of them."""
+    """The files of an input: itself, and those of a checkpoint where it is their prefix or one of them."""
     path = pathlib.Path(os.path.abspath(source))
     prefix = _SHARD.sub("", path.name) if _SHARD.search(path.name) else path.name.removesuffix(".meta")
     beside = path.parent.iterdir() if path.parent.is_dir() and path.name and not path.is_dir() else []
@@ -150,14 +150,14 @@ def _foreign_folder(folder: pathlib.Path) -> str | None:
 
 def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """The files and links in a folder and below, without those of file managers and what killed runs of ours left."""
-    for inner, folders, names in os.walk(folder, onerror=_raise):
-        links = [name for name in folders if os.path.islink(os.path.join(inner, name))]
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         folders[:] = [name for name in folders if not _LEFTOVER.fullmatch(name)]
-        yield from (path for path in (pathlib.Path(inner, name) for name in (*names, *links)) if not _is_side(path))
+        yield from (path for path in (pathlib.Path(parent, name) for name in (*names, *links)) if not _is_side(path))
 
 
 def _is_side(path: pathlib.Path) -> bool:
-    """Whether a file is one of file managers, and nobody's data under such a name."""
+    """True of the files of file managers, and not of somebody's data under such a name."""
     if not path.name.startswith("._"):
         return bool(_SIDE.fullmatch(path.name))
     check_ordinary(path)

@@ -1,4 +1,4 @@
-"""Whether images are in the range that the models expect."""
+"""A warning of images outside of the range that the models expect."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""What hubkeras uses of TensorFlow below its networks that is not public API; `packaging` has a file of its own.
+"""The private API of TensorFlow that `common` uses; that of `packaging` is in a file there.
 
 Tried with TensorFlow 2.16 and 2.21.
 """

@@ -1,4 +1,4 @@
-"""What users of a SavedModel need: a layer, handles and the cache behind them, images in, named classes out."""
+"""The users' side of a SavedModel: a layer, handles and the cache behind them, images in, named classes out."""
 
 __all__ = [
     "cache",

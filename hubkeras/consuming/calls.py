@@ -1,4 +1,4 @@
-"""What goes into a SavedModel's function and comes out of it: dtypes and shapes."""
+"""Inputs and outputs of a SavedModel's function: dtypes, shapes, empty batches."""
 
 from __future__ import annotations
 

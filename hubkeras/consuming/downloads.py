@@ -38,7 +38,7 @@ _FRAGMENT = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Kept:
-    """What is known of a file that is kept: whose it is, how to ask for a newer one, what it holds."""
+    """The record of a file in the cache: its address and content, and how to ask for a newer one."""
 
     url: str
     sha256: str
@@ -259,7 +259,7 @@ def _record(path: pathlib.Path) -> pathlib.Path:
 
 
 def _read_kept(path: pathlib.Path) -> _Kept | None:
-    """What is kept at `path`, where it is whole."""
+    """The record of the file at `path`; None where either is missing or they do not agree."""
     try:
         kept = _Kept(**json.loads(_record(path).read_text("utf-8")))
         return kept if sha256(path) == kept.sha256 else None

@@ -88,7 +88,7 @@ def decode(
     upright: bool = True,
     path: str = "The image",
 ) -> np.ndarray:
-    """What `load_image` does with the bytes of a file.
+    """`load_image` for the bytes of a file.
 
     Args:
         data: the bytes.
@@ -137,6 +137,6 @@ def _bilinear_rows(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _central_part(pixels: np.ndarray, fraction: float) -> np.ndarray:
-    """What `tf.image.central_crop` takes of an image."""
+    """The part of an image that `tf.image.central_crop` takes."""
     top, left = (int((side - side * fraction) / 2) for side in pixels.shape[:2])
     return pixels[top : pixels.shape[0] - top, left : pixels.shape[1] - left]

@@ -1,4 +1,4 @@
-"""What hubkeras uses of Keras that is not public API, each with its reason and what happens where it is gone.
+"""The private API of Keras that hubkeras uses, each name with its reason and what happens where it is gone.
 
 Tried with Keras 3.15. `KerasLayer` needs the first three: without them making a layer raises AttributeError. The
 last two have a fallback.

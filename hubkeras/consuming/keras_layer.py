@@ -175,7 +175,7 @@ class KerasLayer(keras.layers.Layer):
     # Loading: at construction; for a layer from a config at the latest when it is called, see `from_config`.
 
     def _load(self) -> SavedFunction:
-        """What the layer calls; it is loaded where it is not yet."""
+        """The function that the layer calls, loaded where it is not yet."""
         if self._function is None:
             handle = self._given.handle
             with tf.init_scope():  # the first call may be the trace of a tf.function

@@ -34,7 +34,7 @@ def is_image(path: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that people do not see, or that was not put there by them."""
+    """True of files and folders that people do not see, or did not put there."""
     return name.startswith(".") or name.lower() in _LIKE_HIDDEN
 
 
@@ -108,7 +108,7 @@ def is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
 
 
 def _new_entries(folder: str, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder, sorted, or nothing where it has been visited."""
+    """The entries of a folder, sorted; none where it has been visited."""
     try:
         status = os.stat(folder)
         identity = (status.st_dev, status.st_ino)

@@ -48,7 +48,7 @@ class SavedFunction:
 
     @classmethod
     def of(cls, module: Any, signature: str | None, name: str, is_loaded: bool) -> SavedFunction:
-        """What a layer calls of a module.
+        """The function of a module that a layer calls.
 
         Args:
             module: what `tf.saved_model.load` returned, or an object with the attributes of one.
@@ -84,7 +84,7 @@ class SavedFunction:
         return [*self.trainable, *self.others]
 
     def variable_specs(self) -> list[dict[str, Any]]:
-        """What tells the variables apart: name, shape, dtype and whether they are trained, JSON-ready."""
+        """Name, shape and dtype of each variable, and whether it is trained, JSON-ready."""
         return [
             {
                 "name": variable.name.split(":")[0],

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: Git LFS pointers, error pages, and other formats than its name says."""
+"""The kind of a file by its first bytes: Git LFS pointers, error pages, and other formats than its name says."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def refuse(
 
 
 def within_gzip(path: str | os.PathLike[str]) -> str | None:
-    """What a gzip file holds that is no tar archive, in words; None where that is not known."""
+    """The kind of what a gzip file holds, in words; None where it is a tar archive, or not known."""
     try:
         with gzip.open(path, "rb") as file:
             start = file.read(_START)

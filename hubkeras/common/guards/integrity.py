@@ -1,4 +1,4 @@
-"""Whether a SavedModel is still what was written: the files it is made of, and their checksums.
+"""The files of a SavedModel and their checksums, which tell whether it is still as it was written.
 
 An export carries the SHA-256 of each of its files. TensorFlow itself has checksums for variables only, and
 `fingerprint.pb` of the graph, which it never compares: a changed constant of a frozen SavedModel, or a changed label,
@@ -89,14 +89,14 @@ def check_sha256(path: str | os.PathLike[str], expected: str) -> None:
         raise Error(f"{path} has its weights in a .bin file beside it; put both into an archive, and check that.")
     if not path.exists():
         raise Error(f"{path} does not exist; expected a SavedModel or a file.")
-    found = content_hash(hashes(path)) if path.is_dir() else sha256(path)
-    if found != expected:
+    digest = content_hash(hashes(path)) if path.is_dir() else sha256(path)
+    if digest != expected:
         what = "content hash" if path.is_dir() else "SHA-256"
-        raise Error(f"{path} has the {what} {found}, expected {expected}; it is another model, or changed.")
+        raise Error(f"{path} has the {what} {digest}, expected {expected}; it is another model, or changed.")
 
 
 def checksums_text(files: dict[str, str]) -> str:
-    """What `CHECKSUMS_FILE` holds: `{name: SHA-256}` as JSON."""
+    """The text of `CHECKSUMS_FILE`: `{name: SHA-256}` as JSON."""
     return json.dumps(files, indent=1, sort_keys=True) + "\n"
 
 
@@ -169,8 +169,7 @@ def check(directory: str | os.PathLike[str], digests: dict[str, str] | None = No
         return
     for name, digest in files.items():
         path = directory / name
-        found = (digests or {}).get(name) or _sha256(path)
-        if found != digest:
+        if ((digests or {}).get(name) or _sha256(path)) != digest:
             raise Error(
                 f"{path} is not what was written: its SHA-256 is not the one in {CHECKSUMS_FILE}. {_AGAIN}, or, "
                 f"where it was changed on purpose, delete {directory / CHECKSUMS_FILE}."

@@ -73,20 +73,20 @@ def data_files(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         hubkeras.Error: as `check`.
     """
-    path, found = pathlib.Path(path), set[str]()
+    path, locations = pathlib.Path(path), set[str]()
     if path.suffix.lower() == ".onnx":
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check_onnx(path, data, found)
-    return sorted(found)
+            _check_onnx(path, data, locations)
+    return sorted(locations)
 
 
 def _text(data: Any, start: int, end: int) -> str:
     return bytes(data[start : min(end, start + 1000)]).decode("utf-8", "backslashreplace")
 
 
-def _check_onnx(path: pathlib.Path, data: Any, found: set[str] | None = None) -> None:
-    """Looks at all tensors; the names of files with their values are put into `found`."""
-    found = set() if found is None else found
+def _check_onnx(path: pathlib.Path, data: Any, locations: set[str] | None = None) -> None:
+    """Looks at all tensors; the names of files with their values are put into `locations`."""
+    locations = set() if locations is None else locations
     ahead, seen, count = [("model", 0, len(data), 0)], 0, 0
     while ahead:
         message, start, end, depth = ahead.pop()
@@ -94,14 +94,14 @@ def _check_onnx(path: pathlib.Path, data: Any, found: set[str] | None = None) ->
         if seen > _MOST_MESSAGES or depth > 3 * _MOST_DEPTH:
             raise Error(f"{path} has graphs within graphs, deeper or more than any network has.")
         if message == "tensor":
-            found.update(_check_tensor(path, data, start, end))
+            locations.update(_check_tensor(path, data, start, end))
             continue
-        for number, _, inner, inner_end in fields_of(data, start, end):
+        for number, _, first, last in fields_of(data, start, end):
             count += 1
             if count > _MOST_FIELDS:
                 raise Error(f"{path} has more than {_MOST_FIELDS:,} fields, more than any network has.")
             if kind := _ONNX[message].get(number):
-                ahead.append((kind, inner, inner_end, depth + 1))
+                ahead.append((kind, first, last, depth + 1))
 
 
 def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> set[str]:
@@ -111,15 +111,15 @@ def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> set[st
         The name of this file, or nothing.
     """
     name, external, entries = "", False, {}
-    for count, (number, value, inner, inner_end) in enumerate(fields_of(data, start, end)):
+    for count, (number, value, first, last) in enumerate(fields_of(data, start, end)):
         if count > _MOST_TENSOR_FIELDS:
             raise Error(f"{path} has a tensor of more than {_MOST_TENSOR_FIELDS:,} fields; none of a network has.")
         if number == _NAME:
-            name = _text(data, inner, inner_end)
+            name = _text(data, first, last)
         elif number == _LOCATION:
             external |= value == 1
         elif number == _EXTERNAL:
-            pair = {key: _text(data, a, b) for key, _, a, b in fields_of(data, inner, inner_end)}
+            pair = {key: _text(data, a, b) for key, _, a, b in fields_of(data, first, last)}
             entries[pair.get(1, "")] = pair.get(2, "")
     if not (external or entries):
         return set()

@@ -1,4 +1,4 @@
-"""What cannot be read as a file, said in one sentence wherever it is met: closed files, pipes and devices."""
+"""Refusal of what cannot be read as a file, in one sentence everywhere: closed files, pipes and devices."""
 
 from __future__ import annotations
 

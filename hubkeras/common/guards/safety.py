@@ -1,4 +1,4 @@
-"""Whether a SavedModel can do no more than compute, told from its files before anything of them is loaded.
+"""Safe mode: a SavedModel may compute and do nothing else, as its files tell before anything of them is loaded.
 
 A SavedModel is a program: `tf.saved_model.load` may run parts of it, and calling it runs the rest. Here its graph and
 all functions are read as data, and every operation must be on a list (`hubkeras.common.guards.harmless`).
@@ -27,7 +27,7 @@ _SHOWN = 5
 
 
 class Finding(NamedTuple):
-    """What safe mode does not allow: an operation and where it is, or an asset."""
+    """A violation of safe mode: an operation and where it is, or an asset."""
 
     operation: str
     function: str
@@ -59,7 +59,7 @@ def _refuse(path: str | os.PathLike[str], kind: str, found: list[Finding]) -> No
 
 
 def findings(directory: str | os.PathLike[str]) -> list[Finding]:
-    """What safe mode does not allow in a SavedModel, sorted; empty where it is safe.
+    """The violations of safe mode in a SavedModel, sorted; empty where it is safe.
 
     Raises:
         hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
@@ -88,7 +88,7 @@ def _assets(graph: Any) -> list[str]:
 
 
 def _leaves(name: str) -> bool:
-    """Whether the file of an asset, which lies below `assets`, would be elsewhere by this name."""
+    """True where an asset of this name would not lie below the folder `assets`."""
     parts = re.split(r"[/\\]", name)
     return ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name
 
@@ -229,7 +229,7 @@ def _passed_filenames(function: Any, call: Any) -> list[str]:
 
 
 def _mentions(node: Any) -> set[str]:
-    """What a node could name a function by: its operation, and function and text attributes."""
+    """The names by which a node may refer to functions: its operation, and function and text attributes."""
     return {node.op, *(name for value in node.attr.values() for name in _names(value))}
 
 
