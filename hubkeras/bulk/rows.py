@@ -16,7 +16,7 @@ from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.numbers import plain
-from hubkeras.common.staging import staged
+from hubkeras.common.staging import anything, staged
 from hubkeras.common.version import __version__
 from hubkeras.consuming.predictions import decode_predictions
 
@@ -177,7 +177,7 @@ def write(rows: Sequence[Mapping[str, Any]], schema: Any, file: pathlib.Path) ->
     columns = [_array([row[field.name] for row in rows], field.type, arrow) for field in schema]
     table = arrow.Table.from_arrays(columns, schema=schema)
     try:
-        with staged(file, overwrite=True, foreign=lambda _: None) as partial:  # checked before the run
+        with staged(file, overwrite=True, foreign=anything) as partial:  # checked before the run
             parquet.write_table(table, partial, compression="zstd", use_dictionary=["labels"])
     except OSError as error:
         raise Error(f"Cannot write {file}: {error.strerror or error}; finished files stay as they are.") from error

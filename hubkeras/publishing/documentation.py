@@ -21,7 +21,7 @@ from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import WHOLE
-from hubkeras.common.staging import refuse_existing, staged
+from hubkeras.common.staging import anything, refuse_existing, staged
 from hubkeras.consuming.cache import TFHUB
 from hubkeras.publishing import catalog
 
@@ -95,7 +95,7 @@ def write(
     for file in texts:  # all of them before the first is replaced
         refuse_existing(directory / file, overwrite=True, foreign=marks.foreign_page)
     for file, text in {**records, **texts}.items():
-        with staged(directory / file, overwrite=True, foreign=lambda _: None) as partial:
+        with staged(directory / file, overwrite=True, foreign=anything) as partial:
             partial.write_text(text, "utf-8")
     return [directory / file for file in texts]
 

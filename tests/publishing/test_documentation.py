@@ -233,4 +233,4 @@ def test_the_api_documents_what_it_exports(exported):
     assert text.startswith("# Module hubkeras/")
     assert "does not say where they came from" in text
     assert "Measured" not in text
-    assert hubkeras.get_expected_image_size(exported("mobilenet_v2", "feature_vector")) == (224, 224)
+    assert hubkeras.get_expected_image_size(exported("mobilenet_v2", "feature_vector")) == (96, 96)

@@ -105,7 +105,8 @@ def unpack(
                 _check_end(bounded, tar.offset)
                 wanted = [name for name in members if members[name].isfile()]
                 wanted = wanted if select is None else list(select(wanted))
-                tar.extractall(directory, [members[name] for name in wanted], **_FILTER)
+                for name in wanted:
+                    tar.extract(members[name], directory, set_attrs=False, **_FILTER)
     except Error:
         raise
     except (*DAMAGE, OSError, ValueError) as error:  # ValueError of headers of sparse files that have no numbers
