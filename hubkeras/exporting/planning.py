@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,13 @@ from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
 from hubkeras.common.numbers import plain, whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
+from hubkeras.common.progress import Progress, silent
 from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
-from hubkeras.exporting.calibration import Calibration
+from hubkeras.exporting.calibration import Calibration, calibration_images
+from hubkeras.exporting.formats import FORMATS
 from hubkeras.publishing import catalog
 
-Progress = Callable[[int, int, str], None]
 Model = SlimNetwork | str | os.PathLike[str]
 Labels = Sequence[str] | str | os.PathLike[str] | None
 
@@ -39,17 +40,17 @@ class Source:
         image_size: height and width in pixels that it was trained with.
         provenance: where its weights came from, see `Metadata.source`.
         averages: which weights it has.
-        report: what became of each tensor that it was read from.
         num_classes: of the head that it was trained with, also where the network has none.
+        report: what became of each tensor that it was read from.
     """
 
     network: SlimNetwork
-    name: str
+    name: str = "the network"
     image_size: int | None = None
     provenance: dict[str, Any] | None = None
     averages: Averages | None = None
-    report: Report | None = None
     num_classes: int | None = None
+    report: Report | None = None
 
     @property
     def metadata(self) -> Metadata | None:
@@ -76,7 +77,7 @@ class Plan:
     """What is to be written.
 
     Attributes:
-        format: what is written.
+        format: of what is written.
         source: of the network.
         metadata: of what is written.
         labels: class names, or None where there is no head.
@@ -91,12 +92,16 @@ class Plan:
 
 
 def resolve(
-    model: Model, task: Task | None, weights: str | None, provenance: dict[str, Any] | None, progress: Progress
+    model: Model,
+    task: Task | None = None,
+    weights: str | None = None,
+    provenance: dict[str, Any] | None = None,
+    progress: Progress = silent,
 ) -> Source:
     """The network that was given, or that of a source of weights; arguments as for `export`."""
     averages = None if weights is None else Averages.of(weights, "weights")
     if isinstance(model, SlimNetwork):
-        return Source(model, "the network", None, provenance, averages, num_classes=model.num_classes)
+        return Source(model, provenance=provenance, averages=averages, num_classes=model.num_classes)
     if not isinstance(model, str | os.PathLike):
         raise Error(
             "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), model.layers[0], ...) or the path "
@@ -104,71 +109,81 @@ def resolve(
         )
     head: dict[str, Any] = {} if task in (None, Task.CLASSIFICATION) else {"num_classes": None}
     network, match, report = read_network(model, weights=averages or Averages.EMA, progress=progress, **head)
-    size = match.image_size if match.names_image_size else None
-    classes = match.settings.get("num_classes")
-    averages = Averages(report.weights)
-    return Source(network, "the checkpoint", size, report.provenance, averages, report, classes)
+    return Source(
+        network,
+        "the checkpoint",
+        match.image_size if match.names_image_size else None,
+        report.provenance,
+        report.weights,
+        match.settings.get("num_classes"),
+        report,
+    )
 
 
-def network_for(
-    network: SlimNetwork, task: Task, endpoints: Sequence[str] | None = None, output_stride: int | None = None
-) -> SlimNetwork:
-    """The network, or where a task needs other settings of it, one of the same weights.
-
-    Args:
-        network: a `SlimNetwork`.
-        task: `backbone` needs `endpoints`.
-        endpoints, output_stride: as for `export`.
+def adapt(source: Source, task: Task, endpoints: Sequence[str] | None, output_stride: int | None) -> Source:
+    """The source, or where a task needs other settings of its network, one with a network of the same weights.
 
     Raises:
         hubkeras.Error: the network has no such end points or setting, or the task does not take them.
     """
     if endpoints is not None and task != Task.BACKBONE:
         raise Error(f"endpoints are for a backbone; leave them out when exporting a {task}.")
+    network = source.network
     changes: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
     try:
         if task == Task.BACKBONE and endpoints is not None:
             changes["endpoints"] = endpoints
         elif task == Task.BACKBONE and network.endpoints is None:
             changes["endpoints"] = network.copy(**changes).stride_endpoints()
-        return network.copy(**changes) if changes else network
+        return dataclasses.replace(source, network=network.copy(**changes)) if changes else source
     except ValueError as error:
         raise Error(str(error)) from error
 
 
-def labels_for(source: Source, task: Task, labels: Labels) -> list[str] | None:
-    """The class names to write, None where there is no head.
+def plan(
+    format: Format,
+    source: Source,
+    task: Task,
+    *,
+    labels: Labels = None,
+    image_size: int | None = None,
+    handle: str | None = None,
+    frozen: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What to write of a source.
+
+    Args:
+        format: to write.
+        source: of the network.
+        task: of the model.
+        labels, image_size, handle, frozen: as for `export`.
+        options: `fixed_size`, and those of the format.
 
     Raises:
-        hubkeras.Error: there is no head that they could be for, or the source has none where one was asked for.
+        hubkeras.Error: an argument does not fit the network, or the handle stands for another model.
     """
-    network = source.network
-    if source.report and task == Task.CLASSIFICATION and network.num_classes is None:
-        raise Error(f"{source.report.source} has no Logits; write it as a feature_vector (--task feature_vector).")
-    if task != Task.CLASSIFICATION or network.num_classes is None:
-        if labels is not None:
-            raise Error("labels are for a classification head; leave them out when exporting a feature_vector.")
-        return None
-    return list(label_files.chosen_labels(labels, network.num_classes, source.labels))
+    names, options = _labels(source, task, labels), options or {}
+    metadata = describe(source, task, names, image_size, handle, bool(options.get("fixed_size")))
+    if format == Format.SAVED_MODEL:
+        return Plan(format, source, dataclasses.replace(metadata, frozen=bool(frozen)), names)
+    if not FORMATS[format].for_inference:
+        return Plan(format, source, _of_weights(metadata, source), names)
+    interface, calibration = _interface(metadata, options), None
+    if "int8" in options:
+        calibration = calibration_images(options["int8"], metadata.default_image_size, metadata.preprocessing)
+    return Plan(format, source, dataclasses.replace(metadata, frozen=True, interface=interface), names, calibration)
 
 
 def describe(
     source: Source,
     task: Task,
-    *,
     labels: Sequence[str] | None = None,
     image_size: int | None = None,
     handle: str | None = None,
     fixed_size: bool = False,
-    frozen: bool = False,
 ) -> Metadata:
-    """Metadata of the model to write.
-
-    Args:
-        source: of the network.
-        task: of the model.
-        labels: class names, which tell how images are cut for ImageNet's.
-        image_size, handle, fixed_size, frozen: as for `export`; by default as the source says.
+    """Metadata of a model of a source; arguments as for `plan`, the class names in a list.
 
     Raises:
         hubkeras.Error: the size is out of range, or the handle stands for another model.
@@ -182,34 +197,43 @@ def describe(
         bounds = f"at least {network.minimum_image_size} and at most {LARGEST_IMAGE}"
         raise Error(f"image_size must be {bounds} for {network.name}; got {size}.")
     cut = (own or source.report).preprocessing if source.report else None
-    settings = network.settings()
-    if task != Task.CLASSIFICATION:
-        settings["num_classes"] = None
+    files = source_files(source.provenance)
+    settings = network.settings() | ({} if task == Task.CLASSIFICATION else {"num_classes": None})
     metadata = Metadata(
         architecture=network.architecture,
         task=task,
         depth_multiplier=settings.get("depth_multiplier", 1.0),
         default_image_size=size,
         minimum_image_size=network.minimum_image_size,
-        fixed_image_size=bool(fixed_size or (published and published.fixed_size)),
+        fixed_image_size=fixed_size or bool(published and published.fixed_size),
         num_features=network.num_features,
         num_classes=settings["num_classes"],
         settings=settings,
         source=plain(source.provenance),
         weights=source.averages,
-        frozen=bool(frozen),
         handle=handle,
         versions={"hubkeras": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
-        preprocessing=cut
-        or preprocessing_of(handle, source_files(source.provenance), source.num_classes, labels or source.labels),
+        preprocessing=cut or preprocessing_of(handle, files, source.num_classes, labels or source.labels),
     )
     if handle is not None:
         catalog.check_metadata(handle, metadata)
     return metadata
 
 
-def for_weights(metadata: Metadata, source: Source) -> Metadata:
-    """Metadata of a file of weights: what a source says of itself, so that it is read again as what it was."""
+def _labels(source: Source, task: Task, labels: Labels) -> list[str] | None:
+    """The class names to write, None where there is no head."""
+    network = source.network
+    if source.report and task == Task.CLASSIFICATION and network.num_classes is None:
+        raise Error(f"{source.report.source} has no Logits; write it as a feature_vector (--task feature_vector).")
+    if task != Task.CLASSIFICATION or network.num_classes is None:
+        if labels is not None:
+            raise Error("labels are for a classification head; leave them out when exporting a feature_vector.")
+        return None
+    return list(label_files.chosen_labels(labels, network.num_classes, source.labels))
+
+
+def _of_weights(metadata: Metadata, source: Source) -> Metadata:
+    """Metadata of a file of weights: what the source says of itself, so that it is read again as what it was."""
     network, own = source.network, source.metadata or metadata
     headless = metadata.task if own.task == Task.CLASSIFICATION else own.task
     return dataclasses.replace(
@@ -225,9 +249,9 @@ def for_weights(metadata: Metadata, source: Source) -> Metadata:
     )
 
 
-def for_runtime(metadata: Metadata, options: dict[str, Any]) -> Metadata:
-    """Metadata of a file for a runtime, with the interface that options of `convert` ask for."""
-    interface = Interface(
+def _interface(metadata: Metadata, options: Mapping[str, Any]) -> Interface:
+    """Inputs and outputs of a file for a runtime."""
+    return Interface(
         metadata.task,
         metadata.default_image_size if metadata.fixed_image_size else None,
         tuple(options.get("endpoints", ())),
@@ -235,4 +259,3 @@ def for_runtime(metadata: Metadata, options: dict[str, Any]) -> Metadata:
         uint8="uint8" in options,
         precision="int8" if "int8" in options else "float16" if "float16" in options else "float32",
     )
-    return dataclasses.replace(metadata, interface=interface)

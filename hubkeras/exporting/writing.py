@@ -18,23 +18,12 @@ from hubkeras.common.collecting import without_collection
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.parity import Parity
+from hubkeras.common.plain_settings import plain_settings
+from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.converters import Report
-from hubkeras.exporting.calibration import calibration_images
 from hubkeras.exporting.formats import FORMATS, folder_to_write, format_of
-from hubkeras.exporting.planning import (
-    Labels,
-    Model,
-    Plan,
-    Progress,
-    describe,
-    for_runtime,
-    for_weights,
-    labels_for,
-    network_for,
-    resolve,
-)
-from hubkeras.packaging.settings import plain_settings
+from hubkeras.exporting.planning import Labels, Model, Plan, adapt, plan, resolve
 from hubkeras.publishing import catalog, documentation
 from hubkeras.runtimes import inference
 
@@ -125,18 +114,23 @@ def export(
         >>> hubkeras.export(network, "pets", labels=["cat", "dog"], image_size=96, verify=False).path.name
         'pets'
     """
-    path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or _in_silence
+    path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or silent
     published = catalog.publication(handle)
-    task = task or (published.task if published else None)
-    chosen = Task.of(task, "task") if task else None
+    chosen = Task.of(task, "task") if task else published.task if published else None
     source = resolve(model, chosen, weights, provenance, progress)
     chosen = chosen or (Task.BACKBONE if endpoints else source.task)
-    source = dataclasses.replace(source, network=network_for(source.network, chosen, endpoints, output_stride))
-    names = labels_for(source, chosen, labels)
-    metadata = describe(
-        source, chosen, labels=names, image_size=image_size, handle=handle, fixed_size=fixed_size, frozen=frozen
+    source = adapt(source, chosen, endpoints, output_stride)
+    planned = plan(
+        Format.SAVED_MODEL,
+        source,
+        chosen,
+        labels=labels,
+        image_size=image_size,
+        handle=handle,
+        frozen=frozen,
+        options={"fixed_size": fixed_size},
     )
-    return _write(Plan(Format.SAVED_MODEL, source, metadata, names), path, overwrite, verify, progress)
+    return _write(planned, path, overwrite, verify, progress)
 
 
 @plain_settings()
@@ -182,7 +176,7 @@ def convert(
         >>> written.parity.weights_compared, written.parity.weights_different
         (262, 0)
     """
-    format, path, progress = format_of(path, to), pathlib.Path(addresses.output(path)), progress or _in_silence
+    format, path, progress = format_of(path, to), pathlib.Path(addresses.output(path)), progress or silent
     options = FORMATS[format].chosen(options, path)
     for file in FORMATS[format].files(path):
         refuse_existing(file, overwrite, [model, labels, options.get("int8")])
@@ -191,16 +185,8 @@ def convert(
     chosen = chosen or (Task.FEATURE_VECTOR if source.network.num_classes is None else Task.CLASSIFICATION)
     if chosen == Task.BACKBONE:
         raise Error("A backbone is a SavedModel; write it with export, or choose another task.")
-    names, for_inference = labels_for(source, chosen, labels), FORMATS[format].for_inference
-    fixed_size = bool(options.get("fixed_size"))
-    metadata = describe(
-        source, chosen, labels=names, image_size=image_size, fixed_size=fixed_size, frozen=for_inference
-    )
-    metadata = for_runtime(metadata, options) if for_inference else for_weights(metadata, source)
-    calibration = None
-    if "int8" in options:
-        calibration = calibration_images(options["int8"], metadata.default_image_size, metadata.preprocessing)
-    return _write(Plan(format, source, metadata, names, calibration), path, overwrite, True, progress)
+    planned = plan(format, source, chosen, labels=labels, image_size=image_size, options=options)
+    return _write(planned, path, overwrite, True, progress)
 
 
 def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progress: Progress) -> Export:
@@ -251,6 +237,3 @@ def _compare(plan: Plan, staging: pathlib.Path, path: pathlib.Path) -> Parity:
     except (tf.errors.OpError, MemoryError) as error:
         raise Error(f"{path} could not be checked ({first_line(error)}); it is as it was before.") from error
     return parity.require(path)
-
-
-def _in_silence(done: int, total: int, what: str) -> None: ...

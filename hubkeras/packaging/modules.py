@@ -12,7 +12,7 @@ import tensorflow as tf
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
-from hubkeras.packaging.settings import check_backend
+from hubkeras.common.plain_settings import check_backend
 from hubkeras.packaging.tensorflow_internals import AutoTrackable
 
 # the functions hold no Python control flow over tensors, which autograph would look for

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Averages
@@ -13,13 +12,12 @@ from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.parity import Parity
 from hubkeras.common.places import model_folder
+from hubkeras.common.plain_settings import plain_settings
+from hubkeras.common.progress import Progress, silent
 from hubkeras.converters import read_network
-from hubkeras.packaging.settings import plain_settings
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import open_model
 from hubkeras.verifying.comparing import compare_outputs, compare_saved_model
-
-Progress = Callable[[int, int, str], None]
 
 
 @plain_settings()
@@ -27,7 +25,7 @@ def verify(
     model: str | os.PathLike[str],
     source: str | os.PathLike[str],
     weights: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     safe_mode: bool = True,
 ) -> Parity:
     """Compares a model with a source, weights bit by bit and outputs with those recomputed in float64.
@@ -43,7 +41,6 @@ def verify(
         hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
     """
     path, reference = pathlib.Path(model), os.fspath(source)
-    progress = progress or (lambda done, total, what: None)
     if files.is_runtime_file(path):
         opened = open_model(path, safe_mode=safe_mode)
         metadata = opened.metadata

@@ -82,6 +82,4 @@ def test_it_travels(tmp_path):
     assert first.metadata.preprocessing == again.metadata.preprocessing == slim.metadata.preprocessing == expected
     assert {written.metadata.default_image_size for written in (first, again, slim)} == {96}
     keras = hubkeras.convert(tmp_path / "b.ckpt", tmp_path / "c.weights.h5", to="keras-applications")
-    assert any(
-        "does not hold" in note and "how images are cut (the central 0.75" in note for note in keras.report.notes
-    )
+    assert any("does not hold" in note and "how images are cut (the central 0.75" in note for note in keras.notes)

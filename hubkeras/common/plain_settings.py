@@ -38,7 +38,7 @@ def plain_settings() -> Iterator[None]:
     import keras
     import tensorflow as tf
 
-    from hubkeras.packaging.tensorflow_internals import plain_context
+    from hubkeras.common.tensorflow_internals import plain_context
 
     floats, layout = keras.config.floatx(), keras.config.image_data_format()
     policy, eagerly = keras.config.dtype_policy(), tf.config.functions_run_eagerly()

@@ -11,8 +11,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import hubkeras
 from hubkeras.commands import main
+from hubkeras.common.plain_settings import plain_settings
 from hubkeras.converters import read_network, weights
-from hubkeras.packaging.settings import plain_settings
 from hubkeras.verifying import verify
 
 SIZE = 32
