@@ -1,6 +1,6 @@
-"""The house rules that no linter checks: what rooms show to others, what lies where, and how long things are.
+"""The rules that no linter checks: what packages show to others, what lies where, and how long things are.
 
-Which room may import which is in `[tool.importlinter]` of `pyproject.toml`.
+Which package may import which is in `[tool.importlinter]` of `pyproject.toml`.
 """
 
 import ast
@@ -14,8 +14,8 @@ from tests.support.sources import MODULES, SOURCES, TESTS, dotted, name_of, pars
 MOST_LINES_OF_FILE, MOST_STATEMENTS_OF_FUNCTION, MOST_LINES_OF_EXAMPLE = 400, 35, 100
 
 
-def room_of(module):
-    """The room that a module lies in, `hubkeras.packaging`; `hubkeras` is its own."""
+def package_of(module):
+    """The package that a module lies in, `hubkeras.packaging`; `hubkeras` is its own."""
     return ".".join(module.split(".")[:2])
 
 
@@ -30,25 +30,36 @@ def imports_of(path):
             yield from ((alias.name, None) for alias in node.names if alias.name.split(".")[0] == "hubkeras")
 
 
-def shown_by(room):
-    """What the `__all__` of a room's `__init__.py` has."""
-    for node in parse(MODULES[room]).body:
+def shown_by(package):
+    """What the `__all__` of a package's `__init__.py` has."""
+    for node in parse(MODULES[package]).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
             return set(ast.literal_eval(node.value))
     return set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_room_shows_what_others_import(path):
-    own_room = room_of(dotted(path))
+def test_a_package_shows_what_others_import(path):
+    importing = package_of(dotted(path))
     for module, name in imports_of(path):
-        room = room_of(module)
-        if room == own_room or room == "hubkeras":
+        package = package_of(module)
+        if package == importing or package == "hubkeras":
             continue
         assert name is None or not name.startswith("_") or name.endswith("__"), f"{name} of {module} is private"
-        if module != room and MODULES[room].name == "__init__.py":
-            inner = module.removeprefix(f"{room}.").split(".")[0]
-            assert inner in shown_by(room), f"{room} does not show {inner}: name it in its __all__"
+        if module != package and MODULES[package].name == "__init__.py":
+            inner = module.removeprefix(f"{package}.").split(".")[0]
+            assert inner in shown_by(package), f"{package} does not show {inner}: name it in its __all__"
+
+
+def test_few_packages_import_many_others():
+    imported = {}
+    for path in SOURCES:
+        importing = package_of(dotted(path))
+        imported.setdefault(importing, set()).update(package_of(module) for module, _ in imports_of(path))
+    for front in ("hubkeras", "hubkeras.commands", "hubkeras.exporting"):
+        del imported[front]
+    counts = {package: len(others - {package, "hubkeras"}) for package, others in imported.items()}
+    assert max(counts.values()) <= 5, counts
 
 
 def statements(function):
@@ -70,7 +81,7 @@ def test_examples_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES_OF_EXAMPLE
 
 
-def test_the_top_folder_holds_rooms_only():
+def test_the_top_folder_holds_packages_only():
     files = {path.name for path in (ROOT / "hubkeras").iterdir() if path.is_file()}
     assert files == {"__init__.py", "py.typed"}
 

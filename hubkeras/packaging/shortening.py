@@ -29,7 +29,7 @@ def inline_saver(graph: Any) -> None:
         body, flat_names = function_def_to_graph_def(function)
         arguments = dict(zip((arg.name for arg in function.signature.input_arg), call.input, strict=True))
 
-        def source(name, scope=call.name, arguments=arguments):
+        def source(name: str, scope: str = call.name, arguments: dict[str, str] = arguments) -> str:
             if name.startswith("^"):
                 return f"^{scope}/{name[1:]}"
             return arguments.get(name.split(":")[0]) or f"{scope}/{name}"
@@ -59,11 +59,13 @@ def make_calls_direct(graph: Any) -> None:
     Args:
         graph: the MetaGraphDef of a SavedModel, changed in place.
     """
-    library = graph.graph_def.library.function
-    functions = {function.signature.name: function for function in library}
-    for function in library:
-        if function.signature.name.startswith("__inference_signature_wrapper"):
-            _skip_middle(function, functions)
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    for name, function in functions.items():
+        call = _only_call(function) if name.startswith("__inference_signature_wrapper") else None
+        middle = functions[call.attr["f"].func.name] if call else None
+        inner = _only_call(middle) if middle else None
+        if inner:
+            _call_inner(function, call, middle, inner)
 
 
 def drop_unused_functions(graph: Any) -> None:
@@ -96,7 +98,7 @@ def drop_identities(graph: Any) -> None:
             else:
                 kept.append(node)
 
-        def source(name, sources=sources):
+        def source(name: str, sources: dict[str, str] = sources) -> str:
             while name in sources:
                 name = sources[name]
             return name
@@ -114,34 +116,25 @@ def _reconnect(function: Any, source: Callable[[str], str]) -> None:
         function.ret[result] = source(name)
 
 
-def _only_call(function: Any) -> Any | None:
+def _only_call(function: Any) -> Any:
     """The call in a function that does nothing else, or None."""
     calls = [node for node in function.node_def if node.op in CALLS]
     others = [node for node in function.node_def if node.op not in (*CALLS, "Identity", "NoOp")]
     return calls[0] if len(calls) == 1 and not others else None
 
 
-def _skip_middle(outer: Any, functions: dict[str, Any]) -> None:
-    """Changes `outer`, which only calls a function that only calls an inner one, to call the inner one."""
-    call = _only_call(outer)
-    middle = functions[call.attr["f"].func.name] if call is not None else None
-    inner_call = _only_call(middle) if middle is not None else None
-    if inner_call is None:
-        return
+def _call_inner(outer: Any, call: Any, middle: Any, inner: Any) -> None:
+    """Lets `outer` make the call `inner` of the function `middle` in place of its own call, where it can."""
     arguments = dict(zip((arg.name for arg in middle.signature.input_arg), call.input, strict=False))
-    given = [name for name in inner_call.input if not name.startswith("^")]
-    if any(name not in arguments for name in given):
-        return
+    given = [name for name in inner.input if not name.startswith("^")]
     identities = {f"{node.name}:output:0": node.input[0] for node in middle.node_def if node.op == "Identity"}
-    results = {}
-    for number, result in enumerate(middle.signature.output_arg):
-        source = identities.get(middle.ret[result.name], middle.ret[result.name])
-        if not source.startswith(f"{inner_call.name}:"):
-            return
-        results[f"{call.name}:output:{number}"] = source.replace(inner_call.name, call.name, 1)
-    name, inputs = call.name, [arguments[name] for name in given]
-    controls = [name for name in call.input if name.startswith("^")]
-    call.CopyFrom(inner_call)
+    sources = [middle.ret[result.name] for result in middle.signature.output_arg]
+    sources = [identities.get(source, source) for source in sources]
+    if not (arguments.keys() >= set(given) and all(source.startswith(f"{inner.name}:") for source in sources)):
+        return
+    name, controls = call.name, [name for name in call.input if name.startswith("^")]
+    results = {f"{name}:output:{number}": source.replace(inner.name, name, 1) for number, source in enumerate(sources)}
+    call.CopyFrom(inner)
     call.name = name
-    call.input[:] = inputs + controls
+    call.input[:] = [*(arguments[name] for name in given), *controls]
     _reconnect(outer, lambda name: results.get(name, name))
