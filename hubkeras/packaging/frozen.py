@@ -8,16 +8,8 @@ import tensorflow as tf
 
 from hubkeras.architectures.folding import fold, run
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.packaging.modules import (
-    Assets,
-    ReusableModule,
-    check_task,
-    checked,
-    function,
-    images_spec,
-    large_enough,
-    signatures_of,
-)
+from hubkeras.common.choices import Task
+from hubkeras.packaging.modules import Assets, ImageInput, Results, ReusableModule, check_task, signatures_of, traced
 
 REFUSAL = "This SavedModel is frozen and cannot be trained; export the network again without frozen to train it."
 
@@ -38,26 +30,24 @@ def frozen_module(
         hubkeras.Error: as for `hubkeras.packaging.reusable.reusable_module`.
     """
     check_task(network, task)
-    names = network.structure.feature_maps if task == "backbone" else {"features": "features", "default": "default"}
-    plan = fold(network, include_head=task == "classification").only(names)
+    input_images, backbone = ImageInput(network, image_size), task == Task.BACKBONE
+    names = network.structure.feature_maps if backbone else {"features": "features", "default": "default"}
+    plan = fold(network, include_head=task == Task.CLASSIFICATION).only(names)
 
-    @function
-    def inference(images):
-        images = checked(images, network.minimum_image_size) if image_size is None else images
-        return run(plan, images)
+    @traced
+    def inference(images: tf.Tensor) -> Results:
+        return run(plan, input_images.checked(images))
 
-    @function
-    def call(inputs, training=False):
+    @traced
+    def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor | Results:
         if training:  # consumers such as hub.KerasLayer(trainable=True) shall not train nothing in silence
             with tf.control_dependencies([tf.raw_ops.Assert(condition=False, data=[REFUSAL])]):
                 inputs = tf.identity(inputs)
-        results = inference(large_enough(inputs, network) if image_size is None else inputs)
-        return results if task == "backbone" else results["default"]
+        results = inference(input_images.large_enough(inputs))
+        return results if backbone else results["default"]
 
-    def trace():
+    def trace() -> None:
         for training in (False, True):
-            call.get_concrete_function(images_spec(image_size, "inputs"), training)
+            call.get_concrete_function(input_images.spec("inputs"), training)
 
-    root = ReusableModule(call, trace)
-    root.add(assets)
-    return root, signatures_of(task, image_size, inference)
+    return ReusableModule(call, trace, assets), signatures_of(task, input_images, inference)

@@ -17,17 +17,16 @@ from hubkeras.architectures.layers import WeightDecay
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.operations import momentum_for
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
+from hubkeras.common.choices import Task
 from hubkeras.packaging.modules import (
     Assets,
+    ImageInput,
     Results,
     ReusableModule,
     check_task,
-    checked,
-    function,
-    images_spec,
-    large_enough,
     momentum_spec,
     signatures_of,
+    traced,
 )
 
 # as tf_keras has its moving averages: each replica keeps its own, reading gives their mean
@@ -65,64 +64,62 @@ def reusable_module(
         hubkeras.Error: the task is unknown or the network has no head for it, or Keras runs on another backend.
     """
     check_task(network, task)
-    traces = Traces(network, task, image_size)
-    call = _backbone_call(traces) if task == "backbone" else _call(traces)
-    momentum, options = momentum_spec(), [()] if task == "backbone" else [(False,), (True,)]
+    computations = Computations(network, task, image_size)
+    images, momentum = computations.images, momentum_spec()
+    call = _backbone_call(computations) if task == Task.BACKBONE else _call(computations)
+    end_points: list[tuple[bool, ...]] = [()] if task == Task.BACKBONE else [(False,), (True,)]
 
-    def trace():
+    def trace() -> None:
         for training in (False, True):
-            for return_endpoints in options:
-                call.get_concrete_function(images_spec(image_size, "inputs"), training, momentum, *return_endpoints)
+            for return_endpoints in end_points:
+                call.get_concrete_function(images.spec("inputs"), training, momentum, *return_endpoints)
 
-    root = ReusableModule(call, trace)
-    root.variables = list(traces.variables.values())
-    root.trainable_variables = [v for name, v in traces.variables.items() if not is_statistic(name)]
-    root.regularization_losses = _regularization_losses(traces)
-    root.add(assets)
-    return root, signatures_of(task, image_size, traces.infer, traces.train)
+    root, variables = ReusableModule(call, trace, assets), computations.variables
+    root.variables = list(variables.values())
+    root.trainable_variables = [variable for name, variable in variables.items() if not is_statistic(name)]
+    root.regularization_losses = _regularization_losses(computations)
+    return root, signatures_of(task, images, computations.infer, computations.train)
 
 
-class Traces:
+class Computations:
     """The computations of a SavedModel over its own variables.
 
     Two to four graphs hold the network. Those with several callers are `tf.function`s, and TensorFlow drops what a call
     does not use; those of end points that have no other caller are traced in its place.
 
     Attributes:
+        images: that they take.
         variables: the SavedModel's, by Slim's names; only what the task needs.
+        sources: the network's variables that these stand for.
         infer, train: functions of images, and of images and momentum, that return feature maps, or `features` and
             `default`.
         infer_all, train_all: the same with all end points.
     """
 
     def __init__(self, network: SlimNetwork, task: str, image_size: int | None) -> None:
-        self.network = _plain(network)
-        self.task = task
-        self.image_size = image_size
+        self.network, self.task = _trainable_float32(network), task
+        self.images = ImageInput(self.network, image_size)
         head = f"{network.scope}/Logits/"
         self.sources = {
             name: variable
             for name, variable in self.network.slim_variables().items()
-            if task == "classification" or not name.startswith(head)
+            if task == Task.CLASSIFICATION or not name.startswith(head)
         }
         # both have one buffer until either is changed
         self.variables = {
             name: tf.Variable(source.value, name=name, **(STATISTIC_OPTIONS if is_statistic(name) else {}))
             for name, source in self.sources.items()
         }
-        if network.folds_for_inference or task == "backbone":
-            self.infer, self.infer_all = function(self.inference_folded), self.inference_endpoints
-        else:
-            self.infer = self.infer_all = function(self.inference_endpoints)
+        self.infer = self.infer_all = traced(self.inference_endpoints)
+        self.train = self.train_all = traced(self.train_endpoints)
+        if network.folds_for_inference or task == Task.BACKBONE:
+            self.infer, self.infer_all = traced(self.inference_folded), self.inference_endpoints
         # TensorFlow computes with a gradient of zeros for each end point that is not used
-        if network.every_layer_is_end_point or task == "backbone":
-            self.train, self.train_all = function(self.train_plain), self.train_endpoints
-        else:
-            self.train = self.train_all = function(self.train_endpoints)
+        if network.every_layer_is_end_point or task == Task.BACKBONE:
+            self.train, self.train_all = traced(self.train_plain), self.train_endpoints
 
     def _compute(self, images: tf.Tensor, **options: Any) -> tuple[Results, Results]:
         """What the network returns with the SavedModel's variables in place of its own, and the batch's statistics."""
-        images = checked(images, self.network.minimum_image_size) if self.image_size is None else images
         names = {id(variable): name for name, variable in self.sources.items()}
         statistics: Results = {}
 
@@ -130,13 +127,13 @@ class Traces:
             statistics[names[id(layer.moving_mean)]] = mean
             statistics[names[id(layer.moving_variance)]] = variance
 
-        head = self.task == "classification"
+        head, images = self.task == Task.CLASSIFICATION, self.images.checked(images)
         with keras.StatelessScope([(self.sources[name], variable) for name, variable in self.variables.items()]):
             features, outputs = self.network.outputs(images, include_head=head, record=record, **options)
         return {"features": features, **outputs}, statistics
 
-    def _plain_results(self, outputs: Results) -> Results:
-        if self.task == "backbone":
+    def _selected(self, outputs: Results) -> Results:
+        if self.task == Task.BACKBONE:
             return self.network.feature_maps(outputs)
         return {name: outputs[name] for name in ("features", "default")}
 
@@ -145,7 +142,7 @@ class Traces:
         return self._compute(images, fold=False)[0]
 
     def inference_folded(self, images: tf.Tensor) -> Results:
-        return self._plain_results(self._compute(images, fold=self.network.folds_for_inference)[0])
+        return self._selected(self._compute(images, fold=self.network.folds_for_inference)[0])
 
     def train_endpoints(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
         outputs, statistics = self._compute(images, training=True)
@@ -154,7 +151,7 @@ class Traces:
         return outputs
 
     def train_plain(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
-        return self._plain_results(self.train_endpoints(images, batch_norm_momentum))
+        return self._selected(self.train_endpoints(images, batch_norm_momentum))
 
     def _average(self, batch_statistics: Results, momentum: tf.Tensor) -> None:
         """Updates the moving averages, all in a few large operations, which cost less than many small ones."""
@@ -165,22 +162,27 @@ class Traces:
             variable.assign(value)
 
 
-def _plain(network: SlimNetwork) -> SlimNetwork:
-    """`network`, or where its layers are frozen or of reduced precision, one that is not, of the same weights."""
+def _trainable_float32(network: SlimNetwork) -> SlimNetwork:
+    """`network`, or one of the same weights where some of its layers are not trainable, or compute in less."""
     if all(layer.trainable and layer.compute_dtype == "float32" for layer in network.all_layers()):
         return network
     return network.copy("float32")
 
 
-def _call(traces: Traces) -> Any:
-    @function
-    def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM, return_endpoints=False):
-        images = large_enough(inputs, traces.network) if traces.image_size is None else inputs
+def _call(computations: Computations) -> Any:
+    @traced
+    def call(
+        inputs: tf.Tensor,
+        training: bool = False,
+        batch_norm_momentum: Any = BATCH_NORM_MOMENTUM,
+        return_endpoints: bool = False,
+    ) -> tf.Tensor | Results:
+        images = computations.images.large_enough(inputs)
         if training:
-            run = traces.train_all if return_endpoints else traces.train
+            run = computations.train_all if return_endpoints else computations.train
             results = run(images, tf.convert_to_tensor(batch_norm_momentum))
         else:
-            results = traces.infer_all(images) if return_endpoints else traces.infer(images)
+            results = computations.infer_all(images) if return_endpoints else computations.infer(images)
         if not return_endpoints:
             return results["default"]
         return {name: value for name, value in results.items() if name != "features"}
@@ -188,26 +190,29 @@ def _call(traces: Traces) -> Any:
     return call
 
 
-def _backbone_call(traces: Traces) -> Any:
-    @function
-    def call(inputs, training=False, batch_norm_momentum=BATCH_NORM_MOMENTUM):
-        images = large_enough(inputs, traces.network) if traces.image_size is None else inputs
+def _backbone_call(computations: Computations) -> Any:
+    @traced
+    def call(inputs: tf.Tensor, training: bool = False, batch_norm_momentum: Any = BATCH_NORM_MOMENTUM) -> Results:
+        images = computations.images.large_enough(inputs)
         if training:
-            return traces.train(images, tf.convert_to_tensor(batch_norm_momentum))
-        return traces.infer(images)
+            return computations.train(images, tf.convert_to_tensor(batch_norm_momentum))
+        return computations.infer(images)
 
     return call
 
 
-def _regularization_losses(traces: Traces) -> list[Callable[[], tf.Tensor]]:
+def _regularization_losses(computations: Computations) -> list[Callable[[], tf.Tensor]]:
     """One function for the losses of all variables, as the network has them; none where nothing is regularized."""
     regularized = [
-        (v, r) for name, v in traces.variables.items() if (r := traces.sources[name].regularizer) is not None
+        (v, r)
+        for name, v in computations.variables.items()
+        if (r := computations.sources[name].regularizer) is not None
     ]
 
-    @function(input_signature=[])
-    def regularization_loss():
-        squares, losses = {}, []  # Slim's, of which l2_loss takes the halves in few operations
+    @traced(input_signature=[])
+    def regularization_loss() -> tf.Tensor:
+        squares: dict[float, list[tf.Tensor]] = {}  # Slim's, of which l2_loss takes the halves in few operations
+        losses = []
         for variable, regularizer in regularized:
             if isinstance(regularizer, WeightDecay):
                 squares.setdefault(float(regularizer.l2), []).append(tf.nn.l2_loss(variable))
