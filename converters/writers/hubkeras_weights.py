@@ -11,7 +11,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.version import __version__
 from hubkeras.converters.sources.hubkeras_weights import write_h5
-from hubkeras.converters.writers.losses import own_labels
+from hubkeras.converters.writers.limits import own_labels
 
 
 def write(network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None = None) -> None:

@@ -23,7 +23,7 @@ from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.layers import kernel_layout, scoped_layers
 from hubkeras.converters.naming.renaming import KERAS
 from hubkeras.converters.sources.keras_layer_tree import layers_of_config
-from hubkeras.converters.writers.losses import losses, require
+from hubkeras.converters.writers.limits import losses, require
 
 ENDINGS = (".weights.h5", ".keras", ".h5")
 _LIBRARY = "keras.applications"

@@ -16,7 +16,7 @@ from hubkeras.converters.naming import hugging_face, timm
 from hubkeras.converters.naming.image_processors import PREPROCESSOR, to_timm
 from hubkeras.converters.naming.renaming import Target
 from hubkeras.converters.sources.pytorch_models import CONFIG
-from hubkeras.converters.writers.losses import own_labels, require
+from hubkeras.converters.writers.limits import own_labels, require
 
 _FILE = "model.safetensors"
 _COUNTER = "num_batches_tracked"

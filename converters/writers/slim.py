@@ -9,9 +9,12 @@ import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
+from hubkeras.common.marks import SLIM_ENDING
 from hubkeras.common.metadata import Metadata
 from hubkeras.converters.sources.slim_record import record_of, write_record
-from hubkeras.converters.writers.losses import own_labels
+from hubkeras.converters.writers.limits import own_labels
+
+ENDINGS = (".index", ".data-00000-of-00001", SLIM_ENDING)  # of the files of a checkpoint
 
 
 def write(
@@ -25,8 +28,7 @@ def write(
 
     Args:
         network: of any dtype policy with float32 variables; it is not changed.
-        path: the checkpoint's prefix, such as `fine_tuned.ckpt`; writes `<path>.index`,
-            `<path>.data-00000-of-00001` and `<path>.hubkeras.json`.
+        path: the checkpoint's prefix, such as `fine_tuned.ckpt`, which `ENDINGS` are added to.
         metadata: of the network.
         labels: class names, if any.
 

@@ -2,8 +2,8 @@
 
 A new one is a member of `Format`, the ending of its files or the name that `to` (`--to`) gives where an ending tells
 nothing, and a line in `FORMATS` with its writer: a function of a network, the path to write, metadata and class names,
-which writes and does nothing else. Options of its own go into `Writing.options`, and into the command's parser in
-`hubkeras/commands/converting.py`.
+which writes and does nothing else. Options of its own go into `FormatWriter.options`, and into the command in
+`hubkeras/commands/convert.py`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class FormatWriter:
             format does not hold, or None.
         options: names of the further arguments of `convert` that it takes.
         endings: what is added to the path for each of its files.
-        beside: endings of further files, in place of the path's own.
+        beside: ending of a further file, in place of the path's own.
         for_inference: whether it is for inference alone, with constants in place of variables.
     """
 
     write: Callable[..., Sequence[str] | None]
     options: tuple[str, ...] = ()
     endings: tuple[str, ...] = ("",)
-    beside: tuple[str, ...] = ()
+    beside: str | None = None
     for_inference: bool = False
 
     def files(self, path: pathlib.Path) -> list[pathlib.Path]:
         """What is written."""
         added = [pathlib.Path(f"{path}{ending}") for ending in self.endings]
-        return added + [path.with_suffix(ending) for ending in self.beside]
+        return [*added, path.with_suffix(self.beside)] if self.beside else added
 
     def chosen(self, options: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
         """The options that were given; those that are None or False are ignored.
@@ -60,17 +60,18 @@ class FormatWriter:
         return given
 
 
-_RUNTIME_OPTIONS = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")
+_OPTIONS = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")
 FORMATS = {
     Format.SAVED_MODEL: FormatWriter(saving.write),
     Format.KERAS_WEIGHTS: FormatWriter(hubkeras_weights.write),
-    Format.ONNX: FormatWriter(files.write, _RUNTIME_OPTIONS, for_inference=True),
-    Format.LITERT: FormatWriter(files.write, _RUNTIME_OPTIONS, for_inference=True),
-    Format.OPENVINO: FormatWriter(files.write, _RUNTIME_OPTIONS, beside=(".bin",), for_inference=True),
+    **{
+        Format(engine.suffix): FormatWriter(files.write, _OPTIONS, beside=engine.beside, for_inference=True)
+        for engine in files.ENGINES
+    },
     Format.HUGGING_FACE: FormatWriter(pytorch.write_hugging_face),
     Format.KERAS_APPLICATIONS: FormatWriter(keras_applications.write),
     Format.TIMM: FormatWriter(pytorch.write_timm),
-    Format.SLIM: FormatWriter(slim.write, endings=(".index", ".data-00000-of-00001", ".hubkeras.json")),
+    Format.SLIM: FormatWriter(slim.write, endings=slim.ENDINGS),
 }
 
 # endings of files, by the command that writes them

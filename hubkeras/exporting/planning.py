@@ -140,39 +140,39 @@ def adapt(source: Source, task: Task, endpoints: Sequence[str] | None, output_st
         raise Error(str(error)) from error
 
 
-def plan(
+def plan_saved_model(
+    source: Source,
+    task: Task,
+    labels: Labels,
+    image_size: int | None,
+    handle: str | None,
+    fixed_size: bool,
+    frozen: bool,
+) -> Plan:
+    """What to write of a source as a SavedModel; arguments as for `export`."""
+    names = _labels(source, task, labels)
+    metadata = describe(source, task, names, image_size, handle, bool(fixed_size))
+    return Plan(Format.SAVED_MODEL, source, dataclasses.replace(metadata, frozen=bool(frozen)), names)
+
+
+def plan_file(
     format: Format,
     source: Source,
     task: Task,
-    *,
-    labels: Labels = None,
-    image_size: int | None = None,
-    handle: str | None = None,
-    frozen: bool = False,
-    options: Mapping[str, Any] | None = None,
+    labels: Labels,
+    image_size: int | None,
+    options: Mapping[str, Any],
 ) -> Plan:
-    """What to write of a source.
-
-    Args:
-        format: to write.
-        source: of the network.
-        task: of the model.
-        labels, image_size, handle, frozen: as for `export`.
-        options: `fixed_size`, and those of the format.
-
-    Raises:
-        hubkeras.Error: an argument does not fit the network, or the handle stands for another model.
-    """
-    names, options = _labels(source, task, labels), options or {}
-    metadata = describe(source, task, names, image_size, handle, bool(options.get("fixed_size")))
-    if format == Format.SAVED_MODEL:
-        return Plan(format, source, dataclasses.replace(metadata, frozen=bool(frozen)), names)
+    """What to write of a source in another format; arguments as for `convert`."""
+    names = _labels(source, task, labels)
+    metadata = describe(source, task, names, image_size, fixed_size="fixed_size" in options)
     if not FORMATS[format].for_inference:
         return Plan(format, source, _of_weights(metadata, source), names)
-    interface, calibration = _interface(metadata, options), None
+    metadata = dataclasses.replace(metadata, frozen=True, interface=_interface(metadata, options))
+    calibration = None
     if "int8" in options:
         calibration = calibration_images(options["int8"], metadata.default_image_size, metadata.preprocessing)
-    return Plan(format, source, dataclasses.replace(metadata, frozen=True, interface=interface), names, calibration)
+    return Plan(format, source, metadata, names, calibration)
 
 
 def describe(
@@ -183,7 +183,7 @@ def describe(
     handle: str | None = None,
     fixed_size: bool = False,
 ) -> Metadata:
-    """Metadata of a model of a source; arguments as for `plan`, the class names in a list.
+    """Metadata of a model of a source; arguments as for `export`, the class names in a list.
 
     Raises:
         hubkeras.Error: the size is out of range, or the handle stands for another model.

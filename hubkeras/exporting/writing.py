@@ -23,7 +23,7 @@ from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.converters import Report
 from hubkeras.exporting.formats import FORMATS, folder_to_write, format_of
-from hubkeras.exporting.planning import Labels, Model, Plan, adapt, plan, resolve
+from hubkeras.exporting.planning import Labels, Model, Plan, adapt, plan_file, plan_saved_model, resolve
 from hubkeras.publishing import catalog, documentation
 from hubkeras.runtimes import inference
 
@@ -116,21 +116,12 @@ def export(
     """
     path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or silent
     published = catalog.publication(handle)
-    chosen = Task.of(task, "task") if task else published.task if published else None
-    source = resolve(model, chosen, weights, provenance, progress)
-    chosen = chosen or (Task.BACKBONE if endpoints else source.task)
-    source = adapt(source, chosen, endpoints, output_stride)
-    planned = plan(
-        Format.SAVED_MODEL,
-        source,
-        chosen,
-        labels=labels,
-        image_size=image_size,
-        handle=handle,
-        frozen=frozen,
-        options={"fixed_size": fixed_size},
-    )
-    return _write(planned, path, overwrite, verify, progress)
+    task = Task.of(task, "task") if task else published.task if published else None
+    source = resolve(model, task, weights, provenance, progress)
+    task = task or (Task.BACKBONE if endpoints else source.task)
+    source = adapt(source, task, endpoints, output_stride)
+    plan = plan_saved_model(source, task, labels, image_size, handle, fixed_size, frozen)
+    return _write(plan, path, overwrite, verify, progress)
 
 
 @plain_settings()
@@ -180,13 +171,13 @@ def convert(
     options = FORMATS[format].chosen(options, path)
     for file in FORMATS[format].files(path):
         refuse_existing(file, overwrite, [model, labels, options.get("int8")])
-    chosen = Task.of(task, "task") if task else None
-    source = resolve(model, chosen, weights, None, progress)
-    chosen = chosen or (Task.FEATURE_VECTOR if source.network.num_classes is None else Task.CLASSIFICATION)
-    if chosen == Task.BACKBONE:
+    task = Task.of(task, "task") if task else None
+    source = resolve(model, task, weights, None, progress)
+    task = task or (Task.FEATURE_VECTOR if source.network.num_classes is None else Task.CLASSIFICATION)
+    if task == Task.BACKBONE:
         raise Error("A backbone is a SavedModel; write it with export, or choose another task.")
-    planned = plan(format, source, chosen, labels=labels, image_size=image_size, options=options)
-    return _write(planned, path, overwrite, True, progress)
+    plan = plan_file(format, source, task, labels, image_size, options)
+    return _write(plan, path, overwrite, True, progress)
 
 
 def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progress: Progress) -> Export:

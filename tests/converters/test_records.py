@@ -11,7 +11,7 @@ from hubkeras import verifying
 from hubkeras.commands import main
 from hubkeras.converters import match, open_checkpoint
 from hubkeras.converters.naming import timm
-from hubkeras.converters.writers.losses import own_labels
+from hubkeras.converters.writers.limits import own_labels
 from hubkeras.verifying import Parity
 from tests.support import slim
 

@@ -12,6 +12,8 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main
+from hubkeras.common.choices import Format
+from hubkeras.exporting.formats import FORMATS, format_of
 from hubkeras.runtimes import files
 from tests.support.files import DIGITS
 from tests.support.slim import relative_error
@@ -141,3 +143,9 @@ def test_the_interface_is_in_the_metadata(small, tmp_path):
         "uint8": True,
         "precision": "float16",
     }
+
+
+def test_every_format_has_a_writer():
+    assert FORMATS.keys() == set(Format)
+    for format in Format.endings():
+        assert format_of(f"model{format}") is format

@@ -1,4 +1,4 @@
-"""What formats do not hold, said so that it is given again when they are read."""
+"""What formats do not hold, and which networks libraries do not have."""
 
 from collections.abc import Sequence
 
