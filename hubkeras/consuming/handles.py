@@ -49,22 +49,23 @@ def resolve(handle: str | os.PathLike[str]) -> str:
         hubkeras.Error: there is nothing there, or it cannot be fetched or unpacked.
     """
     handle = addresses.local(handle)
-    if not _URL.match(handle):
-        check_readable(handle)
-    if os.path.isdir(handle):
-        return str(places.model_folder(handle))
-    if _URL.match(handle):
+    is_url, is_hub = bool(_URL.match(handle)), bool(_HUB.match(handle))
+    if is_url:
         try:
             urllib.parse.urlsplit(handle)
         except ValueError as error:
             raise Error(f"{handle} is not a valid address: {error}.") from error
-    if os.path.isfile(handle):
-        return _unpack(handle, handle)
-    if (_URL.match(handle) or _HUB.match(handle) or _PUBLISHED.match(handle)) and (found := cache.lookup(handle)):
-        return str(found)
-    if _HUB.match(handle):
+    else:
+        check_readable(handle)
+        if os.path.isdir(handle):
+            return str(places.model_folder(handle))
+        if os.path.isfile(handle):
+            return _unpack(handle, handle)
+    if (is_url or is_hub or _PUBLISHED.match(handle)) and (cached := cache.lookup(handle)):
+        return str(cached)
+    if is_hub:
         return _resolve_hub(handle)
-    if _URL.match(handle):
+    if is_url:
         archive = downloads.fetch(handle)
         try:
             return _unpack(archive, handle)
