@@ -233,15 +233,17 @@ class Runner:
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """Makes the folder, and keeps it from another run for as long as the block lasts."""
     made = [each for each in (folder, *folder.absolute().parents) if not each.exists()]
+    path = folder / _LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_new = not (folder / _LOCK).exists()
-        (folder / _LOCK).touch()
-        held = lock(folder / _LOCK, exclusive=True, wait=False)
-    except BlockingIOError as error:
-        raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
+        is_new = not path.exists()
+        path.touch()
     except OSError as error:
         raise Error(f"Cannot write to {folder}: {reason(error)}.") from error
+    try:
+        held = lock(path, exclusive=True, wait=False)
+    except BlockingIOError as error:
+        raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
     try:
         yield
     except BaseException:  # no trace of a run that wrote nothing

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
+from hubkeras.common.labels import decode_text
 from hubkeras.consuming.listing import is_image
 
 ENDINGS = (".csv", ".tsv", ".txt")
@@ -23,7 +24,6 @@ _IMAGES = ("path", "image", "filename", "file", "filepath", "imagepath", "imagen
 _LABELS = ("label", "labels", "class", "category", "target", "y", "synset", "classname", "predictionstring")
 _INDEX = re.compile(r"|unnamed: \d+|index", re.IGNORECASE)  # the header of a column of row numbers
 _WHOLE = re.compile(r"(\d+)[.,]0+")  # how pandas and spreadsheets write whole numbers beside missing ones
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _counts(cells: Sequence[str]) -> bool:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A text file in UTF-8 or UTF-16, without its byte-order mark.
+    """A text file in UTF-8, UTF-16 or UTF-32, without its byte-order mark.
 
     Raises:
         hubkeras.Error: it cannot be read, or is in another encoding.
@@ -110,11 +110,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
         if not any(data.find(end, start, start + _LONGEST_LINE) >= 0 for end in (b"\n", b"\r")):
             line = data[:start].count(b"\n") + 1
             raise Error(f"{path}, line {line}: it has more than {_LONGEST_LINE:,} bytes, so this is no list of images.")
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in data[:4]:
-        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
     try:
-        return data.decode(encoding)
+        return decode_text(data)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise Error(f"{path}, line {line}: it is not UTF-8 text; save the file as CSV in UTF-8.") from error

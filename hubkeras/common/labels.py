@@ -94,7 +94,7 @@ def parse_labels(data: bytes) -> list[str]:
     >>> parse_labels(b"7 up\n1 dog\n")
     ['7 up', '1 dog']
     """
-    text = _decoded(data).strip()
+    text = decode_text(data).strip()
     lines = [line.strip() for line in _LINE_ENDS.split(text)] if text else []
     return _of_literal(text) or _without_numbers(lines) or lines
 
@@ -108,12 +108,17 @@ def written_labels(data: bytes) -> list[str]:
     return [line.removesuffix("\r") for line in data.decode("utf-8").removesuffix("\n").split("\n")] if data else []
 
 
-def _decoded(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
+    """A text in UTF-8, or in UTF-16 or UTF-32 as its byte-order mark or its zeros tell, without that mark.
+
+    Raises:
+        UnicodeDecodeError: it is none.
+    """
     mark = next((mark for mark in _ENCODINGS if data.startswith(mark)), None)
     if mark is not None:
         return data[len(mark) :].decode(_ENCODINGS[mark])
     # UTF-16 without its mark: ASCII has a zero in each second byte
-    if len(data) % 2 == 0 and data[1::2].count(0) + data[::2].count(0) > len(data) / 4:
+    if len(data) % 2 == 0 and (b"\0" in data[:4] or data.count(0) > len(data) / 4):
         return data.decode("utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be")
     return data.decode("utf-8")
 
