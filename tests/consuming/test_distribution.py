@@ -25,7 +25,8 @@ SCRIPT = pathlib.Path(__file__).with_name("distributed_step.py")
 def saved_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("distribution") / "saved_model"
     keras.utils.set_random_seed(0)
-    hubkeras.export(hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=None), path, image_size=32)
+    # what a strategy does to a variable does not depend on how many there are
+    hubkeras.export(hubkeras.MobileNetV2(0.35, final_endpoint="layer_7"), path, image_size=32, verify=False)
     return str(path)
 
 
@@ -96,7 +97,7 @@ def test_two_replicas_step_like_one_device(package, kind, single, saved_model, t
         replicas, found_losses = finish([start(package, kind, saved_model, out)], [out])
     assert len(replicas) == 2
     moved = {number.split("/", 1)[0] for number in expected}
-    assert len(moved) == 262
+    assert len(moved) == 92
     for found in found_losses:
         np.testing.assert_allclose(found, losses, rtol=1e-5)
     for replica in replicas:

@@ -85,7 +85,7 @@ def repository(tmp_path_factory):
 def test_hugging_face_from_a_server_and_without_one(repository, tmp_path):
     """The command in a process of its own, since the library reads its settings when it is imported."""
     pytest.importorskip("huggingface_hub")
-    command = [sys.executable, "-m", "hubkeras.commands", "export", f"hf://{REPOSITORY}"]
+    command = [sys.executable, "-m", "hubkeras.commands", "export", "--frozen", f"hf://{REPOSITORY}"]
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
     handler = type("Handler", (HubHandler,), {"folder": repository})
 

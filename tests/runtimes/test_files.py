@@ -60,8 +60,9 @@ def test_the_numbers_are_slims(ending, name, bound, network, tmp_path):
     golden = Golden(name)
     loaded = written(network(name), Interface("classification"), tmp_path / f"model.{ending}")
     assert relative_error(loaded.run(golden.images)["logits"], golden["logits64"]) <= bound
-    features = written(network(name), Interface("feature_vector"), tmp_path / f"features.{ending}")
-    assert relative_error(features.run(golden.images)["features"], golden["features64"]) <= bound
+    if name == "mobilenet_v2_0.35_96":  # the graphs of the others end alike
+        features = written(network(name), Interface("feature_vector"), tmp_path / f"features.{ending}")
+        assert relative_error(features.run(golden.images)["features"], golden["features64"]) <= bound
 
 
 @pytest.mark.slow
