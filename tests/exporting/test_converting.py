@@ -86,27 +86,27 @@ def test_the_command_writes_and_verifies(options, tmp_path, capsys):
     assert "ABOVE the bound" in capsys.readouterr().out
 
 
-def test_a_file_that_fails_its_check_leaves_the_old_one(small, tmp_path, monkeypatch):
+def test_a_file_that_fails_its_check_leaves_the_old_one(tiny, tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
-    hubkeras.convert(small, path)
+    hubkeras.convert(tiny, path)
     before = path.read_bytes()
-    monkeypatch.setattr(type(small), "facts", dataclasses.replace(small.facts, tolerance=1e-12))
-    with pytest.raises(hubkeras.Error, match=r"failed its check: its logits differ by .* it is as it was before"):
-        hubkeras.convert(small, path, "classification", probabilities=False, overwrite=True)
+    monkeypatch.setattr(type(tiny), "facts", dataclasses.replace(tiny.facts, tolerance=1e-12))
+    with pytest.raises(hubkeras.Error, match=r"failed its check: its features differ by .* it is as it was before"):
+        hubkeras.convert(tiny, path, "feature_vector", overwrite=True)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.onnx"]
 
 
-def test_both_files_of_openvino_or_none(small, tmp_path):
+def test_both_files_of_openvino_or_none(tiny, tmp_path):
     pytest.importorskip("openvino", reason="needs hubkeras[openvino]")
     path = tmp_path / "model.xml"
-    hubkeras.convert(small, path, image_size=48, fixed_size=True)
+    hubkeras.convert(tiny, path, image_size=48, fixed_size=True)
     assert sorted(os.listdir(tmp_path)) == ["model.bin", "model.xml"]
     images = np.random.RandomState(0).uniform(0, 1, (1, 48, 48, 3)).astype(np.float32)
-    assert relative_error(files.load(path).run(images)["logits"], small(images)) < 5e-5
+    assert relative_error(files.load(path).run(images)["features"], tiny(images)) < 5e-5
     path.unlink()
     with pytest.raises(hubkeras.Error, match=r"model.bin exists already"):
-        hubkeras.convert(small, path)
+        hubkeras.convert(tiny, path)
     assert os.listdir(tmp_path) == ["model.bin"]
 
 

@@ -25,6 +25,8 @@ HEAVY = (
     "protobuf: a frozen graph of 5 million empty nodes",
     "ONNX: 2 million empty fields",
     "checkpoint: one kernel, of a network 100 times as wide",
+    "SavedModel: 5 million empty graphs",
+    "OpenVINO: 2 million elements",
 )
 SECRET = "other/secret"  # a file of the machine that is none of the model's
 _MIB = 1 << 20
