@@ -72,7 +72,7 @@ register_reader(_load_weights)
 if not TYPE_CHECKING:  # where checkers see it, they take any name
 
     def __getattr__(name):
-        if name == "beam":  # a room of its own, since `import hubkeras.beam` must work too
+        if name == "beam":  # a package of its own, since `import hubkeras.beam` must work too
             return importlib.import_module("hubkeras.beam")
         if name not in _HOMES:
             raise AttributeError(f"module 'hubkeras' has no attribute {name!r}{did_you_mean(name, __all__)}")

@@ -1,7 +1,7 @@
 """Addresses in place of paths: `hf://`, `kaggle://`, http(s) addresses, and the handles of tfhub.dev and Kaggle.
 
 Each becomes a path on this machine, from a cache where there is a copy. This is the one place where reading weights
-asks the room of those who use models, since a handle means the same to both.
+asks the package of those who use models, since a handle means the same to both.
 """
 
 import contextlib

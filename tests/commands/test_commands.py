@@ -15,11 +15,12 @@ import sys
 import time
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.commands import main
+from hubkeras.commands import main, parser
 from hubkeras.commands.output import Output
 from hubkeras.commands.program import COMMANDS
 from hubkeras.common.errors import Error
@@ -29,6 +30,7 @@ from hubkeras.runtimes import measuring
 from hubkeras.runtimes.measuring import ModelTimings, Timing
 from tests.support import slim
 from tests.support.files import DIGITS, ROOT
+from tests.support.keys import write_key
 
 COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())"]
 
@@ -347,16 +349,25 @@ def test_help_groups_the_commands(run):
         assert run(command.name, "--help")[1].rstrip().endswith(command.example)
 
 
-# what needs photos or keys is run by the tests of its own package
 @pytest.mark.slow
 def test_the_examples_of_the_helps_run(run, tmp_path, monkeypatch):
+    """Also as programs run them: one object, and each says what comes next in words that parse."""
+    pytest.importorskip("model_signing", reason="needs hubkeras[signing]")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "photos" / "3").mkdir(parents=True)
+    PIL.Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "3" / "a.png")
+    write_key(tmp_path, "key")
+    hints = []
+    monkeypatch.setattr(Output, "hint", lambda _, *words: hints.append([str(word) for word in words]))
     for command in COMMANDS:
-        if command.name not in ("evaluate", "embed", "sign"):
-            program, *arguments = shlex.split(command.example)
-            status, _, err = run(*arguments)
-            assert (program, status) == ("hubkeras", 0), err
+        program, *arguments = shlex.split(command.example)
+        status, out, err = run(*arguments, "--json")
+        assert (program, status, err) == ("hubkeras", 0, "")
+        assert isinstance(json.loads(out), dict)
+    assert len(hints) == len(COMMANDS)
+    for program, *words in hints:
+        assert program == sys.executable or parser().parse_args(words)
 
 
 @pytest.mark.slow
