@@ -8,7 +8,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.errors import did_you_mean
-from hubkeras.common.networks import register_reader
+from hubkeras.common.reader import register_reader
 from hubkeras.common.version import __version__
 
 if TYPE_CHECKING:  # what `__getattr__` imports; `tests/test_project.py` compares

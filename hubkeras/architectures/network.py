@@ -18,9 +18,10 @@ from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
 from hubkeras.architectures.settings import Settings, check_momentum, check_names, check_shape
-from hubkeras.common.networks import NetworkFacts, read_weights
+from hubkeras.common.networks import NetworkFacts
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
+from hubkeras.common.reader import read_weights
 
 Layers = tuple[list[SlimLayer], Head | None]
 

@@ -27,6 +27,7 @@ __all__ = [
     "progress",
     "quiet",
     "ranges",
+    "reader",
     "staging",
     "steps",
     "tensorflow_internals",

@@ -1,0 +1,28 @@
+"""The reader of sources that networks call; apart from their facts, so that `import hubkeras` stays quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+# Fills a network from a source. The networks lie below the readers of sources, which `hubkeras/__init__` puts here.
+_readers: list[Callable[[Any, Any], Any]] = []
+
+
+def register_reader(reader: Callable[[Any, Any], Any]) -> None:
+    """Makes `reader(network, source)` what the networks' argument `weights` calls."""
+    _readers[:] = [reader]
+
+
+def read_weights(network: Any, source: Any) -> None:
+    """Fills a network from a source.
+
+    Args:
+        network: a `SlimNetwork` that is built.
+        source: its argument `weights`.
+
+    Raises:
+        hubkeras.Error: the source cannot be read, or is not of this network.
+    """
+    (reader,) = _readers
+    reader(network, source)
