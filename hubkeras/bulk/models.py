@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
+from hubkeras.common.labels import Labels
 from hubkeras.common.preprocessing import Preprocessing, preprocessing_of
 from hubkeras.runtimes import activations
 from hubkeras.runtimes.opening import RunnableModel, open_model
 
-Labels = str | os.PathLike[str] | Sequence[str] | None
 Run = Callable[[Any], np.ndarray]
 
 _SMALLEST = 1e-38  # float32's, so that the logarithm of a probability of 0 is finite

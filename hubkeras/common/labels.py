@@ -16,7 +16,7 @@ from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
 
-Labels = Sequence[str] | Mapping[Any, Any] | str | os.PathLike[str]  # names as callers give them, see `chosen_labels`
+Labels = Sequence[str] | Mapping[Any, Any] | str | os.PathLike[str] | None  # as callers give them, see `chosen_labels`
 _MOST_BYTES = 16 << 20
 # byte-order marks; UTF-32's first, since UTF-16's is its start
 _ENCODINGS = {
@@ -188,7 +188,7 @@ def check_labels(labels: Sequence[str], num_classes: int, what: str = "labels") 
             raise Error(f"{what}: name {number} ({label!r}) is empty or has a line break; give one line a class.")
 
 
-def chosen_labels(labels: Labels | None, num_classes: int, known: Sequence[str] | None = None) -> Sequence[str]:
+def chosen_labels(labels: Labels, num_classes: int, known: Sequence[str] | None = None) -> Sequence[str]:
     """The class names to write.
 
     Args:

@@ -15,7 +15,7 @@ from hubkeras.common.numbers import whole
 def decode_predictions(
     logits: ArrayLike,
     top: int = 5,
-    labels: Sequence[str] | str | os.PathLike[str] | None = None,
+    labels: label_files.Labels = None,
     probabilities: bool = False,
 ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
     """The likeliest classes of each image, by name.
@@ -67,7 +67,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _names(labels: label_files.Labels | None, num_classes: int) -> Sequence[str]:
+def _names(labels: label_files.Labels, num_classes: int) -> Sequence[str]:
     """Class names; where the first class is the background, names of the others are enough."""
     if labels is not None and not isinstance(labels, str | os.PathLike):
         labels = label_files.listed_labels(labels)

@@ -16,6 +16,7 @@ from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.interface import Interface
+from hubkeras.common.labels import Labels
 from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
 from hubkeras.common.numbers import plain, whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
@@ -27,7 +28,6 @@ from hubkeras.exporting.formats import FORMATS
 from hubkeras.publishing import catalog
 
 Model = SlimNetwork | str | os.PathLike[str]
-Labels = Sequence[str] | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
