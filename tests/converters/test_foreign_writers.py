@@ -58,7 +58,9 @@ def test_hugging_face(mobilenet, tmp_path):
     assert_returns(mobilenet, tmp_path / "model")
 
 
-@pytest.mark.parametrize("multiplier", foreign.MULTIPLIERS)
+@pytest.mark.parametrize(
+    "multiplier", [pytest.param(m, marks=[pytest.mark.slow] * (m not in (0.35, 1.4))) for m in foreign.MULTIPLIERS]
+)
 def test_hugging_face_without_a_head(multiplier, tmp_path):
     network = filled(hubkeras.MobileNetV2(multiplier, num_classes=None, initialize=False))
     hubkeras.convert(network, tmp_path / "model", to="hugging-face")

@@ -17,7 +17,7 @@ from tests.support.slim import fill
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 FORMS = ("model.keras", "model.h5", "model.weights.h5", "weights only.h5")
 CLASSES = 5
-# kinds of users' models, each with the form that the ordinary suite reads it in
+# kinds of users' models, each with the form that is read by default or with the slow ones
 USERS_MODELS = {
     "sequential": "model.keras",
     "flat": "model.h5",
@@ -75,7 +75,7 @@ def test_mobilenet(form, mobilenet, tmp_path):
         "finegrain_classification_mode": True,
     }
     assert (report.read, report.used, report.ignored) == (262, 262, {})
-    assert_same(network, mobilenet, (96, 128, 160) if form == FORMS[0] else (96,))
+    assert_same(network, mobilenet, (96, 128, 160) if form == "model.h5" else (96,))
 
 
 @pytest.mark.parametrize("multiplier", [0.5, *(pytest.param(m, marks=pytest.mark.slow) for m in (0.75, 1.0, 1.3, 1.4))])
@@ -138,10 +138,16 @@ def user_model(library, kind):
     return library.Model(inputs, layers.Dense(CLASSES)(net))
 
 
+def marks_of(kind, once):
+    if not once:
+        return pytest.mark.long
+    return [] if kind in ("sequential", "two layers") else pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("kind", "form"),
     [
-        pytest.param(kind, form, marks=[] if form == once else pytest.mark.long)
+        pytest.param(kind, form, marks=marks_of(kind, form == once))
         for kind, once in USERS_MODELS.items()
         for form in ("model.keras", "model.h5", "model.weights.h5")
     ],
