@@ -37,7 +37,7 @@ _FRAGMENT = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CacheRecord:
     """The record of a file in the cache: its address and content, and how to ask for a newer one."""
 
     url: str
@@ -164,7 +164,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(reason, "strerror", None) or reason)
 
 
-def _fetch_once(address: str, path: pathlib.Path, kept: _Kept | None, wanted: str | None) -> pathlib.Path:
+def _fetch_once(address: str, path: pathlib.Path, kept: _CacheRecord | None, wanted: str | None) -> pathlib.Path:
     headers = {"User-Agent": "hubkeras", "Accept-Encoding": "identity"}
     if kept and not wanted:
         validators = {"If-None-Match": kept.etag, "If-Modified-Since": kept.last_modified}
@@ -179,7 +179,7 @@ def _fetch_once(address: str, path: pathlib.Path, kept: _Kept | None, wanted: st
         digest = _receive(address, response, partial)
         if wanted and digest != wanted:
             raise Error(f"{address} has the SHA-256 {digest}, expected {wanted}; it is another file, or damaged.")
-    received = _Kept(address, digest, response.headers.get("ETag"), response.headers.get("Last-Modified"))
+    received = _CacheRecord(address, digest, response.headers.get("ETag"), response.headers.get("Last-Modified"))
     # the record last: a file without its record, or with another's, counts as not there
     with staged(_record(path), overwrite=True, foreign=anything) as partial:
         partial.write_text(json.dumps(asdict(received)), "utf-8")
@@ -258,10 +258,10 @@ def _record(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _read_kept(path: pathlib.Path) -> _Kept | None:
+def _read_kept(path: pathlib.Path) -> _CacheRecord | None:
     """The record of the file at `path`; None where either is missing or they do not agree."""
     try:
-        kept = _Kept(**json.loads(_record(path).read_text("utf-8")))
+        kept = _CacheRecord(**json.loads(_record(path).read_text("utf-8")))
         return kept if sha256(path) == kept.sha256 else None
     except (OSError, ValueError, TypeError):
         return None
