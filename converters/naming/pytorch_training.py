@@ -7,7 +7,7 @@ AveragedModel`: `n_averaged`, `module.*`), `WeightAveraging` of Lightning (avera
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hubkeras.converters.naming import hugging_face, timm
@@ -132,7 +132,7 @@ def _kind(path: Path) -> str:
     return f"beside the network: {path[0]}" if len(path) > 1 else "beside the network"
 
 
-def _notes(raw, averaged, others):
+def _notes(raw: Sequence[_Key], averaged: Sequence[_Key], others: Mapping[Path, str]) -> Iterator[str]:
     if averaged and raw:
         yield f"The file holds moving averages of the weights in {_title(averaged[0])}, raw ones in {_title(raw[0])}."
     elif averaged:

@@ -28,7 +28,7 @@ from hubkeras.converters.sources.reader import Reader
 ENDING = ".weights.h5"
 _FACTS = "hubkeras"
 _DIGEST = "hubkeras_sha256"
-# what each of the facts that reading needs must be
+# facts that reading needs, and their types
 _TYPES = {"architecture": str, "settings": dict, "default_image_size": int, "datasets": dict}
 _UNCHECKED = "The file has no checksums of its weights; convert the checkpoint again to have them."
 # what h5py raises for a damaged file, whose strings need not be text
@@ -92,7 +92,7 @@ def _hints(facts: dict[str, Any], metadata: Metadata | None) -> Hints:
     """What the JSON beside the weights tells; metadata of the SavedModel that they were read from lead."""
     if metadata:
         return Hints.of_metadata(metadata, facts.get("labels"))
-    cut, averages = facts.get("preprocessing"), facts.get("weights")
+    cut, averages = facts.get("preprocessing") or {}, facts.get("weights")
     return Hints(
         settings=facts["settings"],
         complete=True,
@@ -104,7 +104,7 @@ def _hints(facts: dict[str, Any], metadata: Metadata | None) -> Hints:
     )
 
 
-def _checked_facts(path, attributes):
+def _checked_facts(path: pathlib.Path, attributes: h5py.AttributeManager) -> dict[str, Any]:
     """The JSON beside the weights, as it was written."""
     if _FACTS not in attributes:
         raise Error(f"{path} was not written by `hubkeras convert`: its attribute {_FACTS!r} is missing.")
@@ -148,11 +148,10 @@ def write_h5(
         digests = {name: _sha256(value) for name, value in values.items()}
         text = json.dumps({**facts, "datasets": dict(datasets), "sha256": digests})
         file.attrs[_FACTS], file.attrs[_DIGEST] = text, _text_sha256(text)
-    with open(path, "wb") as file:
-        file.write(image.getbuffer())
+    pathlib.Path(path).write_bytes(image.getbuffer())
 
 
-def _without_times(image):
+def _without_times(image: io.BytesIO) -> h5py.File:
     """A new HDF5 file in an `io.BytesIO`, in which there is no time: equal weights are equal bytes."""
     creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     creation.set_obj_track_times(False)
@@ -162,7 +161,7 @@ def _without_times(image):
     return h5py.File(h5py.h5f.create(repr(image).encode(), h5py.h5f.ACC_TRUNC, creation, access))
 
 
-def _group(file, name):
+def _group(file: h5py.File, name: str) -> h5py.Group:
     """The group of a name, made where it is missing."""
     creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     creation.set_obj_track_times(False)
@@ -174,13 +173,13 @@ def _group(file, name):
     return group
 
 
-def _sha256(value):
+def _sha256(value: np.ndarray) -> str:
     """The SHA-256 of an array's bytes, little endian, in hexadecimal."""
     little_endian = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-    return hashlib.sha256(little_endian).hexdigest()
+    return hashlib.sha256(little_endian.data).hexdigest()
 
 
-def _text_sha256(text):
+def _text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 

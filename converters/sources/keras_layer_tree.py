@@ -1,12 +1,23 @@
-"""What Keras 2, tf_keras and Keras 3 saved, `.keras`, `.h5` and `.weights.h5`, as trees of layers."""
+"""Files that Keras 2, tf_keras and Keras 3 saved, `.keras`, `.h5` and `.weights.h5`, as trees of layers.
+
+Keras itself loads some of them only. Keras 3 refuses whole models of tf_keras (`groups` of a depthwise convolution, as
+in Teachable Machine's `keras_model.h5`; the class `Functional`) and Inception-ResNet V2 as `.h5` (`CustomScaleLayer`),
+and `.weights.h5` asks for a model whose head and settings are the very question. Where it loads a file, it takes three
+times as long and ten times the memory. Nothing of a file is run here: a `Lambda` is a name and a config.
+
+Two layouts are read. Keras 2's names the weights of each layer in attributes (`weight_names`); Keras 3's has groups,
+`layers/conv2d_17/vars/0`, by class and number. A file may have a config, which names layers and has their graph.
+"""
 
 import contextlib
+import itertools
 import json
 import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -15,20 +26,24 @@ from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.zips import open_zip
-from hubkeras.converters.naming.keras_applications import BATCH_NORM, KerasLayer
+from hubkeras.converters.checkpoint import Tensor
+from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
 from hubkeras.converters.sources.hdf5 import open_hdf5
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
 _MOST_CONFIG_BYTES = 64 << 20  # a network has about 1 MB
-# Keras' order of the variables of a layer in `vars`; batch norm without gamma has the last three
+# Keras' order of a layer's variables, and the option of its config by which one is left out
 _VARIABLES = {
-    "conv2d": ("kernel", "bias"),
-    "depthwise_conv2d": ("kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    BATCH_NORM: ("gamma", "beta", "moving_mean", "moving_variance"),
+    "conv2d": {"kernel": "", "bias": "use_bias"},
+    "depthwise_conv2d": {"kernel": "", "bias": "use_bias"},
+    "dense": {"kernel": "", "bias": "use_bias"},
+    "batch_normalization": {"gamma": "scale", "beta": "center", "moving_mean": "", "moving_variance": ""},
 }
 _DAMAGE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NUMBERED = re.compile(r"(.+?)(?:_(\d+))?")
+_IN_LAYER = re.compile(r"((?:.*/layers/[^/]+)?)/(.+)")  # the layer's group, and the name within it
+# from the names of a layer and the models around it, its group and its config to its weights
+_WeightsOf = Callable[[tuple[str, ...], str, Mapping[str, Any]], dict[str, str]]
 
 
 def is_keras(path: pathlib.Path) -> bool:
@@ -45,166 +60,75 @@ def is_keras(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_keras_file(path: pathlib.Path) -> Iterator[tuple[KerasLayer, h5py.File, Any]]:
-    """Context manager that yields the model as a tree of layers, the HDF5 file that has its arrays, and its config.
-
-    The config is None where the file has none.
+def open_keras_file(path: pathlib.Path) -> Iterator[tuple[SavedLayer, dict[str, Tensor]]]:
+    """Context manager that yields the model as a tree of layers, and the tensors of the file by their paths in it.
 
     Raises:
         hubkeras.Error: it is not a whole file of Keras.
     """
     with contextlib.ExitStack() as stack:
         try:
-            config = None
-            if h5py.is_hdf5(path):
-                file = stack.enter_context(open_hdf5(path))
-            else:
+            config, weights = None, path
+            if not h5py.is_hdf5(path):
                 contents.refuse(path, accepted=(contents.ZIP,))
-                folder = stack.enter_context(TemporaryFolder())
-                config, weights = _unpack(path, folder)
-                file = stack.enter_context(open_hdf5(weights, path))
-            if config is None and "model_config" in file.attrs:
-                config = json.loads(file.attrs["model_config"])
-            model = _legacy(file) if "layer_names" in _legacy_root(file).attrs else _layers_of(file, config)
+                config, weights = _unpack(path, stack.enter_context(TemporaryFolder()))
+            file = stack.enter_context(open_hdf5(weights, path))
+            tensors = _tensors(file)
+            config = config or json.loads(file.attrs.get("model_config", "null"))
+            root = _keras_2(file, tensors, config) or _keras_3(file, tensors, config)
         except Error:
             raise
         except _DAMAGE as error:
             raise Error(f"{path} is not a whole file of a Keras model ({error}); save or copy it again.") from error
-        yield model, file, config
+        yield root, tensors
 
 
-def _unpack(path, folder):
+def _unpack(path: pathlib.Path, folder: str) -> tuple[dict[str, Any], pathlib.Path]:
     """The config of a `.keras` archive, and its weights as a file, since HDF5 seeks and zip archives cannot."""
     with open_zip(path) as archive:
         if missing := {"config.json", _WEIGHTS} - set(archive.namelist()):
             raise Error(f"{path} is a zip archive without {min(missing)}, so no model of Keras; give what is in it.")
         if archive.getinfo("config.json").file_size > _MOST_CONFIG_BYTES:
             raise ValueError(f"its config.json is larger than {_MOST_CONFIG_BYTES >> 20} MiB")
-        return json.loads(archive.read("config.json")), archive.extract(_WEIGHTS, folder)
+        return json.loads(archive.read("config.json")), pathlib.Path(archive.extract(_WEIGHTS, folder))
 
 
-def _legacy_root(file):
-    return file.get("model_weights", file)
+def _tensors(file: h5py.File) -> dict[str, Tensor]:
+    tensors = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            tensors[f"/{name}"] = Tensor(item.shape, item.dtype.name, lambda: item[()])
+
+    file.visititems(visit)
+    return tensors
 
 
-def _legacy(file: h5py.File) -> KerasLayer:
-    """The tree of an HDF5 file of Keras 2's layout: a group for each layer, which names its arrays."""
-    root = _legacy_root(file)
-    arrays: dict[str, dict[str, dict[str, str]]] = {}  # by layer of the model, then by layer within it
-    for group in _texts(root, "layer_names"):
-        for name in _texts(root[group], "weight_names"):
-            *_, layer, leaf = [group, *name.split("/")]
-            leaf = leaf.split(":")[0].removeprefix("depthwise_")
-            arrays.setdefault(group, {}).setdefault(layer, {})[leaf] = f"{root.name.rstrip('/')}/{group}/{name}"
-    config = file.attrs.get("model_config")
-    if config is not None:
-        return _tree(json.loads(config), lambda names: _of_layer(arrays, names))
-    layers = []
-    for group in _texts(root, "layer_names"):
-        inner = arrays.get(group, {})
-        children = tuple(KerasLayer(name, "", own) for name, own in inner.items()) if len(inner) > 1 else ()
-        own = {} if children else next(iter(inner.values()), {})
-        layers.append(KerasLayer(group, "", own, layers=children))
-    return KerasLayer(None, "", {}, layers=tuple(layers))
-
-
-def _of_layer(arrays, names):
-    """The arrays of the layer at this path of names: its own group's, or within that of the model around it."""
-    group = arrays.get(names[0], {})
-    if len(names) > 1:
-        return group.get(names[-1], {})
-    return {leaf: path for own in group.values() for leaf, path in own.items()}
-
-
-def _texts(group, attribute):
-    """A list of names among the attributes, which long ones are split into parts of."""
-    if attribute in group.attrs:
-        values = list(group.attrs[attribute])
-    else:
-        values, part = [], 0
-        while f"{attribute}{part}" in group.attrs:
-            values += list(group.attrs[f"{attribute}{part}"])
-            part += 1
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _layers_of(file: h5py.File, config: dict[str, Any] | None) -> KerasLayer:
-    """The tree of an HDF5 file of Keras 3's layout: groups by class and number within `layers`."""
-    if config is None:
-        return _groups(file, None, "")
-    paths: dict[tuple[str, ...], str] = {}
-    _place(config, (), "", paths)
-    return _tree(config, lambda names: _variables(file, paths[names]))
-
-
-def _groups(group, name, kind):
-    """The tree of a group without a config."""
-    layers = []
-    for key in sorted(group.get("layers", []), key=_number):
-        inner = group["layers"][key]
-        own = inner["vars"].attrs.get("name") if "vars" in inner else None
-        layers.append(_groups(inner, own, _NUMBERED.fullmatch(key)[1]))
-    return KerasLayer(name, kind, _variables(group.file, group.name), layers=tuple(layers))
-
-
-def _number(key):
-    kind, number = _NUMBERED.fullmatch(key).groups()
-    return kind, int(number or 0)
-
-
-def _variables(file, path):
-    """`{name: dataset}` of a layer's own variables, whose order its class tells."""
-    group = file.get(f"{path}/vars")
-    if group is None or not len(group):
-        return {}
-    kind = _NUMBERED.fullmatch(path.rsplit("/", 1)[-1])[1]
-    names = _VARIABLES.get(kind, ())
-    names = names[-len(group) :] if kind == BATCH_NORM else names
-    known = dict(enumerate(names))
-    return {known.get(int(key), key): f"{path}/vars/{key}" for key in sorted(group, key=int)}
-
-
-def _place(config, names, path, paths):
-    """Fills `{path of layer names: group}` as Keras numbers the layers of a model by their class."""
-    counts: dict[str, int] = {}
-    for layer in _configs(config):
+def _of_config(
+    config: Mapping[str, Any], weights_of: _WeightsOf, names: tuple[str, ...] = (), group: str = ""
+) -> SavedLayer:
+    """The layer of a config, and those below; Keras 3 numbers the groups of a model's layers by their class."""
+    options = config.get("config")
+    inner = options.get("layers") if isinstance(options, dict) else options
+    layers, counts = [], Counter[str]()
+    for layer in inner if isinstance(inner, list) else []:
         kind = snake_case(layer["class_name"])
-        number = counts[kind] = counts.get(kind, -1) + 1
-        inner = (*names, _name(layer))
-        paths[inner] = f"{path}/layers/{kind}_{number}" if number else f"{path}/layers/{kind}"
-        _place(layer, inner, paths[inner], paths)
+        key = f"{kind}_{counts[kind]}" if counts[kind] else kind
+        counts[kind] += 1
+        name = str(layer.get("name") or layer["config"]["name"])
+        layers.append(_of_config(layer, weights_of, (*names, name), f"{group}/layers/{key}"))
+    options = options if isinstance(options, dict) else {}
+    return SavedLayer(
+        names[-1] if names else None,
+        snake_case(config["class_name"]),
+        {} if layers else weights_of(names, group, options),
+        tuple(_inbound(config["inbound_nodes"])) if "inbound_nodes" in config else None,
+        options,
+        tuple(layers),
+    )
 
 
-def _configs(config):
-    """The configs of the layers of a model, none for other layers."""
-    inner = config.get("config")
-    layers = inner if isinstance(inner, list) else (inner or {}).get("layers")
-    return layers if isinstance(layers, list) else []
-
-
-def _name(config):
-    return config.get("name") or config["config"]["name"]
-
-
-def layers_of_config(config: dict[str, Any]) -> tuple[KerasLayer, ...]:
-    """The layers of a model by its config alone, as `Model.to_json` gives it; they have no arrays."""
-    return _tree(config, lambda names: {}).layers
-
-
-def _tree(config, arrays, names=()):
-    """The tree of a model's config, its arrays from a function of a path of names."""
-    layers = []
-    for layer in _configs(config):
-        inner = (*names, _name(layer))
-        below = _tree(layer, arrays, inner).layers
-        kind = snake_case(layer["class_name"])
-        inputs = tuple(_inbound(layer["inbound_nodes"])) if "inbound_nodes" in layer else None
-        own = {} if below else arrays(inner)
-        layers.append(KerasLayer(inner[-1], kind, own, inputs, layer.get("config") or {}, below))
-    return KerasLayer(None, snake_case(config["class_name"]), {}, layers=tuple(layers))
-
-
-def _inbound(nodes) -> Iterator[str]:
+def _inbound(nodes: Any) -> Iterator[str]:
     """The layers that a node's arguments come from, in order, in the notation of Keras 2 or 3."""
     if isinstance(nodes, dict):
         history = (nodes.get("config") or {}).get("keras_history") if "class_name" in nodes else None
@@ -216,15 +140,107 @@ def _inbound(nodes) -> Iterator[str]:
     elif isinstance(nodes, list):
         if len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
             yield nodes[0]
-            for value in nodes[3:]:
-                yield from _inbound(value)
-        else:
-            for value in nodes:
-                yield from _inbound(value)
+            nodes = nodes[3:]
+        for value in nodes:
+            yield from _inbound(value)
 
 
-def snake_case(name: str) -> str:
-    """Keras' file name of a class: `depthwise_conv2d` for `DepthwiseConv2D`."""
-    name = re.sub(r"\W+", "", name.rsplit(">", 1)[-1])
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+# --- Keras 2's layout
+
+
+_Scopes = dict[str, dict[str, str]]  # `{"conv2d": {"conv2d/kernel": tensor}}`, by the last scope but the name itself
+
+
+def _keras_2(file: h5py.File, tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None) -> SavedLayer | None:
+    """The tree of an HDF5 file of Keras 2's layout, None where it is of another."""
+    root = file.get("model_weights", file)
+    groups: dict[str, _Scopes] = {}  # of each layer of the model
+    for group in _texts(root, "layer_names"):
+        scopes = groups.setdefault(group, {})
+        for name in _texts(root[group], "weight_names"):
+            path = f"{root.name.rstrip('/')}/{group}/{name}"
+            if path in tensors and not kind_of_training(name):
+                scopes.setdefault(f"/{name}".split("/")[-2], {})[name.split(":")[0]] = path
+    if not groups:
+        return None
+    if config is not None:
+        return _of_config(config, lambda names, *_: _of_names(groups, names))
+    return SavedLayer(None, layers=tuple(_of_scopes(group, scopes) for group, scopes in groups.items()))
+
+
+def _of_names(groups: Mapping[str, _Scopes], names: tuple[str, ...]) -> dict[str, str]:
+    """The weights of the layer with these names: its own group's, or of its scope in that of the model around it."""
+    scopes = groups.get(names[0], {}) if names else {}
+    return _without_scope([scopes.get(names[-1], {})] if len(names) > 1 else scopes.values())
+
+
+def _of_scopes(group: str, scopes: _Scopes) -> SavedLayer:
+    """The layer of a group without a config, which is a model's where its weights are of several layers."""
+    if len(scopes) <= 1:
+        return SavedLayer(group, weights=_without_scope(scopes.values()))
+    return SavedLayer(
+        group, layers=tuple(SavedLayer(name, weights=_without_scope([own])) for name, own in scopes.items())
+    )
+
+
+def _without_scope(scopes: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Weights by their last names where all are of one scope: `kernel` for `conv2d/kernel`."""
+    weights = {name: path for scope in scopes for name, path in scope.items()}
+    if len({name.rpartition("/")[0] for name in weights}) > 1:
+        return weights
+    return {name.rpartition("/")[2].removeprefix("depthwise_"): path for name, path in weights.items()}
+
+
+def _texts(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names from HDF5 attributes; Keras splits long lists over `name0`, `name1`, ..."""
+    numbered = (f"{attribute}{number}" for number in itertools.count())
+    parts = [attribute] if attribute in group.attrs else itertools.takewhile(group.attrs.__contains__, numbered)
+    values = [value for part in parts for value in group.attrs[part]]
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+# --- Keras 3's layout
+
+
+def _keras_3(file: h5py.File, tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None) -> SavedLayer:
+    """The tree of an HDF5 file of Keras 3's layout."""
+    groups: dict[str, dict[str, str]] = {}
+    for path in tensors:
+        if not kind_of_training(path) and (match := _IN_LAYER.fullmatch(path)):
+            groups.setdefault(match[1], {})[match[2]] = path
+    if config is None:
+        return _of_groups(file, groups)
+    return _of_config(config, lambda _, group, options: _variables(group, groups.get(group, {}), options))
+
+
+def _of_groups(file: h5py.File, groups: Mapping[str, Mapping[str, str]], group: str = "") -> SavedLayer:
+    """The tree of a group without a config; Keras 3 has the names of layers in attributes, tf_keras has not."""
+    item = file[group or "/"]
+    inner = sorted(item.get("layers", []), key=_number)
+    name = item["vars"].attrs.get("name") if group and "vars" in item else None
+    return SavedLayer(
+        None if name is None else str(name),
+        _kind(group) if group else "",
+        {} if inner else _variables(group, groups.get(group, {}), {}),
+        layers=tuple(_of_groups(file, groups, f"{group}/layers/{key}") for key in inner),
+    )
+
+
+def _number(key: str) -> tuple[str, int]:
+    kind, number = _NUMBERED.fullmatch(key).groups()  # type: ignore[union-attr]  # every key fits
+    return kind, int(number or 0)
+
+
+def _kind(group: str) -> str:
+    return _number(group.rpartition("/")[2])[0]
+
+
+def _variables(group: str, weights: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
+    """The weights of a layer by the names of its variables, whose order its class tells."""
+    kind = _kind(group) if group else ""
+    own = sorted((name for name in weights if re.fullmatch(r"vars/\d+", name)), key=lambda name: int(name[5:]))
+    leaves = [leaf for leaf, option in _VARIABLES.get(kind, {}).items() if config.get(option, True)]
+    if kind == "batch_normalization":  # gamma is what is missing where nothing tells
+        leaves = leaves[-len(own) :]
+    known = dict(zip(own, leaves, strict=False))
+    return {known.get(name, name.removeprefix("vars/")): path for name, path in weights.items()}

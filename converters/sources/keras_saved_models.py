@@ -13,10 +13,9 @@ import tensorflow as tf
 
 from hubkeras.common import graphs
 from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
-from hubkeras.converters.naming import keras_applications
-from hubkeras.converters.naming.keras_applications import KerasLayer
+from hubkeras.converters.naming.keras_applications import network_of, renaming_of_model
 from hubkeras.converters.naming.renaming import NamingError, rename
-from hubkeras.converters.sources.keras_models import renaming_of_model
+from hubkeras.converters.naming.saved_layers import SavedLayer
 
 _TWICE = "_all_variables/"  # Keras 3 lists all variables once more
 _OF_OPTIMIZER = re.compile(r"(^|/)(optimizer|keras_api)/|/\.OPTIMIZER_SLOT/")
@@ -57,8 +56,8 @@ def keras_checkpoint(
         tensors[place] = stored[key]
         if not slots and leaf in _LEAVES:
             layers.setdefault(layer, {})[leaf.removeprefix("depthwise_")] = place
-    root = KerasLayer(None, "", {}, layers=tuple(KerasLayer(layer, "", own) for layer, own in layers.items()))
-    if keras_applications.network_of(root.layers) is None:
+    root = SavedLayer(None, layers=tuple(SavedLayer(layer, weights=own) for layer, own in layers.items()))
+    if network_of(root.layers) is None:
         return None
     if repeated:
         raise NamingError(f"it has several variables of the name {repeated[0]}; save the base to convert alone")

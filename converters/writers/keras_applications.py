@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import pathlib
 import zipfile
@@ -22,7 +21,7 @@ from hubkeras.common.quiet import quietly
 from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.layers import kernel_layout, scoped_layers
 from hubkeras.converters.naming.renaming import KERAS
-from hubkeras.converters.sources.keras_layer_tree import layers_of_config
+from hubkeras.converters.naming.saved_layers import SavedLayer
 from hubkeras.converters.writers.limits import losses, require
 
 ENDINGS = (".weights.h5", ".keras", ".h5")
@@ -109,7 +108,7 @@ def application(network: SlimNetwork, image_size: int) -> keras.Model:
     else:
         model = keras.applications.InceptionResNetV2(head, None, input_shape=shape, **options)
     variables = network.slim_variables()
-    layers = layers_of_config(json.loads(model.to_json()))
+    layers = [SavedLayer(layer.name) for layer in model.layers]
     for scope, parts in keras_applications.parts_of(type(network), layers).items():
         for layer, inner in ((parts.convolution, scope), (parts.batch_norm, f"{scope}/BatchNorm")):
             if layer is not None:
