@@ -88,7 +88,7 @@ def draw() -> str:
 
 
 def _leads(pairs: set[tuple[str, str]], upper: str, lower: str) -> bool:
-    """Whether a way of imports leads from one package to another."""
+    """Tells whether a way of imports leads from one package to another."""
     return any(other == lower or _leads(pairs, other, lower) for package, other in pairs if package == upper)
 
 

@@ -77,8 +77,8 @@ def embed(
     """Computes features or classes of many images and writes them as Parquet files.
 
     Images are read, decoded and resized as `hubkeras.load_image` does, beside inference. Each file appears whole; a run
-    that was stopped goes on after the files that are there. The columns are those of `hubkeras.bulk.rows.Layout`: an
-    image that cannot be read is a row with `error`.
+    that was stopped goes on after the files that are there. The columns are `path`, `features` or `labels` and
+    `probabilities`, and `error`, which says why an image cannot be read.
 
     Args:
         model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file.

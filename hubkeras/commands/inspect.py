@@ -49,7 +49,7 @@ def inspect(options: Options, output: Output) -> None:
 
 
 def _inspected(source: str) -> dict[str, Any]:
-    """What `inspect` tells, and of every SavedModel, hubkeras' or not, its operations and whether they are harmless."""
+    """The facts of a source; of every SavedModel, hubkeras' or not, its operations too, and whether they are safe."""
     from hubkeras.common.graphs import operations_of
     from hubkeras.common.guards import safety
     from hubkeras.common.metadata import METADATA_FILE

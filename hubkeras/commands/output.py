@@ -32,7 +32,7 @@ _BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "33"  # of ANSI terminals
 
 
 class Mode(str, Enum):
-    """How results are written."""
+    """The forms of results."""
 
     TEXT = "text"
     JSON = "json"

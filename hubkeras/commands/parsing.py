@@ -49,7 +49,7 @@ def parser(commands: Iterable[Command]) -> Parser:
 
 
 def parse(main: Parser, arguments: Sequence[str]) -> Options:
-    """What was typed, in which `command` is the `Command`; ends the process with status 2 for wrong usage."""
+    """Parses what was typed; `command` of it is the `Command`. Wrong usage ends the process with status 2."""
     cut = arguments.index("--") if _BEAM in arguments and "--" in arguments else len(arguments)
     options, unknown = main.parse_known_args(arguments[:cut])
     if options.command is None and not unknown:

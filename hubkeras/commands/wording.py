@@ -20,7 +20,7 @@ def settings_in_words(settings: dict[str, Any]) -> str:
 
 
 def report_rows(architecture: str, settings: dict[str, Any], report: Report | None) -> list[tuple[str, str]]:
-    """What became of the tensors of a source."""
+    """Rows on the network and what became of the tensors of its source."""
     classes = settings.get("num_classes")
     words = [architecture, settings_in_words(settings), f"{classes} classes" if classes else "no head"]
     rows = [("network", ", ".join(filter(None, words)))]
@@ -36,7 +36,7 @@ def report_rows(architecture: str, settings: dict[str, Any], report: Report | No
 
 
 def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
-    """How far what was written is from its source."""
+    """Rows on how far what was written is from its source."""
     rows = []
     if parity and parity.weights_compared:
         equal = parity.weights_compared - parity.weights_different

@@ -78,7 +78,8 @@ def export(
 
     Args:
         model: a `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`, which is not changed; or a source of
-            weights in any form of `hubkeras.converters.sources.ACCEPTED`. A SavedModel as source gives the defaults.
+            weights: the path or address of a TF-Slim checkpoint, a SavedModel, which gives the defaults, or another of
+            the forms on the page *Weights*.
         directory: the folder to write; it appears whole or not at all.
         task: `classification`, `feature_vector` or `backbone`, which returns feature maps; by default the first that
             the network can be.
@@ -194,7 +195,7 @@ def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progre
             progress(0, 1, "checking")
             parity = _compare(plan, staging, path)
         if plan.format == Format.SAVED_MODEL:
-            documentation.write(staging, dataclasses.asdict(parity) if parity else None, name)
+            documentation.write(staging, parity, name)
     return Export(
         path,
         metadata,

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import string
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -19,6 +20,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS
+from hubkeras.common.parity import Parity
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.staging import anything, refuse_existing, staged
@@ -56,7 +58,7 @@ _BRANCH = re.compile(r"^\{% (?:(?:el)?if (\w+)|else) %\}\n", re.MULTILINE)
 
 def write(
     directory: str | os.PathLike[str],
-    parity: dict[str, Any] | None = None,
+    parity: Parity | None = None,
     name: str | None = None,
     asset_path: str = "internal",
 ) -> list[pathlib.Path]:
@@ -66,8 +68,7 @@ def write(
 
     Args:
         directory: a SavedModel that hubkeras wrote.
-        parity: how far it is from its checkpoint, `{"weights_compared", "weights_different", "output", "error",
-            "bound"}`, which is kept beside it; by default what was kept before.
+        parity: how far it is from its checkpoint, which is kept beside it; by default what was kept before.
         name: of the folder, for code in the page where the model has no handle.
         asset_path: address of the archive of `hubkeras pack`, for the page's metadata; `internal` is tfhub.dev's word
             for models that are not published.
@@ -87,7 +88,7 @@ def write(
     if metadata.architecture not in NETWORKS:
         raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NETWORKS)} only.")
     record = directory / VERIFICATION_FILE
-    records = {} if parity is None else {VERIFICATION_FILE: json.dumps(parity, indent=2) + "\n"}
+    records = {} if parity is None else {VERIFICATION_FILE: json.dumps(asdict(parity), indent=2) + "\n"}
     if parity is None and record.is_file():
         parity = _read_parity(record)
     name = name or directory.absolute().name
@@ -100,13 +101,13 @@ def write(
     return [directory / file for file in texts]
 
 
-def _read_parity(record: pathlib.Path) -> dict[str, Any]:
+def _read_parity(record: pathlib.Path) -> Parity:
     """The record of a check that `write` kept."""
     try:
-        parity = json.loads(record.read_text("utf-8"))
-        numbers = [parity[key] for key in ("weights_compared", "weights_different", "error", "bound")]
-        if all(isinstance(number, int | float) for number in numbers) and isinstance(parity["output"], str):
-            return {"reference": "the checkpoint", **parity}
+        values = json.loads(record.read_text("utf-8"))
+        numbers = [values[key] for key in ("weights_compared", "weights_different", "error", "bound")]
+        if all(isinstance(number, int | float) for number in numbers) and isinstance(values["output"], str):
+            return Parity(**{"reference": "the checkpoint", **values})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise Error(f"{record} is damaged; remove it, or export the model again.")
@@ -127,9 +128,7 @@ def title_of(metadata: Metadata, name: str = "model") -> str:
     return "/".join([re.sub(r"[^a-z0-9-]+", "-", publisher.lower()).strip("-") or "hubkeras", *names, *version])
 
 
-def page(
-    metadata: Metadata, parity: dict[str, Any] | None = None, name: str = "model", asset_path: str = "internal"
-) -> str:
+def page(metadata: Metadata, parity: Parity | None = None, name: str = "model", asset_path: str = "internal") -> str:
     """The page of a SavedModel, Markdown.
 
     Args:
@@ -139,7 +138,7 @@ def page(
     return _fill(("page.md", "sections.md"), {**_facts(metadata, parity, name), "asset_path": asset_path})
 
 
-def model_card(metadata: Metadata, parity: dict[str, Any] | None = None, name: str = "model") -> str:
+def model_card(metadata: Metadata, parity: Parity | None = None, name: str = "model") -> str:
     """The model card of a SavedModel, Markdown with YAML front matter; arguments as for `page`."""
     return _fill(("card.md", "sections.md"), _facts(metadata, parity, name))
 
@@ -159,7 +158,7 @@ def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
     return string.Template(_CONDITIONAL.sub(chosen, text)).substitute(facts)
 
 
-def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict[str, Any]:
+def _facts(metadata: Metadata, parity: Parity | None, name: str) -> dict[str, Any]:
     """The names in the templates: the metadata's attributes, and these texts and conditions."""
     module = catalog.find(metadata.handle) if metadata.handle else None
     imagenet = module is not None and _is_checkpoint(metadata.source, module)
@@ -202,7 +201,7 @@ def _facts(metadata: Metadata, parity: dict[str, Any] | None, name: str) -> dict
 
 
 def _is_checkpoint(source: dict[str, Any] | None, module: catalog.Module) -> bool:
-    """Whether weights come from a file with the name of the checkpoint that Google published of a module."""
+    """Tells whether weights come from a file with the name of the checkpoint that Google published of a module."""
     if not source or "through" in source:  # it may have been trained on since
         return False
     stem = re.escape(module.checkpoint.removesuffix(".ckpt"))
@@ -235,13 +234,13 @@ def _facts_of_source(source: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts_of_parity(parity: dict[str, Any] | None) -> dict[str, Any]:
+def _facts_of_parity(parity: Parity | None) -> dict[str, Any]:
     if not parity:
         return {"parity": False}
     return {
+        **vars(parity),
         "parity": True,
-        "weights_equal": parity["weights_compared"] - parity["weights_different"],
-        "error": f"{parity['error']:.1e}",
-        "bound": f"{parity['bound']:.0e}",
-        **{key: parity[key] for key in ("weights_compared", "reference", "output")},
+        "weights_equal": parity.weights_compared - parity.weights_different,
+        "error": f"{parity.error:.1e}",
+        "bound": f"{parity.bound:.0e}",
     }

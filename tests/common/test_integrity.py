@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.common.guards import integrity
+from hubkeras.common.parity import Parity
 from hubkeras.consuming.cache import folder_of
 from hubkeras.converters import open_checkpoint
 from hubkeras.converters.inspecting import inspect
@@ -140,8 +141,7 @@ def test_variables_saved_in_place_are_refused_with_the_way_out(models):
 
 def test_pages_and_verification_are_outside_of_what_is_checked(models):
     folder = models / "ordinary"
-    counts = {"weights_compared": 3, "weights_different": 0}
-    parity = {"reference": "the checkpoint", **counts, "output": "logits", "error": 1e-7, "bound": 5e-5}
+    parity = Parity("the checkpoint", 3, 0, "logits", 1e-7, 5e-5)
     documentation.write(folder, parity, asset_path="https://example.org/model.tar.gz")
     (folder / "notes.txt").write_text("ours")
     integrity.check(folder)
