@@ -13,7 +13,7 @@ from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.containers import open_local
 from hubkeras.bulk.models import ImageModel, Labels, open_image_model
 from hubkeras.bulk.pipeline import Preparation
-from hubkeras.bulk.rows import Layout, printable
+from hubkeras.bulk.rows import RowLayout, printable
 from hubkeras.bulk.sources import Images, is_container, list_images, sources
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
@@ -143,7 +143,7 @@ class EmbedImages(beam.PTransform):
         super().__init__()
         check_size(1, central_fraction, resize)
         opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
-        self.layout, self.column = Layout.of(opened, top), column
+        self.layout, self.column = RowLayout.of(opened, top), column
         self.preparation = Preparation.of(opened, resize, central_fraction)
         self.handler = ModelHandler(
             model, task=opened.task, image_size=image_size, safe_mode=safe_mode, max_batch_size=batch_size
@@ -165,12 +165,12 @@ class EmbedImages(beam.PTransform):
         }
 
 
-def _row(layout: Layout, path: str, result: base.PredictionResult) -> dict[str, Any]:
+def _row(layout: RowLayout, path: str, result: base.PredictionResult) -> dict[str, Any]:
     (values,) = layout.values(result.inference[np.newaxis])
     return layout.row(path, values, None)
 
 
-def _error_row(layout: Layout, path: str, error: str) -> dict[str, Any]:
+def _error_row(layout: RowLayout, path: str, error: str) -> dict[str, Any]:
     return layout.row(path, None, error)
 
 

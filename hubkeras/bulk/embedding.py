@@ -16,7 +16,7 @@ from hubkeras.bulk import rows as row_files
 from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
-from hubkeras.bulk.rows import Layout
+from hubkeras.bulk.rows import RowLayout
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error, reason
@@ -115,7 +115,7 @@ def embed(
     source = open_images(images, column, out)
     opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
     preparation = Preparation.of(opened, resize, central_fraction)
-    layout = Layout.of(opened, top)
+    layout = RowLayout.of(opened, top)
     fingerprint = row_files.fingerprint(opened, layout, preparation, source.description(), rows_per_file=rows_per_file)
     parts = Parts(pathlib.Path(out), len(source), rows_per_file)
     runner = Runner(opened, layout, source, preparation, batch_size, parts, fingerprint)
@@ -173,7 +173,7 @@ class Runner:
     """Reads images, runs the model and writes the rows, part by part."""
 
     model: ImageModel
-    layout: Layout
+    layout: RowLayout
     images: Images
     preparation: Preparation
     batch_size: int

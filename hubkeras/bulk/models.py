@@ -100,10 +100,9 @@ def open_image_model(
 
 
 def _class_names(model: RunnableModel, labels: Labels, width: int) -> list[str]:
-    if isinstance(labels, str | os.PathLike):
-        return label_files.read_labels(labels, width)
-    names = label_files.listed_labels(labels or model.labels or label_files.default_labels(width))
-    label_files.check_labels(names, width, "labels" if labels is not None else f"{model.name}: its list of labels")
+    names = list(label_files.chosen_labels(labels, width, model.labels))
+    if labels is None:
+        label_files.check_labels(names, width, f"{model.name}: its list of labels")
     return names
 
 

@@ -26,7 +26,7 @@ _MUST_AGREE = ("model", "options", "images")
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """The columns of the rows: `path`, then what the model gives, then `error`.
 
     A feature vector is `features`, a list of fixed size of float32. Of a classifier it is `labels`, the names of the
@@ -48,7 +48,7 @@ class Layout:
     probabilities: bool = False
 
     @classmethod
-    def of(cls, model: ImageModel, top: int | None) -> "Layout":
+    def of(cls, model: ImageModel, top: int | None) -> "RowLayout":
         """The layout for a model; of fewer than `top` classes a row has all, None is 5.
 
         Raises:
@@ -104,7 +104,7 @@ def printable(path: str) -> str:
 
 
 def fingerprint(
-    model: ImageModel, layout: Layout, preparation: Preparation, images: str = "", **options: Any
+    model: ImageModel, layout: RowLayout, preparation: Preparation, images: str = "", **options: Any
 ) -> dict[str, str]:
     """All that rows depend on, as texts for the schema's metadata: the model's content hash, options and images.
 

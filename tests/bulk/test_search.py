@@ -8,7 +8,7 @@ import pytest
 
 import hubkeras
 from hubkeras.bulk import rows as row_files
-from hubkeras.bulk.rows import Layout
+from hubkeras.bulk.rows import RowLayout
 from tests.support import image_files
 from tests.support.files import ROOT
 
@@ -26,7 +26,7 @@ def search_images():
 
 def write_rows(folder, features, errors=()):
     """Rows as `embed` writes them, in two files."""
-    layout = Layout("feature_vector", features.shape[1], 0, None)
+    layout = RowLayout("feature_vector", features.shape[1], 0, None)
     schema = layout.schema({"model": "", "options": "", "images": ""})
     rows = [
         layout.row(f"{number}.jpg", None, "unreadable")

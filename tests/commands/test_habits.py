@@ -12,7 +12,7 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.bulk.label_matching import match_labels
 from hubkeras.bulk.labelled import open_labelled
-from hubkeras.bulk.rows import Layout
+from hubkeras.bulk.rows import RowLayout
 from hubkeras.bulk.sources import open_images
 from hubkeras.commands import main
 from hubkeras.commands.output import Output
@@ -135,9 +135,9 @@ def test_an_image_is_no_table(tmp_path):
 
 def test_top_is_for_classifiers():
     vector = types.SimpleNamespace(name="m", task="feature_vector", width=8, labels=None)
-    assert Layout.of(vector, None).labels is None
+    assert RowLayout.of(vector, None).labels is None
     with pytest.raises(Error, match="top is for a classification head, and m gives a feature_vector"):
-        Layout.of(vector, 3)
+        RowLayout.of(vector, 3)
 
 
 def test_an_image_size_of_0_is_not_the_default(tmp_path):

@@ -74,7 +74,7 @@ def test_images_beside_the_folders_of_classes_are_counted(folder):
 
 
 def test_results_are_no_images_and_no_class(folder):
-    layout = rows.Layout("feature_vector", 1, 0, None)
+    layout = rows.RowLayout("feature_vector", 1, 0, None)
     values = [layout.row("a/1.jpg", {"features": np.zeros(1, np.float32)}, None)]
     for name in ("rows", "before"):
         rows.write(values, layout.schema({"model": "0"}), folder / name / "part-00000.parquet")
