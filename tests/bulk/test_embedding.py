@@ -116,7 +116,8 @@ def test_shards_give_the_same_rows_as_files(model, tmp_path, form):
 
 
 @pytest.mark.slow
-def test_another_model_other_options_and_other_images_are_refused(model, photos, tmp_path):
+def test_another_model_other_options_and_other_images_are_refused(digits_model, photos, tmp_path):
+    model = digits_model  # with variables
     out, few = tmp_path / "out", sorted(photos.rglob("*.jpg"))[:5]
     hubkeras.embed(model, few, out)
     before = {path: path.read_bytes() for path in out.iterdir()}
