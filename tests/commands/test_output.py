@@ -57,6 +57,14 @@ def test_a_terminal_gets_warnings_progress_and_the_next_command(terminal, capsys
     assert "next: hubkeras inspect 'my m.h5'" in captured.err
 
 
+def test_what_is_counted_has_a_rate(terminal, capsys):
+    terminal()
+    with Output().status("images") as show:
+        show(40, 100)
+        show(60, 100)
+    assert "60 of 100" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_no_colours_where_they_are_not_wanted(name, value, terminal, monkeypatch, capsys):
     terminal()
