@@ -105,6 +105,7 @@ class Convolution(SlimLayer):
         batch_norm: arguments of the `BatchNorm` that follows, or None for no batch norm.
         use_bias: whether to add `biases`; Slim does where there is no batch norm.
         activation: a key of `ACTIVATIONS`.
+        output_factor: see `BatchNorm`.
         regularizer: for the kernels that Slim regularizes in this layer, or None.
         bias_regularizer: for the biases, or None.
     """
@@ -120,6 +121,7 @@ class Convolution(SlimLayer):
         batch_norm: dict[str, Any] | None = None,
         use_bias: bool = False,
         activation: str | None = None,
+        output_factor: float = 1,
         kernel_initializer: Any = "glorot_uniform",
         regularizer: Any = None,
         bias_regularizer: Any = None,
@@ -135,7 +137,7 @@ class Convolution(SlimLayer):
         self.regularizer = regularizer
         self.use_bias = use_bias
         self.bias_regularizer = bias_regularizer
-        self.BatchNorm = None if batch_norm is None else BatchNorm(**batch_norm)
+        self.BatchNorm = None if batch_norm is None else BatchNorm(output_factor=output_factor, **batch_norm)
 
     @property
     def total_stride(self) -> int:

@@ -145,7 +145,9 @@ class Builder:
         """
         read, write = self._constants.read, self._constants.write
         depthwise, norm = isinstance(layer, DepthwiseConv2D), layer.BatchNorm
-        step = functools.partial(steps.DepthwiseConvolution if depthwise else steps.Convolution, **window)
+        step: Callable[..., steps.Step] = functools.partial(
+            steps.DepthwiseConvolution if depthwise else steps.Convolution, **window
+        )
         value, bias = self._kernel(kernel), None
         if norm is not None:
             gamma, beta, mean, variance = map(read, (*norm.gamma_and_beta(), *norm.moving_averages()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,7 +61,7 @@ MIXED_7A = (
 )
 
 Table = tuple[tuple[tuple[str, int, Any], ...], ...]
-Conv = partial[Conv2D]  # with the network's options bound
+Conv = Callable[..., Conv2D]  # with the network's options bound
 
 OUTPUT_STRIDES = (8, 16)  # what `inception_resnet_v2_base` takes
 
@@ -215,7 +215,7 @@ class InceptionResNetV2(SlimNetwork):
         padding = "same" if settings.align_feature_maps else "valid"
         dilated = settings.output_stride == 8
         batch_norm = {"scale": settings.batch_norm_scale, "epsilon": settings.batch_norm_epsilon}
-        conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **REGULARIZERS)
+        conv: Conv = partial(Conv2D, batch_norm=batch_norm, activation="relu", **REGULARIZERS)
         pool_branch = [Pooling2D("AvgPool_0a_3x3", ops.average_pool), conv("Conv2d_0b_1x1", 64, 1)]
         stages: list[SlimLayer] = [
             conv("Conv2d_1a_3x3", 32, 3, strides=2, padding=padding),
@@ -259,9 +259,8 @@ def residual(
     name: str, table: Table, conv: Conv, scale: float, channels: int, activation: str | None = "relu"
 ) -> ResidualBlock:
     """One residual block; see `Repeat`."""
-    batch_norm = {**conv.keywords["batch_norm"], "output_factor": scale}
     up = Conv2D("Conv2d_1x1", channels, 1, use_bias=True, **REGULARIZERS)
-    return ResidualBlock(name, [*branches(table, conv, batch_norm=batch_norm), up], scale, activation)
+    return ResidualBlock(name, [*branches(table, conv, output_factor=scale), up], scale, activation)
 
 
 def repeat(scope: str, conv: Conv) -> Scope:

@@ -30,7 +30,7 @@ class Mixed:
 
     name: str
     branches: tuple[tuple[int, ...], ...]
-    pool_filters: int | None = None
+    pool_filters: int = 0
     pool: str = "average"
     strides: int = 1
 
@@ -138,7 +138,7 @@ class InceptionV2(SlimNetwork):
         filters = partial(cls.scale, depth_multiplier=settings.depth_multiplier)
         common = {"kernel_initializer": VARIANCE_SCALING(), "regularizer": l2_regularizer()}
         batch_norm = {"scale": settings.batch_norm_scale, "epsilon": settings.batch_norm_epsilon}
-        conv = partial(Conv2D, batch_norm=batch_norm, activation=settings.activation, **common)
+        conv: Callable[..., Conv2D] = partial(Conv2D, batch_norm=batch_norm, activation=settings.activation, **common)
 
         stem_filters = filters(64)
         stages: list[SlimLayer] = [

@@ -21,7 +21,7 @@ WEIGHT_DECAY = 4e-5  # `weight_decay` of Slim's arg scopes; Slim's l2_regularize
 CHANNELS_LAST = "channels_last"  # the layers' own layout, whatever Keras' default is
 
 Tensor = Any  # a tensor of Keras' backend
-Shape = Sequence[int | None]
+Shape = Sequence[Any]  # of integers; None is free
 
 
 @keras.saving.register_keras_serializable("hubkeras")
@@ -72,7 +72,7 @@ class SlimLayer(keras.layers.Layer):
         output_channels: channels of the output, known after `build`.
     """
 
-    output_channels: int | None = None
+    output_channels: int
     output = property(symbolic_output)
 
     kernel_initializer: Any

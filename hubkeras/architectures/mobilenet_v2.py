@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -170,8 +170,8 @@ class MobileNetV2(SlimNetwork):
     def create_layers(cls, settings: MobileNetV2Settings) -> Layers:
         common = {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.09)}
         normalized = {"batch_norm": {"scale": True, "epsilon": settings.batch_norm_epsilon}, **common}
-        linear = partial(Conv2D, regularizer=l2_regularizer(), **normalized)
-        conv = partial(linear, activation="relu6")
+        linear: Callable[..., Conv2D] = partial(Conv2D, regularizer=l2_regularizer(), **normalized)
+        conv: Callable[..., Conv2D] = partial(linear, activation="relu6")
         depthwise = partial(DepthwiseConv2D, "depthwise", 3, activation="relu6", **normalized)
         multiplier = settings.depth_multiplier
 

@@ -53,6 +53,7 @@ class SlimNetwork(keras.Model):
     default_image_size: ClassVar[int]
     minimum_image_size: ClassVar[int]
     num_features: int
+    built: bool
     settings_class: ClassVar[type[Settings]] = Settings
     defaults: ClassVar[Mapping[str, Any]]
     variations: ClassVar[Mapping[str, Any]]
@@ -129,8 +130,9 @@ class SlimNetwork(keras.Model):
         Raises:
             ValueError: one is out of range.
         """
-        values = {**cls.defaults, **settings}
-        return cls.settings_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        values: dict[str, Any] = {**cls.defaults, **settings}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls.settings_class(**values)
 
     @classmethod
     def create_layers(cls, settings: Any) -> Layers:

@@ -60,7 +60,7 @@ def recognize(
 
 def _ratio(found: Filters, unscaled: Filters) -> float:
     """About the multiplier: rounding matters least in the widest convolutions."""
-    widest = sorted(unscaled, key=unscaled.get, reverse=True)[:5]
+    widest = sorted(unscaled, key=unscaled.__getitem__, reverse=True)[:5]
     return statistics.median(found[scope] / unscaled[scope] for scope in widest)
 
 

@@ -61,13 +61,13 @@ class ScaledSettings(Settings):
 
 def check_positive(name: str, value: Any) -> None:
     """Raises ValueError unless the setting `name` is a number above 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
         raise ValueError(f"{name} must be a number above 0; got {value!r}.")
 
 
 def check_momentum(momentum: Any) -> None:
     """Raises ValueError unless the momentum of batch norm is a number in [0, 1] or a tensor."""
-    if isinstance(momentum, str | bool) or (isinstance(momentum, Real) and not 0 <= momentum <= 1):
+    if isinstance(momentum, str | bool) or (isinstance(momentum, Real) and not 0 <= float(momentum) <= 1):
         raise ValueError(f"batch_norm_momentum must be in [0, 1]; got {momentum!r}.")
 
 

@@ -1,0 +1,58 @@
+"""A network is its facts and its layers: all else is shared, as this one of ten lines shows."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+
+from hubkeras.architectures.convolutions import Conv2D
+from hubkeras.architectures.folding import fold, run
+from hubkeras.architectures.heads import Head
+from hubkeras.architectures.layers import Dense
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common.interface import Interface
+from hubkeras.common.networks import NetworkFacts, Paper
+from hubkeras.runtimes import onnx
+from tests.support.slim import relative_error
+
+IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Toy(SlimNetwork):
+    facts = NetworkFacts("toy", "Toy", Paper("A. Author", "Toys", 2026, "https://example.org"), "Toy", 32, 8, 5e-6)
+
+    @classmethod
+    def create_layers(cls, settings):
+        conv = partial(Conv2D, batch_norm={"epsilon": settings.batch_norm_epsilon}, activation="relu")
+        stages = [conv("Conv_1", 8, 3, strides=2), conv("Conv_2", 16, 3, strides=2)]
+        return stages, settings.num_classes and Head("Dropout", Dense("Logits", settings.num_classes))
+
+
+@pytest.fixture(scope="module")
+def toy():
+    network = Toy(num_classes=5)
+    network(IMAGES, training=True, batch_norm_momentum=0.5)
+    return network
+
+
+def test_it_is_called_cut_and_built_again(toy):
+    assert toy(IMAGES).shape == (2, 5)
+    assert set(toy(IMAGES, return_endpoints=True)) >= {"Toy/Conv_1", "Toy/global_pool", "Toy/Predictions"}
+    assert toy.copy(endpoints=["stride_4"])(IMAGES)["stride_4"].shape == (2, 4, 4, 16)
+    assert Toy.from_config(toy.get_config()).settings() == toy.settings() == {"num_classes": 5}
+    with pytest.raises(ValueError, match="num_classes must be a positive integer"):
+        Toy(num_classes=0)
+    shapes = {name.removeprefix("Toy/"): tuple(v.shape) for name, v in toy.slim_variables().items()}
+    assert Toy.settings_from_shapes(shapes) == toy.settings()
+
+
+def test_it_folds_and_is_written(toy):
+    plan, expected = fold(toy), toy(IMAGES)
+    assert relative_error(run(plan, IMAGES)["default"], expected) < toy.facts.tolerance
+    assert {f"Toy/{name}" for name in plan.report()} == set(toy.slim_variables())
+    assert plan.shapes(16)["Conv_2"] == (4, 4, 16)
+    pytest.importorskip("onnx")
+    nodes = onnx.model_of(toy, Interface("classification", 16), {}).graph.node
+    assert [n.op_type for n in nodes][:5] == ["Transpose", "Pad", "Conv", "Relu", "Conv"]
