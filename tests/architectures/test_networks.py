@@ -1,5 +1,6 @@
 """The native networks against the figures of TF-Slim's own graphs."""
 
+import dataclasses
 import inspect
 
 import keras
@@ -224,5 +225,14 @@ def test_native_model_is_an_ordinary_keras_model(tmp_path):
     assert clone.settings() == network.settings()
 
 
-def test_facts_are_stated_once_for_each_network():
+def test_facts_and_settings_are_stated_once_for_each_network():
     assert [network.facts for network in NETWORKS] == list(networks.NETWORKS.values())
+    for network in NETWORKS:
+        assert set(network.defaults) == {field.name for field in dataclasses.fields(network.settings_class)}
+        assert all(parameter in inspect.signature(network).parameters for parameter in network.defaults)
+
+
+def test_a_dilated_inception_resnet_ends_before_its_head():
+    settings = hubkeras.InceptionResNetV2.settings_for(num_classes=7, output_stride=8)
+    stages, head = hubkeras.InceptionResNetV2.create_layers(settings)
+    assert (stages[-1].name, head) == ("Repeat_1", None)
