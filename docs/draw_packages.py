@@ -26,7 +26,7 @@ def layers() -> list[list[str]]:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     listed = re.search(r"^layers = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     assert listed, "pyproject.toml names no layers"
-    return [re.findall(r"hubkeras\.(\w+)", line) for line in listed[1].splitlines()]
+    return [re.findall(r"\w+", line) for line in listed[1].splitlines()]
 
 
 def imports() -> set[tuple[str, str]]:

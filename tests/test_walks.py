@@ -70,6 +70,7 @@ def check_walk(recorder, title):
 
 
 def test_the_picture_is_current():
+    assert LEVELS["commands"] > LEVELS["exporting"] > LEVELS["common"]
     picture = draw_packages.PICTURE.read_text("utf-8")
     assert picture == draw_packages.draw(), "python docs/draw_packages.py draws it anew"
 
