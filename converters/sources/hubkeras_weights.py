@@ -1,8 +1,8 @@
 """The `.weights.h5` files of `hubkeras convert`, read and written.
 
 Keras' own layout, so that `keras.Model.load_weights` reads them, and two attributes: `hubkeras`, JSON with the
-settings, the dataset of each variable and its SHA-256, and `hubkeras_sha256`, that of the JSON. A file has checksums of
-HDF5's as well, which every reader checks: of its structure, and Fletcher's of each dataset.
+metadata, class names, the dataset of each variable and its SHA-256, and `hubkeras_sha256`, that of the JSON. A file has
+checksums of HDF5's as well, which every reader checks: of its structure, and Fletcher's of each dataset.
 """
 
 import contextlib
@@ -17,10 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
-from hubkeras.common.preprocessing import Preprocessing, is_preprocessing
 from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
 from hubkeras.converters.sources.hdf5 import has_attribute, open_hdf5
 from hubkeras.converters.sources.reader import Reader
@@ -28,8 +26,6 @@ from hubkeras.converters.sources.reader import Reader
 ENDING = ".weights.h5"
 _FACTS = "hubkeras"
 _DIGEST = "hubkeras_sha256"
-# facts that reading needs, and their types
-_TYPES = {"architecture": str, "settings": dict, "default_image_size": int, "datasets": dict}
 _UNCHECKED = "The file has no checksums of its weights; convert the checkpoint again to have them."
 # what h5py raises for a damaged file, whose strings need not be text
 _DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
@@ -57,8 +53,7 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
             file = stack.enter_context(open_hdf5(path))
             facts = _checked_facts(path, file.attrs)
             datasets = facts["datasets"]
-            told = facts.get("metadata")
-            metadata = Metadata.from_json(json.dumps(told), path) if told else None
+            metadata = Metadata.from_json(json.dumps(facts), path)
             missing = sorted(name for name, key in datasets.items() if not isinstance(file.get(key), h5py.Dataset))
             if missing:
                 raise Error(f"{path}: the variable {missing[0]} is missing ({len(missing)} in all).")
@@ -67,7 +62,7 @@ def open_h5(path: pathlib.Path) -> Iterator[Checkpoint]:
                 name: _tensor(file[key], None if digests is None else digests.get(name, "none"))
                 for name, key in datasets.items()
             }
-            hints = _hints(facts, metadata)
+            hints = Hints.of_metadata(metadata, facts.get("labels"))
         except Error:
             raise
         except _DAMAGE as error:
@@ -88,22 +83,6 @@ def _tensor(dataset: h5py.Dataset, digest: str | None) -> Tensor:
     return Tensor(dataset.shape, dataset.dtype.name, read)
 
 
-def _hints(facts: dict[str, Any], metadata: Metadata | None) -> Hints:
-    """What the JSON beside the weights tells; metadata of the SavedModel that they were read from lead."""
-    if metadata:
-        return Hints.of_metadata(metadata, facts.get("labels"))
-    cut, averages = facts.get("preprocessing") or {}, facts.get("weights")
-    return Hints(
-        settings=facts["settings"],
-        complete=True,
-        image_size=facts["default_image_size"],
-        labels=facts.get("labels"),
-        preprocessing=Preprocessing(**cut) if is_preprocessing(cut) else None,
-        averages=Averages(averages) if averages in list(Averages) else None,
-        provenance=facts.get("source"),
-    )
-
-
 def _checked_facts(path: pathlib.Path, attributes: h5py.AttributeManager) -> dict[str, Any]:
     """The JSON beside the weights, as it was written."""
     if _FACTS not in attributes:
@@ -115,10 +94,8 @@ def _checked_facts(path: pathlib.Path, attributes: h5py.AttributeManager) -> dic
     # a file from before there were checksums has neither of the two
     if ("sha256" in facts or _DIGEST in attributes) and attributes.get(_DIGEST) != _text_sha256(text):
         raise ValueError(f"the attribute {_FACTS!r} does not match its SHA-256")
-    for key, expected in _TYPES.items():
-        if not isinstance(facts.get(key), expected):
-            raise ValueError(f"the attribute {_FACTS!r} gives no {key}")
-    if not all(isinstance(key, str) for key in facts["datasets"].values()):
+    datasets = facts.get("datasets")
+    if not isinstance(datasets, dict) or not all(isinstance(key, str) for key in datasets.values()):
         raise ValueError(f"the attribute {_FACTS!r} names datasets by other things than text")
     return facts
 

@@ -2,14 +2,11 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
-import keras
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.metadata import Metadata
-from hubkeras.common.version import __version__
 from hubkeras.converters.sources.hubkeras_weights import write_h5
 from hubkeras.converters.writers.limits import own_labels
 
@@ -17,9 +14,8 @@ from hubkeras.converters.writers.limits import own_labels
 def write(network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None = None) -> None:
     """Writes the weights of a network as a Keras weights file.
 
-    `keras.Model.load_weights` reads the file into the same network; the attribute `hubkeras` of the file is JSON:
-    the network's settings, where the weights came from, and the dataset and SHA-256 of each variable, which are
-    checked when `hubkeras` reads it.
+    `keras.Model.load_weights` reads the file into the same network; the attribute `hubkeras` of the file is JSON: the
+    metadata, class names, and the dataset and SHA-256 of each variable, which are checked when `hubkeras` reads it.
 
     Args:
         network: it is not changed.
@@ -30,16 +26,8 @@ def write(network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: 
     Raises:
         OSError: the file cannot be written.
     """
-    told = metadata.to_dict()
-    facts: dict[str, Any] = {
-        "architecture": network.architecture,
-        "settings": network.settings(),
-        **{name: told[name] for name in ("default_image_size", "source", "weights", "preprocessing")},
-        "versions": {"hubkeras": __version__, "keras": keras.__version__},
-        "metadata": told,
-    }
-    if labels := own_labels(labels):
-        facts["labels"] = labels
+    names = own_labels(labels)
+    facts = {**metadata.to_dict(), **({"labels": names} if names else {})}
     values = {name: np.asarray(variable) for name, variable in network.slim_variables().items()}
     write_h5(path, values, _datasets(network), facts)
 

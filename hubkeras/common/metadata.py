@@ -9,6 +9,7 @@ import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import UnionType
 from typing import Annotated, Any, get_type_hints
 
 from hubkeras.common.choices import Averages, Choice, Task
@@ -37,42 +38,6 @@ class _Kind:
     read: Callable[[Any], Any] = _as_it_is
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_line(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and value != ""
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
-
-
-def _is_settings(value: Any) -> bool:
-    def is_setting(value: Any) -> bool:
-        texts = value if isinstance(value, list) and value else [None]
-        return value is None or isinstance(value, str | int | float) or all(map(_is_text, texts))
-
-    return isinstance(value, dict) and all(map(is_setting, value.values()))
-
-
-def _is_source(value: Any) -> bool:
-    return isinstance(value, dict) and _is_text(value.get("checkpoint")) and _is_texts(value.get("sha256"))
-
-
 def _one_of(choices: type[Choice]) -> _Kind:
     return _Kind(f"one of {', '.join(choices)}", lambda value: value in list(choices), choices)
 
@@ -85,13 +50,40 @@ def _or_null(kind: _Kind) -> _Kind:
     )
 
 
-_LINE = _Kind("a line of text", _is_line)
-_COUNT = _Kind("a whole number above 0", _is_count)
-_FACTOR = _Kind("a number above 0", _is_positive)
-_SIZE = _Kind(f"a number of pixels, at most {LARGEST_IMAGE}", lambda value: _is_count(value) and value <= LARGEST_IMAGE)
-_BOOL = _Kind("true or false", _is_bool)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any, kind: type | UnionType) -> bool:
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
+
+
+def _is_setting(value: Any) -> bool:
+    texts = value if isinstance(value, list) and value else [None]
+    return value is None or isinstance(value, str | int | float) or all(map(_is_text, texts))
+
+
+def _is_source(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("checkpoint")) and _is_texts(value.get("sha256"))
+
+
+_LINE = _Kind("a line of text", lambda value: _is_text(value) and value.isprintable() and value != "")
+_COUNT = _Kind("a whole number above 0", lambda value: _is_number(value, int))
+_FACTOR = _Kind("a number above 0", lambda value: _is_number(value, int | float))
+_SIZE = _Kind(
+    f"a number of pixels, at most {LARGEST_IMAGE}", lambda value: _is_number(value, int) and value <= LARGEST_IMAGE
+)
+_BOOL = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXTS = _Kind("an object of texts", _is_texts)
-_SETTINGS = _Kind("an object of numbers, texts, lists of texts, true, false and null", _is_settings)
+_SETTINGS = _Kind(
+    "an object of numbers, texts, lists of texts, true, false and null",
+    lambda value: isinstance(value, dict) and all(map(_is_setting, value.values())),
+)
 _SOURCE = _Kind('an object of "checkpoint", a text, and "sha256", an object of texts', _is_source)
 _CUT = _Kind(
     'an object of "resize", squash or crop, and "central_fraction", in (0, 1]',

@@ -144,11 +144,11 @@ def test_changed_facts_are_refused(change, copy):
     ("change", "words"),
     [
         (swap, "SHA-256"),
-        (lambda facts: facts.update(settings=[]), "gives no settings"),
+        (lambda facts: facts.update(settings=[]), "'settings' must be an object"),
         (lambda facts: facts.update(datasets={"MobilenetV2/Conv/weights": 3}), "names datasets"),
         (lambda facts: facts.update(default_image_size="x"), "default_image_size"),
-        (lambda facts: facts["metadata"]["settings"].update(depth=7), "no settings of MobileNetV2"),
-        (lambda facts: facts["metadata"]["settings"].update(depth_multiplier=-1), "no settings of MobileNetV2"),
+        (lambda facts: facts["settings"].update(depth=7), "no settings of MobileNetV2"),
+        (lambda facts: facts["settings"].update(depth_multiplier=-1), "no settings of MobileNetV2"),
     ],
 )
 def test_facts_that_cannot_be_are_refused(change, words, copy):
