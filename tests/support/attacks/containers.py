@@ -18,6 +18,8 @@ import zlib
 import h5py
 import numpy as np
 
+from tests.support.metadata import WRITTEN
+
 ATTACKS = {}  # {what: (kind, maker)}
 HEAVY = (
     "tar: more files than a model has",
@@ -414,7 +416,7 @@ def index_wide(folder):
 
 def _own(folder, **claims):
     """A `.weights.h5` as `hubkeras convert` writes it, of one variable."""
-    facts = {"architecture": "mobilenet_v2", "settings": {"num_classes": None}, "default_image_size": 96} | claims
+    facts = json.loads(WRITTEN) | {"settings": {"num_classes": None}} | claims
     facts["datasets"] = {"MobilenetV2/Conv/biases": "biases"}
     with h5py.File(folder / "model.weights.h5", "w") as file:
         file["biases"] = np.zeros(4, "f4")
