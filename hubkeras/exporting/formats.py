@@ -56,7 +56,8 @@ class FormatWriter:
         given = {name: value for name, value in options.items() if value is not None and value is not False}
         for name in given:
             if name not in self.options:
-                raise Error(f"{path} takes no {name} (--{name.replace('_', '-')}); leave it out or write another form.")
+                option = f"{name} (--{name.replace('_', '-')})"
+                raise Error(f"{path} takes no {option}; leave it out or write another format.")
         return given
 
 

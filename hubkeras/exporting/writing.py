@@ -90,7 +90,7 @@ def export(
         fixed_size: whether the SavedModel shall accept this size only.
         overwrite: whether to replace a folder that exists, where hubkeras wrote it or it is empty.
         frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
-            fastest form, for inference alone.
+            fastest format, for inference alone.
         provenance: where the weights of a network came from, `{"checkpoint": name, "sha256": {file: digest}}`.
         weights: of a source: `ema`, the default, takes the moving averages of the weights where there are any, `raw`
             never. Of a network: which of these it has, for the metadata.
@@ -139,18 +139,18 @@ def convert(
     progress: Progress | None = None,
     **options: Any,
 ) -> Export:
-    """Writes a network in another form than a SavedModel.
+    """Writes a network in another format than a SavedModel.
 
     Args:
         model: as for `export`.
         path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights, `.onnx` for ONNX
             Runtime, `.tflite` for LiteRT, `.xml` for OpenVINO, whose weights go beside it into a `.bin`.
         task: `classification` or `feature_vector`; by default the former where there is a head.
-        to: the form where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
+        to: the format where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
         labels, image_size, weights: as for `export`.
         overwrite: whether to replace what exists, where hubkeras wrote it or it is empty.
         progress: called with (done, total, what) as work goes on.
-        options: what the form takes besides; None and False are as good as left out. Those of files for runtimes:
+        options: those of the format; None and False are ignored. Of files for runtimes:
             `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
             too; `probabilities`, whether to give the softmax of the logits; `uint8`, whether to take raw pixels in
             [0, 255] in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision; `int8`,
