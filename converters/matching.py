@@ -5,14 +5,17 @@ exponential moving average, optimizer slots. Both directions are checked: every 
 once, and every tensor is used or on the short list of what may be ignored.
 """
 
+import functools
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hubkeras.architectures import NETWORKS
-from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
+from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES, Checkpoint
+
+if TYPE_CHECKING:
+    from hubkeras.architectures.network import SlimNetwork
 
 _AUXILIARY = "AuxLogits/"
 # published are multipliers of at most 1.4, 21,841 classes and 331 pixels
@@ -25,7 +28,7 @@ class Match:
     """What a checkpoint holds.
 
     Attributes:
-        network: class of the network, one of `hubkeras.architectures.NETWORKS`.
+        facts: of the network.
         settings: its arguments, `{"depth_multiplier": 0.35, "num_classes": 1001, ...}`; `num_classes` is None where
             the checkpoint has no head.
         image_size: height and width in pixels that it was trained with, as far as the name says.
@@ -35,13 +38,30 @@ class Match:
         names_image_size: whether `image_size` is from the source, else it is the network's default.
     """
 
-    network: type[SlimNetwork]
+    facts: NetworkFacts
     settings: dict[str, Any]
     image_size: int
     prefix: str
     tensors: dict[str, str] = field(repr=False)
     has_auxiliary_head: bool
     names_image_size: bool = False
+
+    @property
+    def network(self) -> "type[SlimNetwork]":
+        """The network's class, for which Keras is imported."""
+        return network_class(self.facts)
+
+    @functools.cached_property
+    def variables(self) -> dict[str, str]:
+        """Name of the variable below the root scope for each name of a tensor."""
+        return {tensor: variable for variable, tensor in self.tensors.items()}
+
+
+def network_class(facts: NetworkFacts) -> "type[SlimNetwork]":
+    """The class of a network."""
+    from hubkeras import architectures
+
+    return next(network for network in architectures.NETWORKS if network.architecture == facts.architecture)
 
 
 def match(checkpoint: Checkpoint) -> Match:
@@ -53,8 +73,8 @@ def match(checkpoint: Checkpoint) -> Match:
     Raises:
         hubkeras.Error: it is not of one of the three networks.
     """
-    network, prefix = _root(checkpoint)
-    start = f"{prefix}/{network.scope}/" if prefix else f"{network.scope}/"
+    facts, prefix = _root(checkpoint)
+    start = f"{prefix}/{facts.scope}/" if prefix else f"{facts.scope}/"
     hints = checkpoint.hints
     tensors = {
         name.removeprefix(start): name
@@ -65,19 +85,19 @@ def match(checkpoint: Checkpoint) -> Match:
         settings, sizes = {"num_classes": None, **hints.settings}, []
     else:
         shapes = {name: checkpoint.tensors[tensor].shape for name, tensor in tensors.items()}
-        settings = {**network.settings_from_shapes(shapes), **hints.settings}
+        settings = {**network_class(facts).settings_from_shapes(shapes), **hints.settings}
         sizes = [int(size) for alias in checkpoint.aliases for size in _IMAGE_SIZE.findall(alias)]
-    image_size = hints.image_size or (sizes[-1] if sizes else network.default_image_size)
+    image_size = hints.image_size or (sizes[-1] if sizes else facts.default_image_size)
     _check_claims(checkpoint.source, {**settings, "image_size": image_size})
     return Match(
-        network,
+        facts,
         settings,
         image_size,
         prefix,
         tensors,
         has_auxiliary_head=any(name.startswith(_AUXILIARY) for name in tensors),
         # a file of weights has the size that it was written with, which may be nothing but the default
-        names_image_size=bool(hints.metadata or sizes or image_size != network.default_image_size),
+        names_image_size=bool(hints.metadata or sizes or image_size != facts.default_image_size),
     )
 
 
@@ -89,15 +109,15 @@ def _check_claims(source: str, claims: dict[str, Any]) -> None:
             raise Error(f"{source} is of a network with {name} {value}; no network of these has over {most}.")
 
 
-def _root(checkpoint: Checkpoint) -> tuple[type[SlimNetwork], str]:
-    """The network class and leading scope that most tensors lie under."""
-    counts: dict[tuple[type[SlimNetwork], str], int] = {}
-    scopes = {network.scope: network for network in NETWORKS}
+def _root(checkpoint: Checkpoint) -> tuple[NetworkFacts, str]:
+    """The network and leading scope that most tensors lie under."""
+    counts: dict[tuple[str, str], int] = {}
+    scopes = {facts.scope: facts for facts in NETWORKS.values()}
     for name in checkpoint.tensors:
         parts = name.split("/")
         for depth, part in enumerate(parts[:-1]):
             if part in scopes:
-                key = (scopes[part], "/".join(parts[:depth]))
+                key = (part, "/".join(parts[:depth]))
                 counts[key] = counts.get(key, 0) + 1
                 break
     if not counts:
@@ -107,4 +127,5 @@ def _root(checkpoint: Checkpoint) -> tuple[type[SlimNetwork], str]:
             f"{', '.join(scopes)}; found {', '.join(given[:5])}{', ...' if len(given) > 5 else ''}."
         )
     # optimizer slots and shadows may repeat the names below another scope; the model itself has the shortest
-    return max(counts, key=lambda key: (counts[key], -len(key[1])))
+    scope, prefix = max(counts, key=lambda key: (counts[key], -len(key[1])))
+    return scopes[scope], prefix

@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,10 +19,9 @@ from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.digests import different, digest
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
+from hubkeras.converters.uses import Use, use_of
 
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
-# what `tf.contrib.quantize` adds: `weights_quant/min`, `act_quant/.../max/biased`, `post_activation_bypass_quant/...`
-_QUANTIZATION = re.compile(r"(^|/)\w+_quant/")
 _MOST_NAMED = 10
 # settings that change what the same weights compute, and that a source may tell all the same
 _NOT_IN_SHAPES = {"activation", "batch_norm_epsilon"}
@@ -140,29 +138,6 @@ def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str 
         raise Error(f"{source}: the network does not hold {wrong[0]} as it is there; is the memory damaged?")
 
 
-def kind_of(tensor: str, inner: str | None, match: Match) -> str | None:
-    """Why a tensor may be ignored, or None where it may not.
-
-    Args:
-        tensor: its name.
-        inner: its name below the root scope, None where it is not there.
-        match: of its source.
-    """
-    if _QUANTIZATION.search(tensor):
-        return "quantization ranges"
-    if inner is None:
-        return "global_step" if tensor == "global_step" else f"other scope: {tensor.split('/')[0]}"
-    if inner.startswith("AuxLogits/"):
-        return "AuxLogits"
-    if inner.endswith(SHADOW):
-        return "exponential moving averages"
-    if inner in match.tensors and inner + SHADOW in match.tensors:
-        return "raw values with a moving average"
-    if inner.rsplit("/", 1)[0] in match.tensors:
-        return "optimizer slots"
-    return "Logits" if inner.startswith("Logits/") else None
-
-
 def _assign(network: SlimNetwork, checkpoint: Checkpoint, match: Match, weights: str, progress: Progress) -> Report:
     """Gives the variables of a network the tensors of its source."""
     variables, averages = network.slim_variables(), Averages.of(weights, "weights")
@@ -209,27 +184,26 @@ def _choose(checkpoint: Checkpoint, match: Match, variables: Mapping[str, Any], 
 def _count_ignored(
     checkpoint: Checkpoint, match: Match, variables: Mapping[str, Any], chosen: Mapping[str, str]
 ) -> dict[str, int]:
-    """The number of the tensors that are not chosen, by their kind."""
-    kinds: dict[str, int] = {}
+    """The number of the tensors that are not chosen, by their use."""
+    uses: dict[str, int] = {}
     unknown = []
-    has_head = any(name.startswith(f"{match.network.scope}/Logits/") for name in chosen)
     left_out = match.network.scopes() - {name.split("/")[1] for name in chosen}
-    inner_names = {tensor: inner for inner, tensor in match.tensors.items()}
-    for tensor in sorted(checkpoint.tensors.keys() - set(chosen.values())):
-        inner = inner_names.get(tensor)
-        kind = checkpoint.tensors[tensor].kind or kind_of(tensor, inner, match)
-        if kind is None and inner and inner.split("/")[0] in left_out:
-            kind = "after the last end point"
-        if kind is None or (kind == "Logits" and has_head):
-            unknown.append(tensor)
+    has_head = any(name.startswith(f"{match.facts.scope}/Logits/") for name in chosen)
+    needed = {Use.NETWORK, Use.LOGITS} if has_head else {Use.NETWORK}
+    for name in sorted(checkpoint.tensors.keys() - set(chosen.values())):
+        use = use_of(name, checkpoint.tensors[name], match)
+        if use == Use.NETWORK and match.variables[name].split("/")[0] in left_out:
+            use = Use.LEFT_OUT
+        if use in needed:
+            unknown.append(name)
         else:
-            kinds[kind] = kinds.get(kind, 0) + 1
+            uses[use] = uses.get(use, 0) + 1
     if unknown:
         listed, network = _listed(unknown, variables, "in the network"), match.network.__name__
         raise Error(
             f"{checkpoint.source}: not of TF-Slim's {network}: {listed}; the checkpoint is of a changed network."
         )
-    return kinds
+    return uses
 
 
 def _listed(names: Sequence[str], others: Iterable[str], where: str) -> str:

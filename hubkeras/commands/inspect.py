@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import collections
+from typing import TYPE_CHECKING
 
 from hubkeras.commands.command import Group, Options, argument, command
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import settings_in_words
-from hubkeras.common.errors import Error
+from hubkeras.common.choices import Averages
+from hubkeras.common.networks import NetworkFacts
 
 if TYPE_CHECKING:
-    from hubkeras.common.networks import NetworkFacts
+    from hubkeras.common.metadata import Metadata
+    from hubkeras.converters.inspecting import Inspection, Program
 
 Rows = list[tuple[str, object]]
+_MULTIPLIER = "depth_multiplier"
 
 
 @command(
@@ -22,125 +26,97 @@ Rows = list[tuple[str, object]]
     argument("source", metavar="SOURCE|SAVED_MODEL"),
 )
 def inspect(options: Options, output: Output) -> None:
-    from hubkeras.common.networks import NETWORKS
+    from hubkeras.converters import inspecting
 
-    facts = _inspected(options.source)
-    if facts["architecture"] is None:
-        output.table([("kind", "SavedModel, not of a network that hubkeras knows")], "What it is")
-        output.table(_safety(facts), "Is it safe")
-        output.result(facts)
-        return
-    network = NETWORKS[facts["architecture"]]
-    groups = {
-        "What it is": _identity(facts, network.title),
-        "Where it came from": _origin(facts),
-        "What it takes and gives": _interface(facts, network),
-        "Is it whole": _state(facts),
-        **({"Is it safe": _safety(facts)} if "safe" in facts else {}),
-    }
+    inspection = inspecting.inspect(options.source)
+    program, network = inspection.program, inspection.network
+    groups = {"What it is": _identity(inspection)}
+    if network:
+        groups["Where it came from"] = _record(inspection.metadata) if inspection.metadata else _files(inspection)
+        groups["What it takes and gives"] = _interface(inspection, network)
+        groups["Is it whole"] = _state(inspection)
+    if program:
+        groups["Is it safe"] = _safety(program)
     for title, rows in groups.items():
         output.table(rows, title)
-    variables = [(v["name"], _shape(v["shape"]), v["dtype"], v["use"]) for v in facts["variables"]]
-    output.result(facts, variables, columns=("variable", "shape", "dtype", "use"))
-    if facts["kind"] == "saved_model":
+    variables = [(t.name, " x ".join(map(str, t.shape)) or "scalar", t.dtype, t.use) for t in inspection.tensors]
+    output.result(inspection.to_json(), variables, columns=("variable", "shape", "dtype", "use"))
+    if not network:
+        return
+    if program:
         output.hint("hubkeras", "benchmark", options.source)
     else:
         output.hint("hubkeras", "export", options.source, "OUT_DIR")
 
 
-def _inspected(source: str) -> dict[str, Any]:
-    """The facts of a source; of every SavedModel, hubkeras' or not, its operations too, and whether they are safe."""
-    from hubkeras.common.graphs import operations_of
-    from hubkeras.common.guards import safety
-    from hubkeras.common.metadata import METADATA_FILE
-    from hubkeras.common.places import model_folder
-    from hubkeras.converters import inspecting
-
-    folder = model_folder(source)
-    is_saved_model = (folder / "saved_model.pb").is_file()
-    try:
-        facts = inspecting.inspect(source)
-    except Error:
-        if not is_saved_model or (folder / "assets" / METADATA_FILE).is_file():
-            raise
-        facts = {"kind": "saved_model", "architecture": None}
-    if is_saved_model:
-        found = safety.findings(folder)
-        facts |= {"operations": list(operations_of(folder)), "safe": not found}
-        facts["unsafe_operations"] = [finding._asdict() for finding in found]
-    return facts
+def _safety(program: Program) -> Rows:
+    unsafe = [(finding.operation, f"in {finding.function}") for finding in program.findings]
+    verdict = "NOT SAFE: it could do more than compute" if unsafe else "safe: it computes, and does nothing else"
+    return [("verdict", verdict), *unsafe, ("operations", ", ".join(program.operations))]
 
 
-def _safety(facts: dict[str, Any]) -> Rows:
-    verdict = "safe: it computes, and does nothing else" if facts["safe"] else "NOT SAFE: it could do more than compute"
-    unsafe = [(finding["operation"], f"in {finding['function']}") for finding in facts["unsafe_operations"]]
-    return [("verdict", verdict), *unsafe, ("operations", ", ".join(facts["operations"]))]
-
-
-def _identity(facts: dict[str, Any], title: str) -> Rows:
-    saved = facts["kind"] == "saved_model"
-    kind = "SavedModel of hubkeras" if saved else "checkpoint"
-    if facts.get("frozen"):
+def _identity(inspection: Inspection) -> Rows:
+    network, metadata = inspection.network, inspection.metadata
+    if network is None:
+        return [("kind", "SavedModel, not of a network that hubkeras knows")]
+    kind = "SavedModel of hubkeras" if metadata else "checkpoint"
+    if metadata and metadata.frozen:
         kind += ", frozen: constants in place of variables, for inference alone"
-    settings = facts.get("settings") or {name: facts.get(name) for name in ("depth_multiplier",) if name in facts}
-    classes = facts.get("num_classes")
+    # of a checkpoint these are what shapes tell, beside the size and the head
+    settings = metadata.settings if metadata else {k: v for k, v in inspection.settings.items() if k == _MULTIPLIER}
+    classes = inspection.num_classes
     rows: Rows = [
         ("kind", kind),
-        ("network", ", ".join(filter(None, (title, settings_in_words(settings))))),
+        ("network", ", ".join(filter(None, (network.title, settings_in_words(settings))))),
         ("head", f"classification, {classes} classes" if classes else "no head: feature vectors"),
     ]
-    if "parameters" in facts:
-        rows.append(("parameters", f"{facts['parameters']:,}"))
-    if facts.get("auxiliary_head"):
+    if inspection.tensors:
+        rows.append(("parameters", f"{inspection.parameters:,}"))
+    if inspection.has_auxiliary_head:
         rows.append(("auxiliary head", "yes; it is for training and left out of what is made of it"))
     return rows
 
 
-def _origin(facts: dict[str, Any]) -> Rows:
-    if facts["kind"] != "saved_model":
-        digests = [(f"SHA-256 of {file}", digest) for file, digest in facts["sha256"].items()]
-        return [("read from", facts["source"]), *digests]
+def _files(inspection: Inspection) -> Rows:
+    digests = [(f"SHA-256 of {file}", digest) for file, digest in inspection.digests.items()]
+    return [("read from", inspection.source), *digests]
+
+
+def _record(metadata: Metadata) -> Rows:
     rows: Rows = []
-    if facts["handle"]:
-        rows.append(("published as", facts["handle"]))
-    provenance, made_of = facts["provenance"], "made of"
+    if metadata.handle:
+        rows.append(("published as", metadata.handle))
+    provenance, made_of = metadata.source, "made of"
     while provenance:
         rows.append((made_of, provenance["checkpoint"]))
         rows += [(f"SHA-256 of {file}", digest) for file, digest in provenance["sha256"].items()]
         provenance, made_of = provenance.get("through"), "read through"
-    if not facts["provenance"]:
+    if not metadata.source:
         rows.append((made_of, "a network in a program, which did not say where its weights are from"))
-    if facts["weights"]:
-        rows.append(
-            ("weights", "exponential moving averages" if facts["weights"] == "ema" else "as training left them")
-        )
-    rows.append(("written by", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())))
+    if metadata.weights:
+        averaged = metadata.weights == Averages.EMA
+        rows.append(("weights", "exponential moving averages" if averaged else "as training left them"))
+    rows.append(("written by", ", ".join(f"{name} {version}" for name, version in metadata.versions.items())))
     return rows
 
 
-def _interface(facts: dict[str, Any], network: NetworkFacts) -> Rows:
-    size = facts["image_size"]
+def _interface(inspection: Inspection, network: NetworkFacts) -> Rows:
+    size, metadata, classes = inspection.image_size, inspection.metadata, inspection.num_classes
     smallest = network.minimum_image_size
-    sizes = "no other size" if facts.get("fixed_image_size") else f"others too, from {smallest} x {smallest}"
-    classes = facts.get("num_classes")
-    gives = f"logits, one for each of {classes} classes" if classes else "pooled features"
-    if facts.get("num_features") and not classes:
-        gives = f"{facts['num_features']} pooled features"
+    fixed = metadata and metadata.fixed_image_size
+    sizes = "no other size" if fixed else f"others too, from {smallest} x {smallest}"
+    gives = f"{metadata.num_features} pooled features" if metadata else "pooled features"
+    gives = f"logits, one for each of {classes} classes" if classes else gives
     return [("images", f"RGB in [0, 1], {size} x {size} pixels; {sizes}"), ("outputs", f"for each image {gives}")]
 
 
-def _state(facts: dict[str, Any]) -> Rows:
+def _state(inspection: Inspection) -> Rows:
     rows: Rows = []
-    if "content_hash" in facts:
-        rows += [("files", "as they were written, by their checksums"), ("content hash", facts["content_hash"])]
-    uses: dict[str, int] = {}
-    for variable in facts["variables"]:
-        uses[variable["use"]] = uses.get(variable["use"], 0) + 1
-    rows += [(f"tensors: {use}", count) for use, count in sorted(uses.items(), key=lambda item: -item[1])]
-    if facts.get("leading_scope"):
-        rows.append(("leading scope", facts["leading_scope"]))
+    if inspection.content_hash:
+        hashed = ("content hash", inspection.content_hash)
+        rows += [("files", "as they were written, by their checksums"), hashed]
+    uses = collections.Counter(str(tensor.use) for tensor in inspection.tensors)
+    rows += [(f"tensors: {use}", count) for use, count in uses.most_common()]
+    if inspection.scope:
+        rows.append(("leading scope", inspection.scope))
     return rows
-
-
-def _shape(sizes: list[int]) -> str:
-    return " x ".join(map(str, sizes)) or "scalar"

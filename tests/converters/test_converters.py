@@ -20,6 +20,7 @@ from hubkeras.converters import (
 )
 from hubkeras.converters.checkpoint import Tensor
 from hubkeras.converters.inspecting import inspect
+from hubkeras.converters.uses import Use
 from tests.support import slim
 from tests.support.files import DIGITS
 from tests.support.reading import SCOPE, assert_reads, fails
@@ -130,7 +131,7 @@ def test_a_saved_model_keeps_what_it_says_of_itself(golden, tmp_path):
         assert report.provenance.items() >= facts["provenance"].items()
         assert report.provenance["through"]["checkpoint"] == source
         assert not any("no exponential moving averages" in note for note in report.notes)
-    assert list(inspect(tmp_path / "model.weights.h5")["sha256"]) == ["model.weights.h5"]
+    assert list(inspect(tmp_path / "model.weights.h5").digests) == ["model.weights.h5"]
 
 
 def ema_tensors(tensors, of_statistics):
@@ -223,7 +224,9 @@ def test_image_size_from_the_name(name, size, tensors, tmp_path):
 
 
 def test_digits_checkpoint():
-    facts = inspect(DIGITS)
+    inspection = inspect(DIGITS)
+    facts = inspection.to_json()
+    assert sum(tensor.use == Use.AVERAGES for tensor in inspection.tensors) == 262
     assert facts["architecture"] == "mobilenet_v2"
     assert (facts["depth_multiplier"], facts["num_classes"], facts["image_size"]) == (0.35, 11, 96)
     assert facts["moving_averages_of_weights"] == 262

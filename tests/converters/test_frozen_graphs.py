@@ -22,7 +22,7 @@ def test_frozen_graph(use_resource, tensors, tmp_path):
     path = tmp_path / "frozen.pb"
     path.write_bytes(freeze(tensors, use_resource).SerializeToString())
     assert_reads(path, tensors)
-    assert inspect(path)["image_size"] == 160
+    assert inspect(path).image_size == 160
 
 
 @pytest.mark.slow

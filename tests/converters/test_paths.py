@@ -26,7 +26,7 @@ def test_checkpoints_of_odd_names(name, version, files, tensors, tmp_path):
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"')
     assert_reads(folder, tensors)
     assert_reads(folder / "model.ckpt", tensors)
-    assert inspect(folder / "model.ckpt")["architecture"] == "mobilenet_v2"
+    assert inspect(folder / "model.ckpt").network.architecture == "mobilenet_v2"
     for file in folder.glob("model.ckpt*"):
         file.rename(folder / file.name.replace("model", name))
     assert_reads(folder / f"{name}.ckpt", tensors)

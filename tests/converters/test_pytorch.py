@@ -74,7 +74,7 @@ def test_formats(form, mobilenet, tmp_path):
     for name, variable in network.slim_variables().items():
         np.testing.assert_array_equal(variable.numpy(), tensors[name], err_msg=name)
     assert (report.read, report.used, report.ignored) == (314, 262, {"num_batches_tracked": 52})
-    assert {use["use"] for use in inspect(path)["variables"]} == {"network", "Logits", "num_batches_tracked"}
+    assert {tensor.use for tensor in inspect(path).tensors} == {"network", "Logits", "num_batches_tracked"}
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])

@@ -258,7 +258,7 @@ def read_download(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_facts(path: pathlib.Path) -> dict[str, Any]:
-    facts = inspect(path)
+    facts = inspect(path).to_json()
     return {name: repr(value) for name, value in facts.items() if name != "source"}
 
 
