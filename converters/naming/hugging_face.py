@@ -3,16 +3,18 @@
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hubkeras.architectures import MobileNetV2
-from hubkeras.architectures.mobilenet_v2 import OUTPUT_STRIDES, STRIDE
 from hubkeras.common.errors import Error
 from hubkeras.common.labels import check_labels, default_labels
+from hubkeras.common.networks import MOBILENET_V2
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters.naming.image_processors import to_hugging_face
 from hubkeras.converters.naming.layers import pytorch_targets
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
+
+if TYPE_CHECKING:
+    from hubkeras.architectures import MobileNetV2
 
 BASE = "mobilenet_v2."  # before the names where there is a head
 MARKER = "conv_stem.first_conv.convolution.weight"
@@ -38,12 +40,14 @@ _CONFIG = {
     "layer_norm_eps": 0.001,
 }
 
+OUTPUT_STRIDES = (8, 16, 32)  # of the whole network, as `transformers` and TF-Slim have them
+STRIDE = 32  # where a config does not say
 _UNNAMED = "LABEL_{}"  # what `transformers` calls a class that nobody named
 
 _MEANS = [0.5, 0.5, 0.5]
 
 
-def config_of(network: MobileNetV2, image_size: int, labels: Sequence[str] | None) -> dict[str, Any]:
+def config_of(network: "MobileNetV2", image_size: int, labels: Sequence[str] | None) -> dict[str, Any]:
     """The `config.json` of a network.
 
     Args:
@@ -137,7 +141,7 @@ def labels_of(config: dict[str, Any], num_classes: int) -> tuple[list[str] | Non
     named = config.get("id2label")
     if not isinstance(named, dict) or all(name == _UNNAMED.format(number) for number, name in named.items()):
         return None, None
-    names = [named.get(str(number)) for number in range(num_classes)]
+    names: list[Any] = [named.get(str(number)) for number in range(num_classes)]
     if len(named) != num_classes or not all(isinstance(name, str) for name in names):
         return None, f"The {len(named)} names of config.json are not those of {num_classes} classes, and are left out."
     try:
@@ -164,7 +168,7 @@ def module_of(scope: str) -> str:
 @functools.cache
 def targets() -> dict[str, Target]:
     """`{name in a classification model: Target}`; a model without a head has its names without `BASE`."""
-    return pytorch_targets(MobileNetV2, module_of, "convolution", "normalization")
+    return pytorch_targets(MOBILENET_V2, module_of, "convolution", "normalization")
 
 
 def renaming_of(names: set[str]) -> Renaming:

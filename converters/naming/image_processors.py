@@ -50,9 +50,9 @@ def of_hugging_face(config: Mapping[str, Any]) -> Told:
         return _unlike(PREPROCESSOR, "cuts out what is not square")
     if keeps and crop is None:
         return _unlike(PREPROCESSOR, "resizes images without cutting out squares")
-    own = config.get(_OURS)
-    if is_preprocessing(own) and crop is not None:
-        ours = Preprocessing(**own)
+    kept: Any = config.get(_OURS)
+    if is_preprocessing(kept) and crop is not None:
+        ours = Preprocessing(**kept)
         written = to_hugging_face(crop, ours)
         if all(facts[key] == written[key] for key in _HUGGING_FACE):  # and nobody has changed them since
             return _told(ours, PREPROCESSOR, resampling)

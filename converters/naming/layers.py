@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hubkeras.architectures.convolutions import Conv2D, DepthwiseConv2D
-from hubkeras.architectures.layers import Dense
+from hubkeras.common.networks import NetworkFacts
+from hubkeras.converters.matching import network_class
 from hubkeras.converters.naming.renaming import PYTORCH, VECTOR, Layout, Target
 
 _PYTORCH_BATCH_NORM = {
@@ -34,22 +34,31 @@ class ScopedLayer(NamedTuple):
     normalized: bool
 
 
-_KINDS = ((DepthwiseConv2D, "depthwise", "depthwise_weights"), (Conv2D, "conv", "weights"), (Dense, "dense", "weights"))
-
-
 @functools.cache
 def scoped_layers(network: Any) -> tuple[ScopedLayer, ...]:
-    """All layers with weights of a network's class with a head, in Slim's order of creation."""
+    """All layers with weights of a network with a head, in Slim's order of creation.
+
+    Args:
+        network: its class, or its facts.
+    """
+    from hubkeras.architectures.convolutions import Conv2D, DepthwiseConv2D
+    from hubkeras.architectures.layers import Dense
+
+    if isinstance(network, NetworkFacts):
+        return scoped_layers(network_class(network))  # type: ignore[arg-type]  # mypy sees no hash of a class
+    kinds = {
+        DepthwiseConv2D: ("depthwise", "depthwise_weights"),
+        Conv2D: ("conv", "weights"),
+        Dense: ("dense", "weights"),
+    }
     stages, head = network.create_layers(network.settings_for(num_classes=1))
     layers = []
     for stage in (*stages, head):
         for scope, layer in stage.walk(""):
-            for layer_class, kind, kernel in _KINDS:
-                if isinstance(layer, layer_class):
-                    axes = len(layer.kernel_size) + 2
-                    normalized = kind != "dense" and bool(layer.children())
-                    layers.append(ScopedLayer(scope[1:], kind, kernel, axes, normalized))
-                    break
+            kind, kernel = next((names for cls, names in kinds.items() if isinstance(layer, cls)), (None, ""))
+            if kind is not None:
+                normalized = kind != "dense" and bool(layer.children())
+                layers.append(ScopedLayer(scope[1:], kind, kernel, len(layer.kernel_size) + 2, normalized))
     return tuple(layers)
 
 
@@ -59,11 +68,13 @@ def kernel_layout(layouts: dict[str, Layout], layer: ScopedLayer) -> Layout:
     return layout._replace(leading=layer.kernel_axes - len(layout.axes))
 
 
-def pytorch_targets(network: Any, module: Callable[[str], str], convolution: str, batch_norm: str) -> dict[str, Target]:
+def pytorch_targets(
+    network: NetworkFacts, module: Callable[[str], str], convolution: str, batch_norm: str
+) -> dict[str, Target]:
     """`{foreign name: Target}` of a PyTorch implementation, gammas included, whether Slim has them or not.
 
     Args:
-        network: one of `hubkeras.architectures.NETWORKS`.
+        network: its facts.
         module: function from the Slim scope of a layer to the path of its PyTorch module.
         convolution, batch_norm: names of the two parts within the module of a layer with batch norm.
     """

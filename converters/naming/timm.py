@@ -4,7 +4,7 @@ import functools
 import re
 from typing import Any
 
-from hubkeras.architectures import InceptionResNetV2
+from hubkeras.common.networks import INCEPTION_RESNET_V2
 from hubkeras.converters.naming.layers import pytorch_targets, scoped_layers
 from hubkeras.converters.naming.renaming import Renaming, Target
 
@@ -21,7 +21,7 @@ def module_of(scope: str) -> str:
     """
     if scope == "Logits/Logits":
         return HEAD.rstrip(".")
-    parts = []
+    parts: list[str] = []
     for part in scope.split("/"):
         if part.startswith("Branch_"):
             branch = scope[: scope.index(part) + len(part)]
@@ -36,7 +36,7 @@ def _position(scope: str, branch: str) -> list[str]:
     """Number of the layer among those of its branch, as text; empty where the branch is this convolution alone."""
     if branch == "Mixed_5b/Branch_3":
         return ["1"]  # the pooling is 0
-    convolutions = [layer.scope for layer in scoped_layers(InceptionResNetV2) if layer.scope.startswith(f"{branch}/")]
+    convolutions = [layer.scope for layer in scoped_layers(INCEPTION_RESNET_V2) if layer.scope.startswith(f"{branch}/")]
     return [str(convolutions.index(scope))] if len(convolutions) > 1 else []
 
 
@@ -56,7 +56,7 @@ def labels_of(config: dict[str, Any]) -> list[str] | None:
 @functools.cache
 def targets() -> dict[str, Target]:
     """`{name: Target}` of a model with a head."""
-    return pytorch_targets(InceptionResNetV2, module_of, "conv", "bn")
+    return pytorch_targets(INCEPTION_RESNET_V2, module_of, "conv", "bn")
 
 
 def renaming_of(names: set[str]) -> Renaming:

@@ -1,12 +1,12 @@
 """Frozen graphs of TF1 (`.pb`): weights as constants, under the names of the variables that they were."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from hubkeras.common.errors import Error
@@ -14,7 +14,9 @@ from hubkeras.common.guards import contents, messages
 from hubkeras.converters.checkpoint import Checkpoint, Hints, NoSourceError, Tensor
 from hubkeras.converters.naming.renaming import NamingError, rename
 from hubkeras.converters.sources import pipeline_config
+from hubkeras.converters.sources.leveldb import TableError
 from hubkeras.converters.sources.reader import Reader
+from hubkeras.converters.sources.tensor_bundle import form_of
 
 ENDING = ".pb"
 _SAVED_MODEL = "saved_model.pb"
@@ -23,8 +25,8 @@ _LEAVES = frozenset(
     ["weights", "depthwise_weights", "pointwise_weights", "biases", "gamma", "beta", "moving_mean", "moving_variance"]
 )
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
-_FLOATS = (tf.float32, tf.float16)
 _WIDENED = "The graph holds float16; the values were widened to float32."
+_FLOATS = ("float32", "float16")
 
 
 def is_frozen_graph(path: pathlib.Path) -> bool:
@@ -39,6 +41,8 @@ def open_frozen_graph(path: pathlib.Path) -> Iterator[Checkpoint]:
     Raises:
         hubkeras.Error: it is not a graph, or its variables are not frozen, or it is quantized.
     """
+    import tensorflow as tf
+
     contents.refuse(path, most=contents.GRAPH_BYTES)
     try:
         graph = messages.parse(tf.compat.v1.GraphDef(), path.read_bytes())
@@ -53,23 +57,27 @@ def open_frozen_graph(path: pathlib.Path) -> Iterator[Checkpoint]:
     }
     if not constants:
         raise Error(f"{path} has no constants with the names of weights; expected a frozen graph of TF-Slim.")
-    dtypes = {name: tf.dtypes.as_dtype(value.dtype) for name, value in constants.items()}
-    for name, dtype in dtypes.items():
+    tensors, widened = {}, False
+    for name, value in constants.items():
+        try:
+            shape, dtype = form_of(name, value.tensor_shape, value.dtype)
+        except TableError as error:
+            raise NamingError(str(error)) from error
         if dtype not in _FLOATS:
-            raise Error(f"{path}: {name} is {dtype.name}, so the graph is quantized; give the one in float32.")
+            raise NamingError(f"{name} is {dtype}, so the graph is quantized; give the one in float32")
+        widened |= dtype == "float16"
+        tensors[name] = Tensor(shape, "float32", functools.partial(_read, value))
     renaming = pipeline_config.renaming_of(constants, path.parent, path)
-    tensors, notes = rename({name: _tensor(name, value) for name, value in constants.items()}, renaming)
-    if tf.float16 in dtypes.values():
-        notes += (_WIDENED,)
+    tensors, notes = rename(tensors, renaming)
+    notes += (_WIDENED,) if widened else ()
     hints = Hints(settings=renaming.settings, image_size=_input_size(graph))
     yield Checkpoint(str(path), tensors, (path,), (str(path),), hints, notes)
 
 
-def _tensor(name: str, value: Any) -> Tensor:
-    shape = tuple(dim.size for dim in value.tensor_shape.dim)
-    if min(shape, default=0) < 0:
-        raise NamingError(f"{name} has the shape {list(shape)}; no variable of these networks has")
-    return Tensor(shape, "float32", lambda: tf.make_ndarray(value).astype(np.float32, copy=False))
+def _read(value: Any) -> np.ndarray:
+    import tensorflow as tf
+
+    return tf.make_ndarray(value).astype(np.float32, copy=False)
 
 
 def _input_size(graph: Any) -> int | None:

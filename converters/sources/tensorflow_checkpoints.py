@@ -93,13 +93,13 @@ def open_tensorflow(path: pathlib.Path) -> Iterator[Checkpoint]:
         hubkeras.Error: it is not a checkpoint, or it is damaged.
     """
     prefix = prefix_of(path)
-    is_v1, hints, notes = prefix.is_file(), Hints(), ()
+    is_v1 = prefix.is_file()
     if is_v1:
         contents.refuse(prefix, source=path)
         stored = read_slices(prefix, path)
     else:
         stored = read_bundle(prefix, path)
-        hints, notes = read_record(prefix)
+    hints, notes = (Hints(), ()) if is_v1 else read_record(prefix)
     saved_model = prefix.parent.parent if prefix.parent.name == "variables" else None
     if saved_model:
         integrity.check(saved_model)
@@ -149,7 +149,7 @@ def _hints_of(saved_model: pathlib.Path) -> Hints:
         raise Error(f"{path} is not UTF-8 text.") from error
     if metadata is None:
         return Hints(labels=labels or None)
-    if labels is not None:
+    if labels is not None and metadata.num_classes is not None:
         check_labels(labels, metadata.num_classes, str(path))
     return Hints.of_metadata(metadata, labels)
 

@@ -40,8 +40,10 @@ _STORAGES = {
 _MOST_PICKLE_BYTES = 8 << 20  # without the tensors; a state dict of a thousand names has 200 KB
 _MOST_OBJECTS, _DEEPEST = 200_000, 8  # in dicts within dicts; an optimizer has three for each variable
 _MOST_DIMENSIONS = 16
-_DAMAGE = (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, struct.error, KeyError, ValueError, TypeError)
-_DAMAGE += (IndexError, AttributeError, OSError, NotImplementedError, MemoryError, RecursionError, zlib.error)
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(pickle.UnpicklingError, EOFError, zipfile.BadZipFile, struct.error, KeyError, ValueError, TypeError),
+    *(IndexError, AttributeError, OSError, NotImplementedError, MemoryError, RecursionError, zlib.error),
+)
 
 
 Path = tuple[str, ...]
@@ -60,6 +62,10 @@ class _View(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+# the unpickled object of a file, and what reads the bytes of a storage
+_Opened = tuple[Any, Callable[[_Storage], bytes]]
 
 
 class _Rebuild:
@@ -183,13 +189,16 @@ class _RefusedError(Exception):
     """A pickle names something that is neither a tensor nor a dict."""
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+_InPython: Any = pickle._Unpickler  # whose methods are not among the types that are published
+
+
+class _Unpickler(_InPython):
     """Builds tensors and dicts, drops what training keeps beside them, and refuses by name all else.
 
     The one in Python, since that in C makes room for as many objects as a pickle says that it has.
     """
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
 
     def load_setitem(self) -> None:
         """As Python's, for harmless keys; so the others."""
@@ -298,7 +307,7 @@ def _views(data: Any) -> dict[Path, _View]:
     return views
 
 
-def _zipped(archive):
+def _zipped(archive: zipfile.ZipFile) -> _Opened:
     """The unpickled object of the zip format, and a function that reads the bytes of a storage."""
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -339,7 +348,7 @@ class _Limited:
         return data
 
 
-def _legacy(file: BinaryIO, file_size: int):
+def _legacy(file: BinaryIO, file_size: int) -> _Opened:
     """The same of the older format: four pickles, the keys of the storages, then for each its length and its bytes."""
     file.seek(0)
     pickles = _Limited(file)
