@@ -85,7 +85,7 @@ def match(checkpoint: Checkpoint) -> Match:
         settings, sizes = {"num_classes": None, **hints.settings}, []
     else:
         shapes = {name: checkpoint.tensors[tensor].shape for name, tensor in tensors.items()}
-        settings = {**network_class(facts).settings_from_shapes(shapes), **hints.settings}
+        settings = {**facts.settings_from_shapes(shapes), **hints.settings}
         sizes = [int(size) for alias in checkpoint.aliases for size in _IMAGE_SIZE.findall(alias)]
     image_size = hints.image_size or (sizes[-1] if sizes else facts.default_image_size)
     _check_claims(checkpoint.source, {**settings, "image_size": image_size})

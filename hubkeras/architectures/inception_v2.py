@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from hubkeras.architectures import scaling
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, SeparableConv2D
 from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import Branches, Dense, Pooling2D, Scope, SlimLayer, l2_regularizer
@@ -18,36 +17,8 @@ from hubkeras.architectures.network import Layers, SlimNetwork
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM
 from hubkeras.architectures.settings import ScaledSettings
 from hubkeras.common.networks import INCEPTION_V2
+from hubkeras.common.widths import MODULES, Mixed, scale_inception
 
-
-@dataclass(frozen=True)
-class Mixed:
-    """One inception module: filters of the convolutions in each branch, before the depth multiplier.
-
-    A branch starts with a 1x1 convolution, 3x3 convolutions follow. In a module of stride 2 the last convolution of
-    a branch and the max pooling have the stride, and the pooling branch has no convolution.
-    """
-
-    name: str
-    branches: tuple[tuple[int, ...], ...]
-    pool_filters: int = 0
-    pool: str = "average"
-    strides: int = 1
-
-
-MODULES = (
-    Mixed("Mixed_3b", ((64,), (64, 64), (64, 96, 96)), 32),
-    Mixed("Mixed_3c", ((64,), (64, 96), (64, 96, 96)), 64),
-    Mixed("Mixed_4a", ((128, 160), (64, 96, 96)), pool="max", strides=2),
-    Mixed("Mixed_4b", ((224,), (64, 96), (96, 128, 128)), 128),
-    Mixed("Mixed_4c", ((192,), (96, 128), (96, 128, 128)), 128),
-    Mixed("Mixed_4d", ((160,), (128, 160), (128, 160, 160)), 96),
-    Mixed("Mixed_4e", ((96,), (128, 192), (160, 192, 192)), 96),
-    Mixed("Mixed_5a", ((128, 192), (192, 256, 256)), pool="max", strides=2),
-    Mixed("Mixed_5b", ((352,), (192, 320), (160, 224, 224)), 128),
-    Mixed("Mixed_5c", ((352,), (192, 320), (192, 224, 224)), 128, pool="max"),
-)
-MINIMUM_FILTERS = 16  # `min_depth` of inception_v2_base
 ACTIVATIONS = ("relu", "relu6")
 
 # slim.variance_scaling_initializer() draws from a truncated normal of stddev sqrt(1.3 * 2 / fan_in);
@@ -126,12 +97,7 @@ class InceptionV2(SlimNetwork):
     @staticmethod
     def scale(filters: int, depth_multiplier: float) -> int:
         """Filters of a convolution that has `filters` at a depth multiplier of 1."""
-        return max(int(filters * depth_multiplier), MINIMUM_FILTERS)
-
-    @classmethod
-    def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        scaled = scaling.recognize(scaling.filters_of(shapes), cls.filters, cls.scale, published=(1.0,))
-        return {**scaled, **super().settings_from_shapes(shapes)}
+        return scale_inception(filters, depth_multiplier)
 
     @classmethod
     def create_layers(cls, settings: InceptionV2Settings) -> Layers:
@@ -176,11 +142,10 @@ def mixed(module: Mixed, filters: Callable[[int], int], conv: Callable[..., Conv
     for widths in module.branches:
         reduction = len(widths) > 1  # a 1x1 convolution that others follow starts smaller
         first = {"kernel_initializer": TRUNCATED_NORMAL(stddev=0.09)} if reduction else {}
-        layers = [conv("Conv2d_0a_1x1", filters(widths[0]), 1, **first)]
-        for letter, width in zip("bc", widths[1:], strict=False):
-            layers.append(conv(f"Conv2d_0{letter}_3x3", filters(width), 3))
-        if module.strides > 1:
-            layers[-1] = conv("Conv2d_1a_3x3", filters(widths[-1]), 3, strides=module.strides)
+        layers = []
+        for number, (name, width) in enumerate(module.scopes(widths), start=1):
+            strides = module.strides if number == len(widths) else 1
+            layers.append(conv(name, filters(width), int(name[-1]), strides=strides, **(first if number == 1 else {})))
         branches.append(layers)
     if module.strides > 1:
         branches.append([Pooling2D("MaxPool_1a_3x3", ops.max_pool, strides=module.strides)])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import keras
 
-from hubkeras.architectures import scaling
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, DepthwiseConv2D
 from hubkeras.architectures.folding import Builder, steps_of
 from hubkeras.architectures.heads import Head
@@ -19,32 +18,11 @@ from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, INFERENCE, CallO
 from hubkeras.architectures.settings import ScaledSettings
 from hubkeras.common.networks import MOBILENET_V2
 from hubkeras.common.steps import Add
+from hubkeras.common.widths import BOTTLENECKS, FIRST_FILTERS, LAST_FILTERS, make_divisible, scale_mobilenet
 
-# Table 2 of the paper: expansion, filters before the depth multiplier, repetitions, stride of the first.
-BOTTLENECKS = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-FIRST_FILTERS = 32
-LAST_FILTERS = 1280
-PUBLISHED_MULTIPLIERS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)
 FIRST_STRIDE = 2
 STRIDE = 32  # of the whole network
 OUTPUT_STRIDES = (8, 16, STRIDE)
-
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """`value` rounded to a multiple of `divisor`, not below `divisor` nor below nine tenths of `value`.
-
-    Source: `_make_divisible` of `nets/mobilenet/mobilenet.py`.
-    """
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * value else rounded + divisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +135,7 @@ class MobileNetV2(SlimNetwork):
     @staticmethod
     def scale(filters: int, depth_multiplier: float) -> int:
         """Filters of a convolution that has `filters` at a depth multiplier of 1."""
-        return make_divisible(filters * depth_multiplier)
-
-    @classmethod
-    def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        modes = [{"finegrain_classification_mode": mode} for mode in (True, False)]
-        found = scaling.filters_of(shapes)
-        scaled = scaling.recognize(found, cls.filters, cls.scale, PUBLISHED_MULTIPLIERS, modes)
-        return {**scaled, **super().settings_from_shapes(shapes)}
+        return scale_mobilenet(filters, depth_multiplier)
 
     @classmethod
     def create_layers(cls, settings: MobileNetV2Settings) -> Layers:

@@ -13,7 +13,7 @@ from keras import ops
 
 from hubkeras.architectures import folding, operations, states
 from hubkeras.architectures.convolutions import EPSILON
-from hubkeras.architectures.end_points import Structure, stages_until
+from hubkeras.architectures.end_points import Structure
 from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
@@ -166,26 +166,8 @@ class SlimNetwork(keras.Model):
 
     @classmethod
     def settings_from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        """The network's arguments that the shapes of its variables tell.
-
-        Args:
-            shapes: of the variables by their names below the root scope; there may be other tensors among them.
-
-        Returns:
-            `num_classes`, None where there is no head, and those of `variations` that differ from Slim's default.
-        """
-        heads = [s for name, s in shapes.items() if name.startswith("Logits/") and name.endswith("/biases") and s]
-        settings: dict[str, Any] = {"num_classes": int(heads[0][0]) if heads else None}
-        if "batch_norm_scale" in cls.variations and any(name.endswith("/BatchNorm/gamma") for name in shapes):
-            settings["batch_norm_scale"] = True
-        stages, _ = cls.create_layers(cls.settings_for())
-        scopes = {name.split("/")[0] for name in shapes}
-        present = [stage.name in scopes for stage in stages]
-        for end in cls.facts.published_ends:
-            count = stages_until(end, cls.end_points(stages))
-            if not heads and present[count - 1] and not any(present[count:]):
-                settings["final_endpoint"] = end
-        return settings
+        """The network's arguments that the shapes of its variables tell, see `NetworkFacts.settings_from_shapes`."""
+        return cls.facts.settings_from_shapes(shapes)
 
     @property
     def input(self) -> Tensor:

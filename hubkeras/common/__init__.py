@@ -28,8 +28,10 @@ __all__ = [
     "quiet",
     "ranges",
     "reader",
+    "scaling",
     "staging",
     "steps",
     "tensorflow_internals",
     "version",
+    "widths",
 ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from hubkeras.common.scaling import Widths
+from hubkeras.common.widths import inception_v2_filters, mobilenet_v2_filters, scale_inception, scale_mobilenet
 
 
 class Paper(NamedTuple):
@@ -29,7 +33,10 @@ class NetworkFacts:
         tolerance: largest relative error of the outputs in float32 against Slim's graph in float64 that counts as
             equal; Slim's own float32 is off by a fifth to a half of it.
         end_point_tolerance: the same for single pixels of end points, which are not averaged as the features are.
-        published_ends: end points at which published checkpoints of larger models end this network.
+        published_ends: end points at which published checkpoints of larger models end this network, each with the
+            scope whose output it is and those after it.
+        gammas_vary: whether batch norm has gammas in some of its published checkpoints alone.
+        widths: filters of its convolutions, where a depth multiplier changes them.
     """
 
     architecture: str
@@ -40,7 +47,30 @@ class NetworkFacts:
     minimum_image_size: int
     tolerance: float
     end_point_tolerance: float = 1e-4
-    published_ends: tuple[str, ...] = ()
+    published_ends: tuple[tuple[str, ...], ...] = ()
+    gammas_vary: bool = False
+    widths: Widths | None = None
+
+    def settings_from_shapes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        """The network's arguments that the shapes of its variables tell.
+
+        Args:
+            shapes: of the variables by their names below the root scope; there may be other tensors among them.
+
+        Returns:
+            `num_classes`, None where there is no head, `depth_multiplier` where the network has one, and other
+            arguments that differ from Slim's defaults.
+        """
+        heads = [s for name, s in shapes.items() if name.startswith("Logits/") and name.endswith("/biases") and s]
+        settings = self.widths.settings_from_shapes(shapes) if self.widths else {}
+        settings["num_classes"] = int(heads[0][0]) if heads else None
+        if self.gammas_vary and any(name.endswith("/BatchNorm/gamma") for name in shapes):
+            settings["batch_norm_scale"] = True
+        present = {name.split("/")[0] for name in shapes}
+        for end, last, *after in self.published_ends:
+            if not heads and last in present and not present.intersection(after):
+                settings["final_endpoint"] = end
+        return settings
 
 
 INCEPTION_V2 = NetworkFacts(
@@ -56,7 +86,10 @@ INCEPTION_V2 = NetworkFacts(
     default_image_size=224,
     minimum_image_size=32,
     tolerance=5e-6,  # Slim's own float32: 1.1e-6 with the weights of the golden figures
-    published_ends=("Mixed_4e",),  # first stage of a Faster R-CNN
+    # first stage of a Faster R-CNN
+    published_ends=(("Mixed_4e", "Mixed_4e", "Mixed_5a", "Mixed_5b", "Mixed_5c"),),
+    gammas_vary=True,
+    widths=Widths(inception_v2_filters, scale_inception, published=(1.0,)),
 )
 INCEPTION_RESNET_V2 = NetworkFacts(
     architecture="inception_resnet_v2",
@@ -71,7 +104,9 @@ INCEPTION_RESNET_V2 = NetworkFacts(
     default_image_size=299,
     minimum_image_size=75,  # leaves one cell before Conv2d_7b_1x1
     tolerance=5e-6,  # Slim's own float32: 1.1e-6 with the weights of the golden figures
-    published_ends=("PreAuxLogits",),  # first stage of a Faster R-CNN
+    # first stage of a Faster R-CNN
+    published_ends=(("PreAuxLogits", "Repeat_1", "Mixed_7a", "Repeat_2", "Block8", "Conv2d_7b_1x1"),),
+    gammas_vary=True,
 )
 MOBILENET_V2 = NetworkFacts(
     architecture="mobilenet_v2",
@@ -88,7 +123,13 @@ MOBILENET_V2 = NetworkFacts(
     tolerance=5e-5,  # Slim's own float32: 2.1e-5 with the weights of the golden figures
     # one pixel of the last map, in Slim's own order of operations, at 224 x 224 pixels: 1.4e-4
     end_point_tolerance=5e-4,
-    published_ends=("layer_18",),  # the encoder of a DeepLab
+    published_ends=(("layer_18", "expanded_conv_16", "Conv_1"),),  # the encoder of a DeepLab
+    widths=Widths(
+        mobilenet_v2_filters,
+        scale_mobilenet,
+        published=(1.0, 0.35, 0.5, 0.75, 1.3, 1.4),
+        variants=({"finegrain_classification_mode": True}, {"finegrain_classification_mode": False}),
+    ),
 )
 
 NETWORKS = {facts.architecture: facts for facts in (INCEPTION_V2, INCEPTION_RESNET_V2, MOBILENET_V2)}

@@ -126,7 +126,7 @@ def test_output_stride_dilates_as_slim_does():
     ],
 )
 def test_settings_are_told_by_shapes(network_class):
-    (end,) = network_class.facts.published_ends
+    ((end, *_),) = network_class.facts.published_ends
     settings = {"num_classes": None, "final_endpoint": end}
     if "batch_norm_scale" in network_class.variations:
         settings["batch_norm_scale"] = True

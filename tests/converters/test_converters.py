@@ -204,7 +204,7 @@ def test_auxiliary_head_is_left_out(golden, network):
 def test_depth_multiplier_is_recognized(network_class, options, multiplier):
     options = {"depth_multiplier": multiplier, **options}
     filters = network_class.filters(**options)
-
+    assert network_class.facts.widths.filters(**options) == filters  # without Keras, of the same tables
     shapes = {f"{network_class.scope}/{scope}/weights": (1, 1, 1, count) for scope, count in filters.items()}
     tensors = {name: Tensor(shape, "float32", lambda: None) for name, shape in shapes.items()}
     found = match(Checkpoint("model.ckpt", tensors))
