@@ -14,8 +14,8 @@ from hubkeras.common.guards.permissions import check_readable
 from hubkeras.converters.checkpoint import Checkpoint, NoSourceError
 from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.sources import (
+    fetching,
     frozen_graphs,
-    handles,
     hubkeras_weights,
     keras_models,
     locating,
@@ -46,7 +46,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     """Context manager that yields the `Checkpoint` behind `source`.
 
     Args:
-        source: path of any form of `ACCEPTED`, or an address, see `hubkeras.converters.sources.handles`.
+        source: path of any form of `ACCEPTED`, or an address, see `hubkeras.converters.sources.fetching`.
 
     Raises:
         hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
@@ -57,8 +57,8 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
             "hubkeras has no weights called imagenet; give a checkpoint or the address of one, such as "
             "https://storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_1.0_224.tgz."
         )
-    address = source if handles.is_address(source) else None
-    path = handles.local_path(address) if address else pathlib.Path(source)
+    address = source if fetching.is_address(source) else None
+    path = fetching.local_path(address) if address else pathlib.Path(source)
     with contextlib.ExitStack() as stack:
         try:
             check_readable(path)
@@ -67,7 +67,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
             checkpoint = stack.enter_context(open_path(path))
         except Error as error:
             if address:
-                handles.reject(address, error)
+                fetching.reject(address, error)
             if isinstance(error, NoSourceError):
                 raise Error(f"{error}; expected {ACCEPTED}.") from error
             raise

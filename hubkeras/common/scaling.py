@@ -62,7 +62,7 @@ class Widths:
 
 def _ratio(stored: Filters, unscaled: Filters) -> float:
     """About the multiplier: rounding matters least in the widest convolutions."""
-    widest = sorted(unscaled, key=unscaled.get, reverse=True)[:5]
+    widest = sorted(unscaled, key=lambda scope: unscaled[scope], reverse=True)[:5]
     return statistics.median(stored[scope] / unscaled[scope] for scope in widest)
 
 

@@ -17,7 +17,7 @@ import pytest
 import hubkeras
 from hubkeras.consuming import cache
 from hubkeras.converters import read_network
-from hubkeras.converters.sources.handles import is_address, local_path
+from hubkeras.converters.sources.fetching import is_address, local_path
 from tests.support import foreign, slim
 from tests.support.files import DIGITS, ROOT
 
