@@ -114,15 +114,10 @@ class _Inert:
 # modules whose objects training scripts keep beside the weights: options, scores, dates, paths, counters
 _BESIDE = frozenset(["argparse", "datetime", "pathlib", "uuid", "types", "enum", "decimal", "fractions"])
 _BESIDE_PACKAGES = (
-    "numpy.",
-    "omegaconf.",
-    "yacs.",
-    "lightning.",
-    "lightning_fabric.",
-    "pytorch_lightning.",
-    "torch.optim.",
+    *("numpy.", "omegaconf.", "yacs.", "torch.optim."),
+    *("lightning.", "lightning_fabric.", "pytorch_lightning."),
 )
-_BUILTINS = (
+_BUILTINS = [
     "set",
     "frozenset",
     "slice",
@@ -135,7 +130,7 @@ _BUILTINS = (
     "float",
     "str",
     "bool",
-)
+]
 _BESIDE_NAMES = frozenset(
     [
         ("numpy", "dtype"),
