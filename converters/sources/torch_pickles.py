@@ -117,20 +117,8 @@ _BESIDE_PACKAGES = (
     *("numpy.", "omegaconf.", "yacs.", "torch.optim."),
     *("lightning.", "lightning_fabric.", "pytorch_lightning."),
 )
-_BUILTINS = [
-    "set",
-    "frozenset",
-    "slice",
-    "complex",
-    "bytearray",
-    "list",
-    "dict",
-    "tuple",
-    "int",
-    "float",
-    "str",
-    "bool",
-]
+_CONTAINERS = ("set", "frozenset", "slice", "bytearray", "list", "dict", "tuple")
+_BUILTINS = (*_CONTAINERS, "complex", "int", "float", "str", "bool")
 _BESIDE_NAMES = frozenset(
     [
         ("numpy", "dtype"),
