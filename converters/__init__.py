@@ -34,6 +34,7 @@ __all__ = [
     "match",
     "open_checkpoint",
     "read_network",
+    "sources",
     "weights",
     "writers",
 ]

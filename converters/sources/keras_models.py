@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Iterator
 
 from hubkeras.converters.checkpoint import Checkpoint, Hints
-from hubkeras.converters.naming.hubkeras_networks import own_network
-from hubkeras.converters.naming.keras_applications import renaming_of_model
 from hubkeras.converters.naming.renaming import rename
 from hubkeras.converters.sources.keras_layer_tree import is_keras, open_keras_file
 from hubkeras.converters.sources.reader import Reader
@@ -19,6 +17,9 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
     Raises:
         hubkeras.Error: it is damaged, of another network, has two bases, or a base that is not as its library makes it.
     """
+    from hubkeras.converters.naming.hubkeras_networks import own_network
+    from hubkeras.converters.naming.keras_applications import renaming_of_model
+
     with open_keras_file(path) as (root, stored):
         own = own_network(root, stored)
         renaming, size = (own, None) if own else renaming_of_model(root, stored)

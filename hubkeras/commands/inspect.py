@@ -24,11 +24,10 @@ _MULTIPLIER = "depth_multiplier"
     "Show what a checkpoint or a SavedModel is: settings and every variable.",
     "hubkeras inspect build/digits",
     argument("source", metavar="SOURCE|SAVED_MODEL"),
+    tensorflow=False,
 )
 def inspect(options: Options, output: Output) -> None:
-    from hubkeras.converters import inspecting
-
-    inspection = inspecting.inspect(options.source)
+    inspection = _inspected(options.source)
     program, network = inspection.program, inspection.network
     groups = {"What it is": _identity(inspection)}
     if network:
@@ -47,6 +46,20 @@ def inspect(options: Options, output: Output) -> None:
         output.hint("hubkeras", "benchmark", options.source)
     else:
         output.hint("hubkeras", "export", options.source, "OUT_DIR")
+
+
+def _inspected(source: str) -> Inspection:
+    """What a source is; TensorFlow, which some need and which writes to standard error as it starts, is kept quiet."""
+    from hubkeras.common.quiet import quietly
+    from hubkeras.converters import inspecting
+    from hubkeras.converters.sources.fetching import is_address
+
+    if not is_address(source):
+        with quietly():
+            return inspecting.inspect(source)
+    with quietly():
+        import tensorflow  # noqa: F401
+    return inspecting.inspect(source)  # which shows how far the download is
 
 
 def _safety(program: Program) -> Rows:

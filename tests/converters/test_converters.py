@@ -4,6 +4,8 @@ import gzip
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -231,6 +233,15 @@ def test_digits_checkpoint():
     assert (facts["depth_multiplier"], facts["num_classes"], facts["image_size"]) == (0.35, 11, 96)
     assert facts["moving_averages_of_weights"] == 262
     assert len(facts["variables"]) == 841
+
+
+def test_a_checkpoint_is_inspected_without_keras_and_tensorflow():
+    code = (
+        "import sys; from hubkeras.converters.inspecting import inspect; "
+        "print(inspect(sys.argv[1]).settings['depth_multiplier'], {'keras', 'tensorflow'} & set(sys.modules))"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(DIGITS)], capture_output=True, text=True, check=True)
+    assert process.stdout == "0.35 set()\n"
 
 
 # --- bad input: each gives one sentence that names the file, and where there is one the variable
