@@ -15,11 +15,22 @@ from hubkeras.common.guards import messages
 from hubkeras.converters.checkpoint import NoSourceError, Tensor
 from hubkeras.converters.sources.leveldb import Table, TableError
 from hubkeras.converters.sources.slices import Slice, assemble, slice_key, slice_of
-from hubkeras.converters.sources.tensor_bundle import form_of
+from hubkeras.converters.sources.tensor_bundle import form_of, numpy_dtype
 from hubkeras.converters.sources.tensorflow_messages import new_message
 
 _META = b""
-_FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val"}
+# where the values of a dtype are, of those that `Saver(write_version=1)` writes
+_FIELDS = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "int64": "int64_val",
+    "bool": "bool_val",
+    **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16", "qint8", "qint32", "quint8"), "int_val"),
+    "complex64": "scomplex_val",
+    "complex128": "dcomplex_val",
+    "float16": "half_val",
+    "string": "string_val",
+}
 
 
 def read_slices(path: pathlib.Path, source: pathlib.Path) -> dict[str, Tensor]:
@@ -49,7 +60,7 @@ def _read(table: Table, name: str, shape: tuple[int, ...], dtype: str, parts: li
     """A tensor, made of its slices.
 
     Raises:
-        ValueError: one is missing or damaged, or it is of a type that no variable of these networks has.
+        ValueError: one is missing or damaged, or it is of a type that TensorFlow does not write to such files.
     """
     if dtype not in _FIELDS:
         raise ValueError(f"{dtype} is not read from files of format V1")
@@ -59,6 +70,9 @@ def _read(table: Table, name: str, shape: tuple[int, ...], dtype: str, parts: li
             numbers = getattr(_saved(table, slice_key(name, part)).data.data, _FIELDS[dtype])
         except DecodeError as error:
             raise ValueError("a slice of it cannot be read") from error
-        return np.frombuffer(numbers, dtype) if isinstance(numbers, bytes) else np.asarray(numbers, dtype)
+        if dtype == "float16":  # as the numbers of its bits
+            return np.asarray(numbers, np.uint16).view(np.float16)
+        kind = numpy_dtype(dtype)
+        return np.frombuffer(numbers, kind) if isinstance(numbers, bytes) else np.asarray(numbers, kind)
 
-    return assemble(shape, dtype, [(part, functools.partial(values, part)) for part in parts])
+    return assemble(shape, numpy_dtype(dtype), [(part, functools.partial(values, part)) for part in parts])

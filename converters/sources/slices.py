@@ -1,5 +1,6 @@
 """Slices of tensors in checkpoints: a partitioned variable has several, in V1 files each tensor at least one."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from hubkeras.converters.sources.leveldb import TableError
 
+_MOST_STRINGS = 1 << 20  # of a tensor; each takes memory, whether a slice has it or not
 Slice = tuple[tuple[int, int], ...]  # start and length on each axis, where the length -1 is all of it
 
 
@@ -38,12 +40,16 @@ def _signed(number: int) -> bytes:
     return ((number & (1 << 8 * size) - 1) ^ ones).to_bytes(size, "big")
 
 
-def assemble(shape: tuple[int, ...], dtype: str, parts: Iterable[tuple[Slice, Callable[[], np.ndarray]]]) -> np.ndarray:
+def assemble(
+    shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[tuple[Slice, Callable[[], np.ndarray]]]
+) -> np.ndarray:
     """The tensor that slices make.
 
     Raises:
         ValueError: a slice has another size than it should have, or they are not all of the tensor.
     """
+    if dtype.hasobject and math.prod(shape) > _MOST_STRINGS:
+        raise ValueError(f"its shape {list(shape)} is of more than {_MOST_STRINGS:,} strings")
     result, filled = np.zeros(shape, dtype), np.zeros(shape, bool)
     for part, read in parts:
         region = tuple(slice(start, None if length < 0 else start + length) for start, length in part)

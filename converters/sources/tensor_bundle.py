@@ -161,16 +161,19 @@ def _entry(name: str, message: Any, files: _DataFiles) -> Entry:
         raise TableError(f"{name} lies outside of the {available} bytes of {file.name}")
     entry = Entry(shape, dtype, file, message.offset, message.size, message.crc32c, slices)
     elements = math.prod(shape)
+    if slices:  # which have bytes of their own
+        return entry
     if dtype == STRING:
         _strings(name, entry)
-    elif not slices and elements * _numpy(dtype).itemsize != entry.size:
-        asked = elements * _numpy(dtype).itemsize
+    elif elements * numpy_dtype(dtype).itemsize != entry.size:
+        asked = elements * numpy_dtype(dtype).itemsize
         raise TableError(f"{name} has {entry.size} bytes where its shape {list(shape)} asks for {asked}")
     return entry
 
 
-def _numpy(dtype: str) -> np.dtype:
-    return np.dtype(dtype.removeprefix("q"))  # quantized numbers are stored as those that they are
+def numpy_dtype(dtype: str) -> np.dtype:
+    """NumPy's dtype for one of TensorFlow; quantized numbers are stored as those that they are."""
+    return np.dtype(object if dtype == STRING else dtype.removeprefix("q"))
 
 
 def _bytes(entry: Entry) -> bytes:
@@ -186,13 +189,13 @@ def _read(name: str, entry: Entry, slices: dict[bytes, Entry]) -> np.ndarray:
         if any(key not in slices for _, key in keys):
             raise ValueError("a slice of it is missing")
         parts = [(part, functools.partial(_read, name, slices[key], {})) for part, key in keys]
-        return assemble(entry.shape, entry.dtype, parts)
+        return assemble(entry.shape, numpy_dtype(entry.dtype), parts)
     if entry.dtype == STRING:
         return _strings(name, entry, check=True)
     data = _bytes(entry)
     if masked_crc32c(data) != entry.checksum:
         raise ValueError("its bytes do not match their checksum")
-    return np.frombuffer(data, _numpy(entry.dtype)).reshape(entry.shape)
+    return np.frombuffer(data, numpy_dtype(entry.dtype)).reshape(entry.shape)
 
 
 def _strings(name: str, entry: Entry, check: bool = False) -> np.ndarray:

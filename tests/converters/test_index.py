@@ -15,6 +15,7 @@ from hubkeras.converters import open_checkpoint
 from hubkeras.converters.sources.checksums import crc32c, masked_crc32c
 from hubkeras.converters.sources.leveldb import Table, TableError
 from hubkeras.converters.sources.saved_slices import read_slices
+from hubkeras.converters.sources.slices import assemble
 from hubkeras.converters.sources.tensor_bundle import read_bundle, read_index
 from tests.support import slim
 from tests.support.reading import SCOPE, fails
@@ -225,13 +226,16 @@ def test_checksum_is_crc32c():
 # --- against TensorFlow's own reader
 
 
-DTYPES = ["float32", "float64", "float16", "bfloat16", "int32", "int64", "int8", "uint8", "bool", "complex64"]
+DTYPES = [
+    *("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool"),
+    *("complex64", "complex128"),
+]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_tensors_are_those_that_tensorflow_reads(version, tmp_path):
-    dtypes = DTYPES if version == "v2" else ["float32", "float64", "int32", "int64"]
-    values = {f"a/{dtype}": tf.cast(tf.reshape(tf.range(6), (2, 3)), dtype).numpy() for dtype in dtypes}
+    dtypes = [*DTYPES, *(["bfloat16"] if version == "v2" else [])]  # which V1 files do not hold
+    values = {f"a/{dtype}": tf.cast(tf.reshape(tf.range(-3, 3), (2, 3)), dtype).numpy() for dtype in dtypes}
     values |= {
         "scalar": np.float32(-3),
         "none": np.zeros((0, 4), np.float32),
@@ -244,6 +248,28 @@ def test_tensors_are_those_that_tensorflow_reads(version, tmp_path):
         read = tensors[name].read()
         assert (tensors[name].shape, tensors[name].dtype) == (value.shape, value.dtype.name)
         assert (read.dtype, read.shape, read.tobytes()) == (value.dtype, value.shape, value.tobytes()), name
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("dtype", ["string", "qint8", "quint8", "qint32"])
+def test_strings_and_quantized_numbers_in_one_piece_or_in_parts(dtype, version, tmp_path):
+    value = np.array([[b"a", b"\xff\0b", b""]], object) if dtype == "string" else np.array([[1, 0, 3]], dtype[1:])
+    pieces = (value, value[:, :1], value[:, 1:])
+    tensors = [tf.constant(piece) if dtype == "string" else tf.bitcast(piece, dtype) for piece in pieces]
+    path, names = tmp_path / "model.ckpt", ["whole", "parts", "parts"]
+    slices = ["", "1 3 -:0,1", "1 3 -:1,2"]
+    if version == "v1":
+        tf.raw_ops.SaveSlices(filename=str(path), tensor_names=names, shapes_and_slices=slices, data=tensors)
+    else:
+        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=slices, tensors=tensors)
+    read = (read_slices if version == "v1" else read_bundle)(path, path)
+    for tensor in read.values():
+        assert (tensor.dtype, tensor.read().dtype, tensor.read().tolist()) == (dtype, value.dtype, value.tolist())
+
+
+def test_a_shape_of_many_strings_takes_no_memory():
+    with pytest.raises(ValueError, match=r"its shape \[1099511627776\] is of more than 1,048,576 strings"):
+        assemble((1 << 40,), np.dtype(object), [])
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
