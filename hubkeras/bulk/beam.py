@@ -280,6 +280,14 @@ def _check_remote(folder: str) -> None:
         ) from error
 
 
+def _written(folder: str) -> Iterator[BinaryIO]:
+    """Opens the files of a run, one by one."""
+    for match in FileSystems.match([f"{folder}/part-*.parquet"]):
+        for file in match.metadata_list:
+            with FileSystems.open(file.path) as opened:
+                yield opened
+
+
 @dataclasses.dataclass(frozen=True)
 class BeamSummary:
     """The result of a run on Beam.
@@ -314,7 +322,7 @@ def embed(
         options: of `EmbedImages`.
 
     Raises:
-        hubkeras.Error: an argument does not fit, or there are rows in `out`.
+        hubkeras.Error: an argument does not fit, there are rows in `out`, or not one of the images can be read.
     """
     folder = addresses.local(out)
     if _REMOTE in folder:
@@ -338,6 +346,7 @@ def embed(
         _ = everything | "Write" >> beam.io.WriteToParquet(
             f"{folder}/part", schema, codec="zstd", file_name_suffix=".parquet"
         )
+    row_files.check_any_read(_written(folder), folder)
     return BeamSummary(
         path=folder,
         content_hash=transform.fingerprint["model"],

@@ -100,7 +100,7 @@ def embed(
 
     Raises:
         hubkeras.Error: the model or the images cannot be opened, `out` holds rows of another model, other options or
-            other images, or it cannot be written.
+            other images, it cannot be written, or not one of the images can be read; the rows that say why are written.
 
     Examples:
         >>> result = hubkeras.embed("build/digits", "photos", "rows", top=1)
@@ -123,11 +123,14 @@ def embed(
         finished = parts.finished(fingerprint)
         begin = time.perf_counter()
         errors = runner.write_missing_parts(finished, progress or (lambda done, total: None))
+        already_there = sum(len(parts.numbers(part)) for part in finished)
+        if errors == len(source) - already_there:  # this run has read none
+            row_files.check_any_read(map(parts.file, parts), out)
     return EmbeddingSummary(
         path=str(out),
         rows=len(source),
         errors=errors,
-        already_there=sum(len(parts.numbers(part)) for part in finished),
+        already_there=already_there,
         seconds=time.perf_counter() - begin,
         content_hash=opened.content_hash,
         preprocessing=str(preparation),

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,26 @@ def check_agreement(file: str | os.PathLike[str], expected: Mapping[str, str]) -
         raise Error(f"{folder} holds rows made with other options ({'; '.join(changes)}); name another OUT.")
     if written["images"] != expected["images"]:
         raise Error(f"{folder} holds rows of other images than are given now; name another OUT.")
+
+
+def check_any_read(files: Iterable[Any], out: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error where no row of finished Parquet files, paths or open files, is of an image that was read.
+
+    Files are read up to the first with such a row.
+    """
+    parquet = extra("bulk", "pyarrow.parquet")
+    count, first = 0, None
+    for file in files:
+        try:
+            errors = parquet.read_table(file, columns=["error"])["error"]
+        except (OSError, ValueError) as error:
+            raise Error(f"{file} is not a whole Parquet file; move it away.") from error
+        if errors.null_count:
+            return
+        count += len(errors)
+        first = first or (errors[0].as_py() if len(errors) else None)
+    if count:
+        raise Error(f"None of the {count} images can be read ({out} says why); of the first: {first}")
 
 
 def write(rows: Sequence[Mapping[str, Any]], schema: Any, file: pathlib.Path) -> None:

@@ -77,6 +77,15 @@ def test_the_command_in_two_processes(model, photos, local, tmp_path):
     assert result["preprocessing"] == "the whole image, resized to 96 x 96 pixels"
 
 
+def test_a_folder_of_damaged_images_only(model, tmp_path):
+    from hubkeras.bulk.beam import embed
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"x")
+    with pytest.raises(hubkeras.Error, match=r"None of the 1 images can be read .*a\.png"):
+        embed(model, [tmp_path / "photos"], tmp_path / "out", IN_PROCESS)
+
+
 def test_the_portable_runner(model, photos, local, tmp_path):
     """A job service of its own, which runs the pipeline by the protocol that Flink and Dataflow have."""
     from apache_beam.runners.portability.local_job_service import LocalJobServicer

@@ -13,7 +13,9 @@ from pyarrow import parquet
 
 import hubkeras
 from hubkeras.bulk.pipeline import Preparation, read_batches
+from hubkeras.bulk.rows import RowLayout, check_any_read, write
 from hubkeras.bulk.sources import open_images
+from hubkeras.common.choices import Task
 from tests.support import image_files
 from tests.support.killing import check_kills, rows_of, run
 
@@ -225,9 +227,23 @@ def test_killed_and_run_again(model, photos, tmp_path):
 
 def test_a_folder_of_damaged_images_only(model, tmp_path):
     image_files.write_folder(tmp_path / "photos", image_files.damaged(image_files.digit_pngs(5), 5))
-    result = hubkeras.embed(model, tmp_path / "photos", tmp_path / "out", batch_size=2)
-    assert (result.rows, result.errors) == (5, 5)
+    for _ in range(2):  # the second finds all rows there
+        with pytest.raises(
+            hubkeras.Error, match=r"None of the 5 images can be read \(.*out says why\); of the first: .*0"
+        ):
+            hubkeras.embed(model, tmp_path / "photos", tmp_path / "out", batch_size=2, rows_per_file=3)
     assert all(row["error"] and row["labels"] is None for row in rows_of(tmp_path / "out"))
+
+
+def test_one_image_that_can_be_read_is_enough(tmp_path):
+    layout = RowLayout(Task.FEATURE_VECTOR, 1, 0, None)
+    rows = [layout.row("a", None, "a is damaged."), layout.row("b", {"features": np.ones(1, np.float32)}, None)]
+    for name, part in (("bad", rows[:1]), ("good", rows[1:])):
+        write(part, layout.schema(), tmp_path / name)
+    parquet.write_table(layout.schema().empty_table(), tmp_path / "none")
+    check_any_read([tmp_path / "bad", tmp_path / "good"], "out")
+    with pytest.raises(hubkeras.Error, match=r"None of the 2 images can be read .* of the first: a is damaged\."):
+        check_any_read([tmp_path / name for name in ("none", "bad", "bad")], "out")
 
 
 @pytest.mark.slow
