@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
-from hubkeras.common.guards.integrity import checked_hashes, content_hash
+from hubkeras.common.guards.integrity import CHECKSUMS_FILE, checked_hashes, content_hash
 from hubkeras.common.guards.safety import Finding, findings
 from hubkeras.common.metadata import METADATA_FILE, Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS, NetworkFacts
@@ -119,7 +119,7 @@ def inspect(source: str | os.PathLike[str]) -> Inspection:
     program = None
     if (folder / "saved_model.pb").is_file():
         program = Program(tuple(operations_of(folder)), tuple(findings(folder)))
-    metadata, digest = _record(folder) if (folder / "assets" / METADATA_FILE).is_file() else (None, None)
+    metadata, digest = _record(folder) if _is_own(folder) else (None, None)
     inspection = Inspection(os.fspath(source), metadata=metadata, content_hash=digest, program=program)
     if metadata and metadata.frozen:
         network = NETWORKS[metadata.architecture]
@@ -149,6 +149,11 @@ def _with_tensors(inspection: Inspection) -> Inspection:
             scope=found.prefix,
             digests=checkpoint.own_provenance()["sha256"],
         )
+
+
+def _is_own(folder: pathlib.Path) -> bool:
+    """Whether a folder is a SavedModel of hubkeras, whole or not: one of its two files has a name there."""
+    return any(os.path.lexists(folder / name) for name in (f"assets/{METADATA_FILE}", CHECKSUMS_FILE))
 
 
 def _record(folder: pathlib.Path) -> tuple[Metadata, str]:

@@ -135,7 +135,7 @@ def _files_of(prefix: pathlib.Path) -> tuple[pathlib.Path, ...]:
 def _hints_of(saved_model: pathlib.Path) -> Hints:
     """What the assets of a SavedModel tell: metadata where it is of hubkeras, and class names."""
     path, metadata = saved_model / "assets" / LABELS_FILE, None
-    if (saved_model / "assets" / METADATA_FILE).is_file():
+    if os.path.lexists(saved_model / "assets" / METADATA_FILE):
         metadata = read_metadata(saved_model)
         if metadata.num_classes is None:
             return Hints.of_metadata(metadata, None)

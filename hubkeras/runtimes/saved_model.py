@@ -84,7 +84,9 @@ def description_in(assets: pathlib.Path) -> Description:
 
 
 def _bytes(path: pathlib.Path) -> bytes:
+    if not os.path.lexists(path):
+        return b""
     try:
         return path.read_bytes()
-    except OSError:
-        return b""
+    except OSError as error:
+        raise Error(f"Cannot read {path}: {error.strerror}.") from error

@@ -14,6 +14,7 @@ from hubkeras.consuming.cache import folder_of
 from hubkeras.converters import open_checkpoint
 from hubkeras.converters.inspecting import inspect
 from hubkeras.publishing import documentation, installing
+from hubkeras.runtimes.saved_model import description_in
 from hubkeras.verifying import verify
 from tests.support.files import DIGITS, SMALL
 
@@ -67,6 +68,25 @@ def test_a_missing_file_is_refused(reader, models):
     (models / "frozen" / "assets" / "labels.txt").unlink()
     with pytest.raises(hubkeras.Error, match=r"labels.txt cannot be read \(No such file"):
         READERS[reader](models / "frozen")
+
+
+@pytest.mark.parametrize("file", ["metadata.json", "labels.txt"])
+@pytest.mark.parametrize("model", ["ordinary", "frozen", "saved_again"])  # the last has no checksums
+def test_a_folder_in_the_place_of_a_file_is_refused(model, file, models):
+    path = models / model / "assets" / file
+    path.unlink()
+    path.mkdir()
+    for reader in (inspect, lambda folder: verify(folder, folder)):
+        with pytest.raises(hubkeras.Error, match=rf"assets/{file}( cannot be read| is missing or not text|: Is a dir)"):
+            reader(models / model)
+    with pytest.raises(hubkeras.Error, match=rf"Cannot read .*assets/{file}: Is a directory"):
+        description_in(path.parent)
+
+
+def test_metadata_that_are_missing_make_no_foreign_model(models):
+    (models / "frozen" / "assets" / "metadata.json").unlink()
+    with pytest.raises(hubkeras.Error, match=r"metadata.json cannot be read \(No such file"):
+        inspect(models / "frozen")
 
 
 def test_a_saved_model_is_checked_as_a_source(models):
