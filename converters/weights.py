@@ -63,7 +63,7 @@ class Report:
 def read_network(
     source: str | os.PathLike[str],
     num_classes: int | Literal["as in the checkpoint"] | None = AS_IN_CHECKPOINT,
-    weights: str = Averages.EMA,
+    weights: str | None = None,
     progress: Progress = silent,
 ) -> tuple[SlimNetwork, Match, Report]:
     """Builds the network that a source is of, with its weights.
@@ -74,7 +74,8 @@ def read_network(
         source: of weights, in any form of `hubkeras.converters.sources.ACCEPTED`.
         num_classes: None leaves the head out; by default it is built where the source has one. A number must be that
             of the source.
-        weights: `ema` takes a variable's shadow wherever there is one, `raw` never.
+        weights: `raw` takes the raw weights, `ema` and None a variable's shadow wherever there is one. A source that
+            says that it was made of the others is refused, unless this is None.
         progress: called with (done, total, what) as work goes on.
 
     Raises:
@@ -102,7 +103,7 @@ def read_network(
 
 
 def load_weights(
-    network: SlimNetwork, source: str | os.PathLike[str], weights: str = Averages.EMA, progress: Progress = silent
+    network: SlimNetwork, source: str | os.PathLike[str], weights: str | None = None, progress: Progress = silent
 ) -> Report:
     """Gives a network the weights of a source of the same network.
 
@@ -138,9 +139,11 @@ def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str 
         raise Error(f"{source}: the network does not hold {wrong[0]} as it is there; is the memory damaged?")
 
 
-def _assign(network: SlimNetwork, checkpoint: Checkpoint, match: Match, weights: str, progress: Progress) -> Report:
+def _assign(
+    network: SlimNetwork, checkpoint: Checkpoint, match: Match, weights: str | None, progress: Progress
+) -> Report:
     """Gives the variables of a network the tensors of its source."""
-    variables, averages = network.slim_variables(), Averages.of(weights, "weights")
+    variables, averages = network.slim_variables(), None if weights is None else Averages.of(weights, "weights")
     chosen = _choose(checkpoint, match, variables, averages)
     ignored = _count_ignored(checkpoint, match, variables, chosen)
     digests = {}
@@ -155,11 +158,11 @@ def _assign(network: SlimNetwork, checkpoint: Checkpoint, match: Match, weights:
     return _report(checkpoint, match, averages, chosen, ignored, digests)
 
 
-def _choose(checkpoint: Checkpoint, match: Match, variables: Mapping[str, Any], averages: Averages) -> dict[str, str]:
+def _choose(
+    checkpoint: Checkpoint, match: Match, variables: Mapping[str, Any], averages: Averages | None
+) -> dict[str, str]:
     """The name of the tensor for each variable."""
-    hints = checkpoint.hints
-    if averages == Averages.RAW and hints.averages == Averages.EMA and not hints.complete:
-        raise Error(f"{checkpoint.source} holds moving averages of the weights only; leave out weights=raw.")
+    _check_averages(checkpoint, match, averages)
     chosen, missing = {}, []
     for name, variable in variables.items():
         inner = name.removeprefix(f"{match.network.scope}/")
@@ -167,7 +170,7 @@ def _choose(checkpoint: Checkpoint, match: Match, variables: Mapping[str, Any], 
         if raw is None:
             missing.append(name)
             continue
-        chosen[name] = shadow if shadow and averages == Averages.EMA else raw
+        chosen[name] = shadow if shadow and averages != Averages.RAW else raw
         for tensor in filter(None, (raw, shadow)):
             shape, dtype, *_ = checkpoint.tensors[tensor]
             if shape != tuple(variable.shape):
@@ -179,6 +182,18 @@ def _choose(checkpoint: Checkpoint, match: Match, variables: Mapping[str, Any], 
         network = match.network.__name__
         raise Error(f"{checkpoint.source}: missing of {network}: {listed}; give a whole checkpoint of the network.")
     return chosen
+
+
+def _check_averages(checkpoint: Checkpoint, match: Match, averages: Averages | None) -> None:
+    """Raises hubkeras.Error where a source says that it has other weights alone than are asked for."""
+    has = checkpoint.hints.averages
+    if None in (averages, has) or averages == has or any(name.endswith(SHADOW) for name in match.tensors):
+        return
+    if has == Averages.EMA:
+        text = "moving averages of the weights only; for weights=raw give a source that has the raw ones"
+    else:
+        text = "raw weights only; for weights=ema give a source that has their moving averages"
+    raise Error(f"{checkpoint.source} holds {text}.")
 
 
 def _count_ignored(
@@ -220,7 +235,7 @@ def _listed(names: Sequence[str], others: Iterable[str], where: str) -> str:
 def _report(
     checkpoint: Checkpoint,
     match: Match,
-    averages: Averages,
+    averages: Averages | None,
     chosen: Mapping[str, str],
     ignored: dict[str, int],
     digests: dict[str, str],
@@ -233,7 +248,7 @@ def _report(
         )
         labels = None
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
-    if averages == Averages.EMA and not shadows and not hints.averages:
+    if averages != Averages.RAW and not shadows and not hints.averages:
         notes.append("The checkpoint has no exponential moving averages of the weights; the raw weights were used.")
     if match.prefix:
         notes.append(f"The variables were found below the leading scope {match.prefix!r}.")

@@ -24,8 +24,8 @@ CHOICES = (
     argument(
         "--weights",
         choices=words(Averages),
-        default="ema",
-        help="take the moving averages of the weights where there are any (ema, the default), or never (raw)",
+        help="take the moving averages of the weights where there are any (ema), or never (raw); "
+        "by default as the source says that it was made, else ema",
     ),
     argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with"),
 )

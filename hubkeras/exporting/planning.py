@@ -108,7 +108,7 @@ def resolve(
             f"of a checkpoint, such as a saved Keras model; got a {type(model).__name__}."
         )
     head: dict[str, Any] = {} if task in (None, Task.CLASSIFICATION) else {"num_classes": None}
-    network, match, report = read_network(model, weights=averages or Averages.EMA, progress=progress, **head)
+    network, match, report = read_network(model, weights=averages, progress=progress, **head)
     return Source(
         network,
         "the checkpoint",

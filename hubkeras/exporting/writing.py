@@ -92,8 +92,9 @@ def export(
         frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
             fastest format, for inference alone.
         provenance: where the weights of a network came from, `{"checkpoint": name, "sha256": {file: digest}}`.
-        weights: of a source: `ema`, the default, takes the moving averages of the weights where there are any, `raw`
-            never. Of a network: which of these it has, for the metadata.
+        weights: of a source: `ema` takes the moving averages of the weights where there are any, `raw` never; by
+            default as the source says that it was made, else `ema`. Of a network: which of these it has, for the
+            metadata.
         handle: the name that it is published under. One of the catalogue (`hubkeras catalog`) gives the task and the
             image size, and is refused for another network.
         endpoints: feature maps of a backbone, by stride or by Slim's names, such as

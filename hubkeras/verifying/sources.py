@@ -61,9 +61,9 @@ def _read(
 ) -> tuple[SlimNetwork, dict[str, str]]:
     """The network of a source with the settings of a model, and the digests of its tensors."""
     head = {} if metadata.num_classes else {"num_classes": None}
-    network, _, report = read_network(
-        source, weights=weights or metadata.weights or Averages.EMA, progress=progress, **head
-    )
+    if weights is None and metadata.weights == Averages.RAW:  # averages are taken by default
+        weights = Averages.RAW
+    network, _, report = read_network(source, weights=weights, progress=progress, **head)
     own, defaults = network.settings(), network.variations
     # an export may have been asked for the default where the source says otherwise
     wanted = {"output_stride": defaults["output_stride"]} if "output_stride" in own.keys() & defaults.keys() else {}

@@ -1,5 +1,6 @@
 """The `.weights.h5` files of `hubkeras convert`: whole, checked, and Keras' own."""
 
+import functools
 import hashlib
 import json
 import random
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import hubkeras
+from hubkeras.commands import main
 from hubkeras.converters import open_checkpoint, read_network
 from tests.support.files import ROOT
 from tests.support.reading import assert_reads, fails
@@ -51,6 +53,26 @@ def test_weights_file(files, tensors, tmp_path):
     np.testing.assert_array_equal(ours(images), network(images))
     features = hubkeras.MobileNetV2(0.35, num_classes=None, weights=path)
     np.testing.assert_array_equal(features(images), network.outputs(images)[0])
+
+
+@pytest.mark.parametrize(("has", "other"), [("ema", "raw"), ("raw", "ema")])
+@pytest.mark.parametrize("form", ["weights.h5", "SavedModel"])
+def test_what_a_file_does_not_have_is_refused(form, has, other, tiny, tmp_path):
+    path = tmp_path / f"tiny.{form}"
+    write = hubkeras.convert if form == "weights.h5" else functools.partial(hubkeras.export, verify=False)
+    write(tiny, path, weights=has)
+    for asked in (None, has):
+        assert read_network(path, weights=asked)[2].weights == has
+    fails(path, f"for weights={other} give a source that has ", weights=other)
+
+
+def test_the_command_follows_what_a_file_says(tiny, tmp_path, capsys):
+    path, again = tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
+    hubkeras.convert(tiny, path, weights="raw")
+    assert main(["convert", str(path), str(again), "--json"]) == 0
+    assert facts_of(again)["weights"] == "raw"
+    assert main(["convert", str(path), str(tmp_path / "c.weights.h5"), "--weights", "ema"]) == 1
+    assert "a.weights.h5 holds raw weights only; for weights=ema give" in capsys.readouterr().err
 
 
 def test_bad_weights_files(files, tmp_path):
