@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TextIO
 
-from hubkeras.common.errors import printable
+from hubkeras.common.errors import Error, printable
 
 WIDTH_OF_FILES = 140  # columns: enough for any variable's name where the output is no terminal
 _BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "33"  # of ANSI terminals
@@ -73,10 +73,10 @@ class Output:
         if self.mode is Mode.JSON:
             warnings = {"warnings": self._warnings} if self._warnings else {}
             self._warnings = []
-            _write(sys.stdout, json.dumps(_finite({**facts, **warnings}), indent=2, allow_nan=False))
+            write(json.dumps(_finite({**facts, **warnings}), indent=2, allow_nan=False))
         elif self.mode is Mode.QUIET:
             for each in written:
-                _write(sys.stdout, printable(str(each)))
+                write(printable(str(each)))
         elif rows := list(rows):
             self.table(rows, columns=columns)
 
@@ -101,12 +101,16 @@ class Output:
             table.add_row(*(Text(printable(str(value))) for value in row))
         if warnings:
             self._warnings = []
-        Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(table)
+        console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+        flush()  # rich would, and ends the process where a pipe is closed
+        with _writing(), console.capture() as text:
+            console.print(table)
+        write(text.get(), end="")
 
     def line(self, text: str) -> None:
         """Writes a sentence beside the tables."""
         if self.mode is Mode.TEXT:
-            _write(sys.stdout, printable(text))
+            write(printable(text))
 
     @contextlib.contextmanager
     def status(self, unit: str = "") -> Iterator[Show]:
@@ -147,13 +151,13 @@ class Output:
     def warning(self, text: str) -> None:
         """Tells what the user should know although the work goes on; shown with the result where nobody watches."""
         if _is_terminal(sys.stderr):
-            _write(sys.stderr, f"{_coloured('warning', _YELLOW)}: {_one_line(text)}")
+            _tell(f"{_coloured('warning', _YELLOW)}: {_one_line(text)}")
         else:
             self._warnings.append(_one_line(text))
 
     def error(self, text: str, repair: str | None = None) -> None:
         """Tells in one line why the work ended, and on a terminal the command that repairs it."""
-        _write(sys.stderr, f"{_coloured('hubkeras', _RED)}: {_one_line(text)}")
+        _tell(f"{_coloured('hubkeras', _RED)}: {_one_line(text)}")
         if repair:
             self._advise("try", repair)
 
@@ -163,12 +167,55 @@ class Output:
 
     def _advise(self, what: str, command: str) -> None:
         if self.mode is Mode.TEXT and _is_terminal(sys.stderr):
-            _write(sys.stderr, _coloured(f"{what}: {printable(command)}", _DIM))
+            _tell(_coloured(f"{what}: {printable(command)}", _DIM))
 
     def close(self) -> None:
-        """Writes the warnings that no table has carried."""
+        """Writes the warnings that no table has carried, and what standard output has not written yet."""
         if self._warnings:
             self.table([])
+        flush()
+
+
+class ClosedPipe(Exception):  # noqa: N818 - no error: `head` has read enough
+    """Nobody reads standard output any more."""
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Context manager around writing to standard output, which takes nothing any more where that fails.
+
+    Raises:
+        ClosedPipe: nobody reads it.
+        hubkeras.Error: it cannot be written, on a disk that is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # what is left in its buffer goes nowhere, when the process ends
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise ClosedPipe from error
+        raise Error(f"Cannot write to standard output: {error.strerror or error}.") from error
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Writes a text to standard output; raises as `_writing`."""
+    with _writing():
+        print(text, end=end)
+
+
+def flush() -> None:
+    """Writes what standard output has in its buffer; raises as `_writing`."""
+    with _writing():
+        sys.stdout.flush()
+
+
+def _tell(line: str) -> None:
+    """Writes a line to standard error; it may be lost, where that is a file on the disk that is full."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _finite(value: Any) -> Any:
@@ -190,9 +237,3 @@ def _is_terminal(stream: TextIO) -> bool:
 def _coloured(text: str, code: str) -> str:
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not _is_terminal(sys.stderr)
     return text if plain else f"\x1b[{code}m{text}\x1b[0m"
-
-
-def _write(stream: TextIO, line: str) -> None:
-    """Writes a line; what goes to standard error may be lost, which can be a file on the disk that is full."""
-    with contextlib.suppress(OSError) if stream is sys.stderr else contextlib.nullcontext():
-        print(line, file=stream, flush=stream is sys.stderr)

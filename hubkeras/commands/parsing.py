@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hubkeras.commands.command import Command, Group, Options
+from hubkeras.commands.output import flush, write
 from hubkeras.common.errors import did_you_mean
 from hubkeras.common.version import __version__
 
@@ -24,6 +26,14 @@ class Parser(argparse.ArgumentParser):
             known = self._option_string_actions if option else re.split(r"[', ]+", message.partition("choose from")[2])
             message += did_you_mean(option or choice, [word.strip("()") for word in known])
         super().error(message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Writes help, the version or usage; argparse says nothing where standard output takes no more."""
+        if file is sys.stdout:
+            write(message, end="")
+            flush()
+        else:
+            super()._print_message(message, file)
 
 
 def parser(commands: Iterable[Command]) -> Parser:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from hubkeras.commands import benchmark, convert, embed, evaluate, inspect, parsing, publish, serve, verify
 from hubkeras.commands.command import Options
-from hubkeras.commands.output import Mode, Output
+from hubkeras.commands.output import ClosedPipe, Mode, Output
 from hubkeras.common.errors import Error
 from hubkeras.common.quiet import quietly
 
@@ -23,6 +23,7 @@ COMMANDS = (
     *(publish.catalog, publish.document, publish.sign, publish.pack),
     *(serve.install, serve.installed, serve.uninstall, embed.embed),
 )
+_CLOSED_PIPE = 128 + 13  # as a shell shows SIGPIPE, which ends other tools in silence
 
 
 class _Terminated(KeyboardInterrupt):
@@ -40,9 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
         _complete(commands)
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    options = parsing.parse(commands, typed)
-    signal.signal(signal.SIGTERM, _terminate)
     _mend_streams()
+    try:
+        options = parsing.parse(commands, typed)
+    except ClosedPipe:  # by help and the version
+        return _CLOSED_PIPE
+    except Error as error:
+        Output().error(str(error))
+        return 1
+    signal.signal(signal.SIGTERM, _terminate)
     output = Output(Mode.JSON if options.json else Mode.QUIET if options.quiet else Mode.TEXT)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
@@ -58,6 +65,8 @@ def _run(options: Options, output: Output, typed: Sequence[str]) -> int:
         status = options.command.run(options, output) or 0
         output.close()
         return status
+    except ClosedPipe:
+        return _CLOSED_PIPE
     except _Terminated:
         return _stopped(output, "terminated", signal.SIGTERM)
     except KeyboardInterrupt:

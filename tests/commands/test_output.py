@@ -1,7 +1,9 @@
 """What goes where: standard output and error, terminals and pipes, `--json` and `--quiet`."""
 
 import ast
+import io
 import json
+import os
 import pathlib
 import shlex
 import sys
@@ -158,6 +160,22 @@ def test_hubkeras_alone_shows_the_groups(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == parser().format_help()
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("typed", ["catalog", "catalog --json", "installed --json", "catalog --help", "--version"])
+def test_standard_output_that_takes_no_more(typed, buffered, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+
+    def ends(file):
+        with monkeypatch.context() as patch, open(file, "wb", 8192 if buffered else 0) as raw:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(raw, "utf-8", write_through=not buffered))
+            return main(typed.split()), capsys.readouterr().err
+
+    assert ends("/dev/full") == (1, "hubkeras: Cannot write to standard output: No space left on device.\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert ends(writing) == (141, "")
 
 
 def test_commands_do_not_print():
