@@ -23,6 +23,9 @@ COMMANDS = (
     *(publish.catalog, publish.document, publish.sign, publish.pack),
     *(serve.install, serve.installed, serve.uninstall, embed.embed),
 )
+# of the environment, which NumPy and Keras read as they are imported
+_WHOLE_NUMBERS = ("SOURCE_DATE_EPOCH", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
+_BACKEND = "hubkeras's commands need Keras on TensorFlow; set KERAS_BACKEND=tensorflow"
 _CLOSED_PIPE = 128 + 13  # as a shell shows SIGPIPE, which ends other tools in silence
 
 
@@ -85,7 +88,18 @@ def _sentence(error: Exception) -> str:
         return "This process may open no more files; raise the limit (ulimit -n)."
     if isinstance(error, PermissionError):
         return f"{error.filename or error}: permission denied."
-    return f"{type(error).__name__}: {error} (--debug shows more)"
+    return _of_environment(str(error)) or f"{type(error).__name__}: {error} (--debug shows more)"
+
+
+def _of_environment(text: str) -> str | None:
+    """The sentence for what libraries raise, as they are imported, because of a variable of the environment."""
+    if "import backend" in text:
+        return f"Keras cannot be imported ({text}); {_BACKEND}."
+    for name in _WHOLE_NUMBERS:
+        value = os.environ.get(name)
+        if value is not None and repr(value) in text:
+            return f"The environment variable {name} must be a whole number; it is {value!r}."
+    return None
 
 
 def _repair(error: Exception, typed: Sequence[str]) -> str | None:
@@ -154,13 +168,12 @@ def _import_tensorflow() -> None:
     Raises hubkeras.Error where KERAS_BACKEND, or ~/.keras/keras.json, names another backend than TensorFlow.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    advice = "hubkeras's commands need Keras on TensorFlow; set KERAS_BACKEND=tensorflow"
     with quietly():
         import tensorflow  # noqa: F401
 
         try:
             import keras
         except (ImportError, ValueError) as error:
-            raise Error(f"Keras cannot be imported ({error}); {advice}.") from error
+            raise Error(f"Keras cannot be imported ({error}); {_BACKEND}.") from error
         if keras.backend.backend() != "tensorflow":
-            raise Error(f"Keras runs on {keras.backend.backend()}; {advice}.")
+            raise Error(f"Keras runs on {keras.backend.backend()}; {_BACKEND}.")

@@ -1,5 +1,7 @@
 """What people type and have: empty variables of the shell, `~`, endings of other forms, half of a checkpoint."""
 
+import os
+import subprocess
 import sys
 import tarfile
 import types
@@ -14,7 +16,7 @@ from hubkeras.bulk.label_matching import match_labels
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.rows import RowLayout
 from hubkeras.bulk.sources import open_images
-from hubkeras.commands import main
+from hubkeras.commands import main, program
 from hubkeras.commands.output import Output
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
@@ -38,6 +40,41 @@ def test_a_home_that_the_shell_has_not_written_out(monkeypatch, tmp_path, capsys
         assert f"{read} " in capsys.readouterr().err
     main(["installed", "--cache-dir=~/cache"])
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+ENVIRONMENT = [
+    *((name, "abc", f"The environment variable {name} must be a whole number; it is 'abc'.")
+      for name in ("SOURCE_DATE_EPOCH", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")),
+    ("KERAS_BACKEND", "abc", "Keras cannot be imported (Unable to import backend : abc); "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "words"), ENVIRONMENT)
+def test_variables_of_the_environment_that_libraries_cannot_read(name, value, words, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv(name, value)
+
+    def fails():
+        if name == "KERAS_BACKEND":
+            raise ValueError(f"Unable to import backend : {value}")
+        int(value)
+
+    monkeypatch.setattr(program, "_import_tensorflow", fails)
+    assert main(["export", "a", str(tmp_path / "b")]) == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["export", "inspect"])  # the second imports TensorFlow itself
+@pytest.mark.parametrize(("name", "value", "words"), ENVIRONMENT)
+def test_what_libraries_raise_as_they_are_imported(name, value, words, command, digits_model, tmp_path):
+    code = "import sys; from hubkeras.commands import main; sys.exit(main())"
+    arguments = [command, str(digits_model), *([str(tmp_path / "out")] if command == "export" else [])]
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env={**os.environ, name: value}, capture_output=True, text=True
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"hubkeras: {words}")
+    assert process.stderr.count("\n") == 1
 
 
 def test_closed_standard_output(monkeypatch):

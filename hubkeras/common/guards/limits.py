@@ -10,6 +10,7 @@ from hubkeras.common.errors import Error
 # in training four of each (value, moving average, two slots of an optimizer), 1 GB; and as much again beside it.
 MOST_BYTES = 2 << 30
 MOST_MEMBERS = 10_000  # of an archive
+_MOST_DIGITS = 30  # Python reads up to 4300
 UNPACKED, DOWNLOAD = "HUBKERAS_MAX_UNPACKED", "HUBKERAS_MAX_DOWNLOAD"  # of the environment
 
 
@@ -20,6 +21,7 @@ def bytes_allowed(variable: str) -> int:
         hubkeras.Error: the variable is no whole number.
     """
     setting = os.environ.get(variable, "").strip()
-    if setting and not setting.isdecimal():
+    if setting and not (setting.isdecimal() and len(setting) < _MOST_DIGITS):
+        setting = setting if len(setting) < _MOST_DIGITS else f"{setting[:_MOST_DIGITS]}..."
         raise Error(f"{variable} must be a whole number of bytes, such as {MOST_BYTES}; it is {setting!r}.")
     return int(setting) if setting else MOST_BYTES
