@@ -20,12 +20,6 @@ _DEPTHWISE = {1: ("depthwise_weights",)}
 _CONVOLUTION = {1: ("weights",), 2: ("weights", "biases"), 3: ("depthwise_weights", "pointwise_weights", "biases")}
 _NUMBERED = re.compile(r"(.*)/vars/(\d+)")  # a layer, and the number of its variable
 _GROUP = re.compile(r"/(model_weights/)?[^/]+")  # of a layer in Keras 2's layout, before the path of the variable
-# kernels of the first two layers of each network
-_STARTS = {
-    "MobilenetV2": ("Conv/weights", "expanded_conv/depthwise/depthwise_weights"),
-    "InceptionV2": ("Conv2d_1a_7x7/depthwise_weights", "Conv2d_2b_1x1/weights"),
-    "InceptionResnetV2": ("Conv2d_1a_3x3/weights", "Conv2d_2a_3x3/weights"),
-}
 _HARMLESS = ("input_layer", "dropout")  # layers around a network
 
 
@@ -92,7 +86,7 @@ def _networks(paths: Collection[str]) -> Iterator[tuple[Any, str]]:
     """The networks of ours among paths of variables: (class, what their paths begin with)."""
     present = set(paths)
     for network in NETWORKS:
-        first, second = _STARTS[network.scope]
+        first, second = network.facts.first_kernels
         for path in paths:
             model = path.removesuffix(first)
             if model != path and f"{model}{second}" in present:

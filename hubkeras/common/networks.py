@@ -28,6 +28,8 @@ class NetworkFacts:
         title: its name for people.
         paper: where it was published.
         scope: Slim's root scope, the first part of every variable's name.
+        first_kernels: names of the kernels of its first two layers, below the root scope, by which it is found in files
+            of Keras.
         default_image_size: height and width that the published checkpoints were trained with, in pixels.
         minimum_image_size: smallest height and width that the network accepts, in pixels.
         tolerance: largest relative error of the outputs in float32 against Slim's graph in float64 that counts as
@@ -43,6 +45,7 @@ class NetworkFacts:
     title: str
     paper: Paper
     scope: str
+    first_kernels: tuple[str, str]
     default_image_size: int
     minimum_image_size: int
     tolerance: float
@@ -83,6 +86,7 @@ INCEPTION_V2 = NetworkFacts(
         "https://arxiv.org/abs/1502.03167",
     ),
     scope="InceptionV2",
+    first_kernels=("Conv2d_1a_7x7/depthwise_weights", "Conv2d_2b_1x1/weights"),
     default_image_size=224,
     minimum_image_size=32,
     tolerance=5e-6,  # Slim's own float32: 1.1e-6 with the weights of the golden figures
@@ -101,6 +105,7 @@ INCEPTION_RESNET_V2 = NetworkFacts(
         "https://arxiv.org/abs/1602.07261",
     ),
     scope="InceptionResnetV2",
+    first_kernels=("Conv2d_1a_3x3/weights", "Conv2d_2a_3x3/weights"),
     default_image_size=299,
     minimum_image_size=75,  # leaves one cell before Conv2d_7b_1x1
     tolerance=5e-6,  # Slim's own float32: 1.1e-6 with the weights of the golden figures
@@ -118,6 +123,7 @@ MOBILENET_V2 = NetworkFacts(
         "https://arxiv.org/abs/1801.04381",
     ),
     scope="MobilenetV2",
+    first_kernels=("Conv/weights", "expanded_conv/depthwise/depthwise_weights"),
     default_image_size=224,
     minimum_image_size=32,
     tolerance=5e-5,  # Slim's own float32: 2.1e-5 with the weights of the golden figures

@@ -6,13 +6,17 @@ import keras
 import numpy as np
 import pytest
 
+from hubkeras import architectures
 from hubkeras.architectures.convolutions import Conv2D
 from hubkeras.architectures.folding import fold, run
 from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import Dense
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common import networks
 from hubkeras.common.interface import Interface
 from hubkeras.common.networks import NetworkFacts, Paper
+from hubkeras.converters import read_network
+from hubkeras.converters.naming import hubkeras_networks
 from hubkeras.runtimes import onnx
 from tests.support.slim import relative_error
 
@@ -21,7 +25,16 @@ IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 16, 16, 3)).astype(np.float3
 
 @keras.saving.register_keras_serializable("tests")
 class Toy(SlimNetwork):
-    facts = NetworkFacts("toy", "Toy", Paper("A. Author", "Toys", 2026, "https://example.org"), "Toy", 32, 8, 5e-6)
+    facts = NetworkFacts(
+        "toy",
+        "Toy",
+        Paper("A. Author", "Toys", 2026, "https://example.org"),
+        "Toy",
+        ("Conv_1/weights", "Conv_2/weights"),
+        32,
+        8,
+        5e-6,
+    )
 
     @classmethod
     def create_layers(cls, settings):
@@ -56,3 +69,18 @@ def test_it_folds_and_is_written(toy):
     pytest.importorskip("onnx")
     nodes = onnx.model_of(toy, Interface("classification", 16), {}).graph.node
     assert [n.op_type for n in nodes][:5] == ["Transpose", "Pad", "Conv", "Relu", "Conv"]
+
+
+def test_it_is_read_where_it_is_named(toy, tiny, tmp_path, monkeypatch):
+    """In both lists of networks; files of the others are read as before."""
+    monkeypatch.setitem(networks.NETWORKS, "toy", Toy.facts)
+    named = (*architectures.NETWORKS, Toy)
+    for module in (architectures, hubkeras_networks):
+        monkeypatch.setattr(module, "NETWORKS", named)
+    for network in (toy, tiny):
+        network.save(tmp_path / "model.keras")
+        read, _, _ = read_network(tmp_path / "model.keras")
+        assert type(read) is type(network)
+        assert read.settings() == network.settings()
+        for one, other in zip(read.get_weights(), network.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
