@@ -34,8 +34,10 @@ def is_v1_name(file: str) -> bool:
     return bool(_V1_NAME.search(file)) and not V2_FILE.match(file)
 
 
-def locate(names: Iterable[str], endings: tuple[str, ...]) -> list[Place]:
+def locate(names: Iterable[str], endings: tuple[str, ...], last_endings: tuple[str, ...] = ()) -> list[Place]:
     """The sources among relative file names, sorted by name; `endings` are those of files that are sources alone.
+
+    Files with `last_endings` count where there is nothing else at all.
 
     Frozen graphs, and SavedModels without variables, count where there is nothing else: published archives have one
     beside the checkpoint that it was made of.
@@ -51,6 +53,8 @@ def locate(names: Iterable[str], endings: tuple[str, ...]) -> list[Place]:
         sources = [Place(name, (name, *_beside(name, rest))) for name in graphs]
     if not sources:
         sources = [Place(folder, tuple(_below(folder, names))) for folder in places.saved_model_folders(names)]
+    if not sources:
+        sources = [Place(name, (name,)) for name in rest if last_endings and name.endswith(last_endings)]
     return sorted(sources)
 
 

@@ -19,6 +19,7 @@ from hubkeras.converters.sources import (
     hubkeras_weights,
     keras_models,
     locating,
+    numpy_archives,
     pytorch_models,
     tensorflow_checkpoints,
 )
@@ -28,6 +29,7 @@ from hubkeras.converters.stem import with_folded_stem
 
 # the first that recognises a path reads it
 READERS: tuple[Reader, ...] = (
+    numpy_archives.READER,
     hubkeras_weights.READER,
     keras_models.READER,
     pytorch_models.READER,
@@ -100,7 +102,7 @@ def _open_folder(path: pathlib.Path) -> Iterator[Checkpoint]:
     names = places.files_below(path)
     place = None
     if not _reader_of(path):
-        place = _only_place([name for name in names if "/" not in name], path) or _only_place(names, path)
+        place = _only_place([name for name in names if "/" not in name], path, last=False) or _only_place(names, path)
     with _open_form(path / place.name if place else path) as checkpoint:
         yield _with_note(checkpoint, places.debris_note(names))
 
@@ -146,10 +148,11 @@ def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
     return place.name, note
 
 
-def _only_place(names: Iterable[str], where: pathlib.Path) -> Place | None:
-    """The one source among relative file names, or None."""
+def _only_place(names: Iterable[str], where: pathlib.Path, last: bool = True) -> Place | None:
+    """The one source among relative file names, or None; `last` lets the readers' `last_endings` count."""
     endings = tuple(ending for reader in READERS for ending in reader.endings)
-    by_name = {place.name: place for place in locating.locate(names, endings)}
+    last_endings = tuple(ending for reader in READERS for ending in reader.last_endings if last)
+    by_name = {place.name: place for place in locating.locate(names, endings, last_endings)}
     name = places.only(list(by_name), where)
     return None if name is None else by_name[name]
 

@@ -17,9 +17,12 @@ class Reader:
         recognises: whether a path, of a file or folder, is of this form.
         open: context manager of the `Checkpoint` at a path.
         endings: of the files by which it is found among others, in a folder or an archive.
+        last_endings: of the files that count there where nothing else is a source, since most of them are something
+            else.
     """
 
     form: str
     recognises: Callable[[pathlib.Path], bool]
     open: Callable[[pathlib.Path], contextlib.AbstractContextManager[Checkpoint]]
     endings: tuple[str, ...] = ()
+    last_endings: tuple[str, ...] = ()

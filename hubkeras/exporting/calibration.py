@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 import zipfile
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.lib import format
 
 from hubkeras.common import addresses
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents, tars
+from hubkeras.common.guards.arrays import header_of
 from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.preprocessing import WHOLE, Preprocessing
@@ -116,11 +115,7 @@ def _npz_array(path: str) -> np.ndarray:
     try:
         with open_zip(path) as archive:
             (member,) = archive.infolist()
-            with archive.open(member) as file:
-                read_header = {1: format.read_array_header_1_0, 2: format.read_array_header_2_0}
-                shape, _, dtype = read_header[format.read_magic(file)[0]](file)
-                if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
-                    raise ValueError("its shape does not fit its bytes")
+            header_of(archive, member)
         with np.load(path) as file:
             return file[member.filename.removesuffix(".npy")]
     except Error:

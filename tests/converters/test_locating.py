@@ -101,8 +101,12 @@ def test_files_of_every_kind_in_archives(files, tensors, tmp_path):
         (["saved_model.pb", "assets/labels.txt"], ["."]),
         (["__MACOSX/m/._m.h5", "m/m.h5", "m/.DS_Store"], ["m/m.h5"]),
         (["r/config.json", "r/model.safetensors", "r/pytorch_model.bin", "r/tf_model.h5"], ["r"]),
+        (["m.npz", "m.pb"], ["m.pb"]),
+        (["m.npz", "saved_model.pb"], ["."]),
+        (["d/m.npz", "readme"], ["d/m.npz"]),
         (["readme"], []),
     ],
 )
 def test_locate(names, expected):
-    assert [place.name for place in locating.locate(names, (".keras", ".h5", ".safetensors", ".pth"))] == expected
+    places = locating.locate(names, (".keras", ".h5", ".safetensors", ".pth"), (".npz",))
+    assert [place.name for place in places] == expected

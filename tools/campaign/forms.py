@@ -128,6 +128,10 @@ def make_weights_file(model: Any, folder: pathlib.Path) -> None:
     hubkeras.convert(scratch / "model.ckpt", folder / "model.weights.h5")
 
 
+def make_npz(model: Any, folder: pathlib.Path) -> None:
+    np.savez(folder / "model.npz", **tensors(model))
+
+
 def make_installed(model: Any, folder: pathlib.Path, frozen: bool = True) -> None:
     scratch = folder.with_name(f"{folder.name}.scratch")
     make_saved_model(model, scratch, frozen)
@@ -276,6 +280,7 @@ FORMS = {
     "tar.gz of a checkpoint": Form(functools.partial(make_tar, "w:gz"), read_weights, "model.tar"),
     "tar.xz of a checkpoint": Form(functools.partial(make_tar, "w:xz"), read_weights, "model.tar"),
     "weights.h5": Form(make_weights_file, read_weights, "model.weights.h5"),
+    "NumPy's archive": Form(make_npz, read_weights, "model.npz"),
     "PyTorch file": Form(make_torch, read_weights, "model.bin"),
     "safetensors": Form(make_safetensors, read_weights, "model.safetensors", whole_only=True),
     "SavedModel as source": Form(make_saved_model, read_weights),

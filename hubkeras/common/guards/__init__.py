@@ -8,6 +8,7 @@ this package. `docs/threat-model.md` says who attacks, and what each attack come
 | `permissions` | pipes, sockets and devices, of which reading never ends; what the user may not read |
 | `contents` | error pages, Git LFS pointers and other formats under the name of a model; files too large to be one |
 | `tars`, `zips`, `limits` | archives that lead out of their folder, hold links or devices, or unpack to gigabytes |
+| `arrays` | NumPy arrays that are pickles, or claim more numbers than they hold |
 | `messages` | protobuf messages whose few bytes become gigabytes of objects |
 | `model_files` | `.onnx`, `.tflite` and `.xml` that name other files of the machine, or places beyond their own end |
 | `safety`, `harmless` | SavedModels and graphs that read or write files, run Python or reach the network |
@@ -18,6 +19,7 @@ Formats that only converters read have their walls there: HDF5, PyTorch's pickle
 """
 
 __all__ = [
+    "arrays",
     "contents",
     "harmless",
     "image_bombs",

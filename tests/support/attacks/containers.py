@@ -650,15 +650,20 @@ def tflite_list(folder):
     return path
 
 
-# -------------------------------------------------------------------------------------- images of calibration
+# ------------------------------------------------------------------- arrays: images of calibration, and weights
 
 
-def _npz(folder, header, data):
+def _npz(folder, header, data, path="images.npz", name="images"):
     npy = io.BytesIO()
     np.lib.format.write_array_header_1_0(npy, header)
-    with zipfile.ZipFile(folder / "images.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("images.npy", npy.getvalue() + data)
-    return folder / "images.npz"
+    with zipfile.ZipFile(folder / path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", npy.getvalue() + data)
+    return folder / path
+
+
+def _npz_weights(folder, shape, data=b"", descr="<f4"):
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    return _npz(folder, header, data, "model.npz", "MobilenetV2/Conv/weights")
 
 
 @attack("images", "npz: 2^36 images, none of them stored")
@@ -676,6 +681,34 @@ def npz_bomb(folder):
 def npz_pickle(folder):
     data = pickle.dumps(_Call(os.system, "touch ran"))
     return _npz(folder, {"descr": "|O", "fortran_order": False, "shape": (1,)}, data)
+
+
+@attack("source", "npz: a kernel of the right shape, none of it stored")
+def npz_weights_shape(folder):
+    return _npz_weights(folder, (3, 3, 3, 16))
+
+
+@attack("source", "npz: a kernel of 2^36 numbers of no bytes")
+def npz_weights_of_no_bytes(folder):
+    return _npz_weights(folder, (1 << 36,), descr="|V0")
+
+
+@attack("source", "npz: 256 MiB of zeros in a kernel, compressed to 256 kB")
+def npz_weights_bomb(folder):
+    return _npz_weights(folder, (1, 1, 8192, 8192), bytes(256 * _MIB))
+
+
+@attack("source", "npz: a header of 60 MiB")
+def npz_weights_header(folder):
+    with zipfile.ZipFile(folder / "model.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        data = np.lib.format.magic(2, 0) + struct.pack("<I", 60 * _MIB) + b" " * (60 * _MIB)
+        archive.writestr("MobilenetV2/Conv/weights.npy", data)
+    return folder / "model.npz"
+
+
+@attack("source", "npz: a command to run in place of a kernel")
+def npz_weights_pickle(folder):
+    return _npz_weights(folder, (1,), pickle.dumps(_Call(os.system, "touch ran")), "|O")
 
 
 # ---------------------------------------------------------------------------------------------------- any

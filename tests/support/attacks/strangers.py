@@ -38,7 +38,17 @@ SOURCES = (
         "pytorch_model.bin",
         "model.pth",
     ),
-    *("model.pt", "model.tgz", "model.tar.gz", "model.tar", "model.ckpt", "model.ckpt-1000", "model.index", "weights"),
+    *(
+        "model.pt",
+        "model.tgz",
+        "model.tar.gz",
+        "model.tar",
+        "model.ckpt",
+        "model.ckpt-1000",
+        "model.index",
+        "model.npz",
+    ),
+    "weights",
 )
 RUNTIMES = ("model.onnx", "model.tflite", "model.xml")
 # files of folders, with the others of the folder as far as they are looked at before

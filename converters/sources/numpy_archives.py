@@ -1,0 +1,69 @@
+"""NumPy's archives (`.npz`): an array for each of Slim's variables, under its name."""
+
+import contextlib
+import functools
+import pathlib
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from hubkeras.common.errors import Error, first_line
+from hubkeras.common.guards import contents
+from hubkeras.common.guards.arrays import header_of
+from hubkeras.common.guards.zips import open_zip
+from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Tensor
+from hubkeras.converters.naming.renaming import refuse_large
+from hubkeras.converters.sources.reader import Reader
+
+ENDING = ".npz"
+MEMBER_ENDING = ".npy"  # of an array in the archive, after its name
+
+
+def is_npz(path: pathlib.Path) -> bool:
+    """Whether a path is a file that is called as NumPy's archives are."""
+    return path.is_file() and path.name.endswith(ENDING)
+
+
+@contextlib.contextmanager
+def open_npz(path: pathlib.Path) -> Iterator[Checkpoint]:
+    """Context manager that yields the `Checkpoint` of an `.npz` file of arrays under Slim's names.
+
+    Raises:
+        hubkeras.Error: it is damaged, or holds anything but arrays of numbers.
+    """
+    contents.refuse(path, accepted=(contents.ZIP,))
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_zip(path))
+            tensors = dict(_tensor(path, archive, member) for member in archive.infolist())
+        except Error:
+            raise
+        except READ_ERRORS as error:
+            raise Error(f"{path} is not a whole .npz file ({first_line(error)}); fetch or copy it again.") from error
+        refuse_large({name: tensor.shape for name, tensor in tensors.items()})
+        # outside of the try: what the caller raises is the caller's
+        yield Checkpoint(str(path), tensors, (path,), (str(path),))
+
+
+def _tensor(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, Tensor]:
+    """The name and tensor of a member of the archive."""
+    name = member.filename
+    if not name.endswith(MEMBER_ENDING):
+        raise Error(f"{path} is a zip archive with {name!r}, which is no array; expected arrays with TF-Slim's names.")
+    try:
+        shape, dtype = header_of(archive, member)
+    except ValueError as error:
+        raise Error(
+            f"{path}: {name} {error}; expected arrays with TF-Slim's names, as numpy.savez writes them."
+        ) from error
+    read = functools.partial(_read, archive, member, dtype.newbyteorder("="))
+    return name.removesuffix(MEMBER_ENDING), Tensor(shape, dtype.name, read)
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, dtype: np.dtype) -> np.ndarray:
+    with archive.open(member) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False), dtype, order="C")
+
+
+READER = Reader("an .npz file of arrays with TF-Slim's names", is_npz, open_npz, last_endings=(ENDING,))

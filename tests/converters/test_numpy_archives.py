@@ -1,0 +1,105 @@
+"""NumPy's archives as a source: arrays under Slim's names."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from hubkeras.converters import open_checkpoint, read_network
+from hubkeras.converters.inspecting import inspect
+from tests.support.reading import SCOPE, assert_reads, fails
+
+KERNEL = f"{SCOPE}/Conv/weights"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mobilenet_v2_0.35_96.npz"
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_as_numpy_writes_them(save, tensors, path):
+    save(path, **tensors)
+    assert assert_reads(path, tensors).read == len(tensors)
+    assert inspect(path).image_size == 96
+
+
+def test_averages_and_what_training_leaves(golden, path):
+    """The checkpoint of a training run, tensor by tensor: the averages are taken, the rest is counted."""
+    run = golden("mobilenet_v2_0.35_96_ema")
+    np.savez(path, **run.tensors())
+    network, _, report = read_network(path)
+    weights = run.weights()
+    for name, variable in network.slim_variables().items():
+        np.testing.assert_array_equal(np.asarray(variable), weights[name], err_msg=name)
+    assert (report.weights, report.read) == ("ema", len(run.tensors()))
+    assert report.used + sum(report.ignored.values()) == report.read
+
+
+def test_other_orders_of_bytes_and_axes(tensors, path):
+    np.savez(path, **{name: np.asfortranarray(value.astype(">f4")) for name, value in tensors.items()})
+    assert_reads(path, tensors)
+
+
+def test_inspect_needs_no_tensorflow(tensors, path):
+    np.savez(path, **tensors)
+    code = (
+        "import sys; sys.modules['tensorflow'] = None; from hubkeras.commands import main; sys.exit(main(sys.argv[1:]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, "inspect", path], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_others_in_a_folder_come_first(tensors, files, tmp_path):
+    """Archives of arrays lie beside checkpoints for many reasons: they count where there is nothing else."""
+    np.savez(tmp_path / "images.npz", np.zeros(3))
+    shutil.copytree(files / "v2", tmp_path / "run")
+    assert_reads(tmp_path, tensors)
+    shutil.rmtree(tmp_path / "run")
+    fails(tmp_path, "not of a network that hubkeras knows")
+    np.savez(tmp_path / "images.npz", **tensors)
+    assert_reads(tmp_path, tensors)
+
+
+def test_bad_archives(tensors, path):
+    def saved_as(*words, **changes):
+        np.savez(path, **{**tensors, **changes})
+        fails(path, *words)
+
+    saved_as("pickles, not numbers", **{KERNEL: np.array([{}])})
+    saved_as("<U1, not numbers", **{KERNEL: np.array(["a"])})
+    saved_as("dtype float16, expected float32", **{KERNEL: tensors[KERNEL].astype("f2")})
+    saved_as("has shape [3, 3, 3]", **{f"{SCOPE}/Conv/BatchNorm/gamma": np.zeros((3, 3, 3), "f4")})
+    saved_as("not of TF-Slim's MobileNetV2", f"{SCOPE}/Conv/kernel", **{f"{SCOPE}/Conv/kernel": np.zeros(3, "f4")})
+    np.savez(path, **{name.replace("/", "."): value for name, value in tensors.items()})
+    fails(path, "expected variables below one of")
+    np.savez(path, *tensors.values())
+    fails(path, "expected variables below one of", "arr_0")
+    np.savez(path, **{name: value for name, value in tensors.items() if name != KERNEL})
+    fails(path, "missing of MobileNetV2", KERNEL)
+
+
+def test_damaged_archives(tensors, path):
+    np.savez(path, **tensors)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    fails(path, "is not a whole .npz file")
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 1
+    path.write_bytes(changed)
+    fails(path, "truncated or damaged")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    fails(path, "zip archive with 'readme.txt', which is no array")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{KERNEL}.npy", "hello")
+    fails(path, KERNEL, "is no array of numbers")
+
+
+def test_what_the_caller_raises_is_the_callers(tensors, path):
+    np.savez(path, **tensors)
+    with pytest.raises(KeyError, match="mine"), open_checkpoint(path):
+        raise KeyError("mine")
