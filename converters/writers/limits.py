@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
 from hubkeras.common.labels import default_labels
@@ -37,6 +39,28 @@ def losses(
     if metadata.preprocessing != preprocessing_of(num_classes=network.num_classes):
         lost.append(f"how images are cut ({metadata.preprocessing})")
     return [f"{name} does not hold {' and '.join(lost)}; give them again when it is read."] if lost else []
+
+
+def unheld_settings(network: SlimNetwork) -> str:
+    """The settings of a network that change its outputs and that shapes do not tell, as `name=value, ...`, or `""`."""
+    start = f"{network.scope}/"
+    shapes = {name.removeprefix(start): tuple(v.shape) for name, v in network.slim_variables().items()}
+    told = network.settings_from_shapes(shapes)
+    unheld = {n: v for n, v in network.settings().items() if n in network.variations and told.get(n) != v}
+    return ", ".join(f"{name}={value!r}" for name, value in unheld.items())
+
+
+def slim_values(network: SlimNetwork, form: str) -> dict[str, np.ndarray]:
+    """`{Slim's name: value}` of the variables of a network, sorted; `form` is what they are for, for people.
+
+    Raises:
+        hubkeras.Error: a variable is not float32.
+    """
+    variables = dict(sorted(network.slim_variables().items()))
+    for name, variable in variables.items():
+        if variable.dtype != "float32":
+            raise Error(f"{form} holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune.")
+    return {name: np.asarray(variable) for name, variable in variables.items()}
 
 
 def require(network: SlimNetwork, expected: type[SlimNetwork], library: str, allowed: tuple[str, ...] = ()) -> None:

@@ -2,17 +2,14 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.errors import Error
 from hubkeras.common.marks import SLIM_ENDING
 from hubkeras.common.metadata import Metadata
 from hubkeras.converters.sources.slim_record import record_of, write_record
-from hubkeras.converters.writers.limits import own_labels
+from hubkeras.converters.writers.limits import own_labels, slim_values, unheld_settings
 
 ENDINGS = (".index", ".data-00000-of-00001", SLIM_ENDING)  # of the files of a checkpoint
 
@@ -39,32 +36,17 @@ def write(
         hubkeras.Error: a variable is not float32.
         tf.errors.OpError: the files cannot be written.
     """
-    variables = dict(sorted(network.slim_variables().items()))
-    for name, variable in variables.items():
-        if variable.dtype != "float32":
-            raise Error(
-                f"A Slim checkpoint holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune."
-            )
+    values = slim_values(network, "A Slim checkpoint")
     tf.raw_ops.SaveV2(
         prefix=str(path),
-        tensor_names=list(variables),
-        shape_and_slices=[""] * len(variables),
-        tensors=[tf.constant(np.asarray(variable)) for variable in variables.values()],
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=[tf.constant(value) for value in values.values()],
     )
     write_record(path, metadata, own_labels(labels))
-    if not (unheld := _unheld_settings(network)):
+    if not (unheld := unheld_settings(network)):
         return []
-    told = ", ".join(f"{name}={value!r}" for name, value in unheld.items())
     return [
-        f"A TF-Slim checkpoint does not hold {told}; with TF-Slim's defaults these weights give other outputs. "
+        f"A TF-Slim checkpoint does not hold {unheld}; with TF-Slim's defaults these weights give other outputs. "
         f"{record_of(path).name} beside it tells hubkeras."
     ]
-
-
-def _unheld_settings(network: SlimNetwork) -> dict[str, Any]:
-    """The settings of a network that change its outputs and that the tensors of a checkpoint do not tell."""
-    start = f"{network.scope}/"
-    shapes = {name.removeprefix(start): tuple(v.shape) for name, v in network.slim_variables().items()}
-    told = network.settings_from_shapes(shapes)
-    settings = network.settings().items()
-    return {name: value for name, value in settings if name in network.variations and told.get(name) != value}

@@ -63,6 +63,7 @@ class Format(Choice):
 
     SAVED_MODEL = "saved-model"
     KERAS_WEIGHTS = ".weights.h5"
+    NUMPY = ".npz"
     ONNX = ".onnx"
     LITERT = ".tflite"
     OPENVINO = ".xml"

@@ -18,7 +18,7 @@ from hubkeras.common import addresses
 from hubkeras.common.choices import Format
 from hubkeras.common.errors import Error
 from hubkeras.common.staging import refuse_existing
-from hubkeras.converters.writers import hubkeras_weights, keras_applications, pytorch, slim
+from hubkeras.converters.writers import hubkeras_weights, keras_applications, numpy_archives, pytorch, slim
 from hubkeras.packaging import saving
 from hubkeras.runtimes import files
 
@@ -65,6 +65,7 @@ _OPTIONS = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int
 FORMATS = {
     Format.SAVED_MODEL: FormatWriter(saving.write),
     Format.KERAS_WEIGHTS: FormatWriter(hubkeras_weights.write),
+    Format.NUMPY: FormatWriter(numpy_archives.write),
     **{
         Format(engine.suffix): FormatWriter(files.write, _OPTIONS, beside=engine.beside, for_inference=True)
         for engine in files.ENGINES

@@ -144,8 +144,9 @@ def convert(
 
     Args:
         model: as for `export`.
-        path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights, `.onnx` for ONNX
-            Runtime, `.tflite` for LiteRT, `.xml` for OpenVINO, whose weights go beside it into a `.bin`.
+        path: the file to write, whose ending says what it is: `.weights.h5` for Keras weights, `.npz` for NumPy
+            arrays under Slim's names, `.onnx` for ONNX Runtime, `.tflite` for LiteRT, `.xml` for OpenVINO, whose
+            weights go beside it into a `.bin`.
         task: `classification` or `feature_vector`; by default the former where there is a head.
         to: the format where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
         labels, image_size, weights: as for `export`.

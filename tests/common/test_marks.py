@@ -101,6 +101,7 @@ def test_swapped_arguments_get_a_sentence(model, photos, monkeypatch, capsys):
 FORMS = {
     "SavedModel": ("m", None),
     "weights": ("m.weights.h5", None),
+    "NumPy": ("m.npz", None),
     "ONNX": ("m.onnx", None),
     "LiteRT": ("m.tflite", None),
     "OpenVINO": ("m.xml", None),
@@ -110,7 +111,7 @@ FORMS = {
     "HDF5": ("m.h5", "keras-applications"),
     "Keras weights": ("a.weights.h5", "keras-applications"),
 }
-QUICK = ("weights", "Slim", "Hugging Face")
+QUICK = ("weights", "NumPy", "Slim", "Hugging Face")
 NEEDED = {"ONNX": "onnxruntime", "LiteRT": "ai_edge_litert", "OpenVINO": "openvino", "Hugging Face": "safetensors"}
 
 

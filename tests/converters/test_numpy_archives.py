@@ -1,4 +1,4 @@
-"""NumPy's archives as a source: arrays under Slim's names."""
+"""NumPy's archives as a source and as a format: arrays under Slim's names."""
 
 import shutil
 import subprocess
@@ -8,6 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
+import hubkeras
+from hubkeras.commands import main
 from hubkeras.converters import open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
 from tests.support.reading import SCOPE, assert_reads, fails
@@ -103,3 +105,54 @@ def test_what_the_caller_raises_is_the_callers(tensors, path):
     np.savez(path, **tensors)
     with pytest.raises(KeyError, match="mine"), open_checkpoint(path):
         raise KeyError("mine")
+
+
+def test_a_checkpoint_comes_back_bit_by_bit(checkpoint, golden, path, capsys):
+    """Slim's weights, to an archive, and to a Slim checkpoint again."""
+    source, weights = checkpoint("mobilenet_v2_0.35_96_ema"), golden("mobilenet_v2_0.35_96_ema").weights()
+    assert main(["convert", str(source), str(path)]) == 0
+    assert "262 of 262 bit-identical" in capsys.readouterr().out
+    with np.load(path) as file:
+        assert file.files == sorted(weights)
+        for name, value in weights.items():
+            assert (file[name].dtype, file[name].tobytes()) == (value.dtype, value.tobytes())
+    hubkeras.convert(path, path.with_name("again.ckpt"), to="slim")
+    with open_checkpoint(path.with_name("again.ckpt")) as again:
+        for name, value in weights.items():
+            assert again.read(name).tobytes() == value.tobytes()
+
+
+def test_equal_weights_are_equal_bytes(tiny, tmp_path):
+    for name in ("a.npz", "b.npz"):
+        hubkeras.convert(tiny, tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_what_an_archive_does_not_hold_is_said(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, 3, batch_norm_epsilon=0.01, initialize=False)
+    written = hubkeras.convert(network, tmp_path / "m.npz", labels=["x", "y", "z"], image_size=64)
+    assert written.notes[0].startswith("An .npz file does not hold the class names and the image size of 64")
+    assert "does not hold batch_norm_epsilon=0.01" in written.notes[1]
+
+
+def test_a_full_disk_leaves_the_old_archive(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "m.npz"
+    hubkeras.convert(tiny, path)
+    before = path.read_bytes()
+    write, calls = np.lib.format.write_array, []
+
+    def fails_later(*arguments, **options):
+        calls.append(write(*arguments, **options))
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array", fails_later)
+    with pytest.raises(hubkeras.Error, match=r"Cannot write .*m\.npz.*No space left"):
+        hubkeras.convert(tiny, path, overwrite=True)
+    assert (path.read_bytes(), [file.name for file in tmp_path.iterdir()]) == (before, ["m.npz"])
+
+
+def test_archives_of_others_are_never_replaced(tiny, tmp_path):
+    np.savez(tmp_path / "m.npz", np.zeros(3))
+    with pytest.raises(hubkeras.Error, match="was not written by hubkeras"):
+        hubkeras.convert(tiny, tmp_path / "m.npz", overwrite=True)

@@ -92,6 +92,7 @@ COMMANDS = {
     "sign": Command(sign, "model.sig", 10),
     "embed": Command(embed, "rows", 10, begins=(None,)),
     "convert to .weights.h5": Command(convert, "model.weights.h5"),
+    "convert to .npz": Command(convert, "model.npz"),
     "convert to .onnx": Command(convert, "model.onnx"),
     "convert to .tflite": Command(convert, "model.tflite"),
     "convert to .xml": Command(convert, "model.xml", files=(".xml", ".bin")),
