@@ -149,7 +149,12 @@ def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
 
 
 def _only_place(names: Iterable[str], where: pathlib.Path, last: bool = True) -> Place | None:
-    """The one source among relative file names, or None; `last` lets the readers' `last_endings` count."""
+    """The one source among relative file names, or None; `last` lets the readers' `last_endings` count.
+
+    They do not beside an archive, which is likelier to have the weights.
+    """
+    names = list(names)
+    last = last and not any(name.lower().endswith(_ARCHIVES) for name in names)
     endings = tuple(ending for reader in READERS for ending in reader.endings)
     last_endings = tuple(ending for reader in READERS for ending in reader.last_endings if last)
     by_name = {place.name: place for place in locating.locate(names, endings, last_endings)}

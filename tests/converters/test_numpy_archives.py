@@ -64,6 +64,8 @@ def test_others_in_a_folder_come_first(tensors, files, tmp_path):
     fails(tmp_path, "not of a network that hubkeras knows")
     np.savez(tmp_path / "images.npz", **tensors)
     assert_reads(tmp_path, tensors)
+    (tmp_path / "model.tgz").touch()
+    fails(tmp_path, "holds an archive, model.tgz")
 
 
 def test_bad_archives(tensors, path):
