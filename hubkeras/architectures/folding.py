@@ -38,7 +38,7 @@ class Constants:
         read: the value of a variable or tensor, to compute with.
         write: the constant of a value.
         rsqrt: one over the square root.
-        most_inputs: batch norm after kernels of as many inputs per output or more stays a step of its own.
+        most_inputs: inputs per output of a kernel from which batch norm stays a step of its own.
     """
 
     read: Callable[[Any], Any]
@@ -105,7 +105,7 @@ class Builder:
         return step.output
 
     def add_stages(self, network: Any, pixels: bool) -> None:
-        """Adds all until the pooling; see `fold`."""
+        """Adds the stages and the pooling; see `fold`."""
         white = LARGEST_PIXEL if pixels else 1
         self._factor = 2 / white  # the networks' own range is [-1, 1]
         x = self.add(steps.Cast("floats", (steps.INPUT,))) if pixels else steps.INPUT

@@ -45,8 +45,8 @@ END_POINTS = {"expand": "expansion_output", "depthwise": "depthwise_output", "pr
 class ExpandedConv(Scope):
     """An inverted residual: 1x1 expansion (of most), 3x3 depthwise convolution, linear 1x1 projection.
 
-    Its call returns the output, and Slim's end points of the block: the outputs of the layers, but for the last that of
-    the block.
+    Its call returns the block's output, then Slim's end points: the output of each layer; that of the last includes the
+    residual.
     """
 
     def __init__(self, name: str, layers: Sequence[SlimLayer], residual: bool, **kwargs: Any) -> None:
@@ -175,8 +175,7 @@ class MobileNetV2(SlimNetwork):
 def dilated_rows(output_stride: int) -> list[tuple[int, int, int, int]]:
     """Expansion, filters at a multiplier of 1, strides and dilation rate of each block.
 
-    Once the blocks so far have `output_stride`, the next ones do not stride; the dilation rate of the blocks after such
-    a one is larger by its stride.
+    A block that would exceed `output_stride` does not stride; later blocks dilate by the stride that it left out.
 
     Source: `mobilenet_base` of `nets/mobilenet/mobilenet.py`.
     """

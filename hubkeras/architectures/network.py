@@ -136,7 +136,7 @@ class SlimNetwork(keras.Model):
 
     @classmethod
     def create_layers(cls, settings: Any) -> Layers:
-        """The layers of a network of these settings, not built yet, whatever end points they name.
+        """Unbuilt layers of the whole network, wherever the settings end it.
 
         Returns:
             The stages, applied one after the other, of which the first takes images in [-1, 1], and the head, or None
@@ -276,7 +276,7 @@ class SlimNetwork(keras.Model):
         return out
 
     def feature_maps(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of what `outputs` returns, the feature maps that the network was built for, by the names of `endpoints`."""
+        """The feature maps named by `endpoints`, from what `outputs` returned."""
         return {name: outputs[f"{self.scope}/{end_point}"] for name, end_point in self.structure.feature_maps.items()}
 
     def call(

@@ -1,7 +1,7 @@
 """What users give to a network: the settings that its constructor takes, checked, and images.
 
-A constructor's signature is where arguments and defaults are stated; a record of settings has what of it makes one
-network differ from another.
+A constructor's signature states arguments and defaults; a record of settings has those that distinguish networks of
+one class.
 """
 
 from __future__ import annotations

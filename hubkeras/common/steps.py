@@ -60,11 +60,11 @@ class Pad(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Window(Step):
-    """What moves a window over its input.
+    """A step that moves a window over its input.
 
     Attributes:
         strides: of the output, in pixels of the input.
-        padding: `same`, with zeros that TensorFlow puts below and to the right first, or `valid`.
+        padding: `same`, as TensorFlow pads, with the odd pixel below and right, or `valid`.
     """
 
     strides: int

@@ -82,10 +82,10 @@ class GraphWriter:
 
 
 def without_shift(plan: steps.Plan, image_size: int | None) -> steps.Plan:
-    """The plan without the pass over the images that subtracts, where the convolution after it can take it over.
+    """The plan without its subtraction, which the bias of the convolution after it takes over.
 
-    The bias takes the shift. What is shifted to zero then stands for the zeros of the padding, which depends on the
-    image size: unless that is fixed, or there is no padding, the images are shifted after all.
+    Padding adds zeros after the shift; before it, it must add the value that becomes zero. That needs a fixed image
+    size: without one, and with padding, the plan is returned as it is.
     """
     number = next(number for number, step in enumerate(plan.steps) if isinstance(step, steps.Subtract))
     shift, convolution = plan.steps[number : number + 2]
@@ -106,7 +106,7 @@ def without_shift(plan: steps.Plan, image_size: int | None) -> steps.Plan:
 
 @functools.singledispatch
 def write(step: Any, graph: GraphWriter, *inputs: str) -> None:
-    """Adds the nodes of a step, of which the last gives its output.
+    """Adds the nodes of a step; the last one is named `step.output`.
 
     Args:
         step: of a plan.
