@@ -44,6 +44,7 @@ def train(network, images, optimizer):
 
 @pytest.mark.slow
 def test_frozen_layers_stay_and_the_rest_goes_on_to_a_saved_model(images, tmp_path):
+    keras.utils.set_random_seed(0)  # three logits of random weights can all be near zero, and their error is relative
     network = hubkeras.MobileNetV2(depth_multiplier=0.35, num_classes=3)
     for stage in network.structure.stages[:5]:
         stage.trainable = False
