@@ -9,13 +9,12 @@ import os
 import pathlib
 import re
 
+from hubkeras.common import addresses
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 
 _HUGGING_FACE = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?/?")
 _KAGGLE = re.compile(r"kaggle://(?P<handle>[\w.-]+(?:/[\w.-]+){3,4})/?")
-_HUB = re.compile(r"(?:https?://)?(?:www\.)?(?:tfhub\.dev|kaggle\.com)/|google/")
-_URL = re.compile(r"https?://")
 _SCHEME = re.compile(r"(hf|kaggle)://")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that a repository has
 
@@ -23,9 +22,9 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that a reposi
 def is_address(source: str | os.PathLike[str]) -> bool:
     """Whether a source is an address, and not a path that exists."""
     text = os.fspath(source)
-    if _SCHEME.match(text) or _URL.match(text):
+    if _SCHEME.match(text) or addresses.is_url(text):
         return True
-    return bool(_HUB.match(text)) and not os.path.exists(text)
+    return addresses.is_handle(text) and not os.path.exists(text)
 
 
 def local_path(address: str) -> pathlib.Path:
@@ -44,14 +43,14 @@ def local_path(address: str) -> pathlib.Path:
         return _from_kaggle(address)
     from hubkeras.consuming import cache, downloads, handles
 
-    if _HUB.match(address):
+    if addresses.is_handle(address):
         return pathlib.Path(handles.resolve(address))
     return pathlib.Path(cache.lookup(address) or downloads.fetch(address))
 
 
 def reject(address: str, error: BaseException) -> None:
     """Has what an http(s) address gave fetched anew the next time, since it is no source; `error` says why."""
-    if _URL.match(address) and not _HUB.match(address):
+    if addresses.is_url(address) and not addresses.is_handle(address):
         from hubkeras.consuming import downloads
 
         downloads.reject(address, error)

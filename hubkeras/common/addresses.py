@@ -13,6 +13,24 @@ from hubkeras.common.errors import Error
 # `pathlib` makes one slash of two; a single letter is a drive of Windows
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _FILE = re.compile(r"file:(?://([^/]*))?(/.*)", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"https?://")
+_HUB = re.compile(r"(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
+_PUBLISHED = "google/"  # a handle of tfhub.dev without its host
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an http(s) address."""
+    return _URL.match(text) is not None
+
+
+def is_hub(text: str) -> bool:
+    """Whether a text is an address of tfhub.dev or Kaggle, with `https://` or without."""
+    return _HUB.match(text) is not None
+
+
+def is_handle(text: str) -> bool:
+    """Whether a text is such an address, or Google's handle without the host, `google/imagenet/...`."""
+    return is_hub(text) or text.startswith(_PUBLISHED)
 
 
 def local(path: str | os.PathLike[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import re
 import urllib.parse
 from collections.abc import Iterator
 
@@ -16,15 +15,12 @@ from hubkeras.common.guards import tars
 from hubkeras.common.guards.permissions import check_readable, permissions_checked
 from hubkeras.consuming import cache, downloads
 
-_URL = re.compile(r"^https?://")
-_PUBLISHED = re.compile(r"^google/")  # a handle of tfhub.dev without its host
 _UNPACKED: list[TemporaryFolder] = []  # folders that stay until the process ends
-_HUB = re.compile(r"^(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
 
 
 def is_local(handle: str | os.PathLike[str]) -> bool:
     """Whether `handle` names something on this machine, to which `resolve` needs no network."""
-    return not _URL.match(str(handle)) and os.path.exists(addresses.local(handle))
+    return not addresses.is_url(str(handle)) and os.path.exists(addresses.local(handle))
 
 
 def absolute(handle: str | os.PathLike[str]) -> str:
@@ -49,7 +45,7 @@ def resolve(handle: str | os.PathLike[str]) -> str:
         hubkeras.Error: there is nothing there, or it cannot be fetched or unpacked.
     """
     handle = addresses.local(handle)
-    is_url, is_hub = bool(_URL.match(handle)), bool(_HUB.match(handle))
+    is_url, is_hub = addresses.is_url(handle), addresses.is_hub(handle)
     if is_url:
         try:
             urllib.parse.urlsplit(handle)
@@ -61,7 +57,7 @@ def resolve(handle: str | os.PathLike[str]) -> str:
             return str(places.model_folder(handle))
         if os.path.isfile(handle):
             return _unpack(handle, handle)
-    if (is_url or is_hub or _PUBLISHED.match(handle)) and (cached := cache.lookup(handle)):
+    if (is_url or addresses.is_handle(handle)) and (cached := cache.lookup(handle)):
         return str(cached)
     if is_hub:
         return _resolve_hub(handle)
