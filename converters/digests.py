@@ -1,7 +1,5 @@
 """Digests of tensors: whether what is held, or was written, is to the bit what was read."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ library. It can also claim more than it holds. `open_hdf5` looks at every object
 the file where an object is more than a plain group or a plain array of numbers. Every reader of HDF5 goes through it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -5,8 +5,6 @@ that a small file becomes gigabytes of memory; h5py reads an attribute whole and
 in the headers of objects. Source: HDF5 File Format Specification 3.0, IV.A.1 and IV.A.2.m.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO

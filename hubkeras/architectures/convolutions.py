@@ -1,7 +1,5 @@
 """TF-Slim's convolutions in Keras, each with the batch norm or the biases that follow it, and its activation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

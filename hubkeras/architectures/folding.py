@@ -5,8 +5,6 @@ each call, for inference where these may still change. Both have a step for each
 computes a plan.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -3,8 +3,6 @@
 Slim's three networks have one head, dropout and the logits, under the scope `Logits`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

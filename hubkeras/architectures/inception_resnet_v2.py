@@ -1,7 +1,5 @@
 """Inception-ResNet V2, after `nets/inception_resnet_v2.py` of TF-Slim; https://arxiv.org/abs/1602.07261."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

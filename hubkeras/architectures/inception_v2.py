@@ -1,7 +1,5 @@
 """Inception V2, after `nets/inception_v2.py` of TF-Slim; https://arxiv.org/abs/1502.03167."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

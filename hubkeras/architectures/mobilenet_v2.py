@@ -1,7 +1,5 @@
 """MobileNet V2, after `nets/mobilenet/mobilenet_v2.py` of TF-Slim; https://arxiv.org/abs/1801.04381."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

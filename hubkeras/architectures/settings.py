@@ -4,8 +4,6 @@ A constructor's signature states arguments and defaults; a record of settings ha
 one class.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass

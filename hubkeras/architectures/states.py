@@ -4,8 +4,6 @@ Frozen layers and regularizers are no arguments of a network. A config has them 
 network anew (a saved model, a clone, a copy) gets them back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@
 def uninstall(options: Options, output: Output) -> None: ...
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass

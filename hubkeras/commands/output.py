@@ -13,8 +13,6 @@ Whether standard error is a terminal decides about warnings, status and hints: e
 for terminals, and not where `NO_COLOR` is set.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

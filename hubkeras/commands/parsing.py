@@ -1,7 +1,5 @@
 """The parser of the command line: argparse, whose errors name what was meant, and the help by groups."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

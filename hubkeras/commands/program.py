@@ -1,7 +1,5 @@
 """The program: parses, runs a command, and turns whatever happens into an exit status and at most one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shlex

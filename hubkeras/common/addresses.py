@@ -1,7 +1,5 @@
 """Names of places: paths of this machine, `file://` addresses of them, and addresses of other machines."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Packing SavedModels as tar archives, reproducibly; `hubkeras.common.guards.tars` unpacks anyone's."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """Files and temporary folders: hashes, removal, and paths that TensorFlow takes as they are."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

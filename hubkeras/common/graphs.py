@@ -1,7 +1,5 @@
 """The graphs of a SavedModel, read as data: nothing of it runs, and TensorFlow loads nothing."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Iterator

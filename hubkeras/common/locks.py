@@ -6,8 +6,6 @@ that they lie in, and leaves them behind. All locks are advisory; where a file s
 waits for others, and what a killed process leaves stays.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

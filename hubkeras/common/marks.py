@@ -6,8 +6,6 @@ with them. Other libraries' forms have a mark that these libraries do not copy w
 the metadata of safetensors, an attribute of HDF5, the comment of a zip archive. A Slim checkpoint has a file beside it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The facts of the three networks, without Keras: the classes, the catalogue, pages and reports read them here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Numbers of NumPy are numbers: arguments and settings become Python's own, which JSON and checks know."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ TensorFlow Serving keeps a model below a folder of its name (`mobilenet_v2/2/sav
 any number of folders. Files that macOS adds to folders and archives are no part of a model.
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The settings of the process under which models are written: Keras' and TensorFlow's defaults, whatever a user has."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

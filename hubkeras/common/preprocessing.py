@@ -1,7 +1,5 @@
 """How a model's images are cut before they are resized: a property of the model, kept in its metadata."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What long work calls to show how far it has come."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 # called with what is done, of how much, and what is being done

@@ -1,7 +1,5 @@
 """The reader of sources that networks call; apart from their facts, so that `import hubkeras` stays quick."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which depth multiplier gives a network the widths that a checkpoint has."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

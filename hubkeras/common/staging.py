@@ -5,8 +5,6 @@ it is whole. The process that writes holds a lock on the staging folder; one tha
 whoever writes the target next settles it: what was moved aside is put back, the rest is removed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

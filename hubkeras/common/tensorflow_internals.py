@@ -3,8 +3,6 @@
 Tried with TensorFlow 2.16 and 2.21.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """Filters of the networks' convolutions, without Keras: the papers' tables, and what depth multipliers make of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ while it loads. tensorflow_hub's own readers hold none: one that is in the midst
 models, which TensorFlow mostly refuses. Install another model under a handle of its own, or while they do not load it.
 """
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import os

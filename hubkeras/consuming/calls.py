@@ -1,7 +1,5 @@
 """Inputs and outputs of a SavedModel's function: dtypes, shapes, empty batches."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -4,8 +4,6 @@ Pillow decodes; the kind is read off the first bytes, whatever the file is calle
 what people take for images besides, is refused by name.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import threading

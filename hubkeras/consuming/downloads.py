@@ -1,7 +1,5 @@
 """Archives from web servers: bounded in time and size, checked, and kept so that they are fetched once."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

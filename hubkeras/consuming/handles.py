@@ -1,7 +1,5 @@
 """From a handle, which is how users name a SavedModel, to a folder on this machine."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

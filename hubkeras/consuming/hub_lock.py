@@ -5,8 +5,6 @@ of `<folder>` is the file `<folder>.lock` with the text `<host>.<process>.<task>
 in `<folder>.<task>.tmp`, whose growth shows that the holder lives (tensorflow_hub 0.16, `resolver.py`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

@@ -4,8 +4,6 @@ Tried with Keras 3.15. `KerasLayer` needs the first three: without them making a
 last two have a fallback.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -4,8 +4,6 @@ A SavedModel is a program. Its files are compared with their checksums, its sign
 its operations with the list of `hubkeras.common.guards.harmless`, before TensorFlow sees any of it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

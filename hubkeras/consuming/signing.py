@@ -5,8 +5,6 @@ Signed is every file of the folder but the pages and the record of verifying, wh
 `model_signing verify key MODEL --signature MODEL/model.sig --public_key KEY`.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

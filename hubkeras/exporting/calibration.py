@@ -1,7 +1,5 @@
 """Images to find the ranges of 8-bit integers with, and to check what was found."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import zipfile

@@ -6,8 +6,6 @@ which writes and does nothing else. Options of its own go into `FormatWriter.opt
 `hubkeras/commands/convert.py`.
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What is to be written: the network of a source, and all that is known of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence

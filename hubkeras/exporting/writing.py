@@ -1,7 +1,5 @@
 """`export` and `convert`: resolve, plan, write beside the target, load what was written, compare, put it in place."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pathlib

@@ -1,7 +1,5 @@
 """A network as a frozen SavedModel: constants in place of variables, for serving alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow as tf

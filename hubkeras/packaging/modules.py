@@ -1,7 +1,5 @@
 """What all SavedModels of hubkeras have: a root object with `__call__` and assets, checks of images, signatures."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Takes out of a SavedModel what depends on the process that wrote it, so that equal models are equal bytes."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import re

@@ -4,8 +4,6 @@ The interface is that of https://www.tensorflow.org/hub/reusable_saved_models, w
 of Google's image modules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

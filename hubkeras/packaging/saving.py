@@ -1,7 +1,5 @@
 """A network becomes a SavedModel in a folder."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Sequence
 

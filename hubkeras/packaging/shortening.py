@@ -1,7 +1,5 @@
 """Takes out of a SavedModel what does nothing, which makes it smaller and quicker to load."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Used since TensorFlow 2.16, the oldest that hubkeras supports; tried on 2.16 and 2.21.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 # The format of SavedModels: generated classes, which TensorFlow's own tools and tf2onnx import from here too. Without

@@ -1,7 +1,5 @@
 """Installing SavedModels under handles of the catalogue and others, for code that names them."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A classifier from elsewhere may end in a softmax or not, and nothing but its graph says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

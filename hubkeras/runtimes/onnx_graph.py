@@ -4,8 +4,6 @@ Images have their channels last in a plan and first in ONNX: they are transposed
 written in ONNX's own layout.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Any

@@ -4,8 +4,6 @@ The operators of ONNX itself compute from their inputs alone. Others are code of
 given: of Microsoft's own those pass that its optimizers and quantizers put in place of ONNX' operators.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

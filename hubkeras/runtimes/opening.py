@@ -3,8 +3,6 @@
 Only the model's own runtime is needed, TensorFlow, ONNX Runtime, LiteRT or OpenVINO, neither Keras nor tensorflow_hub.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os

@@ -1,7 +1,5 @@
 """Networks in 8-bit integers: the ranges of their tensors come from images of the kind that they will see."""
 
-from __future__ import annotations
-
 import logging
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """Compares what was written, loaded again, with the network that it shall hold."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """How far a SavedModel is from a frozen graph of TensorFlow 1, such as those in Slim's archives."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 

@@ -1,7 +1,5 @@
 """The truth that outputs are compared with: networks in float64, on images that are the same in every run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How far a model is from the source that it was made of."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 

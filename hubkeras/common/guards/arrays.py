@@ -1,7 +1,5 @@
 """NumPy arrays in zip archives (`.npz`): numbers alone, and as many as are stored."""
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile

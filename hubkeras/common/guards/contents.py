@@ -1,7 +1,5 @@
 """The kind of a file by its first bytes: Git LFS pointers, error pages, and other formats than its name says."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import re

@@ -1,7 +1,5 @@
 """Images of few bytes and pixels that take minutes to decode: too many scans, or parts beside the pixels."""
 
-from __future__ import annotations
-
 from hubkeras.common.errors import Error
 
 _MOST_PARTS = 200_000  # chunks of PNG, blocks of a GIF's comments; 512 MiB in chunks of 8 KiB are 65,536

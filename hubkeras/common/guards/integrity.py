@@ -5,8 +5,6 @@ An export carries the SHA-256 of each of its files. TensorFlow itself has checks
 loads without a word.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """How large files, archives and downloads may be."""
 
-from __future__ import annotations
-
 import os
 
 from hubkeras.common.errors import Error

@@ -1,7 +1,5 @@
 """Parsing messages of protobuf from other people: a byte of a file must not become a hundred of memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Refusal of what cannot be read as a file, in one sentence everywhere: closed files, pipes and devices."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

@@ -8,8 +8,6 @@ two entries can run them: nothing that loading, a call, a gradient or a signatur
 nothing, and what it reads is the file that the loader names, not one that the SavedModel does.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import pathlib

@@ -1,7 +1,5 @@
 """Unpacking tar archives of other people: harmless names, bounded in number and size, read to the last byte."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

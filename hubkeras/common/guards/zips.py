@@ -1,7 +1,5 @@
 """Opening zip archives of other people: harmless names, and no more bytes than any of these networks has."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib
