@@ -1,0 +1,174 @@
+"""The layers of Keras that a head can have, as the records of `hubkeras.common.head_layers`; without Keras."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hubkeras.common.head_layers import (
+    ACTIVATIONS,
+    Activation,
+    BatchNorm,
+    Dense,
+    HeadError,
+    HeadLayer,
+    LayerNorm,
+    Noise,
+    checked,
+)
+
+_SYNONYMS = {"swish": "silu", "hard_swish": "hard_silu"}
+
+
+def of_keras(kind: str, config: Mapping[str, Any], name: str | None = None) -> tuple[HeadLayer, ...]:
+    """The layers of a head that a layer of Keras is: a `Dense` with an activation is two; what changes nothing is none.
+
+    Args:
+        kind: its class in snake case: `batch_normalization`.
+        config: its `get_config()`, of Keras 2, tf_keras or Keras 3.
+        name: of the layer, for messages; that of the config by default.
+
+    Raises:
+        HeadError: such a layer, or such a setting of it, cannot be kept.
+
+    >>> of_keras("dense", {"units": 8, "activation": "relu"})
+    (Dense(units=8, use_bias=True, regularizers={}), Activation(function='relu', parameter=None))
+    """
+    title = f"the layer {name or config.get('name') or kind} ({kind})"
+    if kind not in _OF_KERAS:
+        raise HeadError(f"{title} is of no kind that a head can have here")
+    try:
+        return tuple(map(checked, _OF_KERAS[kind](config)))
+    except HeadError as error:
+        raise HeadError(f"{title}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HeadError(f"{title} has a config that cannot be read ({type(error).__name__}: {error})") from error
+
+
+def activation_of_keras(value: Any) -> tuple[Activation, ...]:
+    """The activation that a config of Keras names, none for `linear`; a text, or a serialized function or layer.
+
+    Raises:
+        HeadError: it is not one of `ACTIVATIONS`.
+    """
+    if isinstance(value, Mapping):
+        name, config = str(value.get("class_name")), value.get("config")
+        if name != "function" and isinstance(config, Mapping):
+            layers = of_keras(_snake_case(name), config)
+            return tuple(layer for layer in layers if isinstance(layer, Activation))
+        value = config
+    if value in (None, "linear"):
+        return ()
+    function = _SYNONYMS.get(value, value)
+    if function not in ACTIVATIONS:
+        raise HeadError(f"its activation is {value!r}; kept are {', '.join(ACTIVATIONS)}")
+    return (Activation(function=function, parameter=ACTIVATIONS[function]),)
+
+
+def _snake_case(name: str) -> str:
+    return {"LeakyReLU": "leaky_re_lu", "ReLU": "re_lu", "ELU": "elu"}.get(name.rsplit(">", 1)[-1], name.lower())
+
+
+def _regularizers(config: Mapping[str, Any], **names: str) -> dict[str, tuple[float, float]]:
+    """Of each variable that has one; `names` are Keras' by Slim's."""
+    found = {}
+    for slim, keras_name in names.items():
+        value = config.get(f"{keras_name}_regularizer")
+        if value is None:
+            continue
+        if isinstance(value, str):
+            value = {"class_name": value, "config": {}}
+        kind, factors = str(value["class_name"]).rsplit(">", 1)[-1].lower(), value.get("config") or {}
+        if kind not in ("l1", "l2", "l1l2", "l1_l2", "weightdecay"):
+            raise HeadError(f"its {keras_name}_regularizer is {value['class_name']}; kept are L1, L2 and both")
+        default = {"l1": 0.01 if kind == "l1" else 0.0, "l2": 0.01 if kind in ("l2", "weightdecay") else 0.0}
+        pair = tuple(float(factors.get(name, default[name]) or 0.0) for name in ("l1", "l2"))
+        if any(pair):
+            found[slim] = pair
+    return found  # type: ignore[return-value]  # of two
+
+
+def _dense(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    regularizers = _regularizers(config, weights="kernel", biases="bias")
+    if config.get("lora_rank") or config.get("quantization_mode"):
+        raise HeadError("it is quantized or has LoRA weights")
+    yield Dense(units=config["units"], use_bias=config.get("use_bias", True), regularizers=regularizers)
+    yield from activation_of_keras(config.get("activation"))
+
+
+def _over_channels(config: Mapping[str, Any]) -> None:
+    axis = config.get("axis", -1)
+    if axis not in (-1, 1, [-1], [1], (-1,), (1,)):
+        raise HeadError(f"its axis is {axis}, where values are [batch, channels]")
+
+
+def _normalization(config: Mapping[str, Any]) -> dict[str, Any]:
+    _over_channels(config)
+    if config.get("rms_scaling"):
+        raise HeadError("it scales by the root of the mean square")
+    regularizers = _regularizers(config, gamma="gamma", beta="beta")
+    options: dict[str, Any] = {name: config[name] for name in ("epsilon", "center", "scale") if name in config}
+    return {**options, "regularizers": regularizers}
+
+
+def _batch_norm(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    if config.get("renorm") or config.get("virtual_batch_size"):
+        raise HeadError("it renormalizes, or has virtual batches")
+    yield BatchNorm(momentum=config.get("momentum", 0.99), **_normalization(config))
+
+
+def _layer_norm(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    yield LayerNorm(**_normalization(config))
+
+
+def _relu(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    most, slope = config.get("max_value"), config.get("negative_slope") or 0.0
+    if config.get("threshold") or (most is not None and (most != 6 or slope)):
+        raise HeadError(f"it is a ReLU with max_value {most}, negative_slope {slope} and a threshold")
+    if most is not None:
+        yield Activation(function="relu6")
+    else:
+        yield Activation(function="leaky_relu", parameter=slope) if slope else Activation(function="relu")
+
+
+def _leaky_relu(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    slope = config["negative_slope"] if "negative_slope" in config else config.get("alpha", 0.3)
+    yield Activation(function="leaky_relu", parameter=float(slope))
+
+
+def _noise(function: str, argument: str = "rate") -> Any:
+    def layers(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+        if config.get("noise_shape"):
+            raise HeadError("it has a noise_shape")
+        yield Noise(function=function, rate=config[argument])
+
+    return layers
+
+
+def _softmax(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    _over_channels(config)
+    yield Activation(function="softmax")
+
+
+def _activation(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    yield from activation_of_keras(config["activation"])
+
+
+def _nothing(config: Mapping[str, Any]) -> Iterable[HeadLayer]:
+    return ()
+
+
+# functions from a layer's config to its records, by the class in snake case; those of values that are already pooled
+_OF_KERAS: dict[str, Any] = {
+    "dense": _dense,
+    "activation": _activation,
+    "batch_normalization": _batch_norm,
+    "layer_normalization": _layer_norm,
+    **dict.fromkeys(("re_lu", "relu"), _relu),
+    **dict.fromkeys(("leaky_re_lu", "leaky_relu"), _leaky_relu),
+    "elu": lambda config: [Activation(function="elu", parameter=float(config.get("alpha", 1.0)))],
+    "softmax": _softmax,
+    "dropout": _noise("dropout"),
+    "alpha_dropout": _noise("alpha_dropout"),
+    "gaussian_dropout": _noise("gaussian_dropout"),
+    "gaussian_noise": _noise("gaussian_noise", "stddev"),
+    **dict.fromkeys(("flatten", "identity", "input_layer"), _nothing),
+}
