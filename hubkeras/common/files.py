@@ -94,3 +94,10 @@ def without_wildcards(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             if file.name == path.name or file.name.startswith(f"{path.name}."):
                 os.symlink(file, plain.with_name(plain.name + file.name.removeprefix(path.name)))
         yield plain
+
+
+def is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths are of one file or folder, which exists."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)
+    return False

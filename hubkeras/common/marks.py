@@ -19,7 +19,7 @@ from typing import Any
 
 from hubkeras.common import addresses, graphs
 from hubkeras.common.errors import Error
-from hubkeras.common.files import sha256
+from hubkeras.common.files import is_same, sha256
 from hubkeras.common.guards import integrity, tars
 from hubkeras.common.guards.messages import fields_of
 from hubkeras.common.guards.permissions import check_ordinary
@@ -96,19 +96,13 @@ def _relation(path: pathlib.Path, source: str) -> str | None:
     """How what is at `path` is a part of an input, in words; the same file by another name counts."""
     whole = pathlib.Path(os.path.abspath(path))
     for part in _parts(source):
-        if _same(whole, part):
-            return "is" if _same(whole, pathlib.Path(source)) else "is a file of"
-        if any(_same(whole, parent) for parent in (*part.parents, *pathlib.Path(os.path.realpath(part)).parents)):
+        if is_same(whole, part):
+            return "is" if is_same(whole, pathlib.Path(source)) else "is a file of"
+        if any(is_same(whole, parent) for parent in (*part.parents, *pathlib.Path(os.path.realpath(part)).parents)):
             return "holds"
-        if part.is_dir() and any(_same(part, parent) for parent in pathlib.Path(os.path.realpath(whole)).parents):
+        if part.is_dir() and any(is_same(part, parent) for parent in pathlib.Path(os.path.realpath(whole)).parents):
             return "lies in"
     return None
-
-
-def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samefile(one, other)
-    return False
 
 
 def foreign(path: pathlib.Path) -> str | None:

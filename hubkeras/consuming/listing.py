@@ -1,12 +1,12 @@
 """The image files of a folder: one list for whatever reads folders, and what was left out of it by kind."""
 
 import collections
-import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hubkeras.common.errors import Error
+from hubkeras.common.files import is_same
 from hubkeras.common.marks import is_result
 from hubkeras.consuming.decoding import IMAGE_ENDINGS
 
@@ -98,13 +98,6 @@ def list_folder(
             else:
                 left_out["no regular files"] += 1
     return Listing(sorted(files), added([left_out]))
-
-
-def is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether two paths are of one file or folder, which exists."""
-    with contextlib.suppress(OSError):
-        return os.path.samefile(one, other)
-    return False
 
 
 def _new_entries(folder: str, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:

@@ -2,13 +2,16 @@
 
 Sources: the pages of https://github.com/tensorflow/tfhub.dev for handles, versions and checkpoints; the tables of
 TF-Slim's `README.md` and `nets/mobilenet/README.md` for accuracies and MobileNet V2's rounded figures. Exact numbers of
-parameters and multiply-adds are properties of the networks, and tests recompute them.
+parameters and multiply-adds are properties of the networks, and tests recompute them. `catalog.csv` has the classifiers
+(there never was a version 2 of the Inceptions).
 """
 
+import csv
 import fnmatch
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 from typing import Any
 
 from hubkeras.common.choices import Task
@@ -18,43 +21,6 @@ from hubkeras.common.networks import NETWORKS, Paper
 from hubkeras.consuming.cache import TFHUB
 
 CLASSES = 1001  # background and the 1000 classes of ILSVRC-2012
-_SLIM = "http://download.tensorflow.org/models/"
-_MOBILENET = "https://storage.googleapis.com/mobilenet_v2/checkpoints/"
-
-# depth multiplier: features, parameters, the latter as published in millions (which leaves batch norm out)
-_MOBILENET_WIDTHS = {
-    1.4: (1792, 6_110_569, 6.06),
-    1.3: (1664, 5_388_457, 5.34),
-    1.0: (1280, 3_506_153, 3.47),
-    0.75: (1280, 2_637_705, 2.61),
-    0.5: (1280, 1_969_961, 1.95),
-    0.35: (1280, 1_678_409, 1.66),
-}
-# depth multiplier, image size: multiply-adds, the same as published in millions, top-1 and top-5 accuracy in percent
-_MOBILENETS = {
-    (1.4, 224): (582_197_616, 582, 75.0, 92.5),
-    (1.3, 224): (509_376_224, 509, 74.4, 92.1),
-    (1.0, 224): (300_775_552, 300, 71.8, 91.0),
-    (1.0, 192): (221_317_888, 221, 70.7, 90.1),
-    (1.0, 160): (154_084_480, 154, 68.8, 89.0),
-    (1.0, 128): (99_075_328, 99, 65.3, 86.9),
-    (1.0, 96): (56_290_432, 56, 60.3, 83.2),
-    (0.75, 224): (209_071_072, 209, 69.8, 89.6),
-    (0.75, 192): (153_943_168, 153, 68.7, 88.9),
-    (0.75, 160): (107_296_480, 107, 66.4, 87.3),
-    (0.75, 128): (69_131_008, 69, 63.2, 85.3),
-    (0.75, 96): (39_446_752, 39, 58.8, 81.6),
-    (0.5, 224): (97_133_120, 97, 65.4, 86.4),
-    (0.5, 192): (71_703_040, 71, 63.9, 85.4),
-    (0.5, 160): (50_185_280, 50, 61.0, 83.2),
-    (0.5, 128): (32_579_840, 32, 57.7, 80.8),
-    (0.5, 96): (18_886_720, 18, 51.2, 75.8),
-    (0.35, 224): (59_287_088, 59, 60.3, 82.9),
-    (0.35, 192): (43_897_792, 43, 58.2, 81.2),
-    (0.35, 160): (30_876_080, 30, 55.7, 79.1),
-    (0.35, 128): (20_221_952, 20, 50.8, 75.0),
-    (0.35, 96): (11_935_408, 11, 45.5, 70.4),
-}
 
 
 @dataclass(frozen=True)
@@ -117,67 +83,19 @@ class Module:
         return {**asdict(self), "url": self.url}
 
 
-def _mobilenet(multiplier: float, size: int) -> Module:
-    features, parameters, published_parameters = _MOBILENET_WIDTHS[multiplier]
-    multiply_adds, published_multiply_adds, top_1, top_5 = _MOBILENETS[multiplier, size]
-    percent, stem = f"{round(100 * multiplier):03}", f"mobilenet_v2_{multiplier}_{size}"
-    return Module(
-        handle=f"google/imagenet/mobilenet_v2_{percent}_{size}/classification",
-        versions=(1, 2, 3, 4, 5),
-        kaggle=("google/mobilenet-v2", f"{percent}-{size}-classification"),
-        architecture="mobilenet_v2",
-        image_size=size,
-        features=features,
-        parameters=parameters,
-        multiply_adds=multiply_adds,
-        top_1=top_1,
-        top_5=top_5,
-        archive=f"{_MOBILENET}{stem}.tgz",
-        checkpoint=f"{stem}.ckpt",
-        paper=NETWORKS["mobilenet_v2"].paper,
-        published_parameters=published_parameters,
-        published_multiply_adds=published_multiply_adds,
-        depth_multiplier=multiplier,
-    )
-
-
-_INCEPTION_V2 = Module(
-    handle="google/imagenet/inception_v2/classification",
-    versions=(1, 3, 4, 5),  # there never was a version 2 of the Inceptions
-    kaggle=("google/inception-v2", "classification"),
-    architecture="inception_v2",
-    image_size=224,
-    features=1024,
-    parameters=11_179_361,
-    multiply_adds=1_934_858_240,
-    top_1=73.9,
-    top_5=91.8,
-    archive=f"{_SLIM}inception_v2_2016_08_28.tar.gz",
-    checkpoint="inception_v2.ckpt",
-    paper=NETWORKS["inception_v2"].paper,
-)
-_INCEPTION_RESNET_V2 = Module(
-    handle="google/imagenet/inception_resnet_v2/classification",
-    versions=(1, 3, 4, 5),
-    kaggle=("google/inception-resnet-v2", "classification"),
-    architecture="inception_resnet_v2",
-    image_size=299,
-    features=1536,
-    parameters=55_814_729,
-    multiply_adds=13_155_795_552,
-    top_1=80.4,
-    top_5=95.3,
-    archive=f"{_SLIM}inception_resnet_v2_2016_08_30.tar.gz",
-    checkpoint="inception_resnet_v2_2016_08_30.ckpt",
-    paper=NETWORKS["inception_resnet_v2"].paper,
-)
-_PREVIEW = replace(
-    _mobilenet(1.0, 224),
-    handle="google/tf2-preview/mobilenet_v2/classification",
-    versions=(1, 2, 3, 4),
-    kaggle=("google/mobilenet-v2", "tf2-preview-classification"),
-    fixed_size=True,
-)
+def _classifiers() -> Iterator[Module]:
+    """The classifiers, of which `catalog.csv` has a line each; empty fields are None."""
+    text = resources.files("hubkeras.publishing").joinpath("catalog.csv").read_text("utf-8")
+    numbers: dict[str, type] = {
+        **dict.fromkeys(("image_size", "features", "parameters", "multiply_adds", "published_multiply_adds"), int),
+        **dict.fromkeys(("depth_multiplier", "published_parameters", "top_1", "top_5"), float),
+    }
+    for row in csv.DictReader(text.splitlines()):
+        facts: dict[str, Any] = {name: numbers.get(name, str)(value) for name, value in row.items() if value}
+        facts["versions"] = tuple(map(int, row["versions"].split()))
+        facts["kaggle"] = tuple(row["kaggle"].split())
+        facts["fixed_size"] = bool(row["fixed_size"])
+        yield Module(**facts, paper=NETWORKS[row["architecture"]].paper)
 
 
 def _feature_vector(module: Module) -> Module:
@@ -196,7 +114,7 @@ def _feature_vector(module: Module) -> Module:
 
 
 def _modules() -> Iterator[Module]:
-    for module in (_INCEPTION_V2, _INCEPTION_RESNET_V2, _PREVIEW, *(_mobilenet(*key) for key in _MOBILENETS)):
+    for module in _classifiers():
         yield from (module, _feature_vector(module))
 
 
