@@ -267,7 +267,7 @@ def _(step: steps.Cast, x: Tensor) -> Tensor:
 
 @compute.register
 def _(step: steps.Subtract, x: Tensor) -> Tensor:
-    return x - step.value
+    return x - (ops.convert_to_tensor(step.value, x.dtype) if isinstance(step.value, tuple) else step.value)
 
 
 @compute.register
@@ -304,13 +304,39 @@ def _(step: steps.Mean, x: Tensor) -> Tensor:
 
 
 @compute.register
+def _(step: steps.Max, x: Tensor) -> Tensor:
+    return ops.max(x, axis=(1, 2), keepdims=True)
+
+
+@compute.register
 def _(step: steps.Flatten, x: Tensor) -> Tensor:
     return ops.squeeze(x, (1, 2))
 
 
 @compute.register
 def _(step: steps.Dense, x: Tensor) -> Tensor:
-    return operations.bias_add(ops.matmul(x, step.kernel), step.bias)
+    x = ops.matmul(x, step.kernel)
+    return x if step.bias is None else operations.bias_add(x, step.bias)
+
+
+@compute.register
+def _(step: steps.Activate, x: Tensor) -> Tensor:
+    return operations.activate(x, step.function, step.parameter)
+
+
+@compute.register
+def _(step: steps.Scale, x: Tensor) -> Tensor:
+    return x * step.factor + step.shift
+
+
+@compute.register
+def _(step: steps.LayerNormalize, x: Tensor) -> Tensor:
+    return operations.layer_normalize(x, step.gamma, step.beta, step.epsilon)
+
+
+@compute.register
+def _(step: steps.TwoClasses, x: Tensor) -> Tensor:
+    return operations.two_classes(x)
 
 
 @compute.register

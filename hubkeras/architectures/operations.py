@@ -4,10 +4,14 @@ The TensorFlow kernels are what TF-Slim itself runs; the generic forms serve Ker
 dtypes that the kernels lack.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
+
+from hubkeras.common.head_layers import ACTIVATIONS
 
 
 def _tensorflow():
@@ -101,6 +105,32 @@ def momentum_for(count: Any, momentum: Any) -> Any:
         return momentum
     momentum = ops.convert_to_tensor(momentum, None if hasattr(momentum, "dtype") else "float64")
     return ops.where(ops.equal(count, 0), ops.ones_like(momentum), momentum)
+
+
+def layer_normalize(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+    """`(inputs - mean) * rsqrt(variance + epsilon) * gamma + beta` over the channels, in the dtype of `gamma`."""
+    x = ops.cast(inputs, gamma.dtype)
+    mean, variance = ops.moments(x, axes=-1, keepdims=True)
+    return ops.cast((x - mean) * ops.rsqrt(variance + epsilon) * gamma + beta, inputs.dtype)
+
+
+def activate(inputs: Any, function: str, parameter: float | None = None) -> Any:
+    """The activation `function`, one of `hubkeras.common.head_layers.ACTIVATIONS`; None is the default parameter."""
+    parameter = ACTIVATIONS[function] if parameter is None else parameter
+    arguments = () if parameter is None else (parameter,)
+    return _FUNCTIONS[function](inputs, *arguments)
+
+
+# those whose names `keras.ops` does not have
+_FUNCTIONS: dict[str, Callable[..., Any]] = {name: getattr(ops, name, None) for name in ACTIVATIONS} | {
+    "gelu": functools.partial(ops.gelu, approximate=False),
+    "gelu_tanh": functools.partial(ops.gelu, approximate=True),
+}
+
+
+def two_classes(inputs: Any) -> Any:
+    """The logits `(0, z)` of `z`, `[batch, 1]`: softmax gives `(1 - sigmoid(z), sigmoid(z))`."""
+    return ops.concatenate([ops.zeros_like(inputs), inputs], axis=-1)
 
 
 def sum_of_squares(inputs: Any) -> Any:

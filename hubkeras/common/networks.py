@@ -37,6 +37,8 @@ class NetworkFacts:
             scope whose output it is and those after it.
         gammas_vary: whether batch norm has gammas in some of its published checkpoints alone.
         widths: filters of its convolutions, where a depth multiplier changes them.
+        logits: Slim's name of the dense layer that gives the logits, below the scope `Logits`.
+        logits_kernel_size: the first dimensions of its `weights`, those of a 1x1 convolution or none.
     """
 
     architecture: str
@@ -51,6 +53,8 @@ class NetworkFacts:
     published_ends: tuple[tuple[str, ...], ...] = ()
     gammas_vary: bool = False
     widths: Widths | None = None
+    logits: str = "Conv2d_1c_1x1"
+    logits_kernel_size: tuple[int, ...] = (1, 1)
 
     def settings_from_shapes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
         """The network's arguments that the shapes of its variables tell.
@@ -110,6 +114,8 @@ INCEPTION_RESNET_V2 = NetworkFacts(
     # first stage of a Faster R-CNN
     published_ends=(("PreAuxLogits", "Repeat_1", "Mixed_7a", "Repeat_2", "Block8", "Conv2d_7b_1x1"),),
     gammas_vary=True,
+    logits="Logits",
+    logits_kernel_size=(),
 )
 MOBILENET_V2 = NetworkFacts(
     architecture="mobilenet_v2",

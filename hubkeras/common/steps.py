@@ -40,9 +40,9 @@ class Cast(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subtract(Step):
-    """`inputs - value`."""
+    """`inputs - value`: one number, or one for each channel. Of images, the value that becomes 0."""
 
-    value: float
+    value: float | tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ class Add(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Concat(Step):
-    """Values side by side, by channel."""
+    """Values side by side, by channel: feature maps, or values that are pooled already."""
 
     def shape(self, *inputs: Shape) -> Shape:
         return (*inputs[0][:-1], sum(shape[-1] or 0 for shape in inputs))
@@ -173,6 +173,14 @@ class Concat(Step):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mean(Step):
     """The mean over height and width, which become 1."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return 1, 1, inputs[0][-1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Max(Step):
+    """The maximum over height and width, which become 1."""
 
     def shape(self, *inputs: Shape) -> Shape:
         return 1, 1, inputs[0][-1]
@@ -188,7 +196,7 @@ class Flatten(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dense(Step):
-    """Matrix product with `kernel`, `[input channels, units]`, and a bias `[units]`."""
+    """Matrix product with `kernel`, `[input channels, units]`, and a bias `[units]` or None."""
 
     kernel: Array
     bias: Array
@@ -196,6 +204,50 @@ class Dense(Step):
 
     def shape(self, *inputs: Shape) -> Shape:
         return (self.kernel.shape[1],)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activate(Step):
+    """A function of each value of a head by itself.
+
+    Attributes:
+        function: one of `hubkeras.common.head_layers.ACTIVATIONS` without `softmax`, which is a `Softmax`.
+        parameter: the slope of `leaky_relu`, the alpha of `elu`; None for all others.
+    """
+
+    function: str
+    parameter: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scale(Step):
+    """`inputs * factor + shift`, `[channels]` each: batch norm of a head that is part of no dense layer."""
+
+    factor: Array
+    shift: Array
+    variables: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerNormalize(Step):
+    """Layer norm of a head over the channels: `(inputs - mean) / sqrt(variance + epsilon) * gamma + beta`.
+
+    Attributes:
+        gamma, beta: `[channels]`, ones and zeros where the layer has none.
+    """
+
+    gamma: Array
+    beta: Array
+    epsilon: float
+    variables: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TwoClasses(Step):
+    """The logits `(0, z)` of one `z`."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (2,)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
