@@ -16,6 +16,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
+from hubkeras.converters.labels_beside import LabelsFile
 
 SHADOW = "/ExponentialMovingAverage"
 # The largest variables of the networks are kernels of heads: 1,536 features by 40,000 classes are 235 MiB.
@@ -97,6 +98,7 @@ class Checkpoint:
         aliases: names of the source and of the checkpoint in it, which may tell the image size, the best last.
         hints: what else the source tells.
         notes: sentences that the user should read.
+        labels_files: files with class names beside it, where it has none itself.
     """
 
     source: str
@@ -105,6 +107,7 @@ class Checkpoint:
     aliases: tuple[str, ...] = ()
     hints: Hints = Hints()
     notes: tuple[str, ...] = ()
+    labels_files: tuple[LabelsFile, ...] = ()
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as an array.

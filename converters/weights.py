@@ -17,6 +17,7 @@ from hubkeras.common.progress import Progress, silent
 from hubkeras.converters import matching
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.digests import different, digest
+from hubkeras.converters.labels_beside import choose as choose_labels
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.uses import Use, use_of
@@ -203,8 +204,7 @@ def _count_ignored(
     uses: dict[str, int] = {}
     unknown = []
     left_out = match.network.scopes() - {name.split("/")[1] for name in chosen}
-    has_head = any(name.startswith(f"{match.facts.scope}/Logits/") for name in chosen)
-    needed = {Use.NETWORK, Use.LOGITS} if has_head else {Use.NETWORK}
+    needed = {Use.NETWORK, Use.LOGITS} if _has_head(match, chosen) else {Use.NETWORK}
     for name in sorted(checkpoint.tensors.keys() - set(chosen.values())):
         use = use_of(name, checkpoint.tensors[name], match)
         if use == Use.NETWORK and match.variables[name].split("/")[0] in left_out:
@@ -219,6 +219,10 @@ def _count_ignored(
             f"{checkpoint.source}: not of TF-Slim's {network}: {listed}; the checkpoint is of a changed network."
         )
     return uses
+
+
+def _has_head(match: Match, chosen: Mapping[str, str]) -> bool:
+    return any(name.startswith(f"{match.facts.scope}/Logits/") for name in chosen)
 
 
 def _listed(names: Sequence[str], others: Iterable[str], where: str) -> str:
@@ -247,6 +251,10 @@ def _report(
             f"The source's {len(labels)} class names are not those of {num_classes} classes, and are left out."
         )
         labels = None
+    if num_classes is not None and _has_head(match, chosen):
+        beside, sentence = choose_labels(checkpoint.labels_files, num_classes)
+        labels = labels or beside
+        notes += [sentence] if sentence else []
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
     if averages != Averages.RAW and not shadows and not hints.averages:
         notes.append("The checkpoint has no exponential moving averages of the weights; the raw weights were used.")

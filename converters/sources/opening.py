@@ -12,6 +12,7 @@ from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents, tars
 from hubkeras.common.guards.permissions import check_readable
 from hubkeras.converters.checkpoint import Checkpoint, NoSourceError
+from hubkeras.converters.labels_beside import files_beside, is_labels_name
 from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.sources import (
     fetching,
@@ -74,7 +75,9 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
                 raise Error(f"{error}; expected {ACCEPTED}.") from error
             raise
         if address:  # what the user knows it by, which may tell the image size
-            checkpoint = dataclasses.replace(checkpoint, source=address, aliases=(*checkpoint.aliases, address))
+            beside = checkpoint.labels_files if path.is_dir() else ()  # a file's folder is that of the cache
+            aliases = (*checkpoint.aliases, address)
+            checkpoint = dataclasses.replace(checkpoint, source=address, aliases=aliases, labels_files=beside)
         yield with_folded_stem(checkpoint)
 
 
@@ -89,7 +92,8 @@ def _open_form(path: pathlib.Path) -> Iterator[Checkpoint]:
             checkpoint = stack.enter_context(reader.open(path))
         except NamingError as error:
             raise Error(f"{path} cannot be used: {error}.") from error
-        yield checkpoint
+        told = checkpoint.hints.metadata or checkpoint.hints.labels is not None
+        yield checkpoint if told else dataclasses.replace(checkpoint, labels_files=files_beside(path))
 
 
 def _reader_of(path: pathlib.Path) -> Reader | None:
@@ -142,10 +146,17 @@ def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
         if only is None:
             raise _no_source(archive, names)
         place = only
-        return place.files
+        return (*place.files, *_labels_beside(place, names))
 
     tars.unpack(archive, folder, select)
     return place.name, note
+
+
+def _labels_beside(place: Place, names: Iterable[str]) -> list[str]:
+    """The files with class names among relative file names that lie beside a source or its folder."""
+    folder = pathlib.PurePosixPath(place.name).parent
+    beside = (name for name in names if name not in place.files and pathlib.PurePosixPath(name).parent == folder)
+    return [name for name in beside if is_labels_name(pathlib.PurePosixPath(name).name)]
 
 
 def _only_place(names: Iterable[str], where: pathlib.Path, last: bool = True) -> Place | None:

@@ -27,3 +27,9 @@ def fails(source, *words, **options):
         assert word in message, message
     assert "\n" not in message
     return message
+
+
+def read_labels_and_notes(source, **options):
+    """The class names of a source, and the sentences of its report as one text."""
+    report = read_network(source, **options)[2]
+    return report.labels, " ".join(report.notes)
