@@ -104,7 +104,7 @@ def _tensors(file: h5py.File) -> dict[str, Tensor]:
     return tensors
 
 
-def _of_config(
+def layer_of_config(
     config: Mapping[str, Any], weights_of: _WeightsOf, names: tuple[str, ...] = (), group: str = ""
 ) -> SavedLayer:
     """The layer of a config, and those below; Keras 3 numbers the groups of a model's layers by their class."""
@@ -116,7 +116,7 @@ def _of_config(
         key = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
         name = str(layer.get("name") or layer["config"]["name"])
-        layers.append(_of_config(layer, weights_of, (*names, name), f"{group}/layers/{key}"))
+        layers.append(layer_of_config(layer, weights_of, (*names, name), f"{group}/layers/{key}"))
     options = options if isinstance(options, dict) else {}
     return SavedLayer(
         names[-1] if names else None,
@@ -164,7 +164,7 @@ def _keras_2(file: h5py.File, tensors: Mapping[str, Tensor], config: Mapping[str
     if not groups:
         return None
     if config is not None:
-        return _of_config(config, lambda names, *_: _of_names(groups, names))
+        return layer_of_config(config, lambda names, *_: _of_names(groups, names))
     return SavedLayer(None, layers=tuple(_of_scopes(group, scopes) for group, scopes in groups.items()))
 
 
@@ -210,7 +210,7 @@ def _keras_3(file: h5py.File, tensors: Mapping[str, Tensor], config: Mapping[str
             groups.setdefault(match[1], {})[match[2]] = path
     if config is None:
         return _of_groups(file, groups)
-    return _of_config(config, lambda _, group, options: _variables(group, groups.get(group, {}), options))
+    return layer_of_config(config, lambda _, group, options: names_of_variables(group, groups.get(group, {}), options))
 
 
 def _of_groups(file: h5py.File, groups: Mapping[str, Mapping[str, str]], group: str = "") -> SavedLayer:
@@ -221,7 +221,7 @@ def _of_groups(file: h5py.File, groups: Mapping[str, Mapping[str, str]], group: 
     return SavedLayer(
         None if name is None else str(name),
         _kind(group) if group else "",
-        {} if inner else _variables(group, groups.get(group, {}), {}),
+        {} if inner else names_of_variables(group, groups.get(group, {}), {}),
         layers=tuple(_of_groups(file, groups, f"{group}/layers/{key}") for key in inner),
     )
 
@@ -235,7 +235,7 @@ def _kind(group: str) -> str:
     return _number(group.rpartition("/")[2])[0]
 
 
-def _variables(group: str, weights: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
+def names_of_variables(group: str, weights: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
     """The weights of a layer by the names of its variables, whose order its class tells."""
     kind = _kind(group) if group else ""
     own = sorted((name for name in weights if re.fullmatch(r"vars/\d+", name)), key=lambda name: int(name[5:]))
