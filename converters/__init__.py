@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hubkeras.converters.checkpoint import Checkpoint
+    from hubkeras.converters.loading import load
     from hubkeras.converters.matching import Match, match
     from hubkeras.converters.sources import open_checkpoint
     from hubkeras.converters.weights import Report, load_weights, read_network
@@ -17,6 +18,7 @@ _MODULES = {
     "Checkpoint": "checkpoint",
     "Match": "matching",
     "Report": "weights",
+    "load": "loading",
     "load_weights": "weights",
     "match": "matching",
     "open_checkpoint": "sources",
@@ -30,6 +32,7 @@ __all__ = [
     "checkpoint",
     "digests",
     "inspecting",
+    "load",
     "load_weights",
     "match",
     "open_checkpoint",

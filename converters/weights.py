@@ -15,6 +15,7 @@ from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
 from hubkeras.converters import matching
+from hubkeras.converters.agreement import require_agreement
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.digests import different, digest
 from hubkeras.converters.labels_beside import choose as choose_labels
@@ -24,8 +25,6 @@ from hubkeras.converters.uses import Use, use_of
 
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
 _MOST_NAMED = 10
-# settings that change what the same weights compute, and that a source may tell all the same
-_NOT_IN_SHAPES = {"activation", "batch_norm_epsilon"}
 
 
 @dataclass(frozen=True)
@@ -98,40 +97,32 @@ def read_network(
         except (TypeError, ValueError) as error:  # settings that a file claims
             reason = first_line(error)
             raise Error(f"{source}: {settings} are no settings of {match.network.__name__} ({reason}).") from error
-        report = _assign(network, checkpoint, match, weights, progress)
+        report = assign(network, checkpoint, match, weights, progress)
         check_network(network, report.digests, source)
         return network, match, report
 
 
 def load_weights(
-    network: SlimNetwork, source: str | os.PathLike[str], weights: str | None = None, progress: Progress = silent
+    network: SlimNetwork,
+    source: str | os.PathLike[str],
+    weights: str | None = None,
+    progress: Progress = silent,
+    new_head: bool = False,
 ) -> Report:
     """Gives a network the weights of a source of the same network.
 
     Args:
         network: without a head it takes sources of any number of classes.
         source, weights, progress: as for `read_network`.
+        new_head: whether the head of the network stays as it is, and the source's is left out.
 
     Raises:
         hubkeras.Error: the source is of another network or settings, or see `read_network`.
     """
     with open_checkpoint(source) as checkpoint:
         match = matching.match(checkpoint)
-        if match.network is not type(network):
-            raise Error(f"{source} is of {match.network.__name__}, not of {type(network).__name__}.")
-        wanted, given = network.settings(), match.settings
-        if wanted["num_classes"] not in (None, given["num_classes"]):
-            raise Error(
-                f"{source} has {given['num_classes']} classes, the network {wanted['num_classes']}; build it with "
-                "num_classes=None to train a head of your own."
-            )
-        for name in _NOT_IN_SHAPES & network.variations.keys() & given.keys():
-            value = wanted.get(name, network.variations[name])
-            if given[name] != value:
-                raise Error(
-                    f"{source} is of a network with {name}={given[name]!r}, this one has {value!r}; build it with that."
-                )
-        return _assign(network, checkpoint, match, weights, progress)
+        require_agreement(network, checkpoint, match, new_head)
+        return assign(network, checkpoint, match, weights, progress, new_head)
 
 
 def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str | os.PathLike[str]) -> None:
@@ -140,11 +131,19 @@ def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str 
         raise Error(f"{source}: the network does not hold {wrong[0]} as it is there; is the memory damaged?")
 
 
-def _assign(
-    network: SlimNetwork, checkpoint: Checkpoint, match: Match, weights: str | None, progress: Progress
+def assign(
+    network: SlimNetwork,
+    checkpoint: Checkpoint,
+    match: Match,
+    weights: str | None = None,
+    progress: Progress = silent,
+    new_head: bool = False,
 ) -> Report:
-    """Gives the variables of a network the tensors of its source."""
+    """Gives the variables of a network the tensors of its source; arguments as for `load_weights`."""
     variables, averages = network.slim_variables(), None if weights is None else Averages.of(weights, "weights")
+    if new_head:
+        head = f"{network.scope}/Logits/"
+        variables = {name: variable for name, variable in variables.items() if not name.startswith(head)}
     chosen = _choose(checkpoint, match, variables, averages)
     ignored = _count_ignored(checkpoint, match, variables, chosen)
     digests = {}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what `__getattr__` imports; `tests/test_project.py` compare
     from hubkeras.consuming.images import load_image
     from hubkeras.consuming.keras_layer import KerasLayer
     from hubkeras.consuming.predictions import decode_predictions
+    from hubkeras.converters import load
     from hubkeras.exporting import convert, export
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "MobileNetV2": "hubkeras.architectures",
     "Error": "hubkeras.common.errors",
     "KerasLayer": "hubkeras.consuming.keras_layer",
+    "load": "hubkeras.converters",
     "export": "hubkeras.exporting",
     "convert": "hubkeras.exporting",
     "get_expected_image_size": "hubkeras.common.metadata",
@@ -50,6 +52,7 @@ __all__ = [
     "evaluate",
     "export",
     "get_expected_image_size",
+    "load",
     "load_image",
 ]
 
@@ -59,11 +62,11 @@ if (_CHECKOUT / "converters").is_dir() and (_CHECKOUT / "pyproject.toml").is_fil
     __path__.append(str(_CHECKOUT))
 
 
-def _load_weights(network: Any, source: Any) -> None:
+def _load_weights(network: Any, source: Any, new_head: bool) -> None:
     """Imported when a network is first given `weights`, which the packages below converters cannot name."""
     from hubkeras.converters import load_weights
 
-    load_weights(network, source)
+    load_weights(network, source, new_head=new_head)
 
 
 register_reader(_load_weights)

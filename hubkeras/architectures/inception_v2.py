@@ -59,6 +59,7 @@ class InceptionV2(SlimNetwork):
             out, whatever `num_classes` says.
         endpoints: names of feature maps, `["stride_16", "Mixed_5c"]`; see `SlimNetwork`. The call then returns a dict
             of these, and there is no head.
+        new_head: whether to take all of `weights` but the head, and start that anew, as for other classes.
         name, dtype, trainable: as for every Keras layer.
 
     Raises:

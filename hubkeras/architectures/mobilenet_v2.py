@@ -91,6 +91,7 @@ class MobileNetV2(SlimNetwork):
             out, whatever `num_classes` says.
         endpoints: names of feature maps, `["stride_16", "layer_15/expansion_output"]`; see `SlimNetwork`. The call then
             returns a dict of these, and there is no head.
+        new_head: whether to take all of `weights` but the head, and start that anew, as for other classes.
         name, dtype, trainable: as for every Keras layer.
 
     Raises:

@@ -89,11 +89,12 @@ class SlimNetwork(keras.Model):
         """Builds the network from what a constructor was called with.
 
         Args:
-            arguments: the local variables of the constructor. Its `kwargs` are `name`, `trainable` and `initialize`,
-                of which False spares the time of random weights where others follow, and leaves zeros.
+            arguments: the local variables of the constructor. Its `kwargs` are `name`, `trainable`, `new_head`, see the
+                subclasses, and `initialize`, of which False spares the time of random weights where others follow, and
+                leaves zeros.
         """
         given = plain({name: value for name, value in arguments.items() if name not in ("self", "kwargs")})
-        others = {"name": None, "trainable": True, "initialize": given["weights"] is None}
+        others = {"name": None, "trainable": True, "new_head": False, "initialize": given["weights"] is None}
         check_names(type(self), arguments["kwargs"], others)
         others.update(arguments["kwargs"])
         super().__init__(name=others["name"] or self.scope, autocast=False, dtype=given["dtype"])
@@ -107,15 +108,16 @@ class SlimNetwork(keras.Model):
         for layer in self.structure.stages:
             setattr(self, layer.name, layer)
         self.head = self.structure.head
+        random = [layer for _, layer in self.head.walk("")] if self.head is not None and others["new_head"] else []
         for layer in self.all_layers():
             layer.dtype_policy = self.dtype_policy
-            if not others["initialize"] and hasattr(layer, "kernel_initializer"):
+            if not others["initialize"] and hasattr(layer, "kernel_initializer") and layer not in random:
                 layer.kernel_initializer = "zeros"
         self.build((None, None, None, 3))
         self._initial_regularizers = states.regularizers(self.slim_variables())
         self.trainable = others["trainable"]
         if given["weights"] is not None:
-            read_weights(self, given["weights"])
+            read_weights(self, given["weights"], others["new_head"])
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainable":

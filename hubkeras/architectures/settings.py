@@ -5,20 +5,25 @@ one class.
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-# arguments of keras.applications, and what they are here
-_OF_APPLICATIONS = {
-    "include_top": "num_classes=None leaves out the head",
-    "pooling": "num_classes=None gives pooled features, endpoints=['stride_32'] the map before them",
-    "alpha": "it is depth_multiplier here",
-    "classes": "it is num_classes here",
-    "classifier_activation": "the network returns logits; take keras.ops.softmax of them",
-    "input_shape": "images may have any size",
-    "input_tensor": "call the network with the tensor",
+# arguments of keras.applications, and what to write here
+_OF_APPLICATIONS: dict[str, Callable[[Any], str]] = {
+    "alpha": lambda value: f"depth_multiplier={value!r} for alpha",
+    "include_top": lambda value: "no include_top, the head is there" if value else "num_classes=None for include_top",
+    "pooling": lambda value: (
+        "num_classes=None gives pooled features" if value else "endpoints=['stride_32'] for the map before the pooling"
+    ),
+    "classes": lambda value: f"num_classes={value!r} for classes",
+    "classifier_activation": lambda value: (
+        "no classifier_activation, the network returns logits"
+        + ("" if value is None else f"; keras.ops.{value} of them")
+    ),
+    "input_shape": lambda value: "no input_shape, images may have any size",
+    "input_tensor": lambda value: "no input_tensor; call the network with it",
 }
 
 
@@ -69,13 +74,27 @@ def check_momentum(momentum: Any) -> None:
         raise ValueError(f"batch_norm_momentum must be in [0, 1]; got {momentum!r}.")
 
 
-def check_names(network: type, given: Iterable[str], others: Iterable[str]) -> None:
-    """Raises TypeError unless `given` are names of arguments of the network's constructor, or `others`."""
+def check_names(network: type, given: Mapping[str, Any], others: Iterable[str]) -> None:
+    """Checks the names of further arguments of a network's constructor.
+
+    Args:
+        network: its class.
+        given: the arguments.
+        others: names that it takes beside those of its signature.
+
+    Raises:
+        TypeError: it takes no such argument; for those of keras.applications the message says what to write.
+    """
     own = [name for name in inspect.signature(network).parameters if name != "kwargs"]
-    for name in given:
-        if name not in (*own, *others):
-            hint = _OF_APPLICATIONS.get(name, f"it has {', '.join(own)}, name and trainable")
-            raise TypeError(f"{network.__name__} has no argument {name!r}: {hint}.")
+    unknown = {name: value for name, value in given.items() if name not in (*own, *others)}
+    if not unknown:
+        return
+    listed = ", ".join(map(repr, unknown))
+    title = f"{network.__name__} has no argument{'s' * (len(unknown) > 1)} {listed}"
+    if unknown.keys() <= _OF_APPLICATIONS.keys():
+        words = "; ".join(_OF_APPLICATIONS[name](value) for name, value in unknown.items())
+        raise TypeError(f"{title} of keras.applications; write {words}.")
+    raise TypeError(f"{title}: it has {', '.join(own)}, name, trainable and new_head.")
 
 
 def check_shape(images: Any, name: str, minimum: int) -> None:

@@ -109,8 +109,13 @@ def test_images_of_unknown_shape_are_looked_at_when_the_graph_runs(small, shape)
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"alpha": 0.35}, TypeError, r"MobileNetV2 has no argument 'alpha': it is depth_multiplier here\."),
-        ({"include_top": False}, TypeError, "num_classes=None leaves out the head"),
+        (
+            {"alpha": 0.35, "include_top": False, "classes": 5},
+            TypeError,
+            r"no arguments 'alpha', 'include_top', 'classes' of keras.applications; write depth_multiplier=0.35 "
+            r"for alpha; num_classes=None for include_top; num_classes=5 for classes\.",
+        ),
+        ({"include_top": True}, TypeError, "no argument 'include_top' .* the head is there"),
         ({"input_shape": (96, 96, 3)}, TypeError, "images may have any size"),
         ({"output_strides": 8}, TypeError, "it has depth_multiplier, num_classes, .*output_stride, .*trainable"),
         ({"depth_multiplier": "0.35"}, ValueError, "depth_multiplier must be a number above 0; got '0.35'"),

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -376,14 +377,27 @@ def test_bad_archives(files, tmp_path):
     fails(tmp_path / "gz.tgz")
 
 
-def test_weights_of_other_settings(files):
+@pytest.mark.parametrize(
+    ("network", "settings", "message"),
+    [
+        (hubkeras.MobileNetV2, {"num_classes": 5}, "has num_classes=3; got 5. Give new_head=True"),
+        (hubkeras.InceptionV2, {}, "is of MobileNetV2, not of InceptionV2; hubkeras.load builds"),
+        (hubkeras.MobileNetV2, {"depth_multiplier": 1.0}, "has depth_multiplier=0.35; got 1.0. Build"),
+        (
+            hubkeras.MobileNetV2,
+            {"finegrain_classification_mode": False},
+            "has finegrain_classification_mode=True; got False",
+        ),
+    ],
+)
+def test_weights_of_other_settings(network, settings, message, files):
+    multiplier = {"depth_multiplier": 0.35} if network is hubkeras.MobileNetV2 else {}
+    with pytest.raises(hubkeras.Error, match=re.escape(message)):
+        network(**{**multiplier, "num_classes": 3, "weights": files / "v2", **settings})
+
+
+def test_averages_of_another_name(files):
     source = files / "v2"
-    with pytest.raises(hubkeras.Error, match="3 classes, the network 5"):
-        hubkeras.MobileNetV2(0.35, num_classes=5, weights=source)
-    with pytest.raises(hubkeras.Error, match="of MobileNetV2, not of InceptionV2"):
-        hubkeras.InceptionV2(num_classes=3, weights=source)
-    with pytest.raises(hubkeras.Error, match="shape"):
-        hubkeras.MobileNetV2(1.0, num_classes=3, weights=source)
     with pytest.raises(hubkeras.Error, match="weights must be one of"):
         load_weights(hubkeras.MobileNetV2(0.35, num_classes=3), source, weights="best")
 

@@ -11,6 +11,7 @@ import numpy as np
 from typing_extensions import assert_type
 
 import hubkeras
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk.embedding import EmbeddingSummary
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.choices import Task
@@ -27,6 +28,13 @@ def networks(checkpoint: pathlib.Path) -> None:
     assert_type(hubkeras.InceptionResNetV2(num_classes=None), hubkeras.InceptionResNetV2)
     hubkeras.MobileNetV2(depth_multiplier="0.35")  # type: ignore[arg-type]
     hubkeras.MobileNetV2(num_classes=1.5)  # type: ignore[arg-type]
+
+
+def loading(checkpoint: pathlib.Path) -> None:
+    network = hubkeras.load(checkpoint, num_classes=5, new_head=True)
+    assert_type(network, SlimNetwork)
+    hubkeras.load(checkpoint, "raw")  # type: ignore[call-arg]
+    hubkeras.load(3)  # type: ignore[arg-type]
 
 
 def writing(network: hubkeras.MobileNetV2, source: pathlib.Path) -> None:
