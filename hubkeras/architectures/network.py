@@ -94,7 +94,12 @@ class SlimNetwork(keras.Model):
                 leaves zeros.
         """
         given = plain({name: value for name, value in arguments.items() if name not in ("self", "kwargs")})
-        others = {"name": None, "trainable": True, "new_head": False, "initialize": given["weights"] is None}
+        others: dict[str, Any] = {
+            "name": None,
+            "trainable": True,
+            "new_head": False,
+            "initialize": given["weights"] is None,
+        }
         check_names(type(self), arguments["kwargs"], others)
         others.update(arguments["kwargs"])
         super().__init__(name=others["name"] or self.scope, autocast=False, dtype=given["dtype"])

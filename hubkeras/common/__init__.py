@@ -13,6 +13,7 @@ __all__ = [
     "files",
     "graphs",
     "guards",
+    "input_range",
     "interface",
     "labels",
     "locks",
