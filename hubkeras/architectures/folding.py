@@ -239,18 +239,19 @@ def _(layer: Head, plan: Builder, x: str, scope: str) -> list[str]:
     return [output]
 
 
-def run(plan: steps.Plan, images: Tensor) -> dict[str, Tensor]:
+def run(plan: steps.Plan, images: Tensor, compute_step: Callable[..., Tensor] | None = None) -> dict[str, Tensor]:
     """Computes a plan.
 
     Args:
         images: float `[batch, height, width, 3]`; what `steps.Cast` takes may be integers.
+        compute_step: computes a step of its inputs, `compute` by default.
 
     Returns:
         The end points of the plan by their names.
     """
-    values = {steps.INPUT: images}
+    values, compute_step = {steps.INPUT: images}, compute_step or compute
     for step in plan.steps:
-        values[step.output] = compute(step, *(values[name] for name in step.inputs))
+        values[step.output] = compute_step(step, *(values[name] for name in step.inputs))
     return {name: values[value] for name, value in plan.end_points.items()}
 
 

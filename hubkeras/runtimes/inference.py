@@ -76,11 +76,12 @@ def inference_function(network: SlimNetwork, interface: Interface) -> Any:
     import tensorflow as tf
 
     from hubkeras.architectures.folding import run
+    from hubkeras.runtimes.litert_forms import compute
 
     plan, size = plan_for(network, interface), interface.image_size
 
     def infer(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return run(plan, inputs)
+        return run(plan, inputs, compute)
 
     spec = tf.TensorSpec([None, size, size, 3], getattr(tf, interface.dtype), name=INPUT)
     return tf.function(infer, autograph=False).get_concrete_function(spec)

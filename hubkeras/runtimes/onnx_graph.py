@@ -6,14 +6,40 @@ written in ONNX's own layout.
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import numpy as np
 
 from hubkeras.common import steps
+from hubkeras.common.head_layers import ACTIVATIONS
 
 CHANNELS_FIRST = (0, 3, 1, 2)
 CHANNELS_LAST = (0, 2, 3, 1)
+
+X = "x"  # the input of a formula
+_HALF = ("Mul", X, 0.5)
+# activations as operators of the opset that is written: a formula is an operator and its inputs, which are formulas,
+# numbers, or X
+_FORMULAS: dict[str, tuple[Any, ...]] = {
+    "relu": ("Relu", X),
+    "relu6": ("Clip", X, 0, 6),
+    "leaky_relu": ("LeakyRelu", X),
+    "elu": ("Elu", X),
+    "selu": ("Selu", X),
+    "gelu": ("Mul", _HALF, ("Add", ("Erf", ("Div", X, math.sqrt(2))), 1)),
+    "gelu_tanh": (
+        "Mul",
+        _HALF,
+        ("Add", ("Tanh", ("Mul", ("Add", X, ("Mul", ("Mul", X, X), ("Mul", X, 0.044715))), math.sqrt(2 / math.pi))), 1),
+    ),
+    "silu": ("Mul", X, ("Sigmoid", X)),
+    "hard_silu": ("HardSwish", X),
+    "softplus": ("Softplus", X),
+    "tanh": ("Tanh", X),
+    "sigmoid": ("Sigmoid", X),
+    "softmax": ("Softmax", X),  # over the last axis, as by default
+}
 
 
 class GraphWriter:
@@ -73,30 +99,49 @@ class GraphWriter:
         if activation is None:
             return self.node(kind, output, inputs, **attributes)
         self.node(kind, f"{output}/linear", inputs, **attributes)
-        if activation == "relu":
-            return self.node("Relu", output, [f"{output}/linear"])
-        limits = [self.constant(f"{output}/{limit}", np.float32(limit)) for limit in (0, 6)]
-        return self.node("Clip", output, [f"{output}/linear", *limits])
+        return self.formula(_FORMULAS[activation], output, f"{output}/linear")
+
+    def formula(self, formula: tuple[Any, ...], output: str, x: str, **attributes: Any) -> None:
+        """Adds the nodes of a formula; those within it are named by their places, `output/1`."""
+        kind, *operands = formula
+        inputs = [self.operand(operand, f"{output}/{place}", x) for place, operand in enumerate(operands)]
+        self.node(kind, output, inputs, **attributes)
+
+    def operand(self, operand: Any, name: str, x: str) -> str:
+        """The value of an input of a formula: that of `x`, or a constant or nodes that are added under `name`."""
+        if operand == X:
+            return x
+        if isinstance(operand, tuple):
+            self.formula(operand, name, x)
+            return name
+        return self.constant(name, np.float32(operand))
 
 
 def without_shift(plan: steps.Plan, image_size: int | None) -> steps.Plan:
     """The plan without its subtraction, which the bias of the convolution after it takes over.
 
     Padding adds zeros after the shift; before it, it must add the value that becomes zero. That needs a fixed image
-    size: without one, and with padding, the plan is returned as it is.
+    size and one value for all channels: with padding and without these, the plan is returned as it is.
     """
-    number = next(number for number, step in enumerate(plan.steps) if isinstance(step, steps.Subtract))
+    number = next((number for number, step in enumerate(plan.steps) if isinstance(step, steps.Subtract)), None)
+    if number is None:
+        return plan
     shift, convolution = plan.steps[number : number + 2]
     assert isinstance(shift, steps.Subtract)
     assert isinstance(convolution, steps.Convolution)
-    if convolution.padding == "same" and image_size is None:
+    value = np.array(shift.value, np.float64)
+    pads = (0, 0, 0, 0)
+    if convolution.padding == "same":
+        if image_size is None:
+            return plan
+        pads = convolution.pads(image_size, image_size)
+    if any(pads) and value.ndim:
         return plan
-    pads = convolution.pads(image_size or 0, image_size or 0)
-    padding = [steps.Pad(shift.output, shift.inputs, shift.value, pads)] if any(pads) else []
-    kernel = convolution.kernel.astype(np.float64)
+    padding = [steps.Pad(shift.output, shift.inputs, float(value), pads)] if any(pads) else []
+    taken_off = convolution.kernel.astype(np.float64) * value[..., None]  # by channel, the last but one of a kernel
     depthwise = isinstance(convolution, steps.DepthwiseConvolution)
-    sums = kernel.sum((0, 1)).reshape(-1) if depthwise else kernel.sum((0, 1, 2))
-    bias = (0 if convolution.bias is None else convolution.bias) - shift.value * sums
+    sums = taken_off.sum((0, 1)).reshape(-1) if depthwise else taken_off.sum((0, 1, 2))
+    bias = (0 if convolution.bias is None else convolution.bias) - sums
     inputs = (shift.output,) if padding else shift.inputs
     taken = dataclasses.replace(convolution, inputs=inputs, padding="valid", bias=bias.astype(np.float32))
     return dataclasses.replace(plan, steps=(*plan.steps[:number], *padding, taken, *plan.steps[number + 2 :]))
@@ -121,7 +166,9 @@ def _(step: steps.Cast, graph: GraphWriter, x: str) -> None:
 
 @write.register
 def _(step: steps.Subtract, graph: GraphWriter, x: str) -> None:
-    graph.node("Sub", step.output, [x, graph.constant(f"{step.output}/value", np.float32(step.value))])
+    value = np.array(step.value, np.float32)  # of all channels, or one for each
+    value = value if value.ndim == 0 else value.reshape(-1, 1, 1)
+    graph.node("Sub", step.output, [x, graph.constant(f"{step.output}/value", value)])
 
 
 @write.register
@@ -157,12 +204,17 @@ def _(step: steps.Add, graph: GraphWriter, first: str, second: str) -> None:
 
 @write.register
 def _(step: steps.Concat, graph: GraphWriter, *inputs: str) -> None:
-    graph.node("Concat", step.output, list(inputs), axis=1)
+    graph.node("Concat", step.output, list(inputs), axis=1)  # images and flat values have their channels there
 
 
 @write.register
 def _(step: steps.Mean, graph: GraphWriter, x: str) -> None:
     graph.node("GlobalAveragePool", step.output, [x])
+
+
+@write.register
+def _(step: steps.Max, graph: GraphWriter, x: str) -> None:
+    graph.node("GlobalMaxPool", step.output, [x])
 
 
 @write.register
@@ -172,11 +224,36 @@ def _(step: steps.Flatten, graph: GraphWriter, x: str) -> None:
 
 @write.register
 def _(step: steps.Dense, graph: GraphWriter, x: str) -> None:
-    constants = [
-        graph.constant(f"{step.output}/weights", step.kernel.T),
-        graph.constant(f"{step.output}/biases", step.bias),
-    ]
-    graph.node("Gemm", step.output, [x, *constants], transB=1)
+    inputs = [x, graph.constant(f"{step.output}/weights", step.kernel.T)]
+    if step.bias is not None:
+        inputs.append(graph.constant(f"{step.output}/biases", step.bias))
+    graph.node("Gemm", step.output, inputs, transB=1)
+
+
+@write.register
+def _(step: steps.Activate, graph: GraphWriter, x: str) -> None:
+    parameter = ACTIVATIONS[step.function] if step.parameter is None else step.parameter
+    attributes = {} if parameter is None else {"alpha": parameter}
+    graph.formula(_FORMULAS[step.function], step.output, x, **attributes)
+
+
+@write.register
+def _(step: steps.Scale, graph: GraphWriter, x: str) -> None:
+    factor, shift = (graph.constant(f"{step.output}/{name}", getattr(step, name)) for name in ("factor", "shift"))
+    graph.node("Mul", f"{step.output}/scaled", [x, factor])
+    graph.node("Add", step.output, [f"{step.output}/scaled", shift])
+
+
+@write.register
+def _(step: steps.LayerNormalize, graph: GraphWriter, x: str) -> None:
+    inputs = [x, *(graph.constant(f"{step.output}/{name}", getattr(step, name)) for name in ("gamma", "beta"))]
+    graph.node("LayerNormalization", step.output, inputs, axis=-1, epsilon=step.epsilon)
+
+
+@write.register
+def _(step: steps.TwoClasses, graph: GraphWriter, x: str) -> None:
+    zero_before = graph.constant(f"{step.output}/pads", np.array([0, 1, 0, 0], np.int64))
+    graph.node("Pad", step.output, [x, zero_before])
 
 
 @write.register
