@@ -13,6 +13,7 @@ from hubkeras.common.version import __version__
 
 if TYPE_CHECKING:  # what `__getattr__` imports; `tests/test_project.py` compares
     from hubkeras.architectures import InceptionResNetV2, InceptionV2, MobileNetV2
+    from hubkeras.bulk.classifying import classify
     from hubkeras.bulk.embedding import embed
     from hubkeras.bulk.evaluating import evaluate
     from hubkeras.common.errors import Error
@@ -35,6 +36,7 @@ _HOMES = {
     "get_expected_image_size": "hubkeras.common.metadata",
     "decode_predictions": "hubkeras.consuming.predictions",
     "load_image": "hubkeras.consuming.images",
+    "classify": "hubkeras.bulk.classifying",
     "embed": "hubkeras.bulk.embedding",
     "evaluate": "hubkeras.bulk.evaluating",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "KerasLayer",
     "MobileNetV2",
     "__version__",
+    "classify",
     "convert",
     "decode_predictions",
     "embed",

@@ -6,6 +6,7 @@
 | `table`, `line`, to standard output | yes | yes | no | no |
 | `error`, to standard error | yes | yes | yes | yes |
 | `warning` | standard error | in the table or the JSON object | as without | as without |
+| `csv`, to standard output | CSV | CSV | no | no |
 | `status`, to standard error | yes | no | as without | no |
 | `hint`, to standard error | yes | no | no | no |
 
@@ -14,6 +15,8 @@ for terminals, and not where `NO_COLOR` is set.
 """
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
@@ -104,6 +107,13 @@ class Output:
         with _writing(), console.capture() as text:
             console.print(table)
         write(text.get(), end="")
+
+    def csv(self, rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
+        """Writes rows as CSV, with a header, in place of a result; warnings have no place there."""
+        self._warnings = []
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+        write(text.getvalue(), end="")
 
     def line(self, text: str) -> None:
         """Writes a sentence beside the tables."""

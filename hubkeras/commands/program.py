@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hubkeras.commands import benchmark, convert, embed, evaluate, inspect, parsing, publish, serve, verify
+from hubkeras.commands import benchmark, classify, convert, embed, evaluate, inspect, parsing, publish, serve, verify
 from hubkeras.commands.command import Options
 from hubkeras.commands.output import ClosedPipe, Mode, Output
 from hubkeras.common.errors import Error
@@ -19,7 +19,7 @@ COMMANDS = (
     *(convert.export, convert.convert),
     *(inspect.inspect, verify.verify, benchmark.benchmark, evaluate.evaluate),
     *(publish.catalog, publish.document, publish.sign, publish.pack),
-    *(serve.install, serve.installed, serve.uninstall, embed.embed),
+    *(serve.install, serve.installed, serve.uninstall, classify.classify, embed.embed),
 )
 # of the environment, which NumPy and Keras read as they are imported
 _WHOLE_NUMBERS = ("SOURCE_DATE_EPOCH", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")

@@ -40,6 +40,7 @@ _LEFTOVER = re.compile(r"\..*\.partial-[a-z0-9_]{8}")  # folders of ours
 _RESOURCE_FORK = b"\0\5\x16\7"  # first bytes of what macOS adds as `._name`
 _SHARD = re.compile(r"\.(index|data-\d{5}-of-\d{5})|" + re.escape(SLIM_ENDING))
 _TAIL = 1 << 20  # bytes at the end of an OpenVINO model in which its runtime information lies
+_HEAD = 1 << 12  # bytes at the start of a picture in which its texts lie
 _MOST_HEADER = 64 << 20  # bytes of the header of safetensors
 _MOST_FIELDS = 10_000  # of a whole ONNX file, in which all nodes are one
 _ONNX_PROPERTIES = 14  # field of its message
@@ -322,4 +323,10 @@ def _is_signature(path: pathlib.Path) -> bool:
     return "signatures" in json.loads(path.read_text("utf-8"))["dsseEnvelope"]
 
 
-_FILES = (_is_onnx, _is_zip, _is_hdf5, _is_openvino, _is_safetensors, _is_archive, _is_slim, _is_signature)
+def _is_picture(path: pathlib.Path) -> bool:
+    """Whether a PNG file says that hubkeras made it."""
+    with open(path, "rb") as file:
+        return re.match(rb"\x89PNG.*?tEXtSoftware\0hubkeras ", file.read(_HEAD), re.DOTALL) is not None
+
+
+_FILES = (_is_picture, _is_onnx, _is_zip, _is_hdf5, _is_openvino, _is_safetensors, _is_archive, _is_slim, _is_signature)

@@ -75,6 +75,8 @@ def many_images(images: Sequence[pathlib.Path]) -> None:
     assert_type(measured, Evaluation)
     assert_type(measured.unreadable, list[str])
     hubkeras.embed("out", images, "rows", "classification")  # type: ignore[call-arg]
+    seen = hubkeras.classify("out.onnx", images, top=3)
+    assert_type(seen[0].classes, tuple[tuple[str, float], ...])
 
 
 def errors() -> None:

@@ -1,0 +1,113 @@
+"""`hubkeras classify`: what is in a few images, by name."""
+
+import sys
+from typing import Any
+
+from hubkeras.commands.command import MODEL, Group, Options, argument, command, flag
+from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
+from hubkeras.commands.output import Mode, Output
+from hubkeras.common.errors import Error
+
+_BAR, _FULL, _PARTS = 20, "\u2588", " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"  # letters of a bar; eighths of one
+_STDIN = "-"
+_UNREADABLE = ("cannot be read", "", "")
+_MOST_TOLD = 5  # unreadable images
+
+
+@command(
+    Group.SERVE,
+    "Name what is in images.",
+    "hubkeras classify build/digits photos/1/a.png photos/2/a.png --top 2",
+    argument("model", metavar="MODEL", help=f"{MODEL}, with a classification head"),
+    argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="image files, folders, globs or http(s) addresses; - reads them from standard input, one a line",
+    ),
+    argument("--top", type=int, default=5, metavar="N", help="classes of an image (5)"),
+    flag("--csv", "write CSV: image, rank, class, probability, error"),
+    argument("--picture", metavar="PNG", help="draw the images with their classes into this file"),
+    flag("--overwrite", "replace PNG, where hubkeras wrote it"),
+    *PREPARING_ARGUMENTS,
+)
+def classify(options: Options, output: Output) -> None:
+    from hubkeras.bulk import classifying
+
+    if options.csv and output.mode is not Mode.TEXT:
+        raise Error(f"--csv and --{output.mode.value} are two forms of the same; leave one of them out.")
+    images = [name for given in options.images for name in (_of_stdin() if given == _STDIN else [given])]
+    if options.picture:
+        classifying.check_picture(options.picture, options.overwrite, [options.model, options.labels, *images])
+    with output.status("images") as progress:
+        chosen = {name: getattr(options, name) for name in (*PREPARING, "top")}
+        found = classifying.classify(options.model, images, progress=progress, **chosen)
+    errors = [image.error for image in found if image.error]
+    for error in errors[:_MOST_TOLD]:
+        output.warning(error)
+    if len(errors) > _MOST_TOLD:
+        output.warning(f"{len(errors) - _MOST_TOLD} more images cannot be read.")
+    if options.picture:
+        drawn = classifying.draw(found, options.picture, options.overwrite)
+        if drawn < len(found):
+            output.warning(f"{options.picture} shows {drawn} of the {len(found)} images.")
+    if options.csv:
+        output.csv(_csv(found), ("image", "rank", "class", "probability", "error"))
+        return
+    best = [image.classes[0][0] for image in found if image.classes]
+    output.result(_facts(found, options.picture), _rows(found), _columns(found), best)
+    output.hint("hubkeras", "evaluate", options.model, "PHOTOS")
+
+
+def _of_stdin() -> list[str]:
+    names = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+    if not names:
+        raise Error("Standard input names no images; write one path a line to it.")
+    return names
+
+
+def _facts(found: Any, picture: str | None) -> dict[str, Any]:
+    images = [
+        {
+            "image": image.image,
+            "classes": [{"class": name, "probability": share} for name, share in image.classes],
+            "error": image.error,
+        }
+        for image in found
+    ]
+    facts = {name: getattr(found, name) for name in ("model", "preprocessing", "outputs")}
+    return {**facts, "picture": picture, "images": images}
+
+
+def _columns(found: Any) -> tuple[str, ...]:
+    columns = ("class", "probability", "")
+    return columns if len(found) == 1 else ("image", *columns)
+
+
+def _rows(found: Any) -> list[tuple[str, ...]]:
+    """A row for each class; the image's name stands in the first of its rows, where there are several images."""
+    rows: list[tuple[str, ...]] = []
+    for image in found:
+        classes = [(name, f"{share:.4f}", _bar(share)) for name, share in image.classes] or [_UNREADABLE]
+        names = [image.image] + [""] * (len(classes) - 1)
+        rows += classes if len(found) == 1 else [(name, *row) for name, row in zip(names, classes, strict=True)]
+    return rows
+
+
+def _bar(share: float) -> str:
+    """A bar as long as the share.
+
+    >>> _bar(0.25)
+    '\u2588\u2588\u2588\u2588\u2588'
+    """
+    whole, eighths = divmod(round(share * _BAR * 8), 8)
+    return (_FULL * whole + _PARTS[eighths]).rstrip()
+
+
+def _csv(found: Any) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for image in found:
+        rows += [(image.image, rank, name, share, "") for rank, (name, share) in enumerate(image.classes, start=1)]
+        if image.error:
+            rows.append((image.image, "", "", "", image.error))
+    return rows
