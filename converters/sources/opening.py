@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from hubkeras.common import addresses, places
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.common.guards import contents, tars
+from hubkeras.common.guards import contents, tars, zips
 from hubkeras.common.guards.permissions import check_readable
 from hubkeras.converters.checkpoint import Checkpoint, NoSourceError
 from hubkeras.converters.labels_beside import files_beside, is_labels_name
@@ -38,8 +38,8 @@ READERS: tuple[Reader, ...] = (
     tensorflow_checkpoints.READER,
 )
 ACCEPTED = (
-    f"{', '.join(reader.form for reader in reversed(READERS))}, a folder or .tar.gz with one of them, or the address "
-    "of any of them (hf://owner/name, kaggle://..., https://...)"
+    f"{', '.join(reader.form for reader in reversed(READERS))}, a folder, .tar.gz or .zip with one of them, or the "
+    "address of any of them (hf://owner/name, kaggle://..., https://...)"
 )
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".7z", ".rar")
 
@@ -133,7 +133,14 @@ def _with_note(checkpoint: Checkpoint, note: str | None) -> Checkpoint:
 def _is_archive(path: pathlib.Path) -> bool:
     if not path.is_file() or locating.V2_FILE.match(path.name):
         return False
-    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tars.is_tar(path)
+    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tars.is_tar(path) or _is_zip(path)
+
+
+def _is_zip(path: pathlib.Path) -> bool:
+    """Whether a file is called as zip archives are and is one, other than those that are sources themselves."""
+    if not path.name.lower().endswith(".zip") or not zips.is_zip(path):
+        return False
+    return not any(reader.recognises(path) for reader in READERS if reader is not tensorflow_checkpoints.READER)
 
 
 def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
@@ -148,7 +155,7 @@ def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
         place = only
         return (*place.files, *_labels_beside(place, names))
 
-    tars.unpack(archive, folder, select)
+    (zips if _is_zip(archive) else tars).unpack(archive, folder, select)
     return place.name, note
 
 

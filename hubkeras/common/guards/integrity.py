@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
@@ -172,6 +173,13 @@ def check(directory: str | os.PathLike[str], digests: dict[str, str] | None = No
                 f"{path} is not what was written: its SHA-256 is not the one in {CHECKSUMS_FILE}. {_AGAIN}, or, "
                 f"where it was changed on purpose, delete {directory / CHECKSUMS_FILE}."
             )
+
+
+def check_unpacked(directory: str | os.PathLike[str], names: Iterable[str]) -> None:
+    """`check` of each SavedModel with checksums among files of these relative names, which an archive held."""
+    for name in names:
+        if f"/{name}".endswith(f"/{CHECKSUMS_FILE}"):
+            check(pathlib.Path(directory, name).parents[1])
 
 
 def _check_fingerprint(directory: pathlib.Path) -> None:

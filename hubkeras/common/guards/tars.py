@@ -115,9 +115,7 @@ def unpack(
         if other := contents.within_gzip(archive):
             raise Error(f"{archive} is compressed with gzip, and what is in it is {other}.") from error
         raise Error(f"{archive} is not a whole tar archive ({error}); fetch or copy it again.") from error
-    for name in wanted:
-        if f"/{name}".endswith(f"/{integrity.CHECKSUMS_FILE}"):
-            integrity.check(pathlib.Path(directory, name).parents[1])
+    integrity.check_unpacked(directory, wanted)
     return wanted
 
 

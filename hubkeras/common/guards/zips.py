@@ -4,11 +4,14 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import stat
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 
 from hubkeras.common.errors import Error
+from hubkeras.common.guards import contents, integrity
 from hubkeras.common.guards.limits import MOST_BYTES, MOST_MEMBERS
 
 _END = b"PK\x05\x06", 12, 4  # of the list of members: where it says the bytes of that list, in how many bytes
@@ -38,6 +41,58 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
+def is_zip(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as zip archives do."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(contents.ZIP)) == contents.ZIP
+    except OSError:
+        return False
+
+
+def unpack(
+    archive: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    select: Callable[[list[str]], Iterable[str]] | None = None,
+) -> list[str]:
+    """Extracts the files of a zip archive into a folder.
+
+    Args:
+        archive: path of the archive.
+        directory: the folder. After an error it may hold a part of the files.
+        select: function from the list of the files' names, relative, to those to extract; all by default.
+
+    Returns:
+        The names of the extracted files.
+
+    Raises:
+        hubkeras.Error: it is not a whole zip archive, or see `open_zip`; or a SavedModel in it is not what its
+            checksums say, see `hubkeras.common.guards.integrity`.
+    """
+    try:
+        with open_zip(archive) as opened:
+            members = {str(_path_of(member)): member for member in opened.infolist() if not member.is_dir()}
+            wanted = list(members if select is None else select(list(members)))
+            for name in wanted:
+                target = pathlib.Path(directory, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(members[name]) as file, open(target, "wb") as copy:
+                    shutil.copyfileobj(file, copy)
+    except Error:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise Error(f"Cannot unpack {archive} into {directory}: {error.strerror}.") from error
+        raise Error(f"{archive} is not a whole zip archive ({error}); fetch or copy it again.") from error
+    integrity.check_unpacked(directory, wanted)
+    return wanted
+
+
+def _path_of(member: zipfile.ZipInfo) -> pathlib.PurePosixPath:
+    """Name of a member; some archives of Windows have `\\`."""
+    return pathlib.PurePosixPath(member.filename.replace("\\", "/"))
+
+
 def _check_list(path: str | os.PathLike[str]) -> None:
     """The list of members is of a bearable size, wherever zipfile may find its end."""
     with open(path, "rb") as file:
@@ -56,7 +111,7 @@ def _check_list(path: str | os.PathLike[str]) -> None:
 def _check_members(path: str | os.PathLike[str], members: list[zipfile.ZipInfo]) -> None:
     names: set[str] = set()
     for member in members:
-        name, kind = pathlib.PurePosixPath(member.filename.replace("\\", "/")), member.external_attr >> 16
+        name, kind = _path_of(member), member.external_attr >> 16
         what = None
         if name.is_absolute() or ".." in name.parts or _DRIVE.match(str(name)):
             what = "points outside the archive"
