@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.parity import LARGEST
+
 if TYPE_CHECKING:
     from hubkeras.common.parity import Parity
     from hubkeras.converters import Report
@@ -44,6 +46,7 @@ def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
     if parity and parity.output:
         verdict = "within" if parity.error <= parity.bound else "ABOVE"
         words = f"{parity.output}: relative error {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}"
+        words += "" if parity.relative_to == LARGEST else f", of {parity.relative_to}"
         rows.append(("parity", words))
     if parity and parity.agreement is not None:
         rows.append(("top class", f"the same for {parity.agreement:.1%} of {parity.images} images"))

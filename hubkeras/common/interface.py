@@ -13,9 +13,11 @@ from hubkeras.common.errors import Error
 LARGEST_PIXEL = 255
 # Largest relative error by kind of weights, from that of float32. Half precision has three digits: outputs were off by
 # up to 1.6e-2 (MobileNet V2) and 4e-4 (Inceptions) with the random weights of the golden figures. In 8 bits outputs are
-# off by more while the top class stays: 0.16 to 0.32 on the digits, with 98.6% to 100% of the classes.
+# off by more while the top class stays: 0.16 to 0.32 on the digits, with 98.6% to 100% of the classes. Errors of logits
+# are relative to the magnitudes that these add up, which are five to seven times the largest logit there.
 PRECISIONS = ("float32", "float16", "int8")
-_FLOAT16_FACTOR, _INT8_TOLERANCE = 1000, 0.5
+_FLOAT16_FACTORS = {Task.CLASSIFICATION: 200, Task.FEATURE_VECTOR: 1000}
+_INT8_TOLERANCES = {Task.CLASSIFICATION: 0.1, Task.FEATURE_VECTOR: 0.5}
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Interface:
     def tolerance(self, exact: float) -> float:
         """Largest relative error of the outputs that is accepted, where in float32 it is `exact`."""
         if self.precision == "int8":
-            return _INT8_TOLERANCE
-        return exact * _FLOAT16_FACTOR if self.precision == "float16" else exact
+            return _INT8_TOLERANCES[Task(self.task)]
+        return exact * _FLOAT16_FACTORS[Task(self.task)] if self.precision == "float16" else exact
 
     def seen(self, images: np.ndarray) -> np.ndarray:
         """Images of float32 in [0, 1] as the network sees them: rounded to whole pixel values where it gets these."""

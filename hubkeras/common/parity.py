@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from hubkeras.common.errors import Error
 
+# what errors are relative to, in words
+LARGEST = "the largest"
+SUMMANDS = "the largest sum of magnitudes that one adds up"
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -16,10 +20,12 @@ class Parity:
         reference: what was compared with, for people.
         weights_compared, weights_different: numbers of variables.
         output: name of the output that was compared; None where only weights were.
-        error: largest absolute difference over largest absolute value of the reference.
+        error: largest absolute difference, relative to what `relative_to` says.
         bound: the largest error that counts as equal.
         images: how many images were compared, where that is told.
         agreement: share of them with the same top class, where there are classes.
+        relative_to: what the error is divided by, in words: the largest absolute value of the reference; of logits the
+            sum of the magnitudes that the largest one adds up, since they may be near 0 where these are not.
     """
 
     reference: str
@@ -30,6 +36,7 @@ class Parity:
     bound: float = 0.0
     images: int | None = None
     agreement: float | None = None
+    relative_to: str = LARGEST
 
     @property
     def passed(self) -> bool:
@@ -50,5 +57,5 @@ class Parity:
             faults.append(f"{compared} weights differ from those of {self.reference}")
         if self.output:
             accepted = f"at most {self.bound:.0e} is accepted"
-            faults.append(f"its {self.output} differ by {self.error:.1e} of the largest ({accepted})")
+            faults.append(f"its {self.output} differ by {self.error:.1e} of {self.relative_to} ({accepted})")
         raise Error(f"{path} failed its check: {', and '.join(faults)}; it is as it was before.")

@@ -20,7 +20,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.guards import integrity
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS
-from hubkeras.common.parity import Parity
+from hubkeras.common.parity import LARGEST, Parity
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.staging import anything, refuse_existing, staged
@@ -107,7 +107,7 @@ def _read_parity(record: pathlib.Path) -> Parity:
         values = json.loads(record.read_text("utf-8"))
         numbers = [values[key] for key in ("weights_compared", "weights_different", "error", "bound")]
         if all(isinstance(number, int | float) for number in numbers) and isinstance(values["output"], str):
-            return Parity(**{"reference": "the checkpoint", **values})
+            return Parity(**{"reference": "the checkpoint", "relative_to": LARGEST, **values})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise Error(f"{record} is damaged; remove it, or export the model again.")

@@ -18,7 +18,7 @@ from hubkeras.converters import open_checkpoint
 from hubkeras.converters.digests import different
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import RunnableModel, open_model
-from hubkeras.verifying.references import reference_maps, reference_outputs, relative_error, sample_images
+from hubkeras.verifying.references import Reference, reference_maps, reference_of, sample_images
 
 Path = str | os.PathLike[str]
 
@@ -95,13 +95,15 @@ def compare_saved_model(
     wrong = different(written.items(), network, digests)
     images = sample_images(metadata.default_image_size)
     served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
+    truth: Mapping[str, Reference]
     if metadata.task == Task.BACKBONE:
         output, bound, truth = "feature maps", network.facts.end_point_tolerance, reference_maps(network, images)
     else:
         output, bound = "logits" if metadata.task == Task.CLASSIFICATION else "features", network.facts.tolerance
-        truth, called = {output: reference_outputs(network, images, metadata.task)}, {output: called}
-    errors = [relative_error(values[name], truth[name]) for values in (served, called) for name in truth]
-    return Parity(reference, len(written), len(wrong), output, max(errors), bound)
+        truth, called = {output: reference_of(network, images, metadata.task)}, {output: called}
+    error = max(truth[name].error(values[name]) for values in (served, called) for name in truth)
+    relative_to = next(iter(truth.values())).relative_to
+    return Parity(reference, len(written), len(wrong), output, error, bound, relative_to=relative_to)
 
 
 def compare_outputs(
@@ -117,13 +119,22 @@ def compare_outputs(
     """
     interface, exact = model.interface, network.facts.tolerance
     images = sample_images(model.image_size[0]) if images is None else images
-    truth = reference_outputs(network, interface.seen(images), interface.task)
-    truth = np.asarray(tf.nn.softmax(truth)) if interface.probabilities else truth
+    truth = reference_of(network, interface.seen(images), interface.task, interface.probabilities)
     values = model.run(images)
     bound, agreement = interface.tolerance(exact), None
     if bound > exact and interface.task == Task.CLASSIFICATION:
-        agreement = float((values.argmax(-1) == truth.argmax(-1)).mean())
-    return Parity(reference, 0, 0, interface.output, relative_error(values, truth), bound, len(images), agreement)
+        agreement = float((values.argmax(-1) == truth.values.argmax(-1)).mean())
+    return Parity(
+        reference,
+        0,
+        0,
+        interface.output,
+        truth.error(values),
+        bound,
+        len(images),
+        agreement,
+        truth.relative_to,
+    )
 
 
 def _called(module: Any, images: np.ndarray) -> Any:

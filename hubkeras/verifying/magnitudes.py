@@ -1,0 +1,106 @@
+"""How large the summands of a logit are: what its rounding errors are relative to.
+
+A logit is a sum of many terms, and may be near 0 where they are not: in a classifier of two classes near its boundary
+the whole of it is what they do not cancel. Rounding errors are relative to the terms.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from hubkeras.architectures.folding import compute, fold
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common import steps
+
+Pair = tuple[tf.Tensor, tf.Tensor]  # a value, and the sum of the magnitudes that it adds up
+
+
+def magnitudes(network: SlimNetwork, features: Any, end_point: str = "default") -> np.ndarray:
+    """The sum of the magnitudes that each logit adds up.
+
+    Of a head of one dense layer that is `sum(|features * weights|) + |biases|`; further layers pass on what the layer
+    before them has added up.
+
+    Args:
+        network: with a head.
+        features: the pooled features, float64 `[batch, num_features]`.
+        end_point: `default`, the logits, or `Predictions`, the probabilities, to which these sums are passed on.
+
+    Returns:
+        float64 `[batch, num_classes]`, at least the magnitude of the value.
+    """
+    plan = fold(network)
+    value = tf.convert_to_tensor(features, tf.float64)
+    pairs = {plan.end_points["features"]: (value, tf.abs(value))}
+    for step in plan.steps:
+        if step.inputs and all(name in pairs for name in step.inputs):
+            pairs[step.output] = _passed_on(_in_float64(step), *(pairs[name] for name in step.inputs))
+    return pairs[plan.end_points[end_point]][1].numpy()
+
+
+def _in_float64(step: Any) -> Any:
+    constants = {
+        field.name: getattr(step, field.name).astype(np.float64)
+        for field in dataclasses.fields(step)
+        if isinstance(getattr(step, field.name), np.ndarray)
+    }
+    return dataclasses.replace(step, **constants)
+
+
+def _passed_on(step: Any, *inputs: Pair) -> Pair:
+    """What a step makes of values and of what these have added up."""
+    values, sums = zip(*inputs, strict=True)
+    return compute(step, *values), added_up(step, *values, *sums)
+
+
+@functools.singledispatch
+def added_up(step: Any, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """The magnitudes that a step adds up: its Jacobian's, times those that its input has added up, and its own."""
+    raise TypeError(f"{step.output}: a {type(step).__name__} is no layer of a head.")
+
+
+@added_up.register
+def _(step: steps.Flatten, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    return compute(step, total)
+
+
+@added_up.register
+def _(step: steps.Dense, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    products = total @ abs(step.kernel)
+    return products if step.bias is None else products + abs(step.bias)
+
+
+@added_up.register
+def _(step: steps.Softmax, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    shares = compute(step, value)
+    return shares * (1 + (1 - 2 * shares) * total + tf.reduce_sum(shares * total, -1, keepdims=True))
+
+
+@added_up.register
+def _(step: steps.Activate, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        output = compute(step, value)
+    return tf.abs(tape.gradient(output, value)) * total + tf.abs(output)
+
+
+@added_up.register
+def _(step: steps.Scale, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    return total * abs(step.factor) + abs(step.shift)
+
+
+@added_up.register
+def _(step: steps.LayerNormalize, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    mean, variance = tf.nn.moments(value, -1, keepdims=True)
+    scale = tf.math.rsqrt(variance + step.epsilon)
+    normal = tf.abs(value - mean) * scale
+    spread = tf.reduce_mean(total, -1, keepdims=True) + normal * tf.reduce_mean(normal * total, -1, keepdims=True)
+    return (total + spread) * scale * abs(step.gamma) + abs(step.beta)
+
+
+@added_up.register
+def _(step: steps.TwoClasses, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    return compute(step, total)
