@@ -7,6 +7,7 @@ from typing import Any
 from hubkeras.common.head_layers import HeadLayer
 from hubkeras.common.input_range import InputRange
 from hubkeras.common.networks import NetworkFacts
+from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters.checkpoint import Tensor
 from hubkeras.converters.naming.layer_graph import LayerGraph
 from hubkeras.converters.naming.renaming import Target
@@ -34,7 +35,11 @@ class Base:
         head: layers after the pooling that the base has by itself, before those that follow `last`.
         ignored: `{tensor: kind}` of the base's tensors that are not used.
         gammas_may_be_trivial: whether batch norm has gammas there that TF-Slim's network has not.
+        whole: settings of the network as it is, head and all, where nothing of a user follows; None where the base has
+            none of its own.
         image_size: height and width in pixels, where the base is made for one size.
+        labels: names of the classes of its own head.
+        preprocessing: how it says that images are cut.
         notes: sentences that the user should read.
     """
 
@@ -51,7 +56,10 @@ class Base:
     head: tuple[HeadLayer, ...] = ()
     ignored: Mapping[str, str] = field(default_factory=dict)
     gammas_may_be_trivial: bool = False
+    whole: Mapping[str, Any] | None = None
     image_size: int | None = None
+    labels: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
 
 

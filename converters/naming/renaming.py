@@ -27,24 +27,26 @@ class Layout(NamedTuple):
     Attributes:
         axes: for each axis of Slim's tensor that is in the foreign one, its number there.
         leading: number of axes of size 1 that Slim's tensor has before these.
+        squeezed: number of axes of size 1 that the foreign tensor has before those of `axes`, which count from there.
     """
 
     axes: tuple[int, ...]
     leading: int = 0
+    squeezed: int = 0
 
     def shape_to_slim(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of Slim's tensor for that of the foreign one, which has as many axes as `axes`."""
-        return (1,) * self.leading + tuple(shape[axis] for axis in self.axes)
+        """Shape of Slim's tensor for that of the foreign one, which has `squeezed` axes and those of `axes`."""
+        return (1,) * self.leading + tuple(shape[self.squeezed + axis] for axis in self.axes)
 
     def to_slim(self, array: np.ndarray) -> np.ndarray:
         """The foreign array as Slim's."""
-        array = np.transpose(array, self.axes)
+        array = np.transpose(array.reshape(array.shape[self.squeezed :]), self.axes)
         return array.reshape((1,) * self.leading + array.shape)
 
     def from_slim(self, array: np.ndarray) -> np.ndarray:
         """Slim's array as the foreign one, contiguous."""
-        array = array.reshape(array.shape[self.leading :])
-        return np.ascontiguousarray(np.transpose(array, np.argsort(self.axes)))
+        array = np.transpose(array.reshape(array.shape[self.leading :]), np.argsort(self.axes))
+        return np.ascontiguousarray(array.reshape((1,) * self.squeezed + array.shape))
 
 
 SLIM = Layout(())  # stands for that of Slim's own tensors, of any shape and type, which are taken as they are
@@ -125,8 +127,9 @@ def refuse_large(shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _in_layout(name: str, tensor: Tensor, layout: Layout) -> Tensor:
-    if len(tensor.shape) != len(layout.axes):
-        raise NamingError(f"{name} has shape {list(tensor.shape)}, expected {len(layout.axes)} axes")
+    axes = layout.squeezed + len(layout.axes)
+    if len(tensor.shape) != axes or any(size != 1 for size in tensor.shape[: layout.squeezed]):
+        raise NamingError(f"{name} has shape {list(tensor.shape)}, expected {axes} axes")
     if tensor.dtype.startswith(_INTEGERS):
         raise NamingError(f"{name} is {tensor.dtype}, so the file is quantized; give the one with float32 weights")
     dtype = "float32" if tensor.dtype in _WIDENED else tensor.dtype

@@ -13,8 +13,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hubkeras.common.metadata import Metadata
+
 # parts of the names of what is there for training alone: states of optimizers, metrics and random numbers
 _OF_TRAINING = re.compile(r"(optimizer|metrics|seed_generator)(_weights|_state|_\d+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class HubModule:
+    """What is known of the SavedModel that a `KerasLayer` runs, beside its weights.
+
+    Attributes:
+        metadata: those of a SavedModel of hubkeras, None for one of others.
+        labels: its class names, where it has a head.
+        shapes: of its variables by their names, in the order in which the layer has them; empty where that is not
+            known.
+    """
+
+    metadata: Metadata | None = None
+    labels: tuple[str, ...] | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +49,8 @@ class SavedLayer:
             `Sequential`.
         config: Keras' own of the layer, empty where the file has none.
         layers: those of a model in Keras' order, empty for other layers.
+        build_config: what Keras 3 keeps of how the layer was built, empty where the file has none.
+        module: of a `KerasLayer`, what is known of its SavedModel.
     """
 
     name: str | None
@@ -39,6 +59,8 @@ class SavedLayer:
     inbound: tuple[str, ...] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[SavedLayer, ...] = ()
+    build_config: Mapping[str, Any] = field(default_factory=dict)
+    module: HubModule | None = None
 
     def walk(self) -> Iterator[SavedLayer]:
         """This layer and all below, a model before its layers."""

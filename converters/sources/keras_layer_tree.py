@@ -10,6 +10,7 @@ Two layouts are read. Keras 2's names the weights of each layer in attributes (`
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import pathlib
@@ -27,8 +28,9 @@ from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.converters.checkpoint import Tensor
-from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
+from hubkeras.converters.naming.saved_layers import HubModule, SavedLayer, kind_of_training, snake_case
 from hubkeras.converters.sources.hdf5 import open_hdf5
+from hubkeras.converters.sources.hub_modules import ASSETS, module_of_layer, with_modules
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
 _MOST_CONFIG_BYTES = 64 << 20  # a network has about 1 MB
@@ -40,6 +42,8 @@ _VARIABLES = {
     "batch_normalization": {"gamma": "scale", "beta": "center", "moving_mean": "", "moving_variance": ""},
 }
 _DAMAGE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_ASSET = re.compile(rf"assets(/.+)/saved_model/assets/({'|'.join(map(re.escape, ASSETS))})")  # of a `KerasLayer`
+_Modules = dict[str, dict[str, bytes]]  # of each layer's group, the assets of its SavedModel by name
 _NUMBERED = re.compile(r"(.+?)(?:_(\d+))?")
 _IN_LAYER = re.compile(r"((?:.*/layers/[^/]+)?)/(.+)")  # the layer's group, and the name within it
 # from the names of a layer and the models around it, its group and its config to its weights
@@ -68,14 +72,15 @@ def open_keras_file(path: pathlib.Path) -> Iterator[tuple[SavedLayer, dict[str, 
     """
     with contextlib.ExitStack() as stack:
         try:
-            config, weights = None, path
+            config, weights, modules = None, path, _Modules()
             if not h5py.is_hdf5(path):
                 contents.refuse(path, accepted=(contents.ZIP,))
-                config, weights = _unpack(path, stack.enter_context(TemporaryFolder()))
+                config, weights, modules = _unpack(path, stack.enter_context(TemporaryFolder()))
             file = stack.enter_context(open_hdf5(weights, path))
             tensors = _tensors(file)
             config = config or json.loads(file.attrs.get("model_config", "null"))
             root = _keras_2(file, tensors, config) or _keras_3(file, tensors, config)
+            root = with_modules(root, functools.partial(_module_of, modules))
         except Error:
             raise
         except _DAMAGE as error:
@@ -83,14 +88,24 @@ def open_keras_file(path: pathlib.Path) -> Iterator[tuple[SavedLayer, dict[str, 
         yield root, tensors
 
 
-def _unpack(path: pathlib.Path, folder: str) -> tuple[dict[str, Any], pathlib.Path]:
-    """The config of a `.keras` archive, and its weights as a file, since HDF5 seeks and zip archives cannot."""
+def _unpack(path: pathlib.Path, folder: str) -> tuple[dict[str, Any], pathlib.Path, _Modules]:
+    """The config of a `.keras` archive, its weights as a file, since HDF5 seeks, and the assets of its modules."""
     with open_zip(path) as archive:
         if missing := {"config.json", _WEIGHTS} - set(archive.namelist()):
             raise Error(f"{path} is a zip archive without {min(missing)}, so no model of Keras; give what is in it.")
         if archive.getinfo("config.json").file_size > _MOST_CONFIG_BYTES:
             raise ValueError(f"its config.json is larger than {_MOST_CONFIG_BYTES >> 20} MiB")
-        return json.loads(archive.read("config.json")), pathlib.Path(archive.extract(_WEIGHTS, folder))
+        modules: _Modules = {}
+        for member in archive.infolist():
+            if (match := _ASSET.fullmatch(member.filename)) and member.file_size <= _MOST_CONFIG_BYTES:
+                modules.setdefault(match[1], {})[match[2]] = archive.read(member)
+        return json.loads(archive.read("config.json")), pathlib.Path(archive.extract(_WEIGHTS, folder)), modules
+
+
+def _module_of(modules: _Modules, layer: SavedLayer) -> HubModule | None:
+    """What is known of the SavedModel of a `KerasLayer`; a `.keras` file may carry it under the layer's group."""
+    group = next((path.partition("/vars/")[0] for path in layer.weights.values()), "")
+    return module_of_layer(layer, modules.get(group))
 
 
 def _tensors(file: h5py.File) -> dict[str, Tensor]:
@@ -125,6 +140,7 @@ def layer_of_config(
         tuple(_inbound(config["inbound_nodes"])) if "inbound_nodes" in config else None,
         options,
         tuple(layers),
+        config.get("build_config") or {},
     )
 
 

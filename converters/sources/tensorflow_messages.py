@@ -43,7 +43,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "SavedSlice": {"data": (3, "Tensor")},
     "SavedTensorSlices": {"meta": (1, "SavedTensorSliceMeta"), "data": (2, "SavedSlice")},
     "SerializedTensor": {"name": (1, "bytes"), "full_name": (2, "bytes"), "checkpoint_key": (3, "bytes")},
-    "TrackableObject": {"attributes": (2, "[SerializedTensor]")},
+    "ObjectReference": {"node_id": (1, "int32"), "local_name": (2, "bytes")},
+    "TrackableObject": {"children": (1, "[ObjectReference]"), "attributes": (2, "[SerializedTensor]")},
     "TrackableObjectGraph": {"nodes": (1, "[TrackableObject]")},
     "CheckpointState": {
         "model_checkpoint_path": (1, "bytes"),
