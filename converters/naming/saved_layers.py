@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hubkeras.common.keras_heads import snake_case as snake_case
 from hubkeras.common.metadata import Metadata
 
 # parts of the names of what is there for training alone: states of optimizers, metrics and random numbers
@@ -115,13 +116,6 @@ def _calls(model: SavedLayer) -> list[tuple[SavedLayer, SavedLayer]]:
         return list(itertools.pairwise(model.layers))
     by_name = {layer.name: layer for layer in model.layers}
     return [(by_name[name], layer) for layer in model.layers for name in layer.inbound or () if name in by_name]
-
-
-def snake_case(name: str) -> str:
-    """Keras' file name of a class: `depthwise_conv2d` for `DepthwiseConv2D`."""
-    name = re.sub(r"\W+", "", name.rsplit(">", 1)[-1])
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def kind_of_training(path: str) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from hubkeras.architectures.heads import Head
+from hubkeras.architectures.heads import Classifier
 from hubkeras.architectures.layers import SlimLayer
 from hubkeras.architectures.settings import Settings
+from hubkeras.common.head_layers import SOFTMAX
 
 STRIDE = "stride_{}"
 SMALLEST_STRIDE = 4  # what comes before is too near to the pixels to be of use
@@ -32,14 +33,19 @@ class Structure:
     settings: Settings
     stages: tuple[SlimLayer, ...]
     end_points: tuple[Names, ...]
-    head: Head | None
+    head: Classifier | None
     strides: Mapping[str, str]
     feature_maps: Mapping[str, str]
     left_out: tuple[str, ...]
 
     @classmethod
     def of(
-        cls, settings: Settings, stages: Sequence[SlimLayer], head: Head | None, end_points: Sequence[Names], scope: str
+        cls,
+        settings: Settings,
+        stages: Sequence[SlimLayer],
+        head: Classifier | None,
+        end_points: Sequence[Names],
+        scope: str,
     ) -> Structure:
         """The structure that ends where the settings say.
 
@@ -61,7 +67,7 @@ class Structure:
         if count < len(stages) or wanted is not None:
             head = None
         if head is None:
-            settings = dataclasses.replace(settings, num_classes=None)
+            settings = dataclasses.replace(settings, num_classes=None, head=None, classifier_activation=SOFTMAX)
         kept, names = tuple(stages[:count]), tuple(end_points[:count])
         left_out = tuple(stage.name for stage in stages[count:])
         return cls(settings, kept, names, head, last_of_strides(kept, names), feature_maps, left_out)

@@ -1,8 +1,7 @@
 """Folding: a network becomes a plan, in which batch norm is part of the convolutions before it.
 
 `fold` gives a plan of constants, for files; `fold_variables` one of tensors that are computed from the variables at
-each call, for inference where these may still change. Both have a step for each layer, named by its scope. `run`
-computes a plan.
+each call, for inference where these may still change. Both have a step for each layer, named by its scope.
 """
 
 import dataclasses
@@ -14,11 +13,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from hubkeras.architectures import operations
-from hubkeras.architectures.convolutions import ACTIVATIONS, Convolution, DepthwiseConv2D, SeparableConv2D
-from hubkeras.architectures.heads import Head
-from hubkeras.architectures.layers import CHANNELS_LAST, Branches, Dense, Pooling2D, Scope, SlimLayer, Tensor
+from hubkeras.architectures import classifier_layers
+from hubkeras.architectures.computing import compute as compute
+from hubkeras.architectures.computing import run as run
+from hubkeras.architectures.convolutions import Convolution, DepthwiseConv2D, SeparableConv2D
+from hubkeras.architectures.heads import Chain, Classifier, Head
+from hubkeras.architectures.layers import Branches, Dense, Pooling2D, Scope, SlimLayer
 from hubkeras.common import steps
+from hubkeras.common.head_layers import ACTIVATIONS, SOFTMAX
 from hubkeras.common.interface import LARGEST_PIXEL
 
 # Kernels with fewer inputs per output than this are folded at each call; normalizing the few and deep outputs of the
@@ -91,7 +93,7 @@ class Builder:
         self.end_points: dict[str, str] = {}
         self._steps: list[steps.Step] = []
         self._constants = constants
-        self._factor = 1.0  # of the images, which the first kernel takes over
+        self._factor = (1.0,) * 3  # of the channels of the images, which the first kernel takes over
 
     def plan(self) -> steps.Plan:
         """What was collected."""
@@ -104,14 +106,23 @@ class Builder:
 
     def add_stages(self, network: Any, pixels: bool) -> None:
         """Adds the stages and the pooling; see `fold`."""
-        white = LARGEST_PIXEL if pixels else 1
-        self._factor = 2 / white  # the networks' own range is [-1, 1]
+        white, seen = LARGEST_PIXEL if pixels else 1, network.structure.settings.images
+        zero = tuple(value * white for value in seen.mean)  # padding is what the base sees as zero
+        self._factor = tuple(factor / white for factor in seen.scale)
         x = self.add(steps.Cast("floats", (steps.INPUT,))) if pixels else steps.INPUT
-        x = self.add(steps.Subtract("images", (x,), white / 2))
+        x = self.add(steps.Subtract("images", (x,), zero[0] if len({*zero}) == 1 else zero))
         for stage, names in zip(network.structure.stages, network.structure.end_points, strict=True):
             x, *_ = results = steps_of(stage, self, x, stage.name)
             self.end_points.update(zip(names, results, strict=False))
-        self.end_points["global_pool"] = self.add(steps.Mean("global_pool", (x,)))
+        self.end_points["global_pool"] = self.add_pooling(network.pooling, x)
+
+    def add_pooling(self, pooling: str, x: str) -> str:
+        """Adds the pooling of a feature map; see `head_layers.POOLINGS`."""
+        name, kinds = "global_pool", {"avg": steps.Mean, "max": steps.Max}
+        if pooling in kinds:
+            return self.add(kinds[pooling](name, (x,)))
+        pooled = [self.add(kinds[kind](f"{name}/{kind}", (x,))) for kind in pooling.split("+")]
+        return self.add(steps.Concat(name, tuple(pooled)))
 
     def add_layers(self, layers: Sequence[SlimLayer], x: str, scope: str) -> list[str]:
         """Adds layers that follow each other; returns the names of what each computes."""
@@ -163,14 +174,49 @@ class Builder:
     def add_dense(self, layer: Dense, x: str, scope: str) -> str:
         """Adds a dense layer."""
         read, write = self._constants.read, self._constants.write
-        constants = write(read(layer.kernel).reshape(-1, layer.units)), write(read(layer.biases))
-        return self.add(steps.Dense(scope, (x,), *constants, names_of(layer, scope)))
+        kernel = write(read(layer.kernel).reshape(-1, layer.units))
+        bias = write(read(layer.biases)) if layer.use_bias else None
+        return self.add(steps.Dense(scope, (x,), kernel, bias, names_of(layer, scope)))
+
+    def add_scale(self, layer: classifier_layers.BatchNorm, x: str, scope: str) -> str:
+        """Adds the batch norm of a head: to the dense layer before it, or as a step of its own."""
+        read, write = self._constants.read, self._constants.write
+        gamma, beta, mean, variance = map(read, (*layer.gamma_and_beta(), layer.moving_mean, layer.moving_variance))
+        factor = self._constants.rsqrt(variance + layer.epsilon) * gamma
+        shift, names, before = beta - mean * factor, names_of(layer, scope), self._steps[-1]
+        if not isinstance(before, steps.Dense):
+            return self.add(steps.Scale(scope, (x,), write(factor), write(shift), names))
+        kernel, bias = (0 if value is None else read(value) for value in (before.kernel, before.bias))
+        folded = write(kernel * factor), write(bias * factor + shift)
+        self._steps[-1] = steps.Dense(before.output, before.inputs, *folded, before.variables + names)
+        return x
+
+    def add_layer_norm(self, layer: classifier_layers.LayerNorm, x: str, scope: str) -> str:
+        """Adds the layer norm of a head."""
+        gamma, beta = (self._constants.write(self._constants.read(value)) for value in layer.gamma_and_beta())
+        return self.add(steps.LayerNormalize(scope, (x,), gamma, beta, layer.record.epsilon, names_of(layer, scope)))
+
+    def add_activation(self, function: str, parameter: float | None, x: str, scope: str) -> str:
+        """Adds an activation of a head, with the parameter that it has by default in place of None."""
+        if function == SOFTMAX:
+            return self.add(steps.Softmax(scope, (x,)))
+        parameter = ACTIVATIONS[function] if parameter is None else parameter
+        return self.add(steps.Activate(scope, (x,), function, parameter))
+
+    def add_logits(self, layer: Classifier, logits: str) -> list[str]:
+        """Adds the end points of a head that has the logits."""
+        self.end_points.update(default=logits, Logits=logits)
+        predictions = self.add_activation(layer.classifier_activation, None, logits, "Predictions")
+        self.end_points["Predictions"] = predictions
+        return [logits]
 
     def _kernel(self, variable: Any) -> Any:
         """The value of a kernel; that of the first takes over the factor of the images."""
         value, factor = self._constants.read(variable), self._factor
-        self._factor = 1
-        return value if factor == 1 else value * factor
+        self._factor = (1.0,) * 3
+        if len({*factor}) == 1:
+            return value if factor[0] == 1 else value * factor[0]
+        return value * np.reshape(factor, (3, 1)).astype(str(value.dtype))
 
 
 def window_of(layer: Convolution) -> dict[str, Any]:
@@ -233,113 +279,35 @@ def _(layer: Head, plan: Builder, x: str, scope: str) -> list[str]:
     _, logits = layer.children()  # dropout is for training
     if layer.pre_logits is not None:
         plan.end_points[layer.pre_logits] = x if layer.keeps_axes else FEATURES
-    output = plan.add_dense(logits, FEATURES, f"{scope}/{logits.name}")
-    plan.end_points.update(default=output, Logits=output)
-    plan.end_points["Predictions"] = plan.add(steps.Softmax("Predictions", (output,)))
-    return [output]
+    return plan.add_logits(layer, plan.add_dense(logits, FEATURES, f"{scope}/{logits.name}"))
 
 
-def run(plan: steps.Plan, images: Tensor, compute_step: Callable[..., Tensor] | None = None) -> dict[str, Tensor]:
-    """Computes a plan.
-
-    Args:
-        images: float `[batch, height, width, 3]`; what `steps.Cast` takes may be integers.
-        compute_step: computes a step of its inputs, `compute` by default.
-
-    Returns:
-        The end points of the plan by their names.
-    """
-    values, compute_step = {steps.INPUT: images}, compute_step or compute
-    for step in plan.steps:
-        values[step.output] = compute_step(step, *(values[name] for name in step.inputs))
-    return {name: values[value] for name, value in plan.end_points.items()}
+@steps_of.register
+def _(layer: Chain, plan: Builder, x: str, scope: str) -> list[str]:
+    layers = [part for part in layer.children() if not isinstance(part, classifier_layers.Noise)]
+    return plan.add_logits(layer, plan.add_layers(layers, FEATURES, scope)[-1])
 
 
-@functools.singledispatch
-def compute(step: Any, *inputs: Tensor) -> Tensor:
-    """What a step computes of its inputs."""
-    raise TypeError(f"{step.output}: a {type(step).__name__} is for files alone.")
+@steps_of.register
+def _(layer: Dense, plan: Builder, x: str, scope: str) -> list[str]:
+    return [plan.add_dense(layer, x, scope)]
 
 
-@compute.register
-def _(step: steps.Cast, x: Tensor) -> Tensor:
-    return ops.cast(x, "float32")
+@steps_of.register
+def _(layer: classifier_layers.BatchNorm, plan: Builder, x: str, scope: str) -> list[str]:
+    return [plan.add_scale(layer, x, scope)]
 
 
-@compute.register
-def _(step: steps.Subtract, x: Tensor) -> Tensor:
-    return x - (ops.convert_to_tensor(step.value, x.dtype) if isinstance(step.value, tuple) else step.value)
+@steps_of.register
+def _(layer: classifier_layers.LayerNorm, plan: Builder, x: str, scope: str) -> list[str]:
+    return [plan.add_layer_norm(layer, x, scope)]
 
 
-@compute.register
-def _(step: steps.Convolution, x: Tensor) -> Tensor:
-    convolve = ops.depthwise_conv if isinstance(step, steps.DepthwiseConvolution) else ops.conv
-    x = convolve(x, step.kernel, step.strides, step.padding, CHANNELS_LAST, step.dilation)
-    return ACTIVATIONS[step.activation](x if step.bias is None else operations.bias_add(x, step.bias))
+@steps_of.register
+def _(layer: classifier_layers.Activation, plan: Builder, x: str, scope: str) -> list[str]:
+    return [plan.add_activation(layer.record.function, layer.record.parameter, x, scope)]
 
 
-@compute.register
-def _(step: steps.Normalize, x: Tensor) -> Tensor:
-    return ACTIVATIONS[step.activation](operations.normalize(x, *step.parameters, step.epsilon))
-
-
-@compute.register
-def _(step: steps.Pool, x: Tensor) -> Tensor:
-    pool = ops.max_pool if step.kind == "max" else ops.average_pool
-    return pool(x, step.size, step.strides, step.padding, CHANNELS_LAST)
-
-
-@compute.register
-def _(step: steps.Add, first: Tensor, second: Tensor) -> Tensor:
-    return ACTIVATIONS[step.activation](first + second)
-
-
-@compute.register
-def _(step: steps.Concat, *inputs: Tensor) -> Tensor:
-    return ops.concatenate(inputs, axis=-1)
-
-
-@compute.register
-def _(step: steps.Mean, x: Tensor) -> Tensor:
-    return ops.mean(x, axis=(1, 2), keepdims=True)
-
-
-@compute.register
-def _(step: steps.Max, x: Tensor) -> Tensor:
-    return ops.max(x, axis=(1, 2), keepdims=True)
-
-
-@compute.register
-def _(step: steps.Flatten, x: Tensor) -> Tensor:
-    return ops.squeeze(x, (1, 2))
-
-
-@compute.register
-def _(step: steps.Dense, x: Tensor) -> Tensor:
-    x = ops.matmul(x, step.kernel)
-    return x if step.bias is None else operations.bias_add(x, step.bias)
-
-
-@compute.register
-def _(step: steps.Activate, x: Tensor) -> Tensor:
-    return operations.activate(x, step.function, step.parameter)
-
-
-@compute.register
-def _(step: steps.Scale, x: Tensor) -> Tensor:
-    return x * step.factor + step.shift
-
-
-@compute.register
-def _(step: steps.LayerNormalize, x: Tensor) -> Tensor:
-    return operations.layer_normalize(x, step.gamma, step.beta, step.epsilon)
-
-
-@compute.register
-def _(step: steps.TwoClasses, x: Tensor) -> Tensor:
-    return operations.two_classes(x)
-
-
-@compute.register
-def _(step: steps.Softmax, x: Tensor) -> Tensor:
-    return ops.softmax(x)
+@steps_of.register
+def _(layer: classifier_layers.TwoClasses, plan: Builder, x: str, scope: str) -> list[str]:
+    return [plan.add(steps.TwoClasses(scope, (x,)))]

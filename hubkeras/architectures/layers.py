@@ -133,7 +133,7 @@ class SlimLayer(keras.layers.Layer):
 
 
 class Dense(SlimLayer):
-    """`slim.fully_connected` without activation: `weights` `[input channels, units]` and `biases`.
+    """`slim.fully_connected` without activation: `weights` `[input channels, units]` and mostly `biases`.
 
     Or a 1x1 `slim.conv2d` over pooled features, which is the same but for the shape of its `weights`; as a convolution,
     TensorFlow would rearrange them at each call.
@@ -148,6 +148,7 @@ class Dense(SlimLayer):
         units: int,
         *,
         kernel_size: tuple[int, ...] = (),
+        use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         regularizer: Any = None,
         bias_regularizer: Any = None,
@@ -155,6 +156,7 @@ class Dense(SlimLayer):
     ) -> None:
         super().__init__(name, **kwargs)
         self.units = units
+        self.use_bias = use_bias
         self.kernel_size = kernel_size
         self.kernel_initializer = kernel_initializer
         self.regularizer = regularizer
@@ -163,12 +165,13 @@ class Dense(SlimLayer):
     def build(self, input_shape: Shape) -> None:
         shape = (*self.kernel_size, input_shape[-1], self.units)
         self.kernel = self.add_kernel("weights", shape)
-        self.biases = self.add_weight((self.units,), "zeros", name="biases", regularizer=self.bias_regularizer)
+        if self.use_bias:
+            self.biases = self.add_weight((self.units,), "zeros", name="biases", regularizer=self.bias_regularizer)
         self.output_channels = self.units
 
     def call(self, inputs: Tensor, options: CallOptions = INFERENCE) -> Tensor:
         outputs = ops.matmul(inputs, ops.reshape(self.cast(self.kernel), (-1, self.units)))
-        return operations.bias_add(outputs, self.cast(self.biases))
+        return operations.bias_add(outputs, self.cast(self.biases)) if self.use_bias else outputs
 
 
 class Pooling2D(SlimLayer):

@@ -91,6 +91,16 @@ class MobileNetV2(SlimNetwork):
             out, whatever `num_classes` says.
         endpoints: names of feature maps, `["stride_16", "layer_15/expansion_output"]`; see `SlimNetwork`. The call then
             returns a dict of these, and there is no head.
+        head: a classifier of your own in place of Slim's dropout and logits: Keras layers, in a list or a
+            `keras.Sequential`, such as `[keras.layers.Dense(64, "relu"), keras.layers.Dense(5)]`. `num_classes` follows
+            from it. Weights that the layers have are taken.
+        pooling: of the last feature map: `avg`, `max`, or both side by side, `avg+max` or `max+avg`.
+        classifier_activation: what the logits mean: `softmax`, one class of all, or `sigmoid`, each class for itself.
+            The call returns logits, the end point `Predictions` has probabilities.
+        input_range: the range of pixels that the weights were trained on, (-1, 1) by default. Images are in [0, 1]
+            whatever it is; the network maps them to it.
+        input_mean, input_std: in place of a range: the weights were trained on `(image - mean) / std` of images in
+            [0, 1]; three numbers each, or one.
         new_head: whether to take all of `weights` but the head, and start that anew, as for other classes.
         name, dtype, trainable: as for every Keras layer.
 
@@ -126,6 +136,12 @@ class MobileNetV2(SlimNetwork):
         output_stride: int | None = None,
         final_endpoint: str | None = None,
         endpoints: Sequence[str] | None = None,
+        head: Any = None,
+        pooling: str = "avg",
+        classifier_activation: str = "softmax",
+        input_range: Sequence[float] | None = None,
+        input_mean: Sequence[float] | float | None = None,
+        input_std: Sequence[float] | float | None = None,
         **kwargs: Any,
     ) -> None:
         output_stride = None if output_stride == STRIDE else output_stride

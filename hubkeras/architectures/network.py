@@ -11,19 +11,22 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from hubkeras.architectures import folding, operations, states
+from hubkeras.architectures import computing, folding, operations, states
 from hubkeras.architectures.convolutions import EPSILON
 from hubkeras.architectures.end_points import Structure
-from hubkeras.architectures.heads import Head
+from hubkeras.architectures.given_heads import given_head, take_weights
+from hubkeras.architectures.heads import Chain, Classifier
 from hubkeras.architectures.layers import Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
-from hubkeras.architectures.settings import Settings, check_momentum, check_names, check_shape
+from hubkeras.architectures.settings import Settings, check_momentum, check_names, check_shape, complete
+from hubkeras.common.head_layers import SOFTMAX
 from hubkeras.common.networks import NetworkFacts
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
 from hubkeras.common.reader import read_weights
 
-Layers = tuple[list[SlimLayer], Head | None]
+HEAD_SETTINGS = ("num_classes", "head", "classifier_activation")
+Layers = tuple[list[SlimLayer], Classifier | None]
 
 
 class SlimNetwork(keras.Model):
@@ -80,6 +83,12 @@ class SlimNetwork(keras.Model):
         batch_norm_epsilon: float = EPSILON,
         final_endpoint: str | None = None,
         endpoints: Sequence[str] | None = None,
+        head: Any = None,
+        pooling: str = "avg",
+        classifier_activation: str = SOFTMAX,
+        input_range: Sequence[float] | None = None,
+        input_mean: Sequence[float] | float | None = None,
+        input_std: Sequence[float] | float | None = None,
         **kwargs: Any,
     ) -> None:
         """Builds the network; see the subclasses."""
@@ -107,6 +116,9 @@ class SlimNetwork(keras.Model):
         check_momentum(self.batch_norm_momentum)
         settings = self.settings_for(**{name: given[name] for name in self.defaults})
         stages, head = self.create_layers(settings)
+        if head is not None:
+            head = head if settings.head is None else Chain(settings.head, self.facts)
+            head.classifier_activation = settings.classifier_activation
         self.structure = Structure.of(settings, stages, head, self.end_points(stages), self.scope)
         for setting in self.defaults:
             setattr(self, setting, getattr(self.structure.settings, setting))
@@ -119,6 +131,8 @@ class SlimNetwork(keras.Model):
             if not others["initialize"] and hasattr(layer, "kernel_initializer") and layer not in random:
                 layer.kernel_initializer = "zeros"
         self.build((None, None, None, 3))
+        if isinstance(self.head, Chain) and (others["initialize"] or others["new_head"]):
+            take_weights(self.head.children(), given_head(given["head"]).keras_layers, self.num_features)
         self._initial_regularizers = states.regularizers(self.slim_variables())
         self.trainable = others["trainable"]
         if given["weights"] is not None:
@@ -137,18 +151,16 @@ class SlimNetwork(keras.Model):
         Raises:
             ValueError: one is out of range.
         """
-        values: dict[str, Any] = {**cls.defaults, **settings}
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return cls.settings_class(**values)
+        return cls.settings_class(**complete({**cls.defaults, **settings}, cls.defaults))
 
     @classmethod
     def create_layers(cls, settings: Any) -> Layers:
         """Unbuilt layers of the whole network, wherever the settings end it.
 
         Returns:
-            The stages, applied one after the other, of which the first takes images in [-1, 1], and the head, or None
-            without classes. Each is named by its Slim scope. A stage returns a tensor, or a list of one for each of
-            its end points, its output first.
+            The stages, applied one after the other, of which the first takes images in the range of the settings, and
+            Slim's head, or None without classes. Each is named by its Slim scope. A stage returns a tensor, or a list
+            of one for each of its end points, its output first.
         """
         raise NotImplementedError
 
@@ -161,7 +173,7 @@ class SlimNetwork(keras.Model):
     @functools.cache
     def filters(cls, **settings: Any) -> dict[str, int]:
         """Filters of each convolution before the head by its scope, `{"Conv2d_2c_3x3": 192, ...}`."""
-        stages, _ = cls.create_layers(cls.settings_for(**{**settings, "num_classes": None}))
+        stages, _ = cls.create_layers(cls.settings_for(**{**settings, "num_classes": None, "head": None}))
         layers = (pair for stage in stages for pair in stage.walk(""))
         return {scope[1:]: layer.filters for scope, layer in layers if hasattr(layer, "filters")}
 
@@ -208,9 +220,9 @@ class SlimNetwork(keras.Model):
         for layer in self.structure.stages:
             layer.build(input_shape)
             input_shape = (None, None, None, layer.output_channels)
-        self.num_features = input_shape[-1]
+        self.num_features = input_shape[-1] * len(self.pooling.split("+"))
         if self.head is not None:
-            self.head.build(input_shape)
+            self.head.build((None, None, None, self.num_features))
         self.built = True
 
     def slim_variables(self) -> dict[str, keras.Variable]:
@@ -249,7 +261,7 @@ class SlimNetwork(keras.Model):
         images, count = operations.without_empty_batch(operations.of_images(images), bool(training))
         momentum = self.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum
         check_momentum(momentum)
-        options = CallOptions(bool(training), operations.momentum_for(count, momentum), record)
+        options = CallOptions(bool(training), operations.momentum_for(count, momentum), record, count)
         fold = self.folds_for_inference if fold is None else fold
         out = self.compute_end_points(images, options, fold and not self._normalizes_batches(options), include_head)
         if count is not None:
@@ -268,14 +280,14 @@ class SlimNetwork(keras.Model):
         """The network from top to bottom: Slim's end points below the root scope, `features` and `default`."""
         x, out = ops.cast(images, self.compute_dtype), {}
         if fold:
-            out = folding.run(folding.fold_variables(self), x)
+            out = computing.run(folding.fold_variables(self), x)
         else:
-            x = x * 2 - 1
+            x = operations.scale_images(x, self.structure.settings.images)
             for stage, names in zip(self.structure.stages, self.structure.end_points, strict=True):
                 results = stage(x, options=options)
                 x, *_ = results = results if isinstance(results, list) else [results]
                 out.update(zip(names, results, strict=False))
-            out["global_pool"] = ops.mean(x, axis=(1, 2), keepdims=True)
+            out["global_pool"] = operations.global_pool(x, self.pooling)
         out["default"] = out["features"] = ops.squeeze(out["global_pool"], (1, 2))
         if include_head and self.head is not None:
             out.update(self.head(out["global_pool"], options=options))
@@ -321,6 +333,8 @@ class SlimNetwork(keras.Model):
         if unknown:
             raise ValueError(f"{self.title} has no setting {', '.join(sorted(unknown))}.")
         settings = {**self.settings(), **changes}
+        if settings["num_classes"] is None:
+            settings = {name: value for name, value in settings.items() if name not in HEAD_SETTINGS}
         options = {"dtype": dtype or self.dtype_policy, "batch_norm_momentum": self.batch_norm_momentum}
         copy = type(self)(**settings, **options, initialize=False)
         variables = self.slim_variables()
@@ -334,10 +348,13 @@ class SlimNetwork(keras.Model):
 
         Those of `variations` are left out where they are Slim's defaults.
         """
-        values = {name: getattr(self, name) for name in self.defaults}
+        values = {name: getattr(self.structure.settings, name) for name in self.defaults}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         missing = object()
-        return {name: value for name, value in values.items() if value != self.variations.get(name, missing)}
+        values = {name: value for name, value in values.items() if value != self.variations.get(name, missing)}
+        if "head" in values:
+            values["head"] = [layer.to_json() for layer in values["head"]]
+        return values
 
     def get_config(self) -> dict[str, Any]:
         changed = states.changed(states.regularizers(self.slim_variables()), self._initial_regularizers)

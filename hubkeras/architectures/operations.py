@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from hubkeras.common.head_layers import ACTIVATIONS
+from hubkeras.common.input_range import InputRange
 
 
 def _tensorflow():
@@ -27,6 +28,21 @@ def bias_add(inputs: Any, bias: Any) -> Any:
     """`inputs + bias` along the last axis, as the BiasAdd op that TensorFlow fuses into a convolution before it."""
     tf = _tensorflow()
     return tf.nn.bias_add(inputs, bias) if tf else ops.add(inputs, bias)
+
+
+def scale_images(images: Any, seen: InputRange) -> Any:
+    """Images in [0, 1] as the base sees them."""
+    if seen.range is not None:
+        return images * seen.scale[0] + seen.offset[0]
+    scale, offset = (ops.convert_to_tensor(values, images.dtype) for values in (seen.scale, seen.offset))
+    return images * scale + offset
+
+
+def global_pool(inputs: Any, pooling: str) -> Any:
+    """The feature map `[batch, height, width, channels]` pooled, `[batch, 1, 1, channels]`; see `POOLINGS`."""
+    functions = {"avg": ops.mean, "max": ops.max}
+    pooled = [functions[kind](inputs, axis=(1, 2), keepdims=True) for kind in pooling.split("+")]
+    return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
 
 
 def normalize(inputs: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float) -> Any:
@@ -107,6 +123,12 @@ def momentum_for(count: Any, momentum: Any) -> Any:
     return ops.where(ops.equal(count, 0), ops.ones_like(momentum), momentum)
 
 
+def normalize_values(inputs: Any, gamma: Any, beta: Any, mean: Any, variance: Any, epsilon: float) -> Any:
+    """`normalize` of pooled values, `[batch, channels]`, in the dtype of `gamma`."""
+    scale = gamma * ops.rsqrt(variance + epsilon)
+    return ops.cast(ops.cast(inputs, gamma.dtype) * scale + (beta - mean * scale), inputs.dtype)
+
+
 def layer_normalize(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
     """`(inputs - mean) * rsqrt(variance + epsilon) * gamma + beta` over the channels, in the dtype of `gamma`."""
     x = ops.cast(inputs, gamma.dtype)
@@ -146,6 +168,32 @@ def dropout(inputs: Any, rate: float, seed_generator: keras.random.SeedGenerator
     """
     tf = _tensorflow()
     return tf.nn.dropout(inputs, rate) if tf else keras.random.dropout(inputs, rate, seed=seed_generator)
+
+
+def _alpha_dropout(inputs: Any, rate: float, seed_generator: keras.random.SeedGenerator | None) -> Any:
+    """Keras' `AlphaDropout`, for values of a SELU."""
+    least = -1.6732632423543772848170429916717 * 1.0507009873554804934193349852946  # of a SELU
+    scale = ((1 - rate) * (1 + rate * least**2)) ** -0.5
+    tf, shape = _tensorflow(), ops.shape(inputs)
+    draw = tf.random.uniform if tf else functools.partial(keras.random.uniform, seed=seed_generator)
+    kept = draw(shape, dtype=inputs.dtype) >= rate
+    return ops.where(kept, inputs, ops.full_like(inputs, least)) * scale - scale * least * rate
+
+
+def _normal(inputs: Any, mean: float, deviation: float, seed_generator: keras.random.SeedGenerator | None) -> Any:
+    """Random numbers of the inputs' shape."""
+    tf, shape = _tensorflow(), ops.shape(inputs)
+    draw = tf.random.normal if tf else functools.partial(keras.random.normal, seed=seed_generator)
+    return draw(shape, mean, deviation, dtype=inputs.dtype)
+
+
+# what `head_layers.NOISES` do to inputs, by their rate and a `random_state()`
+NOISES: dict[str, Callable[..., Any]] = {
+    "dropout": dropout,
+    "alpha_dropout": _alpha_dropout,
+    "gaussian_dropout": lambda x, rate, seed: x * _normal(x, 1.0, (rate / (1 - rate)) ** 0.5, seed),
+    "gaussian_noise": lambda x, rate, seed: x + _normal(x, 0.0, rate, seed),
+}
 
 
 def random_state() -> keras.random.SeedGenerator | None:

@@ -17,11 +17,13 @@ class CallOptions:
             keeps where `training`.
         record: `record(batch_norm, mean, variance)` takes a layer and the statistics of the batch, for a caller who
             averages by itself. By default the moving averages take a step towards them.
+        count: number of images where the batch may be empty, see `operations.without_empty_batch`, else None.
     """
 
     training: bool = False
     batch_norm_momentum: Any = BATCH_NORM_MOMENTUM
     record: Callable[[Any, Any, Any], None] | None = None
+    count: Any = None
 
 
 INFERENCE = CallOptions()

@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from hubkeras.architectures.given_heads import given_head
+from hubkeras.common.head_layers import CLASSIFIER_ACTIVATIONS, POOLINGS, SOFTMAX, HeadLayer, TwoClasses
+from hubkeras.common.input_range import InputRange
+
 # arguments of keras.applications, and what to write here
 _OF_APPLICATIONS: dict[str, Callable[[Any], str]] = {
     "alpha": lambda value: f"depth_multiplier={value!r} for alpha",
     "include_top": lambda value: "no include_top, the head is there" if value else "num_classes=None for include_top",
-    "pooling": lambda value: (
-        "num_classes=None gives pooled features" if value else "endpoints=['stride_32'] for the map before the pooling"
-    ),
     "classes": lambda value: f"num_classes={value!r} for classes",
-    "classifier_activation": lambda value: (
-        "no classifier_activation, the network returns logits"
-        + ("" if value is None else f"; keras.ops.{value} of them")
-    ),
     "input_shape": lambda value: "no input_shape, images may have any size",
     "input_tensor": lambda value: "no input_tensor; call the network with it",
 }
@@ -41,6 +38,12 @@ class Settings:
     batch_norm_epsilon: float
     final_endpoint: str | None
     endpoints: tuple[str, ...] | None
+    head: tuple[HeadLayer, ...] | None
+    pooling: str
+    classifier_activation: str
+    input_range: tuple[float, ...] | None
+    input_mean: tuple[float, ...] | None
+    input_std: tuple[float, ...] | None
 
     def __post_init__(self) -> None:
         classes = self.num_classes
@@ -49,6 +52,16 @@ class Settings:
                 f"num_classes must be a positive integer, or None for pooled features; got {self.num_classes!r}."
             )
         check_positive("batch_norm_epsilon", self.batch_norm_epsilon)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("classifier_activation", self.classifier_activation, CLASSIFIER_ACTIVATIONS)
+        if self.head and TwoClasses() in self.head and self.classifier_activation != SOFTMAX:
+            raise ValueError("the head ends in one unit for two classes, whose classifier_activation is softmax.")
+        _ = self.images  # checks it
+
+    @property
+    def images(self) -> InputRange:
+        """What the first stage sees of images in [0, 1]."""
+        return InputRange.of(self.input_range, self.input_mean, self.input_std)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +79,44 @@ def check_positive(name: str, value: Any) -> None:
     """Raises ValueError unless the setting `name` is a number above 0."""
     if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
         raise ValueError(f"{name} must be a number above 0; got {value!r}.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises ValueError unless the setting `name` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
+
+
+def complete(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in the one form that they have in records, where a user may give them in several.
+
+    Args:
+        given: all settings of a network.
+        defaults: of these.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name in ("input_mean", "input_std"):
+        values[name] = (values[name],) * 3 if isinstance(values[name], Real) else values[name]
+    images = (values["input_range"], values["input_mean"], values["input_std"])
+    if images != (None,) * 3 and InputRange.of(*images) == InputRange():
+        values.update(input_range=None, input_mean=None, input_std=None)
+    if values["head"] is None:
+        return values
+    head = given_head(values["head"])
+    if values["num_classes"] is None:
+        raise ValueError("num_classes=None leaves out the head; give a head without num_classes, or no head.")
+    own: dict[str, Any] = {"num_classes": head.head.num_classes}
+    if head.has_pooling:
+        own["pooling"] = head.head.pooling
+    if head.has_activation:
+        own["classifier_activation"] = head.head.classifier_activation
+    for name, value in own.items():
+        if values[name] not in (value, defaults[name]):
+            raise ValueError(f"the head has {name}={value!r}; got {values[name]!r}. Leave {name} out.")
+    return {**values, **own, "head": head.head.layers}
 
 
 def check_momentum(momentum: Any) -> None:

@@ -53,6 +53,8 @@ class HeadLayer:
         given = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)
         }
+        if "regularizers" in given:
+            given["regularizers"] = {name: list(pair) for name, pair in given["regularizers"].items()}
         return {"kind": self.kind, **given}
 
 
@@ -143,6 +145,29 @@ class Head:
         return num_classes_of(self.layers)
 
 
+def head_of(layers: Sequence[HeadLayer], pooling: str = "avg") -> Head:
+    """The head of a chain of layers as it was trained; a softmax or sigmoid at its end says what the logits mean.
+
+    The sigmoid of one unit tells two classes apart.
+
+    Raises:
+        HeadError: the layers are no head.
+
+    >>> head_of([Dense(units=3), Activation(function="sigmoid")])
+    Head(layers=(Dense(units=3, use_bias=True, regularizers={}),), pooling='avg', classifier_activation='sigmoid')
+    >>> head_of([Dense(units=1), Activation(function="sigmoid")]).layers[-1]
+    TwoClasses()
+    """
+    chain, activation = tuple(layers), SOFTMAX
+    last = chain[-1] if chain else None
+    if isinstance(last, Activation) and last.function in CLASSIFIER_ACTIVATIONS:
+        chain, activation = chain[:-1], last.function
+        if activation == SIGMOID and num_classes_of(chain) == 1:
+            chain, activation = (*chain, TwoClasses()), SOFTMAX
+    num_classes_of(chain)
+    return Head(layers=chain, pooling=pooling, classifier_activation=activation)
+
+
 def num_classes_of(layers: Sequence[HeadLayer]) -> int:
     """Number of logits of a head.
 
@@ -186,12 +211,13 @@ def of_json(value: Any) -> tuple[HeadLayer, ...]:
     """
     if not isinstance(value, list | tuple) or len(value) > _LARGEST_HEAD:
         raise HeadError(f"a head is a list of at most {_LARGEST_HEAD} layers, not {str(value)[:60]}")
-    layers = tuple(map(_layer_of_json, value))
+    layers = tuple(map(layer_of_json, value))
     num_classes_of(layers)
     return layers
 
 
-def _layer_of_json(value: Any) -> HeadLayer:
+def layer_of_json(value: Any) -> HeadLayer:
+    """The layer whose `to_json` is given; see `of_json`."""
     if not isinstance(value, Mapping) or value.get("kind") not in _KINDS:
         raise HeadError(f"{str(value)[:60]} is no layer of a head; kinds are {', '.join(_KINDS)}")
     options = {name: option for name, option in value.items() if name != "kind"}

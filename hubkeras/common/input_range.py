@@ -60,7 +60,7 @@ class InputRange:
     @property
     def mean(self) -> tuple[float, ...]:
         """What becomes 0, by channel."""
-        return tuple(-o / s for o, s in zip(self.offset, self.scale, strict=True))
+        return tuple((0 - o) / s for o, s in zip(self.offset, self.scale, strict=True))
 
     @property
     def std(self) -> tuple[float, ...]:
@@ -76,7 +76,8 @@ class InputRange:
 
 def _numbers(name: str, value: Any, count: int) -> tuple[float, ...]:
     """`count` numbers; one stands for all channels."""
-    values = [value] * count if isinstance(value, int | float) and count == 3 else list(value)
+    single, several = isinstance(value, int | float), isinstance(value, Sequence) and not isinstance(value, str)
+    values = [value] * count if single and count == 3 else list(value) if several else []
     good = (
         isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and abs(v) <= _LARGEST
         for v in values

@@ -1,5 +1,6 @@
 """The layers of Keras that a head can have, as the records of `hubkeras.common.head_layers`; without Keras."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ def activation_of_keras(value: Any) -> tuple[Activation, ...]:
     if isinstance(value, Mapping):
         name, config = str(value.get("class_name")), value.get("config")
         if name != "function" and isinstance(config, Mapping):
-            layers = of_keras(_snake_case(name), config)
+            layers = of_keras(snake_case(name), config)
             return tuple(layer for layer in layers if isinstance(layer, Activation))
         value = config
     if value in (None, "linear"):
@@ -63,8 +64,11 @@ def activation_of_keras(value: Any) -> tuple[Activation, ...]:
     return (Activation(function=function, parameter=ACTIVATIONS[function]),)
 
 
-def _snake_case(name: str) -> str:
-    return {"LeakyReLU": "leaky_re_lu", "ReLU": "re_lu", "ELU": "elu"}.get(name.rsplit(">", 1)[-1], name.lower())
+def snake_case(name: str) -> str:
+    """Keras' file name of a class: `depthwise_conv2d` for `DepthwiseConv2D`."""
+    name = re.sub(r"\W+", "", name.rsplit(">", 1)[-1])
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _regularizers(config: Mapping[str, Any], **names: str) -> dict[str, tuple[float, float]]:

@@ -42,7 +42,7 @@ class Cast(Step):
 class Subtract(Step):
     """`inputs - value`: one number, or one for each channel. Of images, the value that becomes 0."""
 
-    value: float | tuple[float, ...]
+    value: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from hubkeras.architectures.folding import fold, run
+from hubkeras.architectures.computing import run
+from hubkeras.architectures.folding import fold
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.packaging.modules import Assets, ImageInput, Results, ReusableModule, check_task, signatures_of, traced

@@ -75,7 +75,7 @@ def inference_function(network: SlimNetwork, interface: Interface) -> Any:
     """
     import tensorflow as tf
 
-    from hubkeras.architectures.folding import run
+    from hubkeras.architectures.computing import run
     from hubkeras.runtimes.litert_forms import compute
 
     plan, size = plan_for(network, interface), interface.image_size

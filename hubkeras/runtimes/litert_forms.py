@@ -9,19 +9,19 @@ from typing import Any
 
 from keras import ops
 
-from hubkeras.architectures import folding
+from hubkeras.architectures import computing
 from hubkeras.common import steps
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
 def compute(step: steps.Step, *inputs: Any) -> Any:
-    """What a step computes of its inputs, as `hubkeras.architectures.folding.compute`."""
+    """What a step computes of its inputs, as `hubkeras.architectures.computing.compute`."""
     if isinstance(step, steps.TwoClasses):
         return ops.pad(inputs[0], [[0, 0], [1, 0]])
     if isinstance(step, steps.Activate) and step.function in _FORMS:
         return _FORMS[step.function](*inputs, step.parameter)
-    return folding.compute(step, *inputs)
+    return computing.compute(step, *inputs)
 
 
 def _elu(x: Any, alpha: float | None) -> Any:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from hubkeras import architectures
+from hubkeras.architectures.computing import run
 from hubkeras.architectures.convolutions import Conv2D
-from hubkeras.architectures.folding import fold, run
+from hubkeras.architectures.folding import fold
 from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import Dense
 from hubkeras.architectures.network import SlimNetwork

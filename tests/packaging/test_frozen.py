@@ -6,7 +6,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import hubkeras
-from hubkeras.architectures.folding import fold, run
+from hubkeras.architectures.computing import run
+from hubkeras.architectures.folding import fold
 from hubkeras.commands import main
 from hubkeras.verifying import reference_outputs, relative_error, sample_images
 from tests.support.files import DIGITS, SMALL
