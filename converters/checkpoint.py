@@ -61,6 +61,9 @@ class Hints:
         averages: which weights they are, where the source has these alone.
         provenance: what the source was made of, as `Checkpoint.provenance` gives it.
         metadata: those of a hubkeras SavedModel, or of one that the source was made of.
+        head_refused: why what follows the base of a user's model cannot be kept: a clause that names the layer;
+            the base alone can be read.
+        images_refused: why nothing tells what the base sees of images, of the same form.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +74,8 @@ class Hints:
     averages: Averages | None = None
     provenance: Mapping[str, Any] | None = None
     metadata: Metadata | None = None
+    head_refused: str | None = None
+    images_refused: str | None = None
 
     @classmethod
     def of_metadata(cls, metadata: Metadata, labels: list[str] | None) -> Hints:

@@ -1,5 +1,6 @@
 """From the tensors of a source to the weights of a network."""
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,6 +84,7 @@ def read_network(
             a tensor is of no known kind.
     """
     with open_checkpoint(source) as checkpoint:
+        checkpoint = _whole(checkpoint, without_head=num_classes is None)
         match = matching.match(checkpoint)
         head = match.settings["num_classes"]
         if num_classes not in (AS_IN_CHECKPOINT, None, head):
@@ -90,7 +92,12 @@ def read_network(
                 f"{source} has {'no head' if head is None else f'{head} classes'}, not num_classes={num_classes!r}; "
                 "leave it out, or give None for the pooled features."
             )
-        settings = {**match.settings, **({"num_classes": None} if num_classes is None else {})}
+        settings = dict(match.settings)
+        if num_classes is None:
+            settings = {
+                name: value for name, value in settings.items() if name not in ("head", "classifier_activation")
+            }
+            settings["num_classes"] = None
         progress(0, 1, "building the network")
         try:
             network = match.network(**settings, dtype="float32", initialize=False)  # whatever Keras' policy is
@@ -120,9 +127,28 @@ def load_weights(
         hubkeras.Error: the source is of another network or settings, or see `read_network`.
     """
     with open_checkpoint(source) as checkpoint:
+        checkpoint = _whole(checkpoint, without_head=new_head or network.num_classes is None)
         match = matching.match(checkpoint)
         require_agreement(network, checkpoint, match, new_head)
         return assign(network, checkpoint, match, weights, progress, new_head)
+
+
+def _whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
+    """The checkpoint, with a note where the base alone is read of a model whose other layers cannot be kept.
+
+    Raises:
+        hubkeras.Error: all of such a model is asked for.
+    """
+    refused = [reason for reason in (checkpoint.hints.head_refused, checkpoint.hints.images_refused) if reason]
+    if not refused:
+        return checkpoint
+    if without_head:
+        note = f"The base alone was read: {'; '.join(refused)}."
+        return dataclasses.replace(checkpoint, notes=(*checkpoint.notes, note))
+    raise Error(
+        f"{checkpoint.source} cannot be kept whole: {refused[0]}; --task feature_vector (num_classes=None) takes the "
+        "base alone."
+    )
 
 
 def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str | os.PathLike[str]) -> None:

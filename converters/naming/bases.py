@@ -62,6 +62,13 @@ class Base:
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
 
+    def map_size(self, size: int | None) -> int | None:
+        """Height and width of the last feature map of images of a size."""
+        return None
+
+    def check_size(self, size: int | None) -> None:
+        """Raises NamingError where the base computes something else than its network on images of a size."""
+
 
 # finds the bases of a kind: of the model's layers, their graph, and the tensors by their paths in the file
 BaseFinder = Callable[[SavedLayer, LayerGraph, Mapping[str, Tensor]], Iterator[Base]]

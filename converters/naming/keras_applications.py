@@ -61,14 +61,14 @@ def renaming_of_model(root: SavedLayer, names: Collection[str]) -> tuple[Renamin
     targets: dict[str, Target] = {}
     for layer in scoped_layers(base.network):
         if layer.scope in base.parts:
-            targets |= _targets_of_parts(f"{base.network.scope}/{layer.scope}", layer, *base.parts[layer.scope])
+            targets |= targets_of_parts(f"{base.network.scope}/{layer.scope}", layer, *base.parts[layer.scope])
     used = {layer for parts in base.parts.values() for layer in parts}
     others = [layer for layer in root.walk() if layer.weights and layer not in used]
     head, notes = None, []
     if others and _is_head(base, others):
         (head,) = others
         (layer,) = (layer for layer in scoped_layers(base.network) if layer.kind == "dense")
-        targets |= _targets_of_parts(f"{base.network.scope}/{layer.scope}", layer, head, None)
+        targets |= targets_of_parts(f"{base.network.scope}/{layer.scope}", layer, head, None)
         notes = list(_notes_on_images(base, root))
     elif others:
         some = ", ".join(str(layer.name or layer.kind) for layer in others[:3])
@@ -79,7 +79,7 @@ def renaming_of_model(root: SavedLayer, names: Collection[str]) -> tuple[Renamin
     return Renaming(title, targets, ignored, {}, tuple(notes), gammas), _image_size(root, model)
 
 
-def _targets_of_parts(
+def targets_of_parts(
     slim: str, scoped: ScopedLayer, layer: SavedLayer, batch_norm: SavedLayer | None
 ) -> Iterator[tuple[str, Target]]:
     """(tensor, Target) for each weight of a convolution or a Dense layer, and of its batch norm."""
@@ -146,7 +146,7 @@ def _only_base(root: SavedLayer) -> tuple[SavedLayer, Base]:
     """The model whose layers are those of a network, and that network."""
     models = {model: network for model in root.walk() if (network := network_of(model.layers))}
     if not models:
-        raise NamingError(_what_else(root))
+        raise NamingError(what_else(root))
     if len(models) > 1:
         raise NamingError(f"it has {len(models)} possible bases; save the one to convert as a model of its own")
     ((model, network),) = models.items()
@@ -159,7 +159,7 @@ def _only_base(root: SavedLayer) -> tuple[SavedLayer, Base]:
     return model, Base(network, parts, layers_before(root, first.convolution), after and after[1:])
 
 
-def _what_else(root: SavedLayer) -> str:
+def what_else(root: SavedLayer) -> str:
     names = [layer.name for layer in root.walk() if layer.name]
     title = next((t for pattern, t in _STRANGERS if any(map(pattern.fullmatch, names))), None)
     what = f"it is {title} of keras.applications" if title else "it is of no network that hubkeras knows"

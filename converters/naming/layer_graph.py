@@ -61,7 +61,7 @@ class LayerGraph:
         Raises:
             NamingError: they are no chain; it names the layer.
         """
-        chain = []
+        chain: list[SavedLayer] = []
         while before := self.before(layer):
             if len(before) > 1:
                 raise NamingError(f"{title_of(layer)} is called on several layers ({_names(before)})")

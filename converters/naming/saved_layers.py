@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ class SavedLayer:
         layers: those of a model in Keras' order, empty for other layers.
         build_config: what Keras 3 keeps of how the layer was built, empty where the file has none.
         module: of a `KerasLayer`, what is known of its SavedModel.
+        calls: the calls of the layer as Keras' config has them, with arguments that are no layers.
     """
 
     name: str | None
@@ -62,6 +63,7 @@ class SavedLayer:
     layers: tuple[SavedLayer, ...] = ()
     build_config: Mapping[str, Any] = field(default_factory=dict)
     module: HubModule | None = None
+    calls: Sequence[Any] = ()
 
     def walk(self) -> Iterator[SavedLayer]:
         """This layer and all below, a model before its layers."""

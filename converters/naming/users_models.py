@@ -3,16 +3,48 @@
 Readers of files build the tree of `SavedLayer`, whatever the file; what the layers mean is told here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from hubkeras.common.head_layers import SOFTMAX, HeadError
 from hubkeras.converters.checkpoint import Hints, Tensor
-from hubkeras.converters.naming.bases import BaseFinder
-from hubkeras.converters.naming.layer_graph import LayerGraph
-from hubkeras.converters.naming.renaming import NamingError, Renaming
-from hubkeras.converters.naming.saved_layers import SavedLayer
+from hubkeras.converters.naming import applications_bases
+from hubkeras.converters.naming.bases import Base, BaseFinder
+from hubkeras.converters.naming.heads_after import After, head_after, head_targets
+from hubkeras.converters.naming.images_before import (
+    Images,
+    ImagesError,
+    images_before,
+    range_is_told,
+    range_of,
+    range_settings,
+    size_of_inputs,
+)
+from hubkeras.converters.naming.keras_applications import what_else
+from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
+from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
+from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training
 
 # the kinds of bases; a model has one base of one of them
-BASES: tuple[BaseFinder, ...] = ()
+BASES: tuple[BaseFinder, ...] = (applications_bases.bases,)
+_OTHERS = "other layers of the model"
+_PREPARING = "layers that prepare images"
+_PUBLISHED = ("predictions", "Logits")  # the library's own names of the last layer
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass
+class _Reading:
+    """What is known of a model, as it is read; what cannot be kept is a reason."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    range_note: str = ""
+    head_refused: str | None = None
+    images_refused: str | None = None
 
 
 def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hints]:
@@ -23,13 +55,116 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
         tensors: by their paths in the file.
 
     Raises:
-        NamingError: it has no base that hubkeras knows, or several.
+        NamingError: it has no base that hubkeras knows, or several, or one that is not as its library makes it. A head
+            or images that cannot be kept are no error, but in the hints: the base alone can be read.
     """
     graph = LayerGraph.of(root)
+    base = _only_base(root, graph, tensors)
+    reading = _Reading(dict(base.settings), dict(base.targets), dict(base.ignored), list(base.notes))
+    images, before = _read_images(reading, graph, base, tensors)
+    size = images.size if images.size is not None else base.image_size
+    base.check_size(size)
+    _read_head(reading, graph, base, before, size)
+    ignored = {
+        name: reading.ignored.get(name) or kind_of_training(name) or _OTHERS
+        for name in tensors
+        if name not in reading.targets
+    }
+    renaming = Renaming(
+        base.title, reading.targets, ignored, reading.settings, tuple(reading.notes), base.gammas_may_be_trivial
+    )
+    hints = Hints(
+        reading.settings,
+        image_size=size,
+        preprocessing=images.preprocessing,
+        head_refused=reading.head_refused,
+        images_refused=reading.images_refused,
+    )
+    return renaming, hints
+
+
+def _only_base(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str, Tensor]) -> Base:
     bases = [base for find in BASES for base in find(root, graph, tensors)]
     if len(bases) > 1:
         names = " and ".join(f"{base.title} ({base.name})" for base in bases)
         raise NamingError(f"it has {len(bases)} bases, {names}; save the one to convert as a model of its own")
     if not bases:
-        raise NamingError("it is of no network that hubkeras knows")
-    raise NamingError("models around a base are not read yet")
+        raise NamingError(what_else(root))
+    return bases[0]
+
+
+def _read_images(
+    reading: _Reading, graph: LayerGraph, base: Base, tensors: Mapping[str, Tensor]
+) -> tuple[Images, list[SavedLayer]]:
+    """What is done to images before the base, and the layers that do it."""
+    try:
+        images, before = images_before(graph, base, tensors)
+        seen, note = range_of(images, base)
+    except ImagesError as error:
+        reading.images_refused = str(error)
+        before = [layer for layer in graph.layers if layer in graph.all_before(base.first)]
+        return Images(size=size_of_inputs(before)), before
+    reading.settings |= range_settings(seen)
+    reading.ignored |= {tensor: _PREPARING for layer in before for tensor in layer.weights.values()}
+    reading.range_note = note
+    reading.notes += _notes_on_images(images)
+    return images, before
+
+
+def _notes_on_images(images: Images) -> Iterator[str]:
+    if images.in_training:
+        yield f"Layers that change images in training alone were left out: {', '.join(images.in_training)}."
+    if images.resized:
+        yield (
+            f"The model cuts and resizes images itself ({images.resized}); hubkeras' model takes them at {images.size} "
+            f"x {images.size} pixels: {images.preprocessing}."
+        )
+
+
+def _read_head(reading: _Reading, graph: LayerGraph, base: Base, before: list[SavedLayer], size: int | None) -> None:
+    try:
+        after = head_after(graph, base, base.map_size(size))
+        _refuse_others(graph, base, [*before, *after.layers])
+        targets = dict(head_targets(after, base))
+    except HeadError as error:
+        reading.head_refused = str(error)
+        reading.settings["num_classes"] = None
+        return
+    reading.targets |= targets
+    reading.notes += after.notes
+    reading.settings |= _head_settings(after)
+    if reading.range_note and (range_is_told(reading.settings) or "head" in reading.settings):
+        reading.notes.append(reading.range_note)
+
+
+def _head_settings(after: After) -> dict[str, Any]:
+    """The head as settings of a network, none of what is the default."""
+    settings: dict[str, Any] = {"num_classes": None}
+    if after.pooling not in (None, "avg"):
+        settings["pooling"] = after.pooling
+    if after.head is None:
+        return settings
+    settings["num_classes"] = after.head.num_classes
+    if not _is_published(after):
+        settings["head"] = [layer.to_json() for layer in after.head.layers]
+    if after.head.classifier_activation != SOFTMAX:
+        settings["classifier_activation"] = after.head.classifier_activation
+    return settings
+
+
+def _is_published(after: After) -> bool:
+    """Whether a head is the library's own of the ImageNet classes, which is Slim's."""
+    only = after.sources[0] if len(after.sources) == 1 else None
+    return only is not None and only.name in _PUBLISHED and only.config.get("units") == _IMAGENET_CLASSES
+
+
+def _refuse_others(graph: LayerGraph, base: Base, chain: list[SavedLayer]) -> None:
+    """Raises HeadError where a layer is none of the base and the chains, or takes what is within the base."""
+    for layer in base.layers - {base.last}:
+        outside = [other for other in graph.after(layer) if other not in base.layers]
+        if outside or layer in graph.outputs:
+            to = title_of(outside[0]) if outside else "the model's outputs"
+            raise HeadError(f"{to} takes what {title_of(layer)} within the base gives")
+    others = [layer for layer in graph.layers if layer not in base.layers and layer not in set(chain)]
+    if others:
+        raise HeadError(f"{title_of(others[0])} is neither before the base nor after it")

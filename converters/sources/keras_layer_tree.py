@@ -40,6 +40,8 @@ _VARIABLES = {
     "depthwise_conv2d": {"kernel": "", "bias": "use_bias"},
     "dense": {"kernel": "", "bias": "use_bias"},
     "batch_normalization": {"gamma": "scale", "beta": "center", "moving_mean": "", "moving_variance": ""},
+    "layer_normalization": {"gamma": "scale", "beta": "center"},
+    "normalization": {"mean": "", "variance": "", "count": ""},
 }
 _DAMAGE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _ASSET = re.compile(rf"assets(/.+)/saved_model/assets/({'|'.join(map(re.escape, ASSETS))})")  # of a `KerasLayer`
@@ -141,6 +143,7 @@ def layer_of_config(
         options,
         tuple(layers),
         config.get("build_config") or {},
+        calls=calls if isinstance(calls := config.get("inbound_nodes"), list) else (),
     )
 
 
