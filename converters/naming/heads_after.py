@@ -217,6 +217,8 @@ def _meaning(pairs: _Pairs) -> tuple[_Pairs, str, tuple[str, ...]]:
     """The layers without a softmax or sigmoid at the end, what they mean, and notes; one unit becomes two classes."""
     units = [record.units for _, record in pairs if isinstance(record, Dense)][-1]
     source, last = pairs[-1]
+    if all(layer is None for layer, _ in pairs):  # the base's own head, which says by itself what it means
+        return pairs, SOFTMAX, ()
     function = last.function if isinstance(last, Activation) else None
     if function == SOFTMAX and units == 1:
         raise HeadError(

@@ -43,6 +43,7 @@ class _Reading:
     ignored: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     range_note: str = ""
+    has_own_head: bool = False
     head_refused: str | None = None
     images_refused: str | None = None
 
@@ -76,7 +77,8 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
     hints = Hints(
         reading.settings,
         image_size=size,
-        preprocessing=images.preprocessing,
+        labels=list(base.labels) if base.labels and reading.has_own_head else None,
+        preprocessing=images.preprocessing or base.preprocessing,
         head_refused=reading.head_refused,
         images_refused=reading.images_refused,
     )
@@ -132,13 +134,16 @@ def _read_head(reading: _Reading, graph: LayerGraph, base: Base, before: list[Sa
         return
     reading.targets |= targets
     reading.notes += after.notes
-    reading.settings |= _head_settings(after)
+    reading.settings |= _head_settings(after, base)
+    reading.has_own_head = after.head is not None and after.head.layers == base.head
     if reading.range_note and (range_is_told(reading.settings) or "head" in reading.settings):
         reading.notes.append(reading.range_note)
 
 
-def _head_settings(after: After) -> dict[str, Any]:
+def _head_settings(after: After, base: Base) -> dict[str, Any]:
     """The head as settings of a network, none of what is the default."""
+    if base.whole is not None and (after.head is None or after.head.layers == base.head):
+        return dict(base.whole) | _meaning_settings(after, base)
     settings: dict[str, Any] = {"num_classes": None}
     if after.pooling not in (None, "avg"):
         settings["pooling"] = after.pooling
@@ -147,9 +152,14 @@ def _head_settings(after: After) -> dict[str, Any]:
     settings["num_classes"] = after.head.num_classes
     if not _is_published(after):
         settings["head"] = [layer.to_json() for layer in after.head.layers]
-    if after.head.classifier_activation != SOFTMAX:
-        settings["classifier_activation"] = after.head.classifier_activation
-    return settings
+    return settings | _meaning_settings(after, base)
+
+
+def _meaning_settings(after: After, base: Base) -> dict[str, Any]:
+    """What the logits mean, where the layers after the base say so; none of what is the default."""
+    if after.head is None or not after.layers or after.head.classifier_activation == SOFTMAX:
+        return {}
+    return {"classifier_activation": after.head.classifier_activation}
 
 
 def _is_published(after: After) -> bool:
