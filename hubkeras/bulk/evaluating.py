@@ -4,17 +4,19 @@ import collections
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from hubkeras.bulk.label_matching import match_labels
+from hubkeras.bulk.label_sets import LabelSets, open_label_sets
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.models import ImageModel, open_image_model
-from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
-from hubkeras.bulk.sources import Source
+from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import SIGMOID
 from hubkeras.consuming.images import check_size
 
 TOP = 5
@@ -69,6 +71,8 @@ class ClassAccuracy:
         count: its images.
         top_1, top_5: how many of them were right.
         mistaken_for: the wrong class that they were most often given to, or None.
+        average_precision: where each class is for itself, how well its scores tell its images from all others: the
+            mean of the precision at each of its images, from the highest score to the lowest.
     """
 
     name: str
@@ -76,6 +80,12 @@ class ClassAccuracy:
     top_1: int
     top_5: int
     mistaken_for: str | None
+    average_precision: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The average precision where there is one, else the top-1 accuracy."""
+        return self.top_1 / self.count if self.average_precision is None else self.average_precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +97,15 @@ class Evaluation:
         data: the form of the data, in words.
         labels: how the labels were matched, in words.
         preprocessing: how the images were cut and resized, in words.
-        top_1, top_5: of the images that could be read; `top_5` is None where there are at most five classes.
+        top_1, top_5: of the images that could be read and have a label, those of which the likeliest class is one of
+            theirs, or one of the five likeliest; `top_5` is None where there are at most five classes.
         published: `{"top_1": Comparison, "top_5": Comparison}`, or empty.
         left_out: `{kind: number}` of what the folder holds besides labelled images.
         unreadable: paths of the images that could not be read, which count nowhere.
         classes: one `ClassAccuracy` for each class that has images, in the order of the model.
         outputs: what the model gives, in words, and how that is known.
         confusions: (true class, predicted class, images), the most frequent first, at most twenty.
+        mean_average_precision: where each class is for itself, the mean over the classes that have images.
     """
 
     model: str
@@ -108,6 +120,7 @@ class Evaluation:
     classes: list[ClassAccuracy]
     confusions: list[tuple[str, str, int]]
     outputs: str
+    mean_average_precision: float | None = None
 
 
 def evaluate(
@@ -125,12 +138,16 @@ def evaluate(
 ) -> Evaluation:
     """Measures top-1 and top-5 accuracy on images that are cut as the model's metadata say.
 
+    Of a model whose classes are each for itself, a sigmoid, also the average precision of each class.
+
     Args:
         model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file, with a
             classification head.
         data: a folder with a folder of images for each class; a CSV of names and labels, or a folder of images with
             one; ImageNet's validation images with `ILSVRC2012_validation_ground_truth.txt` or `LOC_val_solution.csv`;
-            or `tfds:NAME` where tensorflow_datasets is installed.
+            or `tfds:NAME` where tensorflow_datasets is installed. For classes that are each for itself a CSV may have
+            several labels of an image: in one cell (`cat;dog`), in several cells or lines, or a column of 1 and 0 for
+            each class.
         labels: the model's class names, a list or a file with one a line; by default the model's own.
         published: `{"top_1": share, "top_5": share}` in [0, 1] to compare with.
         resize, central_fraction, image_size, batch_size, safe_mode: as for `hubkeras.embed`.
@@ -148,59 +165,126 @@ def evaluate(
     if batch_size < 1:
         raise Error(f"batch_size must be at least 1; got {batch_size}.")
     check_size(1, central_fraction, resize)
-    labelled = open_labelled(data)
     opened = open_image_model(
         model, task=Task.CLASSIFICATION, image_size=image_size, labels=labels, safe_mode=safe_mode
     )
     assert opened.labels is not None
-    match = match_labels(labelled.labels, opened.labels, labelled.without_images)
-    truth = np.array([match.classes[label] for label in labelled.labels])
+    several = opened.activation == SIGMOID
+    labelled = open_label_sets(data, opened.labels) if several else LabelSets.of(open_labelled(data))
+    wanted = [label for labels_of_image in labelled.labels for label in labels_of_image]
+    if not wanted:
+        raise Error(f"{os.fspath(data)} gives no image a label; there is nothing to measure.")
+    match = match_labels(wanted, opened.labels, labelled.without_images)
+    truth = np.zeros([len(labelled.labels), opened.width], bool)
+    for row, labels_of_image in zip(truth, labelled.labels, strict=True):
+        row[[match.classes[label] for label in labels_of_image]] = True
     preparation = Preparation.of(opened, resize, central_fraction)
-    best = _best_classes(opened, labelled.images, preparation, batch_size, progress or (lambda done, total: None))
+    batches = read_batches(labelled.images, range(len(truth)), preparation, batch_size)
+    best, scores = _outputs(opened, batches, len(truth), progress or (lambda done, total: None))
     read = best[:, 0] >= 0
-    if not read.any():
+    if not truth[read].any():
         raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
     unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read).tolist()]
-    truth, best = truth[read], best[read]
-    mistakes, names = _mistakes(truth, best), opened.labels
-    shares = {"top_1": best[:, 0] == truth, "top_5": (best == truth[:, np.newaxis]).any(1)}
-    measured = {name: Share.of(int(right.sum()), len(truth)) for name, right in shares.items()}
     return Evaluation(
         model=opened.name,
         data=labelled.form,
-        labels=match.how + _doubt(match.other, truth, best),
+        labels=match.how + ("" if several else _doubt(match.other, truth[read], best[read])),
         preprocessing=str(preparation),
-        top_1=measured["top_1"],
-        top_5=measured["top_5"] if opened.width > TOP else None,
-        published={
-            name: Comparison(value, measured[name].low <= value <= measured[name].high)
-            for name, value in (published or {}).items()
-        },
         left_out=dict(labelled.left_out),
         unreadable=unreadable,
-        classes=_classes(truth, best, mistakes, names),
-        confusions=[(names[true], names[wrong], count) for true, wrong, count in mistakes[:_MOST_CONFUSIONS]],
         outputs=opened.outputs,
+        **_figures(truth[read], best[read], opened.labels, None if scores is None else scores[read], published or {}),
     )
 
 
-def _best_classes(
-    model: ImageModel, images: Source, preparation: Preparation, batch_size: int, progress: Callable[[int, int], None]
-) -> np.ndarray:
-    """The likeliest classes of each image, the best first; -1 where it cannot be read."""
-    count = len(images)
+def _outputs(
+    model: ImageModel, batches: Iterable[Batch], count: int, progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The likeliest classes of each image, the best first, -1 where it cannot be read; and scores of classes that are
+    each for itself.
+    """
     best = np.full([count, min(TOP, model.width)], -1)
+    scores = np.zeros([count, model.width], np.float32) if model.activation == SIGMOID else None
     progress(0, count)
-    for numbers, output in run_batches(model.run, read_batches(images, range(count), preparation, batch_size)):
+    for numbers, output in run_batches(model.run, batches):
         best[numbers] = np.argsort(-output, axis=1, kind="stable")[:, : best.shape[1]]
+        if scores is not None:
+            scores[numbers] = output
         progress(int(numbers[-1]) + 1, count)
     progress(count, count)
-    return best
+    return best, scores
+
+
+def _figures(
+    truth: np.ndarray,
+    best: np.ndarray,
+    names: Sequence[str],
+    scores: np.ndarray | None,
+    published: Mapping[str, float],
+) -> dict[str, Any]:
+    """The figures of an `Evaluation`, by its attributes.
+
+    Args:
+        truth: bool `[images, classes]`.
+        best: the likeliest classes, `[images, at most 5]`.
+        names: of the classes.
+        scores: `[images, classes]` where each class is for itself, else None.
+        published: as for `evaluate`.
+    """
+    hits = np.take_along_axis(truth, best, 1)[truth.any(1)]
+    right = {"top_1": hits[:, 0], "top_5": hits.any(1)}
+    measured = {name: Share.of(int(each.sum()), len(hits)) for name, each in right.items()}
+    mistakes = _mistakes(truth.argmax(1), best) if scores is None else []
+    mistaken_for = {true: names[predicted] for true, predicted, _ in reversed(mistakes)}
+    classes = []
+    for number in np.flatnonzero(truth.any(0)).tolist():
+        own = truth[:, number]
+        classes.append(
+            ClassAccuracy(
+                name=names[number],
+                count=int(own.sum()),
+                top_1=int((best[own, 0] == number).sum()),
+                top_5=int((best[own] == number).any(1).sum()),
+                mistaken_for=mistaken_for.get(number),
+                average_precision=None if scores is None else average_precision(scores[:, number], own),
+            )
+        )
+    precisions = [each.average_precision for each in classes if each.average_precision is not None]
+    return {
+        "top_1": measured["top_1"],
+        "top_5": measured["top_5"] if len(names) > TOP else None,
+        "published": {
+            name: Comparison(value, measured[name].low <= value <= measured[name].high)
+            for name, value in published.items()
+        },
+        "classes": classes,
+        "confusions": [(names[true], names[wrong], count) for true, wrong, count in mistakes[:_MOST_CONFUSIONS]],
+        "mean_average_precision": sum(precisions) / len(precisions) if precisions else None,
+    }
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """How well scores tell one class from all others: `sum((R_n - R_n-1) * P_n)` over the thresholds n.
+
+    P_n and R_n are precision and recall of what scores as much as the n-th highest score or more.
+
+    Args:
+        scores: `[images]`.
+        truth: bool `[images]`, of which one at least is true.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.3]), np.array([True, False, True]))
+    0.8333333333333333
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # images of one score are one threshold
+    right = np.cumsum(truth[order])[ends]
+    return float((np.diff(right, prepend=0) / right[-1] * right / (ends + 1)).sum())
 
 
 def _doubt(other: int, truth: np.ndarray, best: np.ndarray) -> str:
     """A remark where labels are numbers, more of which would be right if they were counted from another class."""
-    right, counted_otherwise = (int((best[:, 0] == each).sum()) for each in (truth, truth + other))
+    true = truth.argmax(1)
+    right, counted_otherwise = (int((best[:, 0] == each).sum()) for each in (true, true + other))
     if counted_otherwise <= right:
         return ""
     where = f"{abs(other)} {'higher' if other > 0 else 'lower'}"
@@ -212,20 +296,3 @@ def _mistakes(truth: np.ndarray, best: np.ndarray) -> list[tuple[int, int, int]]
     pairs = zip(truth.tolist(), best[:, 0].tolist(), strict=True)
     counts = collections.Counter((true, predicted) for true, predicted in pairs if true != predicted)
     return [(*pair, count) for pair, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def _classes(
-    truth: np.ndarray, best: np.ndarray, mistakes: Sequence[tuple[int, int, int]], names: Sequence[str]
-) -> list[ClassAccuracy]:
-    mistaken_for = {true: names[predicted] for true, predicted, _ in reversed(mistakes)}
-    right, numbers = best == truth[:, np.newaxis], np.unique(truth).tolist()
-    return [
-        ClassAccuracy(
-            name=names[number],
-            count=int((truth == number).sum()),
-            top_1=int(right[truth == number, 0].sum()),
-            top_5=int(right[truth == number].sum()),
-            mistaken_for=mistaken_for.get(number),
-        )
-        for number in numbers
-    ]

@@ -80,8 +80,8 @@ def match_labels(labels: Sequence[str], names: Sequence[str], without_images: Se
     loose: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         exact.setdefault(name, []).append(number)
-        loose.setdefault(_folded(name), []).append(number)
-    numbers = {label: exact.get(label) or loose.get(_folded(label), []) for label in wanted}
+        loose.setdefault(folded(name), []).append(number)
+    numbers = {label: exact.get(label) or loose.get(folded(label), []) for label in wanted}
     return LabelMatch({label: _only_class(label, numbers[label], names) for label in wanted}, "by name")
 
 
@@ -100,7 +100,8 @@ def _match_numbers(wanted: Sequence[str], counted: set[int], count: int, may_hav
     return LabelMatch(classes, _COUNTS[offset], other if fits else 0)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without what people write in other ways: case, and `_` for a space."""
     return name.strip().lower().replace("_", " ")
 
 

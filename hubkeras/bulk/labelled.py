@@ -61,18 +61,29 @@ def open_labelled(data: str | os.PathLike[str]) -> LabelledImages:
     if not path.exists():
         raise Error(f"{name} does not exist; expected {ACCEPTED_DATA}.")
     check_ordinary(path)
+    place = _table_in(path)
+    return _in_table(*place) if place else _in_folders(path)
+
+
+def labels_table(data: str | os.PathLike[str]) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The table of names and labels that `open_labelled` would read, and the folder of its images, or None."""
+    path = pathlib.Path(addresses.local(data))
+    place = _table_in(path) if path.exists() else None
+    return place if place and not _numbers_of_imagenet(place[0]) else None
+
+
+def _table_in(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The file with the labels, which a path is or has in it, and the folder of the images; None for folders."""
     if path.is_file():
-        if is_image(name):
-            raise Error(f"{name} is an image; expected {ACCEPTED_DATA}.")
-        return _in_table(path, path.parent)
+        if is_image(str(path)):
+            raise Error(f"{path} is an image; expected {ACCEPTED_DATA}.")
+        return path, path.parent
     truth = [path / file for file in _GROUND_TRUTH if (path / file).is_file()]
     names = sorted(entry for entry in path.iterdir() if entry.is_file() and not is_hidden(entry.name))
     tables = [*truth, *(entry for entry in names if entry.name.lower().endswith((".csv", ".tsv")))]
     if len(tables) > 1:
-        raise Error(f"{name} has {', '.join(table.name for table in tables)}; name the file with the labels.")
-    if tables:
-        return _in_table(tables[0], path)
-    return _in_folders(path)
+        raise Error(f"{path} has {', '.join(table.name for table in tables)}; name the file with the labels.")
+    return (tables[0], path) if tables else None
 
 
 def _in_folders(folder: pathlib.Path) -> LabelledImages:
@@ -84,19 +95,24 @@ def _in_folders(folder: pathlib.Path) -> LabelledImages:
     names = {entry.name.strip() for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)}
     empty = sorted(names - set(labels.values()))
     others = {"images beside the folders of classes": len(classes) - len(labels), "folders without images": len(empty)}
-    left_out = _left_out(listing.left_out, others)
+    left_out = left_out_of(listing.left_out, others)
     return LabelledImages(Files(list(labels)), list(labels.values()), "a folder for each class", left_out, empty)
 
 
-def _left_out(listed: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+def left_out_of(listed: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    """What a listing has left out, and what a table or folders leave out besides."""
     return added([listed, {kind: count for kind, count in others.items() if count}])
 
 
 def _in_table(table: pathlib.Path, folder: pathlib.Path) -> LabelledImages:
-    numbers = read_text(table).split() if table.suffix.lower() == ".txt" else []
-    if numbers and all(word.isdecimal() or SYNSET.fullmatch(word) for word in numbers):
-        return _in_imagenet(table, folder, numbers)
-    return _in_csv(table, folder)
+    numbers = _numbers_of_imagenet(table)
+    return _in_imagenet(table, folder, numbers) if numbers else _in_csv(table, folder)
+
+
+def _numbers_of_imagenet(table: pathlib.Path) -> list[str]:
+    """The numbers or synsets in a file that has nothing else, or none."""
+    words = read_text(table).split() if table.suffix.lower() == ".txt" else []
+    return words if all(word.isdecimal() or SYNSET.fullmatch(word) for word in words) else []
 
 
 def _in_imagenet(table: pathlib.Path, folder: pathlib.Path, labels: list[str]) -> LabelledImages:
@@ -116,7 +132,7 @@ def _in_imagenet(table: pathlib.Path, folder: pathlib.Path, labels: list[str]) -
             known = f"a number of ILSVRC-2012, 1 to {IMAGENET_CLASSES}"
             raise Error(f"{table}: {label!r} is neither {known}, nor a WordNet synset.")
     names = [synsets.get(label, label) for label in classes.values()]
-    left_out = _left_out(listing.left_out, {"images of other names": len(listing.files) - len(numbered)})
+    left_out = left_out_of(listing.left_out, {"images of other names": len(listing.files) - len(numbered)})
     return LabelledImages(Files(list(classes)), names, f"ImageNet's validation images with {table.name}", left_out)
 
 
@@ -138,7 +154,7 @@ def _in_csv(file: pathlib.Path, folder: pathlib.Path) -> LabelledImages:
         f"images that {file.name} does not name": len(set(listing.files) - set(lines)),
         "lines that name an image again": len(table.lines) - len(lines),
     }
-    left_out = _left_out({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)
+    left_out = left_out_of({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)
     labels = [label for _, label in lines.values()]
     return LabelledImages(Files(list(lines)), labels, f"images with {file.name}", left_out)
 

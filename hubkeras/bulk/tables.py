@@ -21,7 +21,7 @@ _MOST_BYTES = 256 << 20  # of a list: a few million names
 _LONGEST_LINE = 1 << 20
 _SEPARATORS = (",", ";", "\t", "|")
 _IMAGES = ("path", "image", "filename", "file", "filepath", "imagepath", "imagename", "imageid", "img", "name", "id")
-_LABELS = ("label", "labels", "class", "category", "target", "y", "synset", "classname", "predictionstring")
+_LABELS = ("label", "labels", "class", "category", "target", "y", "synset", "classname", "tags", "predictionstring")
 _INDEX = re.compile(r"|unnamed: \d+|index", re.IGNORECASE)  # the header of a column of row numbers
 _WHOLE = re.compile(r"(\d+)[.,]0+")  # how pandas and spreadsheets write whole numbers beside missing ones
 
@@ -62,15 +62,20 @@ class Table:
         whole = [_WHOLE.fullmatch(label) for label in labels]
         return [match[1] for match in whole if match] if all(whole) else labels
 
-    def _label_column(self) -> int:
+    def label_columns(self) -> list[int]:
+        """The columns that may have labels: the one that is called so, or else all but images and row numbers."""
         others = [number for number in range(len(self.rows[0])) if number != self.images]
         if self.header:
             for name in _LABELS:
                 if found := [number for number in others if _plain(self.header[number]) == name]:
-                    return found[0]
-            others = [number for number in others if not _INDEX.fullmatch(self.header[number])]
-        elif len(others) > 1 and _counts([row[0] for row in self.rows]):
-            others = others[1:]
+                    return found[:1]
+            return [number for number in others if not _INDEX.fullmatch(self.header[number])]
+        if len(others) > 1 and _counts([row[0] for row in self.rows]):
+            return others[1:]
+        return others
+
+    def _label_column(self) -> int:
+        others = self.label_columns()
         if len(others) != 1:
             columns = ", ".join(self.header) if self.header else f"{len(self.rows[0])} columns"
             raise Error(f"{self.path}, line 1 ({columns}): name the column with the labels `label`, and no other.")
@@ -117,12 +122,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise Error(f"{path}, line {line}: it is not UTF-8 text; save the file as CSV in UTF-8.") from error
 
 
-def read_table(path: str | os.PathLike[str]) -> Table:
+def read_table(path: str | os.PathLike[str], ragged: bool = False) -> Table:
     """Reads a table whose separator, header and columns are as people have them.
 
     Separators are commas, semicolons, tabs or bars; in a `.txt` file without them the last space before a label. Images
     are in the column whose cells end as image files do, or that is called `path`, `image` or the like, or else in the
     first one.
+
+    Args:
+        path: of the file.
+        ragged: whether lines may have more columns than the first one.
 
     Raises:
         hubkeras.Error: it is no such table; the line and the column are named.
@@ -146,7 +155,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     rows = max(read, key=lambda rows: (_images_in(rows.values()), sum(len(cells) > 1 for cells in rows.values())))
     if not rows:
         raise Error(f"{name} is empty; expected a name of an image in each line.")
-    lines, cells = list(rows), _of_one_length(name, rows)
+    lines, cells = list(rows), _of_one_length(name, rows, ragged)
     header = None
     known = {_plain(cell) for cell in cells[0]} & {*_IMAGES, *_LABELS}
     if not any(map(is_image, cells[0])) and (known or _images_in(cells)):
@@ -174,10 +183,10 @@ def _images_in(rows: Iterable[Sequence[str]]) -> int:
     return sum(any(map(is_image, row)) for row in rows)
 
 
-def _of_one_length(path: str, rows: Mapping[int, list[str]]) -> list[list[str]]:
-    """The rows, as long as the first one is filled."""
+def _of_one_length(path: str, rows: Mapping[int, list[str]], ragged: bool) -> list[list[str]]:
+    """The rows, as long as the first one is filled, or the longest one where they are `ragged`."""
     filled = {line: max(number for number, cell in enumerate(row, 1) if cell) for line, row in rows.items()}
-    width = next(iter(filled.values()))
+    width = max(filled.values()) if ragged else next(iter(filled.values()))
     for line, count in filled.items():
         if count > width:
             raise Error(

@@ -1,4 +1,4 @@
-"""`hubkeras evaluate`: top-1 and top-5 accuracy, beside what was published."""
+"""`hubkeras evaluate`: top-1 and top-5 accuracy, beside what was published, or average precision."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
 
-DATA = "a folder for each class; a CSV of names and labels; ImageNet's validation set; tfds:NAME"
+DATA = "a folder for each class; a CSV of names and labels, several of each; ImageNet's validation set; tfds:NAME"
 
 
 @command(
@@ -73,6 +73,12 @@ def _rows(result: Any, report: str | None) -> list[tuple[str, str]]:
 
     names = ("model", "data", "labels", "preprocessing", "outputs")
     rows = [(name, getattr(result, name)) for name in names]
+    several = result.mean_average_precision is not None
+    if several:
+        classes = sorted(result.classes, key=lambda each: each.share)
+        rows.append(("average precision", f"{result.mean_average_precision:.3f}, the mean of {len(classes)} classes"))
+        lowest = ", ".join(f"{each.name} {each.share:.3f} ({each.count} images)" for each in classes[:5])
+        rows.append(("lowest of a class", lowest))
     for name, title in (("top_1", "top-1"), ("top_5", "top-5")):
         share = getattr(result, name)
         if share is None:
@@ -85,7 +91,8 @@ def _rows(result: Any, report: str | None) -> list[tuple[str, str]]:
     if result.unreadable:
         rows.append(("unreadable", f"{len(result.unreadable)} images, not counted, such as {result.unreadable[0]}"))
     worst = ", ".join(f"{true} as {predicted} ({count})" for true, predicted, count in result.confusions[:5])
-    rows.append(("worst confusions", worst or "none"))
+    if not several:
+        rows.append(("worst confusions", worst or "none"))
     if report:
         rows.append(("written", report))
     return rows

@@ -15,6 +15,7 @@ from hubkeras.common import addresses
 from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards.permissions import permissions_checked
+from hubkeras.common.head_layers import CLASSIFIER_ACTIVATIONS, SOFTMAX
 from hubkeras.common.interface import LARGEST_PIXEL, Interface
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.numbers import whole
@@ -74,6 +75,19 @@ class RunnableModel:
             return self.session.run(values)[self.output]
         except Exception as error:  # each runtime has its own
             raise Error(f"{self.name} cannot be run on images {list(values.shape)} ({first_line(error)}).") from error
+
+    @property
+    def activation(self) -> str | None:
+        """What the classes mean: `softmax`, one of n, or `sigmoid`, each for itself.
+
+        None where there is no head, and where neither metadata nor the graph's last operation tell.
+        """
+        if self.task != Task.CLASSIFICATION:
+            return None
+        if self.metadata is not None:
+            return getattr(self.metadata, "activation", None) or SOFTMAX
+        last = self.session.activations.get(self.output)
+        return last if last in CLASSIFIER_ACTIVATIONS else None
 
     @property
     def interface(self) -> Interface:
