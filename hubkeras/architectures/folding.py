@@ -110,7 +110,8 @@ class Builder:
         zero = tuple(value * white for value in seen.mean)  # padding is what the base sees as zero
         self._factor = tuple(factor / white for factor in seen.scale)
         x = self.add(steps.Cast("floats", (steps.INPUT,))) if pixels else steps.INPUT
-        x = self.add(steps.Subtract("images", (x,), zero[0] if len({*zero}) == 1 else zero))
+        if any(zero):
+            x = self.add(steps.Subtract("images", (x,), zero[0] if len({*zero}) == 1 else zero))
         for stage, names in zip(network.structure.stages, network.structure.end_points, strict=True):
             x, *_ = results = steps_of(stage, self, x, stage.name)
             self.end_points.update(zip(names, results, strict=False))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.interface import Interface
-from hubkeras.common.steps import INPUT, Plan
+from hubkeras.common.steps import INPUT, Dense, Plan, Step, TwoClasses
 
 if TYPE_CHECKING:  # files are loaded without TensorFlow
     import tensorflow as tf
@@ -60,7 +63,24 @@ def plan_for(network: SlimNetwork, interface: Interface) -> Plan:
             raise Error(f"There is no end point {name}; there are {', '.join(known)}.")
     result = "Predictions" if interface.probabilities else "default"
     end_points = {name: name.removeprefix(f"{network.scope}/") for name in interface.endpoints}
-    return plan.only({interface.output: result, **end_points})
+    return with_two_units(plan).only({interface.output: result, **end_points})
+
+
+def with_two_units(plan: Plan) -> Plan:
+    """The plan whose logits `(0, z)` a dense layer gives, the first of whose two units is 0, where one does.
+
+    What works in 8 bits takes that better than `TwoClasses` after a dense layer of one unit.
+    """
+    made = {step.output: step for step in plan.steps}
+
+    def changed(step: Step) -> Step:
+        dense = made.get(step.inputs[0])
+        if not (isinstance(step, TwoClasses) and isinstance(dense, Dense)):
+            return step
+        kernel, bias = (value if value is None else np.insert(value, 0, 0, -1) for value in (dense.kernel, dense.bias))
+        return dataclasses.replace(dense, output=step.output, kernel=kernel, bias=bias)
+
+    return dataclasses.replace(plan, steps=tuple(map(changed, plan.steps)))
 
 
 def inference_function(network: SlimNetwork, interface: Interface) -> Any:

@@ -50,8 +50,11 @@ def write(
         assert calibration is not None
         quantize_litert(converter, calibration, interface.uint8)
     outputs = sorted(function.structured_outputs)  # the order of TensorFlow's flat outputs
-    with quietly():
-        content = converter.convert()
+    try:
+        with quietly():
+            content = converter.convert()
+    except Exception as error:  # of the converter, with the whole graph in its text
+        raise Error(f"TensorFlow cannot write the network for LiteRT ({first_line(error)[:200]}).") from error
     with open(path, "wb") as file:
         file.write(_described(content, outputs, network, description))
 

@@ -36,4 +36,9 @@ def _softplus(x: Any, _: None) -> Any:
     return ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x)))
 
 
-_FORMS: dict[str, Callable[..., Any]] = {"elu": _elu, "selu": _selu, "softplus": _softplus}
+def _gelu(x: Any, _: None) -> Any:
+    # LiteRT has it as one operation, unless the converter makes its last product and a ReLU after it one operation
+    return ops.maximum(ops.gelu(x, approximate=False), -1)
+
+
+_FORMS: dict[str, Callable[..., Any]] = {"elu": _elu, "gelu": _gelu, "selu": _selu, "softplus": _softplus}

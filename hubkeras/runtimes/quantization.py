@@ -10,11 +10,15 @@ from hubkeras.common.extras import extra
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.quiet import quietly
 
+_HEAD = ("Logits/", "Predictions")  # of names of steps
+_IN_8_BITS = ("Gemm", "Relu", "Clip")
+
 
 def quantized_onnx(model: Any, images: np.ndarray) -> Any:
     """An ONNX model in 8 bits: QDQ nodes, weights by output channel.
 
-    Weights have 7 bits, since without VNNI the products of 8 bits would overflow in pairs.
+    Weights have 7 bits, since without VNNI the products of 8 bits would overflow in pairs. Of a head only the dense
+    layers and what is fused into them are in 8 bits: the rest has few values, whose ranges are wide.
 
     Args:
         model: an `onnx.ModelProto` of one input.
@@ -24,6 +28,7 @@ def quantized_onnx(model: Any, images: np.ndarray) -> Any:
     quantization: Any = extra("onnx", "onnxruntime.quantization")
     preprocess = extra("onnx", "onnxruntime.quantization.shape_inference").quant_pre_process
     name = model.graph.input[0].name
+    head = [node.name for node in model.graph.node if node.name.startswith(_HEAD) and node.op_type not in _IN_8_BITS]
 
     class Images(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -44,6 +49,7 @@ def quantized_onnx(model: Any, images: np.ndarray) -> Any:
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             reduce_range=True,
+            nodes_to_exclude=head,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )

@@ -1,47 +1,20 @@
-"""A network is its facts and its layers: all else is shared, as this one of ten lines shows."""
+"""A network is its facts and its layers: all else is shared, as one of ten lines shows."""
 
-from functools import partial
-
-import keras
 import numpy as np
 import pytest
 
 from hubkeras import architectures
 from hubkeras.architectures.computing import run
-from hubkeras.architectures.convolutions import Conv2D
 from hubkeras.architectures.folding import fold
-from hubkeras.architectures.heads import Head
-from hubkeras.architectures.layers import Dense
-from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import networks
 from hubkeras.common.interface import Interface
-from hubkeras.common.networks import NetworkFacts, Paper
 from hubkeras.converters import read_network
 from hubkeras.converters.naming import hubkeras_networks
 from hubkeras.runtimes import onnx
 from tests.support.slim import relative_error
+from tests.support.toy import Toy
 
 IMAGES = np.random.RandomState(0).uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)
-
-
-@keras.saving.register_keras_serializable("tests")
-class Toy(SlimNetwork):
-    facts = NetworkFacts(
-        "toy",
-        "Toy",
-        Paper("A. Author", "Toys", 2026, "https://example.org"),
-        "Toy",
-        ("Conv_1/weights", "Conv_2/weights"),
-        32,
-        8,
-        5e-6,
-    )
-
-    @classmethod
-    def create_layers(cls, settings):
-        conv = partial(Conv2D, batch_norm={"epsilon": settings.batch_norm_epsilon}, activation="relu")
-        stages = [conv("Conv_1", 8, 3, strides=2), conv("Conv_2", 16, 3, strides=2)]
-        return stages, settings.num_classes and Head("Dropout", Dense("Logits", settings.num_classes))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""Users' heads in all runtimes: random chains of every layer that a head can have, on bases of random input ranges."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hubkeras.common.head_layers import (
+    ACTIVATIONS,
+    CLASSIFIER_ACTIVATIONS,
+    NOISES,
+    POOLINGS,
+    Activation,
+    BatchNorm,
+    Dense,
+    LayerNorm,
+    Noise,
+    TwoClasses,
+)
+from hubkeras.common.interface import Interface
+from hubkeras.exporting.planning import Source, describe
+from hubkeras.runtimes import files
+from tests.support.toy import Toy
+
+FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "openvino"}
+RANGES = [
+    {},
+    {"input_range": (0, 1)},
+    {"input_range": (0, 255)},
+    {"input_range": (1, -1)},
+    {"input_mean": (0.485, 0.456, 0.406), "input_std": (0.229, 0.224, 0.225)},
+]
+
+
+def random_layer(random):
+    """A layer that is not the last."""
+    options = {
+        "center": bool(random.randint(4)),
+        "scale": bool(random.randint(4)),
+        "epsilon": 10.0 ** -random.randint(2, 6),
+    }
+    function = random.choice(list(ACTIVATIONS))
+    given = ACTIVATIONS[function] is not None and random.randint(2)
+    return [
+        Dense(units=random.randint(2, 12), use_bias=bool(random.randint(2))),
+        Activation(function=function, parameter=round(random.uniform(0.05, 1.5), 3) if given else None),
+        BatchNorm(**options),
+        LayerNorm(**options),
+        Noise(function=random.choice(NOISES), rate=0.5),
+    ][random.choice(5, p=[0.3, 0.35, 0.15, 0.1, 0.1])]
+
+
+def random_network(seed):
+    """A network with a random head, whose weights are all random."""
+    random = np.random.RandomState(seed)
+    head = [random_layer(random) for _ in range(random.randint(6))]
+    units = random.randint(1, 6)
+    head.append(Dense(units=units, use_bias=bool(random.randint(4))))
+    if units == 1 and random.randint(3):
+        head.append(TwoClasses())
+    activation = (
+        "softmax" if TwoClasses() in head else "sigmoid" if units == 1 else random.choice(CLASSIFIER_ACTIVATIONS)
+    )
+    pooling, images = random.choice(POOLINGS), RANGES[random.randint(len(RANGES))]
+    network = Toy(head=head, pooling=pooling, classifier_activation=activation, **images)
+    for name, variable in network.slim_variables().items():
+        shape, kind = variable.shape, name.rsplit("/", 1)[-1]
+        value = random.uniform(0.5, 2, shape) if kind in ("gamma", "moving_variance") else random.normal(0, 0.5, shape)
+        if kind == "weights":  # of values around 1, whatever the range of images
+            value *= (
+                2
+                / np.sqrt(np.prod(shape[:-1]))
+                / (max(network.structure.settings.images.scale) if "Conv_1/" in name else 1)
+            )
+        variable.assign(value)
+    return network
+
+
+def images_of(seed):
+    return np.random.RandomState(seed).uniform(0, 1, (3, 16, 16, 3)).astype(np.float32)
+
+
+def in_float64(network, images):
+    outputs = network.copy("float64").outputs(images.astype(np.float64), fold=False)[1]
+    return [np.asarray(outputs[f"Toy/{name}"]) for name in ("Logits", "Predictions")]
+
+
+# a few by default, among them each input range
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed >= 4 else []) for seed in range(50)]
+)
+def test_random_heads_come_whole(seed, tmp_path):
+    for package in FORMS.values():
+        pytest.importorskip(package, reason="needs hubkeras[onnx,litert,openvino]")
+    network = random_network(seed)
+    logits, probabilities = in_float64(network, images_of(seed))
+    assert np.abs(logits).max() < 30
+    size = 16 if seed % 2 else None
+    for ending in FORMS:
+        path = tmp_path / f"model.{ending}"
+        interface = Interface("classification", size, ("Toy/Logits",), probabilities=True)
+        metadata = dataclasses.replace(describe(Source(network), "classification"), interface=interface)
+        files.write(network, path, metadata)
+        outputs = files.load(path, threads=1).run(images_of(seed))
+        np.testing.assert_allclose(outputs["Toy/Logits"], logits, rtol=0, atol=2e-5 * max(1, np.abs(logits).max()))
+        np.testing.assert_allclose(outputs["probabilities"], probabilities, rtol=0, atol=2e-5)
