@@ -7,10 +7,12 @@ once, and every tensor is used or on the short list of what may be ignored.
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import Dense, HeadError, names_of, of_json
 from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES, Checkpoint
 
@@ -89,6 +91,7 @@ def match(checkpoint: Checkpoint) -> Match:
         sizes = [int(size) for alias in checkpoint.aliases for size in _IMAGE_SIZE.findall(alias)]
     image_size = hints.image_size or (sizes[-1] if sizes else facts.default_image_size)
     _check_claims(checkpoint.source, {**settings, "image_size": image_size})
+    _check_head(checkpoint, settings.get("head"), tensors, facts)
     return Match(
         facts,
         settings,
@@ -107,6 +110,18 @@ def _check_claims(source: str, claims: dict[str, Any]) -> None:
         value = claims.get(name)
         if isinstance(value, int | float) and not value <= most:  # not a number, too
             raise Error(f"{source} is of a network with {name} {value}; no network of these has over {most}.")
+
+
+def _check_head(checkpoint: Checkpoint, head: Any, tensors: Mapping[str, str], facts: NetworkFacts) -> None:
+    """Raises hubkeras.Error where the tensors are not those of the dense layers that a source claims to have."""
+    try:
+        layers = () if head is None else of_json(head)
+    except HeadError as error:
+        raise Error(f"{checkpoint.source}: {error}.") from error
+    for name, layer in zip(names_of(layers, facts.logits) if layers else (), layers, strict=True):
+        tensor = tensors.get(f"Logits/{name}/weights")
+        if isinstance(layer, Dense) and (tensor is None or checkpoint.tensors[tensor].shape[-1] != layer.units):
+            raise Error(f"{checkpoint.source} claims {layer.units} units, of which Logits/{name} has no weights.")
 
 
 def _root(checkpoint: Checkpoint) -> tuple[NetworkFacts, str]:

@@ -12,6 +12,7 @@ import numpy as np
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.head_layers import without_head
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
@@ -92,12 +93,7 @@ def read_network(
                 f"{source} has {'no head' if head is None else f'{head} classes'}, not num_classes={num_classes!r}; "
                 "leave it out, or give None for the pooled features."
             )
-        settings = dict(match.settings)
-        if num_classes is None:
-            settings = {
-                name: value for name, value in settings.items() if name not in ("head", "classifier_activation")
-            }
-            settings["num_classes"] = None
+        settings = without_head(match.settings) if num_classes is None else dict(match.settings)
         progress(0, 1, "building the network")
         try:
             network = match.network(**settings, dtype="float32", initialize=False)  # whatever Keras' policy is

@@ -19,13 +19,12 @@ from hubkeras.architectures.heads import Chain, Classifier
 from hubkeras.architectures.layers import Shape, SlimLayer, Tensor, set_trainable
 from hubkeras.architectures.options import BATCH_NORM_MOMENTUM, CallOptions
 from hubkeras.architectures.settings import Settings, check_momentum, check_names, check_shape, complete
-from hubkeras.common.head_layers import SOFTMAX
+from hubkeras.common.head_layers import SOFTMAX, without_head
 from hubkeras.common.networks import NetworkFacts
 from hubkeras.common.numbers import plain
 from hubkeras.common.ranges import warn_of_range
 from hubkeras.common.reader import read_weights
 
-HEAD_SETTINGS = ("num_classes", "head", "classifier_activation")
 Layers = tuple[list[SlimLayer], Classifier | None]
 
 
@@ -333,11 +332,12 @@ class SlimNetwork(keras.Model):
         if unknown:
             raise ValueError(f"{self.title} has no setting {', '.join(sorted(unknown))}.")
         settings = {**self.settings(), **changes}
-        if settings["num_classes"] is None:
-            settings = {name: value for name, value in settings.items() if name not in HEAD_SETTINGS}
+        settings = without_head(settings) if settings["num_classes"] is None else settings
         options = {"dtype": dtype or self.dtype_policy, "batch_norm_momentum": self.batch_norm_momentum}
         copy = type(self)(**settings, **options, initialize=False)
         variables = self.slim_variables()
+        if missing := [name for name in copy.slim_variables() if name not in variables]:
+            raise ValueError(f"{self.title} of {changes} has {missing[0]}, which this network has not.")
         for name, variable in copy.slim_variables().items():
             variable.assign(variables[name])
             variable.regularizer = variables[name].regularizer

@@ -184,6 +184,17 @@ def num_classes_of(layers: Sequence[HeadLayer]) -> int:
     return 2
 
 
+def without_head(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a network, for one of the same features without a head.
+
+    >>> without_head({"depth_multiplier": 0.35, "num_classes": 5, "head": [{"kind": "dense", "units": 5}]})
+    {'depth_multiplier': 0.35, 'num_classes': None}
+    """
+    return {name: value for name, value in settings.items() if name not in ("head", "classifier_activation")} | {
+        "num_classes": None
+    }
+
+
 def names_of(layers: Sequence[HeadLayer], logits: str) -> list[str]:
     """The scope of each layer below `Logits`: `hidden_1`, `batch_norm_1`, ...; `logits` for the last dense layer.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from typing import Annotated, Any, get_type_hints
 from hubkeras.common.choices import Averages, Choice, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.guards.permissions import check_ordinary
+from hubkeras.common.head_layers import CLASSIFIER_ACTIVATIONS, SOFTMAX, HeadError, of_json
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.interface import Interface
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import Preprocessing, is_preprocessing, preprocessing_of, source_files
@@ -63,9 +66,25 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
 
 
-def _is_setting(value: Any) -> bool:
-    texts = value if isinstance(value, list) and value else [None]
-    return value is None or isinstance(value, str | int | float) or all(map(_is_text, texts))
+def _is_setting(name: str, value: Any) -> bool:
+    if name == "head" and value is not None:
+        return _is_head(value)
+    items = value if isinstance(value, list) and value else [None]
+    numbers = all(isinstance(item, int | float) for item in items)
+    return value is None or isinstance(value, str | int | float) or numbers or all(map(_is_text, items))
+
+
+def _is_head(value: Any) -> bool:
+    try:
+        of_json(value)
+    except HeadError:
+        return False
+    return True
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    numbers = value if isinstance(value, list | tuple) and len(value) == count else [None]
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
 
 
 def _is_source(value: Any) -> bool:
@@ -81,8 +100,8 @@ _SIZE = _Kind(
 _BOOL = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXTS = _Kind("an object of texts", _is_texts)
 _SETTINGS = _Kind(
-    "an object of numbers, texts, lists of texts, true, false and null",
-    lambda value: isinstance(value, dict) and all(map(_is_setting, value.values())),
+    "an object of numbers, texts, lists of these, true, false and null, and the layers of a head",
+    lambda value: isinstance(value, dict) and all(itertools.starmap(_is_setting, value.items())),
 )
 _SOURCE = _Kind('an object of "checkpoint", a text, and "sha256", an object of texts', _is_source)
 _CUT = _Kind(
@@ -90,6 +109,10 @@ _CUT = _Kind(
     is_preprocessing,
     lambda value: Preprocessing(**value),
 )
+_ACTIVATION = _Kind("softmax or sigmoid", lambda value: value in CLASSIFIER_ACTIVATIONS)
+_RANGE = _Kind("two different numbers", lambda value: _are_numbers(value, 2) and value[0] != value[1], tuple)
+_MEANS = _Kind("three numbers", lambda value: _are_numbers(value, 3), tuple)
+_STDS = _Kind("three numbers that are not 0", lambda value: _are_numbers(value, 3) and all(value), tuple)
 _INTERFACE = _Kind("an object of the file's inputs and outputs", Interface.is_dict, Interface.from_dict)
 
 
@@ -108,6 +131,8 @@ class Metadata:
         fixed_image_size: whether the model accepts `default_image_size` only.
         num_features: channels of the pooled features.
         num_classes: number of logits, or None for a feature vector.
+        activation: what the logits mean, `softmax`, one class of all, or `sigmoid`, each class for itself; None for a
+            feature vector. By default that of the settings.
         settings: the arguments that build the network anew, `{"depth_multiplier": 0.35, "num_classes": 11, ...}`.
         source: where the weights came from, `{"checkpoint": name, "sha256": {file name: digest}}`, or None. Where that
             was read through another file, that one is its `through`, of the same form.
@@ -117,6 +142,10 @@ class Metadata:
         versions: of `hubkeras`, `keras` and `tensorflow` that wrote the model.
         preprocessing: how images are cut, `{"resize": "squash", "central_fraction": 1.0}`; what reads images for the
             model follows it. By default as for such a network, see `preprocessing_of`.
+        input_range: what black and white become for the base, (-1, 1) in Slim's own; None where that differs by
+            channel. The model itself takes images in [0, 1], whatever it is. By default that of the settings.
+        input_mean, input_std: in place of a range, of red, green and blue: the base sees `(image - mean) / std`; JSON
+            leaves out None.
         interface: of a file for a runtime, its inputs and outputs; else None, which JSON leaves out.
     """
 
@@ -128,6 +157,7 @@ class Metadata:
     fixed_image_size: Annotated[bool, _BOOL]
     num_features: Annotated[int, _COUNT]
     num_classes: Annotated[int | None, _or_null(_COUNT)]
+    activation: Annotated[str | None, _or_null(_ACTIVATION)] = None
     settings: Annotated[dict[str, Any], _SETTINGS]
     source: Annotated[dict[str, Any] | None, _or_null(_SOURCE)] = None
     weights: Annotated[Averages | None, _or_null(_one_of(Averages))] = None
@@ -135,12 +165,29 @@ class Metadata:
     handle: Annotated[str | None, _or_null(_LINE)] = None
     versions: Annotated[dict[str, str], _TEXTS]
     preprocessing: Annotated[Preprocessing, _CUT] = None  # type: ignore[assignment]  # see below
+    input_range: Annotated[tuple[float, float] | None, _or_null(_RANGE)] = None
+    input_mean: Annotated[tuple[float, float, float] | None, _or_null(_MEANS)] = None
+    input_std: Annotated[tuple[float, float, float] | None, _or_null(_STDS)] = None
     interface: Annotated[Interface | None, _or_null(_INTERFACE)] = None
 
     def __post_init__(self) -> None:
         if self.preprocessing is None:
             cut = preprocessing_of(self.handle, source_files(self.source), self.num_classes)
             object.__setattr__(self, "preprocessing", cut)
+        if self.activation is None and self.num_classes is not None:
+            object.__setattr__(self, "activation", self.settings.get("classifier_activation", SOFTMAX))
+        names = ("input_range", "input_mean", "input_std")
+        if all(getattr(self, name) is None for name in names):
+            images = InputRange.of(*(self.settings.get(name) for name in names))
+            by_channel = (None, images.mean, images.std)
+            for name, value in zip(names, (images.range, None, None) if images.range else by_channel, strict=True):
+                object.__setattr__(self, name, value)
+        _ = self.images  # checks it
+
+    @property
+    def images(self) -> InputRange:
+        """What the base sees of images in [0, 1]."""
+        return InputRange.of(self.input_range, self.input_mean, self.input_std)
 
     @classmethod
     def from_json(cls, text: str, where: str | os.PathLike[str] = "The metadata") -> Metadata:
@@ -171,7 +218,10 @@ class Metadata:
                 given = json.dumps(value)
                 given = given if len(given) <= 60 else f"{given[:60]}..."
                 raise Error(f"{where}: {key.name!r} must be {kind.words}; it is {given}. Export the model again.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise Error(f"{where}: {error} Export the model again.") from error
 
     def to_json(self) -> str:
         """The metadata as JSON, as it lies in the assets."""
@@ -180,9 +230,10 @@ class Metadata:
     def to_dict(self) -> dict[str, Any]:
         """The metadata as the object of JSON."""
         facts = dataclasses.asdict(self)
-        return facts if self.interface else {name: value for name, value in facts.items() if name != "interface"}
+        return {name: value for name, value in facts.items() if value is not None or name not in _LEFT_OUT}
 
 
+_LEFT_OUT = ("input_mean", "input_std", "interface")  # of the JSON, where they are None
 _KINDS: dict[str, _Kind] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(Metadata, include_extras=True).items()
 }

@@ -66,7 +66,9 @@ class NetworkFacts:
             `num_classes`, None where there is no head, `depth_multiplier` where the network has one, and other
             arguments that differ from Slim's defaults.
         """
-        heads = [s for name, s in shapes.items() if name.startswith("Logits/") and name.endswith("/biases") and s]
+        own = f"Logits/{self.logits}/biases"  # first, before those of hidden layers
+        names = sorted((name for name in shapes if name.startswith("Logits/")), key=lambda name: name != own)
+        heads = [shapes[name] for name in names if name.endswith("/biases") and shapes[name]]
         settings = self.widths.settings_from_shapes(shapes) if self.widths else {}
         settings["num_classes"] = int(heads[0][0]) if heads else None
         if self.gammas_vary and any(name.endswith("/BatchNorm/gamma") for name in shapes):

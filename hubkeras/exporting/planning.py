@@ -13,6 +13,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import without_head
 from hubkeras.common.interface import Interface
 from hubkeras.common.labels import Labels
 from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
@@ -196,7 +197,7 @@ def describe(
         raise Error(f"image_size must be {bounds} for {network.name}; got {size}.")
     cut = (own or source.report).preprocessing if source.report else None
     files = source_files(source.provenance)
-    settings = network.settings() | ({} if task == Task.CLASSIFICATION else {"num_classes": None})
+    settings = network.settings() if task == Task.CLASSIFICATION else without_head(network.settings())
     metadata = Metadata(
         architecture=network.architecture,
         task=task,

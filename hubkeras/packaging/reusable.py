@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from hubkeras.architectures.convolutions import BatchNorm
 from hubkeras.architectures.layers import WeightDecay
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.architectures.operations import momentum_for
@@ -26,6 +25,9 @@ from hubkeras.packaging.modules import (
     signatures_of,
     traced,
 )
+
+# of batches, by the momentum of those batch norms that have one of their own, None for all others
+Statistics = dict[float | None, Results]
 
 # as tf_keras has its moving averages: each replica keeps its own, reading gives their mean
 STATISTIC_OPTIONS = {
@@ -116,14 +118,15 @@ class Computations:
         if network.every_layer_is_end_point or task == Task.BACKBONE:
             self.train, self.train_all = traced(self.train_plain), self.train_endpoints
 
-    def _compute(self, images: tf.Tensor, **options: Any) -> tuple[Results, Results]:
+    def _compute(self, images: tf.Tensor, **options: Any) -> tuple[Results, Statistics]:
         """What the network returns with the SavedModel's variables in place of its own, and the batch's statistics."""
         names = {id(variable): name for name, variable in self.sources.items()}
-        statistics: Results = {}
+        statistics: Statistics = {}
 
-        def record(layer: BatchNorm, mean: tf.Tensor, variance: tf.Tensor) -> None:
-            statistics[names[id(layer.moving_mean)]] = mean
-            statistics[names[id(layer.moving_variance)]] = variance
+        def record(layer: Any, mean: tf.Tensor, variance: tf.Tensor) -> None:
+            own = statistics.setdefault(layer.momentum, {})
+            own[names[id(layer.moving_mean)]] = mean
+            own[names[id(layer.moving_variance)]] = variance
 
         head, images = self.task == Task.CLASSIFICATION, self.images.checked(images)
         with keras.StatelessScope([(self.sources[name], variable) for name, variable in self.variables.items()]):
@@ -144,8 +147,11 @@ class Computations:
 
     def train_endpoints(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:
         outputs, statistics = self._compute(images, training=True)
-        # an empty batch, such as the last one of a replica, has no statistics
-        self._average(statistics, momentum_for(tf.shape(images)[0], batch_norm_momentum))
+        count = tf.shape(images)[0]
+        for momentum, batch in statistics.items():
+            momentum = batch_norm_momentum if momentum is None else tf.constant(momentum, tf.float32)
+            # an empty batch, such as the last one of a replica, has no statistics
+            self._average(batch, momentum_for(count, momentum))
         return outputs
 
     def train_plain(self, images: tf.Tensor, batch_norm_momentum: tf.Tensor) -> Results:

@@ -64,8 +64,9 @@ def _read(
     network, _, report = read_network(source, weights=weights, progress=progress, **head)
     own, defaults = network.settings(), network.variations
     # an export may have been asked for the default where the source says otherwise
-    wanted = {"output_stride": defaults["output_stride"]} if "output_stride" in own.keys() & defaults.keys() else {}
-    wanted |= {name: value for name, value in metadata.settings.items() if name in defaults}
+    free = ("output_stride", "input_range", "input_mean", "input_std")
+    wanted = {name: defaults[name] for name in free if name in own.keys() & defaults.keys()}
+    wanted |= {name: value for name, value in metadata.settings.items() if name in defaults and name != "head"}
     if changes := {name: value for name, value in wanted.items() if value != own.get(name, defaults[name])}:
         network = network.copy(**changes)
     progress(0, 1, "computing outputs")

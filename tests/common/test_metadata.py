@@ -9,7 +9,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.metadata import Metadata, read_metadata
 from tests.support.metadata import WRITTEN
 
-OPTIONAL = {"source", "weights", "frozen", "handle", "preprocessing"}
+OPTIONAL = {"source", "weights", "frozen", "handle", "preprocessing", "activation", "input_range"}
 
 
 def changed(**values):

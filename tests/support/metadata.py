@@ -9,6 +9,7 @@ WRITTEN = """{
   "fixed_image_size": false,
   "num_features": 1280,
   "num_classes": 11,
+  "activation": "softmax",
   "settings": {
     "depth_multiplier": 0.35,
     "num_classes": 11,
@@ -31,5 +32,9 @@ WRITTEN = """{
   "preprocessing": {
     "resize": "squash",
     "central_fraction": 1.0
-  }
+  },
+  "input_range": [
+    -1.0,
+    1.0
+  ]
 }"""
