@@ -15,14 +15,16 @@ from hubkeras.architectures.folding import compute, fold
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import steps
 
-Pair = tuple[tf.Tensor, tf.Tensor]  # a value, and the sum of the magnitudes that it adds up
+# a value, the sum of the magnitudes that it adds up, and how far rounding until there may spread, in units of float32's
+# last place: errors are independent, so that a dense layer adds up their squares
+Triple = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 def magnitudes(network: SlimNetwork, features: Any, end_point: str = "default") -> np.ndarray:
     """The sum of the magnitudes that each logit adds up.
 
-    Of a head of one dense layer that is `sum(|features * weights|) + |biases|`; further layers pass on what the layer
-    before them has added up.
+    It is `sum(|inputs * weights|) + |biases|` of the last dense layer. Inputs that are less than what rounding of the
+    layers before them spreads count by that.
 
     Args:
         network: with a head.
@@ -34,11 +36,12 @@ def magnitudes(network: SlimNetwork, features: Any, end_point: str = "default") 
     """
     plan = fold(network)
     value = tf.convert_to_tensor(features, tf.float64)
-    pairs = {plan.end_points["features"]: (value, tf.abs(value))}
+    triples: dict[str, Triple] = {plan.end_points["features"]: (value, tf.abs(value), tf.abs(value))}
     for step in plan.steps:
-        if step.inputs and all(name in pairs for name in step.inputs):
-            pairs[step.output] = _passed_on(_in_float64(step), *(pairs[name] for name in step.inputs))
-    return pairs[plan.end_points[end_point]][1].numpy()
+        if set(step.inputs) <= triples.keys() and step.inputs:
+            (name,) = step.inputs
+            triples[step.output] = _applied(_in_float64(step), *triples[name])
+    return triples[plan.end_points[end_point]][1].numpy()
 
 
 def _in_float64(step: Any) -> Any:
@@ -50,27 +53,27 @@ def _in_float64(step: Any) -> Any:
     return dataclasses.replace(step, **constants)
 
 
-def _passed_on(step: Any, *inputs: Pair) -> Pair:
-    """What a step makes of values and of what these have added up."""
-    values, sums = zip(*inputs, strict=True)
-    return compute(step, *values), added_up(step, *values, *sums)
+def _applied(step: Any, value: tf.Tensor, total: tf.Tensor, spread: tf.Tensor) -> Triple:
+    """What a step of the head makes of a value."""
+    if not isinstance(step, steps.Dense):
+        return compute(step, value), added_up(step, value, total), added_up(step, value, spread)
+    bias = 0 if step.bias is None else abs(step.bias)
+    total = tf.maximum(tf.abs(value), spread) @ abs(step.kernel) + bias
+    return compute(step, value), total, tf.sqrt(spread**2 @ step.kernel**2 + bias**2)
 
 
 @functools.singledispatch
 def added_up(step: Any, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-    """The magnitudes that a step adds up: its Jacobian's, times those that its input has added up, and its own."""
+    """The magnitudes that a step adds up: its Jacobian's, times those that its input has added up, and its own.
+
+    Dense layers have sums of their own.
+    """
     raise TypeError(f"{step.output}: a {type(step).__name__} is no layer of a head.")
 
 
 @added_up.register
 def _(step: steps.Flatten, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
     return compute(step, total)
-
-
-@added_up.register
-def _(step: steps.Dense, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-    products = total @ abs(step.kernel)
-    return products if step.bias is None else products + abs(step.bias)
 
 
 @added_up.register

@@ -1,5 +1,6 @@
 """Errors of logits are relative to the magnitudes that these add up."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +10,7 @@ from hubkeras.architectures.folding import compute
 from hubkeras.common import steps
 from hubkeras.common.head_layers import ACTIVATIONS
 from hubkeras.common.parity import SUMMANDS
-from hubkeras.verifying.magnitudes import added_up
+from hubkeras.verifying.magnitudes import added_up, magnitudes
 from hubkeras.verifying.references import reference_of, relative_error, sample_images
 
 SIZE = 32
@@ -76,7 +77,6 @@ def test_probabilities(near_its_boundary):
 
 CHANNELS = 5
 LAYERS = [
-    steps.Dense("y", ("x",), np.random.RandomState(1).normal(size=(CHANNELS, CHANNELS)), np.ones(CHANNELS)),
     steps.Scale("y", ("x",), *np.random.RandomState(2).normal(size=(2, CHANNELS))),
     steps.LayerNormalize("y", ("x",), *np.random.RandomState(3).normal(size=(2, CHANNELS)), 1e-3),
     steps.Softmax("y", ("x",)),
@@ -105,6 +105,21 @@ def test_what_each_layer_passes_on(step):
     own = np.abs(getattr(step, "bias", getattr(step, "shift", getattr(step, "beta", output))))
     bound = np.max(changes, 0) + (0 if isinstance(step, steps.TwoClasses) else own)
     assert (passed_on <= bound * (5 if isinstance(step, steps.LayerNormalize) else 1.01)).all()
+
+
+def test_a_hidden_layer_has_sums_of_its_own():
+    """The logit adds up what the hidden layer gives; where that cancels, what its rounding may be."""
+    network = hubkeras.MobileNetV2(0.35, head=[keras.layers.Dense(3), keras.layers.Dense(2)])
+    random, features = np.random.RandomState(0), np.random.RandomState(1).uniform(0, 4, (5, 1280))
+    values = {name: v for name, v in network.slim_variables().items() if "/Logits/" in name}
+    for variable in values.values():
+        variable.assign(random.normal(0, 0.1, variable.shape))
+    kernel, bias, last, last_bias = (np.asarray(v, np.float64).reshape(v.shape[-2:]) for v in values.values())
+    hidden = np.abs(features @ kernel + bias)
+    assert (magnitudes(network, features) >= hidden @ np.abs(last) + np.abs(last_bias)).all()
+    spread = np.sqrt(features**2 @ kernel**2 + bias**2)
+    expected = np.maximum(hidden, spread) @ np.abs(last) + np.abs(last_bias)
+    np.testing.assert_allclose(magnitudes(network, features), expected)
 
 
 def test_relative_errors():
