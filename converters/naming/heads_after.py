@@ -17,7 +17,7 @@ from hubkeras.common.head_layers import (
     Noise,
     TwoClasses,
     names_of,
-    num_classes_of,
+    of_json,
 )
 from hubkeras.common.keras_heads import of_keras
 from hubkeras.converters.naming.bases import Base
@@ -92,8 +92,7 @@ def head_after(graph: LayerGraph, base: Base, map_size: int | None) -> After:
     if not flat:
         raise HeadError(f"{title_of(end)} gives [batch, 1, 1, classes]; expected a Flatten after the pooling")
     pairs, activation, more = _meaning(pairs)
-    records = tuple(record for _, record in pairs)
-    num_classes_of(records)
+    records = of_json([record.to_json() for _, record in pairs])
     head = Head(layers=records, pooling=pooling or "avg", classifier_activation=activation)
     return After(head, pooling, tuple(chain), tuple(source for source, _ in pairs), (*notes, *more))
 

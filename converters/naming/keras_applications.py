@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
+from hubkeras.converters.checkpoint import Hints
 from hubkeras.converters.naming.layers import ScopedLayer, kernel_layout, scoped_layers
 from hubkeras.converters.naming.renaming import KERAS, VECTOR, NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, layers_after, layers_before
@@ -57,6 +58,29 @@ def renaming_of_model(root: SavedLayer, names: Collection[str]) -> tuple[Renamin
     Raises:
         NamingError: it is of another network, has two bases, or a base that is not as the library makes it.
     """
+    renaming, size, others = _renaming_of_model(root, names)
+    if others:
+        note = f"What follows the base is not pooling and one Dense layer ({others}); the base alone was read."
+        renaming = renaming._replace(notes=(*renaming.notes, note))
+    return renaming, size
+
+
+def renaming_of_weights(root: SavedLayer, names: Collection[str]) -> tuple[Renaming, Hints]:
+    """The same of a file of weights alone, which does not tell what layers without weights there are.
+
+    Raises:
+        NamingError: as `renaming_of_model`. Other layers than one Dense layer are no error, but in the hints.
+    """
+    renaming, size, others = _renaming_of_model(root, names)
+    refused = others and (
+        f"it has layers with weights beside the base ({others}), and a file of weights does not tell what they "
+        "compute; put its config beside it, config.json with what model.to_json() gives, or give the whole model"
+    )
+    return renaming, Hints(renaming.settings, image_size=size, head_refused=refused or None)
+
+
+def _renaming_of_model(root: SavedLayer, names: Collection[str]) -> tuple[Renaming, int | None, str]:
+    """The renaming, the image size, and the names of layers with weights that are neither the base's nor one head."""
     model, base = _only_base(root)
     targets: dict[str, Target] = {}
     for layer in scoped_layers(base.network):
@@ -64,19 +88,18 @@ def renaming_of_model(root: SavedLayer, names: Collection[str]) -> tuple[Renamin
             targets |= targets_of_parts(f"{base.network.scope}/{layer.scope}", layer, *base.parts[layer.scope])
     used = {layer for parts in base.parts.values() for layer in parts}
     others = [layer for layer in root.walk() if layer.weights and layer not in used]
-    head, notes = None, []
+    head, notes, unknown = None, [], ""
     if others and _is_head(base, others):
         (head,) = others
         (layer,) = (layer for layer in scoped_layers(base.network) if layer.kind == "dense")
         targets |= targets_of_parts(f"{base.network.scope}/{layer.scope}", layer, head, None)
         notes = list(_notes_on_images(base, root))
     elif others:
-        some = ", ".join(str(layer.name or layer.kind) for layer in others[:3])
-        notes = [f"What follows the base is not pooling and one Dense layer ({some}); the base alone was read."]
+        unknown = ", ".join(str(layer.name or layer.kind) for layer in others[:3])
     ignored = {name: kind_of_training(name) or "other layers of the model" for name in names if name not in targets}
     title = f"{base.network.__name__} of keras.applications"
     gammas = base.network is InceptionResNetV2  # which has none in Slim
-    return Renaming(title, targets, ignored, {}, tuple(notes), gammas), _image_size(root, model)
+    return Renaming(title, targets, ignored, {}, tuple(notes), gammas), _image_size(root, model), unknown
 
 
 def targets_of_parts(

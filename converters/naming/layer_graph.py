@@ -10,6 +10,9 @@ from typing import Any
 from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.naming.saved_layers import SavedLayer
 
+# a network has under 1,000 layers, of which one joins up to six; files of strangers may claim more than a graph bears
+_MOST_LAYERS, _MOST_ARGUMENTS, _MOST_ENDS = 10_000, 256, 64
+
 
 @dataclass(frozen=True)
 class LayerGraph:
@@ -29,7 +32,12 @@ class LayerGraph:
 
     @classmethod
     def of(cls, root: SavedLayer) -> LayerGraph:
-        """The graph of a model whose file has its config."""
+        """The graph of a model whose file has its config.
+
+        Raises:
+            NamingError: the config does not tell inputs and outputs, or claims more layers than such a model has.
+        """
+        _refuse_large(root)
         before: dict[SavedLayer, list[SavedLayer]] = {}
         after: dict[SavedLayer, list[SavedLayer]] = {}
         inputs, outputs = _ends(root)
@@ -61,7 +69,7 @@ class LayerGraph:
         Raises:
             NamingError: they are no chain; it names the layer.
         """
-        chain: list[SavedLayer] = []
+        chain: dict[SavedLayer, None] = {}
         while before := self.before(layer):
             if len(before) > 1:
                 raise NamingError(f"{title_of(layer)} is called on several layers ({_names(before)})")
@@ -70,8 +78,8 @@ class LayerGraph:
                 raise NamingError(f"{title_of(layer)} is called on its own output")
             if len(after := self.after(layer)) > 1:
                 raise NamingError(f"the output of {title_of(layer)} goes to several layers ({_names(after)})")
-            chain.insert(0, layer)
-        return chain
+            chain[layer] = None
+        return [*reversed(chain)]
 
 
 def title_of(layer: SavedLayer) -> str:
@@ -81,6 +89,15 @@ def title_of(layer: SavedLayer) -> str:
 
 def _names(layers: Iterable[SavedLayer]) -> str:
     return ", ".join(str(layer.name or layer.kind) for layer in layers)
+
+
+def _refuse_large(root: SavedLayer) -> None:
+    for number, layer in enumerate(root.walk()):
+        if number > _MOST_LAYERS or len(layer.inbound or ()) > _MOST_ARGUMENTS:
+            raise NamingError(
+                f"its config has more than {_MOST_LAYERS} layers, or {_MOST_ARGUMENTS} arguments of one; no model "
+                "around these networks does"
+            )
 
 
 def _reached(layer: SavedLayer, steps: dict[SavedLayer, list[SavedLayer]]) -> set[SavedLayer]:
@@ -106,6 +123,8 @@ def _ends(layer: SavedLayer) -> tuple[list[SavedLayer], list[SavedLayer]]:
         raise NamingError(f"the config of the model {layer.name} does not tell its inputs and outputs")
     inputs = [leaf for name in firsts for leaf in _ends(by_name[name])[0]]
     outputs = [leaf for name in lasts for leaf in _ends(by_name[name])[1]]
+    if max(len(inputs), len(outputs)) > _MOST_ENDS:
+        raise NamingError(f"the config of the model {layer.name} has more than {_MOST_ENDS} inputs or outputs")
     return inputs, outputs
 
 

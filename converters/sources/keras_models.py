@@ -18,13 +18,19 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
         hubkeras.Error: it is damaged, of another network, has two bases, or a base that is not as its library makes it.
     """
     from hubkeras.converters.naming.hubkeras_networks import own_network
-    from hubkeras.converters.naming.keras_applications import renaming_of_model
+    from hubkeras.converters.naming.keras_applications import renaming_of_weights
+    from hubkeras.converters.naming.users_models import renaming_of_users_model
 
     with open_keras_file(path) as (root, stored):
         own = own_network(root, stored)
-        renaming, size = (own, None) if own else renaming_of_model(root, stored)
+        if own:
+            renaming, hints = own, Hints(own.settings)
+        elif root.kind:
+            renaming, hints = renaming_of_users_model(root, stored)
+        else:  # weights alone
+            renaming, hints = renaming_of_weights(root, stored)
         tensors, notes = rename(stored, renaming)
-        yield Checkpoint(str(path), tensors, (path,), (str(path),), Hints(renaming.settings, image_size=size), notes)
+        yield Checkpoint(str(path), tensors, (path,), (str(path),), hints, notes)
 
 
 READER = Reader(
