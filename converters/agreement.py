@@ -5,16 +5,17 @@ from typing import Any
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
-from hubkeras.common.input_range import InputRange
+from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.converters.checkpoint import Checkpoint
 from hubkeras.converters.matching import Match
 
-INPUT = ("input_range", "input_mean", "input_std")
-_OF_HEAD = {"head", "classifier_activation", "pooling"}
+_HEAD = {"num_classes", "head", "classifier_activation"}
+_OF_HEAD = {"head", "classifier_activation", "pooling"}  # that must agree where the head is taken
 # what a network may do with the same weights
 _FREE = {"output_stride", "endpoints", "final_endpoint"}
 # what changes the outputs of the same weights, and a source may tell all the same
 _NOT_IN_SHAPES = {"activation", "batch_norm_epsilon"}
+_LOAD = "Build the network with the source's, or with hubkeras.load, which reads every setting of a source."
 _TOLD_BY_ABSENCE = {"batch_norm_scale"}  # shapes tell it where it is True
 
 
@@ -45,32 +46,30 @@ def require_agreement(network: SlimNetwork, checkpoint: Checkpoint, match: Match
     told = set(given if checkpoint.hints.complete else match.settings)
     names = told & (_NOT_IN_SHAPES if without_head else _NOT_IN_SHAPES | _OF_HEAD)
     if not _fits(network, checkpoint, match, without_head):
-        names |= {*match.settings, *_TOLD_BY_ABSENCE} - {"num_classes", *_OF_HEAD, *_FREE, *INPUT}
+        names |= {*match.settings, *_TOLD_BY_ABSENCE} - {"num_classes", *_OF_HEAD, *_FREE, *RANGE_SETTINGS}
     if given.get("final_endpoint") and not wanted.get("final_endpoint"):
         names.add("final_endpoint")
     for name in sorted(names & wanted.keys()):
         if given[name] != wanted[name]:
-            raise _difference(source, f"{name}={given[name]!r}", repr(wanted[name]))
-    seen, expected = range_of(match.settings), range_of(network.settings())
-    if tells_range(checkpoint, match) and seen != expected:
-        raise _difference(source, f"the input range {seen}", str(expected))
+            raise Error(f"{source} has {name}={given[name]!r}; got {wanted[name]!r}. {_LOAD}")
+    check_range(checkpoint, match, InputRange.of_settings(network.settings()))
 
 
-def tells_range(checkpoint: Checkpoint, match: Match) -> bool:
-    """Whether a source itself says what its base saw of images."""
-    return checkpoint.hints.complete or not match.settings.keys().isdisjoint(INPUT)
+def check_range(checkpoint: Checkpoint, match: Match, expected: InputRange, repair: str = _LOAD) -> None:
+    """Raises hubkeras.Error where a source itself says that its base sees another range of images."""
+    seen = InputRange.of_settings(match.settings)
+    if tells_range(checkpoint) and seen.to_settings() != expected.to_settings():
+        raise Error(f"{checkpoint.source} has the input range {seen}; got {expected}. {repair}")
 
 
-def range_of(settings: Mapping[str, Any]) -> InputRange:
-    """What the base of a network with these settings sees of images."""
-    return InputRange.of(*(settings.get(name) for name in INPUT))
+def tells_range(checkpoint: Checkpoint) -> bool:
+    """Whether a source itself says what its base sees of images."""
+    return checkpoint.hints.complete or not checkpoint.hints.settings.keys().isdisjoint(RANGE_SETTINGS)
 
 
-def _difference(source: str, given: str, wanted: str) -> Error:
-    return Error(
-        f"{source} has {given}; got {wanted}. Build the network with the source's, or with hubkeras.load, which reads "
-        "every setting of a source."
-    )
+def without_head(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network but for those of its head."""
+    return {name: value for name, value in settings.items() if name not in _HEAD}
 
 
 def _values(network: SlimNetwork, settings: Mapping[str, Any]) -> dict[str, Any]:

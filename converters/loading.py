@@ -5,13 +5,12 @@ from typing import Any
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.input_range import RANGE_SETTINGS
 from hubkeras.converters import matching
-from hubkeras.converters.agreement import INPUT, require_agreement
+from hubkeras.converters.agreement import require_agreement, without_head
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
-from hubkeras.converters.weights import assign, check_network
-
-_OF_HEAD = ("num_classes", "head", "classifier_activation")
+from hubkeras.converters.weights import assign, check_network, whole
 
 
 def load(
@@ -44,6 +43,8 @@ def load(
         3
     """
     with open_checkpoint(source) as checkpoint:
+        headless = new_head or settings.get("num_classes", 0) is None
+        checkpoint = whole(checkpoint, without_head=headless)
         match = matching.match(checkpoint)
         network = _network(match, settings, new_head)
         require_agreement(network, checkpoint, match, new_head)
@@ -57,9 +58,9 @@ def _network(match: Match, settings: dict[str, Any], new_head: bool) -> SlimNetw
     """The network of a source with other settings than it tells, without its weights."""
     told = dict(match.settings)
     if (new_head and {"num_classes", "head"} & settings.keys()) or settings.get("num_classes", 0) is None:
-        told = {name: value for name, value in told.items() if name not in _OF_HEAD}
-    if not settings.keys().isdisjoint(INPUT):
-        told = {name: value for name, value in told.items() if name not in INPUT}
+        told = without_head(told)
+    if not settings.keys().isdisjoint(RANGE_SETTINGS):
+        told = {name: value for name, value in told.items() if name not in RANGE_SETTINGS}
     try:
         return match.network(**{**told, **settings}, new_head=new_head, initialize=False)
     except (TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import Dense, HeadError, names_of, of_json
+from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES, Checkpoint
 
@@ -92,6 +93,7 @@ def match(checkpoint: Checkpoint) -> Match:
     image_size = hints.image_size or (sizes[-1] if sizes else facts.default_image_size)
     _check_claims(checkpoint.source, {**settings, "image_size": image_size})
     _check_head(checkpoint, settings.get("head"), tensors, facts)
+    settings = _without_usual_range(checkpoint.source, settings)
     return Match(
         facts,
         settings,
@@ -122,6 +124,15 @@ def _check_head(checkpoint: Checkpoint, head: Any, tensors: Mapping[str, str], f
         tensor = tensors.get(f"Logits/{name}/weights")
         if isinstance(layer, Dense) and (tensor is None or checkpoint.tensors[tensor].shape[-1] != layer.units):
             raise Error(f"{checkpoint.source} claims {layer.units} units, of which Logits/{name} has no weights.")
+
+
+def _without_usual_range(source: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, without a range of images that is Slim's: a source may say that too."""
+    try:
+        usual = InputRange.of_settings(settings) == InputRange()
+    except ValueError as error:
+        raise Error(f"{source} cannot be used: {str(error).rstrip('.')}.") from error
+    return {name: value for name, value in settings.items() if not usual or name not in RANGE_SETTINGS}
 
 
 def _root(checkpoint: Checkpoint) -> tuple[NetworkFacts, str]:

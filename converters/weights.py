@@ -1,10 +1,9 @@
 """From the tensors of a source to the weights of a network."""
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +12,12 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.head_layers import without_head
+from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
 from hubkeras.converters import matching
-from hubkeras.converters.agreement import require_agreement
+from hubkeras.converters.agreement import check_range, require_agreement, tells_range
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.digests import different, digest
 from hubkeras.converters.labels_beside import choose as choose_labels
@@ -67,6 +67,7 @@ def read_network(
     num_classes: int | Literal["as in the checkpoint"] | None = AS_IN_CHECKPOINT,
     weights: str | None = None,
     progress: Progress = silent,
+    seen: InputRange | None = None,
 ) -> tuple[SlimNetwork, Match, Report]:
     """Builds the network that a source is of, with its weights.
 
@@ -79,14 +80,15 @@ def read_network(
         weights: `raw` takes the raw weights, `ema` and None a variable's shadow wherever there is one. A source that
             says that it was made of the others is refused, unless this is None.
         progress: called with (done, total, what) as work goes on.
+        seen: what its base sees of images, where the source does not say it.
 
     Raises:
         hubkeras.Error: the source cannot be read, see `match`; a variable is missing, or of another shape or dtype, or
-            a tensor is of no known kind.
+            a tensor is of no known kind; or the source says that its base sees another range of images.
     """
     with open_checkpoint(source) as checkpoint:
-        checkpoint = _whole(checkpoint, without_head=num_classes is None)
-        match = matching.match(checkpoint)
+        checkpoint = whole(checkpoint, without_head=num_classes is None)
+        match, notes = _in_range(checkpoint, matching.match(checkpoint), seen)
         head = match.settings["num_classes"]
         if num_classes not in (AS_IN_CHECKPOINT, None, head):
             raise Error(
@@ -102,7 +104,20 @@ def read_network(
             raise Error(f"{source}: {settings} are no settings of {match.network.__name__} ({reason}).") from error
         report = assign(network, checkpoint, match, weights, progress)
         check_network(network, report.digests, source)
-        return network, match, report
+        return network, match, replace(report, notes=(*report.notes, *notes))
+
+
+def _in_range(checkpoint: Checkpoint, match: Match, seen: InputRange | None) -> tuple[Match, list[str]]:
+    """What a source is, with the range of images that a caller gives, and a note where it is not Slim's."""
+    if seen is not None:
+        check_range(checkpoint, match, seen, "Leave it out; the source's own is taken.")
+        settings = {name: value for name, value in match.settings.items() if name not in RANGE_SETTINGS}
+        match = replace(match, settings=settings | ({} if seen == InputRange() else seen.to_settings()))
+    base, told = InputRange.of_settings(match.settings), tells_range(checkpoint)
+    if checkpoint.hints.complete or (base == InputRange() and (told or seen is None)):
+        return match, []
+    why = "as the source says" if told else "as was asked for; the source does not say it"
+    return match, [f"Images in [0, 1] are given to the base as {base}, {why}."]
 
 
 def load_weights(
@@ -123,13 +138,13 @@ def load_weights(
         hubkeras.Error: the source is of another network or settings, or see `read_network`.
     """
     with open_checkpoint(source) as checkpoint:
-        checkpoint = _whole(checkpoint, without_head=new_head or network.num_classes is None)
+        checkpoint = whole(checkpoint, without_head=new_head or network.num_classes is None)
         match = matching.match(checkpoint)
         require_agreement(network, checkpoint, match, new_head)
         return assign(network, checkpoint, match, weights, progress, new_head)
 
 
-def _whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
+def whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
     """The checkpoint, with a note where the base alone is read of a model whose other layers cannot be kept.
 
     Raises:
@@ -140,7 +155,7 @@ def _whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
         return checkpoint
     if without_head:
         note = f"The base alone was read: {'; '.join(refused)}."
-        return dataclasses.replace(checkpoint, notes=(*checkpoint.notes, note))
+        return replace(checkpoint, notes=(*checkpoint.notes, note))
     raise Error(
         f"{checkpoint.source} cannot be kept whole: {refused[0]}; --task feature_vector (num_classes=None) takes the "
         "base alone."

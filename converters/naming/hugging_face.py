@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import SIGMOID
 from hubkeras.common.labels import check_labels, default_labels
 from hubkeras.common.networks import MOBILENET_V2
 from hubkeras.common.preprocessing import Preprocessing
@@ -42,6 +43,7 @@ _CONFIG = {
 
 OUTPUT_STRIDES = (8, 16, 32)  # of the whole network, as `transformers` and TF-Slim have them
 STRIDE = 32  # where a config does not say
+_MULTI_LABEL = "multi_label_classification"
 _UNNAMED = "LABEL_{}"  # what `transformers` calls a class that nobody named
 
 _MEANS = [0.5, 0.5, 0.5]
@@ -123,8 +125,20 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
 
     `transformers` dilates convolutions as TF-Slim does, so that the number means the same.
     """
-    stride = config.get("output_stride", STRIDE) if config.get("model_type") else STRIDE
-    return {} if stride == STRIDE else {"output_stride": int(stride)}
+    if not config.get("model_type"):
+        return {}
+    stride = config.get("output_stride", STRIDE)
+    settings: dict[str, Any] = {} if stride == STRIDE else {"output_stride": int(stride)}
+    if config.get("problem_type") == _MULTI_LABEL:
+        settings["classifier_activation"] = SIGMOID
+    return settings
+
+
+def note_on_outputs(config: dict[str, Any]) -> str | None:
+    """A sentence where the outputs are no classes by a `config.json`, else None."""
+    if config.get("problem_type") != "regression":
+        return None
+    return "config.json says that the outputs are of a regression; here they are taken for the logits of classes."
 
 
 def labels_of(config: dict[str, Any], num_classes: int) -> tuple[list[str] | None, str | None]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from hubkeras.common.networks import INCEPTION_RESNET_V2
 from hubkeras.converters.naming.layers import pytorch_targets, scoped_layers
-from hubkeras.converters.naming.renaming import Renaming, Target
+from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
 
 MARKERS = ("conv2d_1a.conv.weight", "mixed_5b.branch1.1.conv.weight", "block8.conv2d.weight")
 HEAD = "classif."
 CADENE_HEAD = "last_linear."
+_POOLINGS = {"avg": "avg", "max": "max", "catavgmax": "avg+max"}  # our names
 _BLOCK = re.compile(r"(?:block\d+_)(\d+)")
 
 
@@ -49,8 +50,24 @@ def image_size_of(config: dict[str, Any]) -> int | None:
 
 def labels_of(config: dict[str, Any]) -> list[str] | None:
     """The class names that a `config.json` of timm tells, None where it does not."""
-    names = config.get("label_names")
+    pretrained = config.get("pretrained_cfg")
+    names = config.get("label_names", pretrained.get("label_names") if isinstance(pretrained, dict) else None)
     return names if isinstance(names, list) and names and all(isinstance(name, str) for name in names) else None
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The network's arguments that a `config.json` of timm tells and the weights do not: `{"pooling": "max"}`, or none.
+
+    Raises:
+        NamingError: its pooling is one that hubkeras has not.
+    """
+    arguments = config.get("model_args")
+    pooling = (arguments if isinstance(arguments, dict) else {}).get("global_pool", config.get("global_pool", "avg"))
+    if pooling not in _POOLINGS:
+        raise NamingError(
+            f"global_pool is {pooling!r} in config.json, where hubkeras has {', '.join(map(repr, _POOLINGS))}"
+        )
+    return {} if _POOLINGS[pooling] == "avg" else {"pooling": _POOLINGS[pooling]}
 
 
 @functools.cache

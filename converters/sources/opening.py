@@ -41,6 +41,7 @@ ACCEPTED = (
     f"{', '.join(reader.form for reader in reversed(READERS))}, a folder, .tar.gz or .zip with one of them, or the "
     "address of any of them (hf://owner/name, kaggle://..., https://...)"
 )
+_TRAINING = (".pth.tar", ".pt.tar")  # what scripts of PyTorch call their checkpoints, mostly no archives of tar
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".7z", ".rar")
 
 
@@ -132,6 +133,8 @@ def _with_note(checkpoint: Checkpoint, note: str | None) -> Checkpoint:
 
 def _is_archive(path: pathlib.Path) -> bool:
     if not path.is_file() or locating.V2_FILE.match(path.name):
+        return False
+    if path.name.endswith(_TRAINING) and not tars.is_tar(path):
         return False
     return path.name.endswith((".tar.gz", ".tgz", ".tar")) or tars.is_tar(path) or _is_zip(path)
 

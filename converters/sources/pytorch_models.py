@@ -11,7 +11,7 @@ from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint, Hints, Tensor
-from hubkeras.converters.naming import hugging_face, pytorch, pytorch_training, timm
+from hubkeras.converters.naming import hugging_face, image_ranges, pytorch, pytorch_training, timm
 from hubkeras.converters.naming.image_processors import (
     PREPROCESSOR,
     image_size_of_hugging_face,
@@ -26,6 +26,10 @@ from hubkeras.converters.sources.torch_pickles import is_torch, open_torch
 
 CONFIG = "config.json"
 _MOST_CONFIG_BYTES = 16 << 20  # it has kilobytes
+_UNTOLD = (
+    "Nothing beside the weights says what range of images the network was trained on; if it is another than [-1, 1], "
+    "give --input-range (input_range)."
+)
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder, the first that is there
 
 
@@ -86,16 +90,19 @@ def _rename(
 
 def _hints(config: dict[str, Any], processor: dict[str, Any], num_classes: int | None) -> tuple[Hints, list[str]]:
     """What `config.json` and `preprocessor_config.json` tell, and notes; Hugging Face's heads have `num_classes`."""
-    size = config.get("image_size", timm.image_size_of(config) or image_size_of_hugging_face(processor))
+    sizes = (image_size_of_hugging_face(processor), config.get("image_size"), timm.image_size_of(config))
     preprocessing, note = (of_hugging_face(processor) if processor else of_timm(config)) or (None, None)
     labels, other = hugging_face.labels_of(config, num_classes) if num_classes else (timm.labels_of(config), None)
+    settings = {**hugging_face.settings_of(config), **timm.settings_of(config)}
+    seen = image_ranges.of_hugging_face(processor) or image_ranges.of_timm(config)
     hints = Hints(
-        settings=hugging_face.settings_of(config),
-        image_size=size if isinstance(size, int) else None,
+        settings=settings | (seen.to_settings() if seen else {}),
+        image_size=next((size for size in sizes if isinstance(size, int)), None),
         labels=labels,
         preprocessing=preprocessing,
     )
-    return hints, [sentence for sentence in (note, other) if sentence]
+    notes = [note, other, hugging_face.note_on_outputs(config), None if seen else _UNTOLD]
+    return hints, [sentence for sentence in notes if sentence]
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -116,4 +123,6 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     return config
 
 
-READER = Reader("a model of Hugging Face or timm", is_pytorch, open_pytorch, endings=(".safetensors", ".pth", ".pt"))
+READER = Reader(
+    "a model of Hugging Face or timm", is_pytorch, open_pytorch, endings=(".safetensors", ".pth", ".pt", ".pth.tar")
+)

@@ -28,7 +28,23 @@ CHOICES = (
         "by default as the source says that it was made, else ema",
     ),
     argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with"),
+    argument(
+        "--input-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="the pixels that it was trained on, where SOURCE does not say it: 0 1, 0 255; by default -1 1",
+    ),
+    argument(
+        "--input-mean",
+        type=float,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="with --input-std, in place of a range: what images in [0, 1] were normalized with",
+    ),
+    argument("--input-std", type=float, nargs=3, metavar=("R", "G", "B"), help="see --input-mean"),
 )
+IMAGES_OF_BASE = ("input_range", "input_mean", "input_std")
 LABELS = argument("--labels", metavar="FILE", help="class names, one a line")
 FIXED_SIZE = flag("--fixed-size", "accept images of this size only")
 IMAGES = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
@@ -68,6 +84,7 @@ def export(options: Options, output: Output) -> None:
             handle=options.handle,
             endpoints=options.endpoints,
             output_stride=options.output_stride,
+            **{name: getattr(options, name) for name in IMAGES_OF_BASE},
             verify=not options.no_verify,
             progress=show,
         )
@@ -129,7 +146,7 @@ def convert(options: Options, output: Output) -> None:
             overwrite=options.overwrite,
             progress=show,
             labels=options.labels,
-            **{name: getattr(options, name) for name in SERVING},
+            **{name: getattr(options, name) for name in (*IMAGES_OF_BASE, *SERVING)},
         )
     rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
     rows += [*_rows_of_files(written), *parity_rows(written.parity)]

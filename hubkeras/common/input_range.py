@@ -1,10 +1,11 @@
 """What the base of a network sees of images in [0, 1]: the range, or mean and deviation by channel, of its training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+RANGE_SETTINGS = ("input_range", "input_mean", "input_std")  # of networks and metadata, arguments of `InputRange.of`
 _LARGEST = 1e6
 
 
@@ -50,6 +51,19 @@ class InputRange:
         offset = tuple(-m / s for m, s in zip(means, stds, strict=True))
         return cls(scale, offset)  # type: ignore[arg-type]  # of three
 
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any]) -> "InputRange":
+        """What the base of a network with these settings sees.
+
+        Raises:
+            ValueError: they are out of range.
+        """
+        try:
+            return cls.of(*(settings.get(name) for name in RANGE_SETTINGS))
+        except TypeError as error:
+            given = {name: settings[name] for name in RANGE_SETTINGS if name in settings}
+            raise ValueError(f"{given} are no range of images.") from error
+
     @property
     def range(self) -> tuple[float, float] | None:
         """What black and white become, None where that differs by channel."""
@@ -67,11 +81,26 @@ class InputRange:
         """What becomes a distance of 1, by channel."""
         return tuple(1 / s for s in self.scale)
 
+    def to_settings(self) -> dict[str, list[float]]:
+        """The settings of a network whose base sees this, as JSON: `input_range`, or `input_mean` and `input_std`.
+
+        >>> InputRange.of(mean=(0.485, 0.456, 0.406), std=0.25).to_settings()
+        {'input_mean': [0.485, 0.456, 0.406], 'input_std': [0.25, 0.25, 0.25]}
+        """
+        if self.range:
+            return {"input_range": _rounded(self.range)}
+        return {"input_mean": _rounded(self.mean), "input_std": _rounded(self.std)}
+
     def __str__(self) -> str:
         if self.range:
             return "[{:g}, {:g}]".format(*self.range)
         words = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return "mean {} and deviation {}".format(*words)
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    """Values without what their computation in binary has added: 0.485 for 0.48500000000000004."""
+    return [float(f"{value:.12g}") for value in values]
 
 
 def _numbers(name: str, value: Any, count: int) -> tuple[float, ...]:

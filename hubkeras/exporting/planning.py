@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import without_head
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.interface import Interface
 from hubkeras.common.labels import Labels
 from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
@@ -96,10 +98,22 @@ def resolve(
     weights: str | None = None,
     provenance: dict[str, Any] | None = None,
     progress: Progress = silent,
+    images: Mapping[str, Any] = MappingProxyType({}),
 ) -> Source:
-    """The network that was given, or that of a source of weights; arguments as for `export`."""
+    """The network that was given, or that of a source of weights.
+
+    Args:
+        model, task, weights, provenance, progress: as for `export`.
+        images: its arguments `input_range`, `input_mean` and `input_std`.
+    """
     averages = None if weights is None else Averages.of(weights, "weights")
+    seen = _seen(images)
     if isinstance(model, SlimNetwork):
+        own = InputRange.of_settings(model.settings())
+        if seen and seen != own:
+            raise Error(
+                f"The network sees images as {own}; got {seen}. Build it with that range, and leave it out here."
+            )
         return Source(model, provenance=provenance, averages=averages, num_classes=model.num_classes)
     if not isinstance(model, str | os.PathLike):
         raise Error(
@@ -107,7 +121,7 @@ def resolve(
             f"of a checkpoint, such as a saved Keras model; got a {type(model).__name__}."
         )
     head: dict[str, Any] = {} if task in (None, Task.CLASSIFICATION) else {"num_classes": None}
-    network, match, report = read_network(model, weights=averages, progress=progress, **head)
+    network, match, report = read_network(model, weights=averages, progress=progress, seen=seen, **head)
     return Source(
         network,
         "the checkpoint",
@@ -117,6 +131,16 @@ def resolve(
         match.settings.get("num_classes"),
         report,
     )
+
+
+def _seen(images: Mapping[str, Any]) -> InputRange | None:
+    """The range of images that a caller gives, None where it gives none."""
+    if all(value is None for value in images.values()):
+        return None
+    try:
+        return InputRange.of_settings(images)
+    except ValueError as error:
+        raise Error(str(error)) from error
 
 
 def adapt(source: Source, task: Task, endpoints: Sequence[str] | None, output_stride: int | None) -> Source:

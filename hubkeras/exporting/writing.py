@@ -67,6 +67,9 @@ def export(
     handle: str | None = None,
     endpoints: Sequence[str] | None = None,
     output_stride: int | None = None,
+    input_range: Sequence[float] | None = None,
+    input_mean: Sequence[float] | float | None = None,
+    input_std: Sequence[float] | float | None = None,
     verify: bool = True,
     progress: Progress | None = None,
 ) -> Export:
@@ -99,6 +102,10 @@ def export(
             `["stride_8", "layer_15/expansion_output"]`; by default the network's own, else the last of each stride
             from 4.
         output_stride: 8 or 16: convolutions are dilated where the network would go on to stride, as in Slim.
+        input_range: the lowest and highest value of the pixels that the base was trained on, where the source does not
+            say it: `(0, 1)`, `(0, 255)`; by default `(-1, 1)`, as TF-Slim's. What is written takes images in [0, 1].
+        input_mean, input_std: in place of a range, mean and deviation of red, green and blue that images in [0, 1] were
+            normalized with.
         verify: whether to compare what was written with its source, which takes seconds.
         progress: called with (done, total, what) as work goes on.
 
@@ -117,7 +124,8 @@ def export(
     path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or silent
     published = catalog.publication(handle)
     task = Task.of(task, "task") if task else published.task if published else None
-    source = resolve(model, task, weights, provenance, progress)
+    images = {"input_range": input_range, "input_mean": input_mean, "input_std": input_std}
+    source = resolve(model, task, weights, provenance, progress, images)
     task = task or (Task.BACKBONE if endpoints else source.task)
     source = adapt(source, task, endpoints, output_stride)
     plan = plan_saved_model(source, task, labels, image_size, handle, fixed_size, frozen)
@@ -134,6 +142,9 @@ def convert(
     labels: Labels = None,
     image_size: int | None = None,
     weights: str | None = None,
+    input_range: Sequence[float] | None = None,
+    input_mean: Sequence[float] | float | None = None,
+    input_std: Sequence[float] | float | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -147,7 +158,7 @@ def convert(
             weights go beside it into a `.bin`.
         task: `classification` or `feature_vector`; by default the former where there is a head.
         to: the format where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
-        labels, image_size, weights: as for `export`.
+        labels, image_size, weights, input_range, input_mean, input_std: as for `export`.
         overwrite: whether to replace what exists, where hubkeras wrote it or it is empty.
         progress: called with (done, total, what) as work goes on.
         options: those of the format; None and False are ignored. Of files for runtimes:
@@ -173,7 +184,8 @@ def convert(
     for file in FORMATS[format].files(path):
         refuse_existing(file, overwrite, [model, labels, options.get("int8")])
     task = Task.of(task, "task") if task else None
-    source = resolve(model, task, weights, None, progress)
+    images = {"input_range": input_range, "input_mean": input_mean, "input_std": input_std}
+    source = resolve(model, task, weights, None, progress, images)
     task = task or (Task.FEATURE_VECTOR if source.network.num_classes is None else Task.CLASSIFICATION)
     if task == Task.BACKBONE:
         raise Error("A backbone is a SavedModel; write it with export, or choose another task.")

@@ -7,6 +7,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import integrity
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.metadata import Metadata, read_metadata
 from hubkeras.common.parity import Parity
 from hubkeras.common.places import model_folder
@@ -61,7 +62,8 @@ def _read(
     head = {} if metadata.num_classes else {"num_classes": None}
     if weights is None and metadata.weights == Averages.RAW:  # averages are taken by default
         weights = Averages.RAW
-    network, _, report = read_network(source, weights=weights, progress=progress, **head)
+    seen = InputRange.of_settings(metadata.settings)  # which a source may not say
+    network, _, report = read_network(source, weights=weights, progress=progress, seen=seen, **head)
     own, defaults = network.settings(), network.variations
     # an export may have been asked for the default where the source says otherwise
     free = ("output_stride", "input_range", "input_mean", "input_std")

@@ -130,7 +130,8 @@ def test_names_of_classes_travel(mobilenet, tmp_path):
 def test_what_are_no_names_of_classes(id2label, note, mobilenet, tmp_path):
     with open_checkpoint(hugging_face_folder(mobilenet(), tmp_path, id2label=id2label)) as checkpoint:
         assert checkpoint.hints.labels is None
-        assert [note in line for line in checkpoint.notes] == ([True] if note else [])
+        notes = [line for line in checkpoint.notes if "range of images" not in line]
+        assert [note in line for line in notes] == ([True] if note else [])
 
 
 @pytest.mark.parametrize("classes", [1000, 1001])

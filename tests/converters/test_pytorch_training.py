@@ -8,6 +8,7 @@ from hubkeras.converters import read_network
 from hubkeras.converters.naming import pytorch_training
 from tests.support import foreign
 from tests.support.foreign import Global
+from tests.support.reading import assert_reads
 
 RAW, AVERAGED = 0.0, 1.0
 
@@ -138,3 +139,11 @@ def test_what_lies_beside_is_never_run(state, tmp_path):
 def test_names_of_averages():
     names = ("model_ema", "EMA", "ModelEma", "ema_state_dict", "swa_model", "schema", "semantic", "model", "Emanuel")
     assert [name for name in names if pytorch_training._AVERAGED.search(name)] == list(names[:5])
+
+
+@pytest.mark.parametrize("name", ["last.pth.tar", "model_best.pth.tar"])
+def test_checkpoints_that_timm_calls_archives(name, tmp_path, tensors):
+    """`CheckpointSaver` calls its files so, which are no archives of tar."""
+    path = foreign.save_torch({"state_dict": foreign.hugging_face(tensors)}, tmp_path / name)
+    assert_reads(path, tensors)
+    assert_reads(tmp_path, tensors)
