@@ -20,6 +20,7 @@ from hubkeras.converters.sources import (
     hubkeras_weights,
     keras_models,
     locating,
+    models_in_memory,
     numpy_archives,
     pytorch_models,
     tensorflow_checkpoints,
@@ -50,11 +51,16 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     """Context manager that yields the `Checkpoint` behind `source`.
 
     Args:
-        source: path of any form of `ACCEPTED`, or an address, see `hubkeras.converters.sources.fetching`.
+        source: path of any form of `ACCEPTED`, or an address, see `hubkeras.converters.sources.fetching`; or a model of
+            Keras 3 or tf_keras in memory.
 
     Raises:
         hubkeras.Error: there is no checkpoint, or more than one, or it is damaged.
     """
+    if models_in_memory.library_of(source):
+        with models_in_memory.open_model(source, _open_form) as checkpoint:
+            yield with_folded_stem(checkpoint)
+        return
     source = addresses.local(source)
     if source == "imagenet" and not os.path.exists(source):  # as keras.applications calls its weights
         raise Error(

@@ -24,11 +24,13 @@ from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
+from hubkeras.converters.sources import models_in_memory
+from hubkeras.converters.sources.models_in_memory import KerasModel
 from hubkeras.exporting.calibration import Calibration, calibration_images
 from hubkeras.exporting.formats import FORMATS
 from hubkeras.publishing import catalog
 
-Model = SlimNetwork | str | os.PathLike[str]
+Model = SlimNetwork | KerasModel | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -115,18 +117,19 @@ def resolve(
                 f"The network sees images as {own}; got {seen}. Build it with that range, and leave it out here."
             )
         return Source(model, provenance=provenance, averages=averages, num_classes=model.num_classes)
-    if not isinstance(model, str | os.PathLike):
+    if not isinstance(model, str | os.PathLike) and not models_in_memory.library_of(model):
+        layer = "; put it into a model, keras.Sequential([layer])" if models_in_memory.is_layer(model) else ""
         raise Error(
-            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...), model.layers[0], ...) or the path "
-            f"of a checkpoint, such as a saved Keras model; got a {type(model).__name__}."
+            "export and convert take a hubkeras network (hubkeras.MobileNetV2(...)), a Keras or tf_keras model of one "
+            f"with a head, or the path of a checkpoint or of such a model; got a {type(model).__name__}{layer}."
         )
     head: dict[str, Any] = {} if task in (None, Task.CLASSIFICATION) else {"num_classes": None}
     network, match, report = read_network(model, weights=averages, progress=progress, seen=seen, **head)
     return Source(
         network,
-        "the checkpoint",
+        "the model" if models_in_memory.library_of(model) else "the checkpoint",
         match.image_size if match.names_image_size else None,
-        report.provenance,
+        provenance or report.provenance,
         report.weights,
         match.settings.get("num_classes"),
         report,
