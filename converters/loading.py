@@ -1,6 +1,5 @@
 """`hubkeras.load`: the network of a source, with every setting that the source tells."""
 
-import os
 from typing import Any
 
 from hubkeras.architectures.network import SlimNetwork
@@ -10,17 +9,16 @@ from hubkeras.converters import matching
 from hubkeras.converters.agreement import require_agreement, without_head
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
+from hubkeras.converters.sources.models_in_memory import AnySource
 from hubkeras.converters.weights import assign, check_network, whole
 
 
-def load(
-    source: str | os.PathLike[str], *, weights: str | None = None, new_head: bool = False, **settings: Any
-) -> SlimNetwork:
+def load(source: AnySource, *, weights: str | None = None, new_head: bool = False, **settings: Any) -> SlimNetwork:
     """The network that a source is of: a Keras 3 model with its weights, its head and all its settings.
 
     Args:
         source: of weights, in any form on the page *Weights*: a checkpoint, a SavedModel, a model that Keras, Hugging
-            Face or timm saved, the address of one.
+            Face or timm saved, the address of one; or a Keras or tf_keras model in memory.
         weights: `ema` takes the moving averages of the weights where there are any, `raw` never; by default as the
             source says that it was made, else `ema`.
         new_head: whether to leave the source's head and start one anew, of `num_classes` or `head`.
@@ -50,7 +48,7 @@ def load(
         require_agreement(network, checkpoint, match, new_head)
         report = assign(network, checkpoint, match, weights, new_head=new_head)
         if network.variable_dtype == "float32":
-            check_network(network, report.digests, source)
+            check_network(network, report.digests, checkpoint.source)
     return network
 
 

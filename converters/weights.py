@@ -1,7 +1,6 @@
 """From the tensors of a source to the weights of a network."""
 
 import difflib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from hubkeras.converters.digests import different, digest
 from hubkeras.converters.labels_beside import choose as choose_labels
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
+from hubkeras.converters.sources.models_in_memory import AnySource
 from hubkeras.converters.uses import Use, use_of
 
 AS_IN_CHECKPOINT: Literal["as in the checkpoint"] = "as in the checkpoint"
@@ -63,7 +63,7 @@ class Report:
 
 
 def read_network(
-    source: str | os.PathLike[str],
+    source: AnySource,
     num_classes: int | Literal["as in the checkpoint"] | None = AS_IN_CHECKPOINT,
     weights: str | None = None,
     progress: Progress = silent,
@@ -74,7 +74,7 @@ def read_network(
     Every variable takes one tensor, and every other tensor is of a kind that may be ignored.
 
     Args:
-        source: of weights, in any form of `hubkeras.converters.sources.ACCEPTED`.
+        source: of weights, in any form of `hubkeras.converters.sources.ACCEPTED`, or a Keras model in memory.
         num_classes: None leaves the head out; by default it is built where the source has one. A number must be that
             of the source.
         weights: `raw` takes the raw weights, `ema` and None a variable's shadow wherever there is one. A source that
@@ -92,7 +92,8 @@ def read_network(
         head = match.settings["num_classes"]
         if num_classes not in (AS_IN_CHECKPOINT, None, head):
             raise Error(
-                f"{source} has {'no head' if head is None else f'{head} classes'}, not num_classes={num_classes!r}; "
+                f"{checkpoint.source} has {'no head' if head is None else f'{head} classes'}, not "
+                f"num_classes={num_classes!r}; "
                 "leave it out, or give None for the pooled features."
             )
         settings = without_head(match.settings) if num_classes is None else dict(match.settings)
@@ -101,9 +102,11 @@ def read_network(
             network = match.network(**settings, dtype="float32", initialize=False)  # whatever Keras' policy is
         except (TypeError, ValueError) as error:  # settings that a file claims
             reason = first_line(error)
-            raise Error(f"{source}: {settings} are no settings of {match.network.__name__} ({reason}).") from error
+            raise Error(
+                f"{checkpoint.source}: {settings} are no settings of {match.network.__name__} ({reason})."
+            ) from error
         report = assign(network, checkpoint, match, weights, progress)
-        check_network(network, report.digests, source)
+        check_network(network, report.digests, checkpoint.source)
         return network, match, replace(report, notes=(*report.notes, *notes))
 
 
@@ -122,7 +125,7 @@ def _in_range(checkpoint: Checkpoint, match: Match, seen: InputRange | None) -> 
 
 def load_weights(
     network: SlimNetwork,
-    source: str | os.PathLike[str],
+    source: AnySource,
     weights: str | None = None,
     progress: Progress = silent,
     new_head: bool = False,
@@ -162,7 +165,7 @@ def whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
     )
 
 
-def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str | os.PathLike[str]) -> None:
+def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str) -> None:
     """Raises hubkeras.Error unless a network holds what was read from its source, to the bit."""
     if wrong := different(network.slim_variables().items(), network, digests):
         raise Error(f"{source}: the network does not hold {wrong[0]} as it is there; is the memory damaged?")

@@ -1,6 +1,7 @@
 """Models of Keras 3 and tf_keras in memory: their own library saves them into a temporary file, which is read."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -24,6 +25,16 @@ class KerasModel(Protocol):
     def count_params(self) -> Any: ...
 
     def get_layer(self, name: Any = None, index: Any = None) -> Any: ...
+
+
+AnySource = str | os.PathLike[str] | KerasModel
+
+
+def name_of(source: AnySource) -> str:
+    """What a source is called in messages: a path as it was given, a model by its library and name."""
+    if library := library_of(source):
+        return f"the {library} model {getattr(source, 'name', '')}"
+    return os.fspath(source)  # type: ignore[arg-type]  # no model
 
 
 def library_of(value: object) -> str | None:
@@ -55,7 +66,7 @@ def open_model(
         hubkeras.Error: its library cannot save it, or see `open_file`.
     """
     library = library_of(model) or ""
-    title = f"the {library} model {model.name}"
+    title = name_of(model)
     if not model.built:
         raise Error(f"{title} is not built; begin it with an Input of the images' shape, or call it on images once.")
     with TemporaryFolder() as folder:

@@ -26,6 +26,7 @@ from hubkeras.converters.sources import (
     tensorflow_checkpoints,
 )
 from hubkeras.converters.sources.locating import Place
+from hubkeras.converters.sources.models_in_memory import AnySource
 from hubkeras.converters.sources.reader import Reader
 from hubkeras.converters.stem import with_folded_stem
 
@@ -47,7 +48,7 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".
 
 
 @contextlib.contextmanager
-def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
+def open_checkpoint(source: AnySource) -> Iterator[Checkpoint]:
     """Context manager that yields the `Checkpoint` behind `source`.
 
     Args:
@@ -61,7 +62,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
         with models_in_memory.open_model(source, _open_form) as checkpoint:
             yield with_folded_stem(checkpoint)
         return
-    source = addresses.local(source)
+    source = addresses.local(source)  # type: ignore[arg-type]  # it says what is none
     if source == "imagenet" and not os.path.exists(source):  # as keras.applications calls its weights
         raise Error(
             "hubkeras has no weights called imagenet; give a checkpoint or the address of one, such as "

@@ -45,6 +45,7 @@ class Source:
         averages: which weights it has.
         num_classes: of the head that it was trained with, also where the network has none.
         report: what became of each tensor that it was read from.
+        in_memory: whether it was given as a model, not as a file that should have a head.
     """
 
     network: SlimNetwork
@@ -54,6 +55,7 @@ class Source:
     averages: Averages | None = None
     num_classes: int | None = None
     report: Report | None = None
+    in_memory: bool = False
 
     @property
     def metadata(self) -> Metadata | None:
@@ -72,7 +74,7 @@ class Source:
             return self.metadata.task
         if self.network.endpoints is not None:
             return Task.BACKBONE
-        return Task.CLASSIFICATION if self.report or self.network.num_classes else Task.FEATURE_VECTOR
+        return Task.CLASSIFICATION if self.network.num_classes or not self.in_memory else Task.FEATURE_VECTOR
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,26 @@ def resolve(
             raise Error(
                 f"The network sees images as {own}; got {seen}. Build it with that range, and leave it out here."
             )
-        return Source(model, provenance=provenance, averages=averages, num_classes=model.num_classes)
+        classes = model.num_classes
+        return Source(model, provenance=provenance, averages=averages, num_classes=classes, in_memory=True)
     if not isinstance(model, str | os.PathLike) and not models_in_memory.library_of(model):
         layer = "; put it into a model, keras.Sequential([layer])" if models_in_memory.is_layer(model) else ""
         raise Error(
             "export and convert take a hubkeras network (hubkeras.MobileNetV2(...)), a Keras or tf_keras model of one "
             f"with a head, or the path of a checkpoint or of such a model; got a {type(model).__name__}{layer}."
         )
+    in_memory = models_in_memory.library_of(model) is not None
     head: dict[str, Any] = {} if task in (None, Task.CLASSIFICATION) else {"num_classes": None}
     network, match, report = read_network(model, weights=averages, progress=progress, seen=seen, **head)
     return Source(
         network,
-        "the model" if models_in_memory.library_of(model) else "the checkpoint",
+        "the model" if in_memory else "the checkpoint",
         match.image_size if match.names_image_size else None,
         provenance or report.provenance,
         report.weights,
         match.settings.get("num_classes"),
         report,
+        in_memory,
     )
 
 

@@ -14,6 +14,8 @@ from hubkeras.common.places import model_folder
 from hubkeras.common.plain_settings import plain_settings
 from hubkeras.common.progress import Progress, silent
 from hubkeras.converters import read_network
+from hubkeras.converters.sources import models_in_memory
+from hubkeras.converters.sources.models_in_memory import AnySource
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import open_model
 from hubkeras.verifying.comparing import compare_outputs, compare_saved_model
@@ -22,7 +24,7 @@ from hubkeras.verifying.comparing import compare_outputs, compare_saved_model
 @plain_settings()
 def verify(
     model: str | os.PathLike[str],
-    source: str | os.PathLike[str],
+    source: AnySource,
     weights: str | None = None,
     progress: Progress = silent,
     safe_mode: bool = True,
@@ -31,7 +33,7 @@ def verify(
 
     Args:
         model: a SavedModel, or a file for a runtime, which has no weights that could be compared and is run there.
-        source: of weights, in any form.
+        source: of weights, in any form, or a Keras model in memory.
         weights: `ema` or `raw`; by default as the model's metadata say.
         progress: called with (done, total, what).
         safe_mode: whether to refuse a model that could do more than compute.
@@ -39,7 +41,7 @@ def verify(
     Raises:
         hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
     """
-    path, reference = pathlib.Path(model), os.fspath(source)
+    path, reference = pathlib.Path(model), models_in_memory.name_of(source)
     if files.is_runtime_file(path):
         opened = open_model(path, safe_mode=safe_mode)
         metadata = opened.metadata
@@ -56,7 +58,7 @@ def verify(
 
 
 def _read(
-    source: str | os.PathLike[str], metadata: Metadata, weights: str | None, progress: Progress
+    source: AnySource, metadata: Metadata, weights: str | None, progress: Progress
 ) -> tuple[SlimNetwork, dict[str, str]]:
     """The network of a source with the settings of a model, and the digests of its tensors."""
     head = {} if metadata.num_classes else {"num_classes": None}

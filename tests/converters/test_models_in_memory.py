@@ -1,0 +1,92 @@
+"""Models of Keras 3 and tf_keras in memory, which their own library saves and the readers of its files read."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hubkeras
+from hubkeras.common.errors import Error
+from hubkeras.converters import read_network
+from tests.support.users_models import PROBABILITY_BOUND, activate, random_images, randomize
+
+IMAGES = random_images(96)
+
+
+def assert_same(model, source=None):
+    """What hubkeras makes of a model gives its probabilities; the model takes images in [-1, 1]."""
+    network, _, report = read_network(source or model)
+    expected = np.asarray(model(IMAGES * 2 - 1))
+    found = activate(network(IMAGES), network.classifier_activation)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=PROBABILITY_BOUND)
+    return report
+
+
+def application(library, classes=3):
+    model = library.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None, classes=classes)
+    return randomize(model)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return application(keras)
+
+
+def test_keras(model):
+    before = [np.array(value) for value in model.get_weights()]
+    report = assert_same(model)
+    assert report.source.startswith("the keras model mobilenetv2_0.35")
+    assert report.provenance["sha256"] == {}
+    for value, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, old)
+
+
+def test_tf_keras():
+    tf_keras = pytest.importorskip("tf_keras")
+    assert assert_same(application(tf_keras)).source.startswith("the tf_keras model mobilenetv2_0.35")
+
+
+def test_a_network_of_ours_in_a_model(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, num_classes=None)
+    randomize(network)
+    model = keras.Sequential([keras.Input((96, 96, 3)), network])
+    written = hubkeras.export(model, tmp_path / "out", provenance={"checkpoint": "mine", "sha256": {}})
+    np.testing.assert_allclose(tf.saved_model.load(tmp_path / "out")(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
+    assert written.parity.weights_different == 0
+    assert written.metadata.source == {"checkpoint": "mine", "sha256": {}}
+    assert written.metadata.task == "feature_vector"
+    assert hubkeras.load(model).settings() == network.settings()
+
+
+def test_it_is_a_source_of_weights_too(model):
+    network = hubkeras.MobileNetV2(0.35, num_classes=2, weights=model, new_head=True)
+    kernel = model.get_layer("Conv1").get_weights()[0]
+    np.testing.assert_array_equal(network.slim_variables()["MobilenetV2/Conv/weights"], kernel)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Unsaveable(keras.layers.Layer):
+    def get_config(self):
+        raise NotImplementedError("it has a function\nof a user")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: {"a": 1}, "or the path of a checkpoint or of such a model; got a dict."),
+        (lambda: keras.layers.Dense(3), r"got a Dense; put it into a model, keras.Sequential\(\[layer\]\)."),
+        (lambda: keras.Sequential([keras.layers.Dense(3)], name="m"), "the keras model m is not built; begin it with"),
+        (
+            lambda: keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)], name="m"),
+            "^the keras model m cannot be used: it is of no network that hubkeras knows",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((8,)), Unsaveable()], name="m"),
+            r"the keras model m cannot be saved by its own library \(it has a function\).",
+        ),
+    ],
+)
+def test_what_is_no_such_model(make, message, tmp_path):
+    with pytest.raises(Error, match=message):
+        hubkeras.export(make(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
