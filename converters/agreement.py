@@ -9,7 +9,6 @@ from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.converters.checkpoint import Checkpoint
 from hubkeras.converters.matching import Match
 
-_HEAD = {"num_classes", "head", "classifier_activation"}
 _OF_HEAD = {"head", "classifier_activation", "pooling"}  # that must agree where the head is taken
 # what a network may do with the same weights
 _FREE = {"output_stride", "endpoints", "final_endpoint"}
@@ -65,11 +64,6 @@ def check_range(checkpoint: Checkpoint, match: Match, expected: InputRange, repa
 def tells_range(checkpoint: Checkpoint) -> bool:
     """Whether a source itself says what its base sees of images."""
     return checkpoint.hints.complete or not checkpoint.hints.settings.keys().isdisjoint(RANGE_SETTINGS)
-
-
-def without_head(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a network but for those of its head."""
-    return {name: value for name, value in settings.items() if name not in _HEAD}
 
 
 def _values(network: SlimNetwork, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from typing import Any
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.head_layers import without_head
 from hubkeras.common.input_range import RANGE_SETTINGS
 from hubkeras.converters import matching
-from hubkeras.converters.agreement import require_agreement, without_head
+from hubkeras.converters.agreement import require_agreement
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.sources.models_in_memory import AnySource
@@ -56,7 +57,7 @@ def _network(match: Match, settings: dict[str, Any], new_head: bool) -> SlimNetw
     """The network of a source with other settings than it tells, without its weights."""
     told = dict(match.settings)
     if (new_head and {"num_classes", "head"} & settings.keys()) or settings.get("num_classes", 0) is None:
-        told = without_head(told)
+        told = {name: value for name, value in without_head(told).items() if name != "num_classes"}
     if not settings.keys().isdisjoint(RANGE_SETTINGS):
         told = {name: value for name, value in told.items() if name not in RANGE_SETTINGS}
     try:
