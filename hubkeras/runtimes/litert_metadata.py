@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
@@ -42,6 +43,8 @@ class Size(int):
     """A field of four bytes without a sign."""
 
 
+_CLASSES = {SOFTMAX: "one of which an image has", SIGMOID: "each for itself"}
+
 # of the schema's unions and enumerations
 _IMAGE_PROPERTIES, _RGB, _NORMALIZATION, _AXIS_LABELS = Byte(2), Byte(1), Byte(1), Byte(2)
 
@@ -75,7 +78,8 @@ def metadata_of(network: SlimNetwork, description: Description, outputs: list[st
         stats=table("Stats", max=[LARGEST_PIXEL / scale], min=[0.0]),
     )
     results = {name: table("TensorMetadata", name=name) for name in outputs}
-    if description.labels is not None and interface.output in results:
+    results[interface.output] |= _meaning(description)
+    if description.labels is not None:
         labels = table("AssociatedFile", name=FILES["labels"], description="Names of the classes", type=_AXIS_LABELS)
         results[interface.output] |= table("TensorMetadata", associated_files=[labels])
     graph = table("SubGraphMetadata", input_tensor_metadata=[images], output_tensor_metadata=[*results.values()])
@@ -89,6 +93,20 @@ def metadata_of(network: SlimNetwork, description: Description, outputs: list[st
         min_parser_version="1.0.0",
     )
     return serialized(model)
+
+
+def _meaning(description: Description) -> dict[int, Any]:
+    """What the main output is, in words, and the range of probabilities."""
+    interface, metadata = description.interface, description.metadata
+    assert metadata is not None
+    if metadata.activation is None:
+        return table("TensorMetadata", description="Features of the images")
+    classes = _CLASSES[metadata.activation]
+    if not interface.probabilities:
+        words = f"Logits of the classes; their {metadata.activation} is the probabilities, {classes}"
+        return table("TensorMetadata", description=words)
+    stats = table("Stats", max=[1.0], min=[0.0])
+    return table("TensorMetadata", description=f"Probabilities of the classes, {classes}", stats=stats)
 
 
 def serialized(root: dict[int, Any]) -> bytes:
