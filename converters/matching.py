@@ -16,6 +16,7 @@ from hubkeras.common.head_layers import Dense, HeadError, names_of, of_json
 from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.converters.checkpoint import MOST_VARIABLE_BYTES, Checkpoint
+from hubkeras.converters.head_claims import head_settings
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -84,11 +85,11 @@ def match(checkpoint: Checkpoint) -> Match:
         for name, tensor in checkpoint.tensors.items()
         if name.startswith(start) and tensor.kind is None
     }
+    shapes = {name: checkpoint.tensors[tensor].shape for name, tensor in tensors.items()}
     if hints.complete:
         settings, sizes = {"num_classes": None, **hints.settings}, []
     else:
-        shapes = {name: checkpoint.tensors[tensor].shape for name, tensor in tensors.items()}
-        settings = {**facts.settings_from_shapes(shapes), **hints.settings}
+        settings = {**facts.settings_from_shapes(shapes), **head_settings(facts, shapes), **hints.settings}
         sizes = [int(size) for alias in checkpoint.aliases for size in _IMAGE_SIZE.findall(alias)]
     image_size = hints.image_size or (sizes[-1] if sizes else facts.default_image_size)
     _check_claims(checkpoint.source, {**settings, "image_size": image_size})
@@ -122,7 +123,7 @@ def _check_head(checkpoint: Checkpoint, head: Any, tensors: Mapping[str, str], f
         raise Error(f"{checkpoint.source}: {error}.") from error
     for name, layer in zip(names_of(layers, facts.logits) if layers else (), layers, strict=True):
         tensor = tensors.get(f"Logits/{name}/weights")
-        if isinstance(layer, Dense) and (tensor is None or checkpoint.tensors[tensor].shape[-1] != layer.units):
+        if isinstance(layer, Dense) and (tensor is None or checkpoint.tensors[tensor].shape[-1:] != (layer.units,)):
             raise Error(f"{checkpoint.source} claims {layer.units} units, of which Logits/{name} has no weights.")
 
 

@@ -19,6 +19,7 @@ from hubkeras.converters import matching
 from hubkeras.converters.agreement import check_range, require_agreement, tells_range
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.digests import different, digest
+from hubkeras.converters.head_claims import unknown_head
 from hubkeras.converters.labels_beside import choose as choose_labels
 from hubkeras.converters.matching import Match
 from hubkeras.converters.sources import open_checkpoint
@@ -153,7 +154,8 @@ def whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
     Raises:
         hubkeras.Error: all of such a model is asked for.
     """
-    refused = [reason for reason in (checkpoint.hints.head_refused, checkpoint.hints.images_refused) if reason]
+    hints = checkpoint.hints
+    refused = [reason for reason in (hints.head_refused, hints.images_refused, unknown_head(checkpoint)) if reason]
     if not refused:
         return checkpoint
     if without_head:

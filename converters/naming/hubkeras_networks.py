@@ -2,7 +2,7 @@
 
 Keras 3's layout names tensors by attributes, which are named after Slim's scopes, and by number
 (`Conv/BatchNorm/vars/1`); Keras 2's by the paths of the variables (`MobilenetV2/Conv/BatchNorm/beta`). A config tells
-the settings that shapes do not.
+the settings that shapes do not, and the layers of a head.
 """
 
 import re
@@ -10,7 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from hubkeras.architectures import NETWORKS
+from hubkeras.common.head_layers import BatchNorm, Dense, HeadError, HeadLayer, LayerNorm, names_of, of_json
 from hubkeras.converters.checkpoint import Tensor
+from hubkeras.converters.naming.bases import Base
+from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
+from hubkeras.converters.naming.own_bases import base_of, frozen_note
 from hubkeras.converters.naming.renaming import Layout, NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
 
@@ -18,56 +22,97 @@ from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training
 _BATCH_NORM = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 3: ("beta", "moving_mean", "moving_variance")}
 _DEPTHWISE = {1: ("depthwise_weights",)}
 _CONVOLUTION = {1: ("weights",), 2: ("weights", "biases"), 3: ("depthwise_weights", "pointwise_weights", "biases")}
+# of the layers of heads, in Keras' order, each with the attribute of the record that leaves it out
+_OF_HEAD: dict[type[HeadLayer], dict[str, str | None]] = {
+    Dense: {"weights": None, "biases": "use_bias"},
+    BatchNorm: {"gamma": "scale", "beta": "center", "moving_mean": None, "moving_variance": None},
+    LayerNorm: {"gamma": "scale", "beta": "center"},
+}
 _NUMBERED = re.compile(r"(.*)/vars/(\d+)")  # a layer, and the number of its variable
 _GROUP = re.compile(r"/(model_weights/)?[^/]+")  # of a layer in Keras 2's layout, before the path of the variable
-_HARMLESS = ("input_layer", "dropout")  # layers around a network
+_HARMLESS = ("input_layer",)  # layers around a network alone
 
 
 def own_network(root: SavedLayer, tensors: Mapping[str, Tensor]) -> Renaming | None:
-    """What the tensors of a model of ours are, None where there is none of our networks in it.
+    """What the tensors of one of our networks are, alone in a file; None where there is no network of ours, or more.
 
     Args:
         root: the model's layers.
         tensors: by their paths in the file.
 
     Raises:
-        NamingError: there are several networks, or layers with weights around one.
+        NamingError: it is a file of weights with several networks, or with layers around one.
     """
+    layers = [layer for layer in root.walk() if not layer.layers and layer.kind not in _HARMLESS]
+    if root.kind:
+        if [layer.kind in _kinds() for layer in layers] != [True]:
+            return None
+        ((layer),) = layers
+        network, settings = _kinds()[layer.kind], _settings(layer, _kinds()[layer.kind])
+    else:
+        network, settings = None, {}
     others = {name: kind for name in tensors if (kind := kind_of_training(name))}
-    paths = dict(_paths(sorted(tensors.keys() - others.keys())))
+    paths = dict(_paths(sorted(tensors.keys() - others.keys()), settings, network))
     networks = list(_networks(paths.values()))
     if not networks:
         return None
+    network, names = _only_names(networks, paths)
+    if beside := {_layer_of(name) for name in paths.keys() - names.keys()}:
+        raise NamingError(
+            f"it has other layers with weights around {network.__name__} ({', '.join(sorted(beside)[:5])}), and "
+            "weights alone do not tell what these are; save the whole model as .keras"
+        )
+    return Renaming(f"{network.__name__} of hubkeras", _targets(network, names, tensors), others, settings)
+
+
+def native_bases(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str, Tensor]) -> Iterator[Base]:
+    """The networks of ours among the layers of a user's model, see `bases.BaseFinder`."""
+    layers = [layer for layer in graph.layers if layer.kind in _kinds()]
+    if len(layers) > 1:
+        names = ", ".join(str(layer.name) for layer in layers)
+        raise NamingError(f"it has {len(layers)} networks ({names}); save the one to convert alone")
+    for layer in layers:
+        network = _kinds()[layer.kind]
+        title, settings = f"{network.__name__} of hubkeras", _settings(layer, network)
+        paths = dict(_paths(sorted(name for name in tensors if not kind_of_training(name)), settings, network))
+        networks = [each for each in _networks(paths.values()) if each[0] is network]
+        if not networks:
+            raise NamingError(f"{title_of(layer)} has no weights in the file")
+        targets = _targets(network, _only_names(networks, paths)[1], tensors)
+        has_head = settings.get("num_classes") is not None
+        yield base_of(title, network, layer, graph, targets, settings, has_head, notes=frozen_note(layer))
+
+
+def _kinds() -> dict[str, Any]:
+    """The networks by their kinds in a tree of layers."""
+    return {snake_case(network.__name__): network for network in NETWORKS}
+
+
+def _settings(layer: SavedLayer, network: Any) -> dict[str, Any]:
+    known = {*network.variations, "num_classes", "batch_norm_momentum"}
+    return {name: value for name, value in layer.config.items() if name in known}
+
+
+def _only_names(networks: list[tuple[Any, str]], paths: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
+    """The one network of a file, and `{tensor: name of the variable below the root scope}`."""
     if len(networks) > 1:
         scopes = ", ".join(network.scope for network, _ in networks)
         raise NamingError(f"it has {len(networks)} networks ({scopes}); save one of them alone")
     ((network, model),) = networks
     inner = {name: path.removeprefix(model) for name, path in paths.items() if path.startswith(model)}
-    names = {name: re.sub("^head/", "Logits/", path) for name, path in inner.items()}  # an attribute, and its scope
-    if beside := {_layer_of(name) for name in paths.keys() - names.keys()}:
-        raise NamingError(
-            f"it has other layers with weights around {network.__name__} ({', '.join(sorted(beside)[:5])}); save the "
-            "network alone (model.get_layer(...).save), or export the whole model with Keras"
-        )
-    targets = {
+    return network, {name: re.sub("^head/", "Logits/", path) for name, path in inner.items()}  # an attribute, its scope
+
+
+def _targets(network: Any, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Target]:
+    return {
         name: Target(f"{network.scope}/{slim}", Layout(tuple(range(len(tensors[name].shape)))))
         for name, slim in names.items()
     }
-    layers = [layer for layer in root.walk() if not layer.layers] if root.kind else []
-    configs = [layer.config for layer in layers if layer.kind == snake_case(network.__name__)]
-    if len(configs) > 1:
-        raise NamingError(f"its config has {len(configs)} of {network.__name__}; save one of them alone")
-    left_out = [
-        layer.name for layer in layers if layer.kind not in (snake_case(network.__name__), *_HARMLESS) and layer.name
-    ]
-    notes = (f"Layers without weights around the network were left out: {', '.join(left_out)}.",) if left_out else ()
-    known = {*network.variations, "batch_norm_momentum"}
-    settings = {name: value for config in configs for name, value in config.items() if name in known}
-    return Renaming(f"{network.__name__} of hubkeras", targets, others, settings, notes)
 
 
-def _paths(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _paths(names: Iterable[str], settings: Mapping[str, Any], network: Any) -> Iterator[tuple[str, str]]:
     """(tensor, path of its variable with Slim's name last) for tensors of either layout."""
+    in_head = dict(_head_variables(settings, network))
     layers: dict[str, list[tuple[int, str]]] = {}
     for name in names:
         if match := _NUMBERED.fullmatch(name):
@@ -77,9 +122,24 @@ def _paths(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     for layer, numbered in layers.items():
         leaf = layer.rsplit("/", 1)[-1]
         kinds = _BATCH_NORM if leaf == "BatchNorm" else _DEPTHWISE if leaf == "depthwise" else _CONVOLUTION
-        variables = kinds.get(len(numbered)) or [f"vars/{number}" for number, _ in numbered]
+        variables = in_head.get(leaf) if layer.endswith(f"/head/{leaf}") else None
+        if variables is None or len(variables) != len(numbered):
+            variables = kinds.get(len(numbered)) or tuple(f"vars/{number}" for number, _ in numbered)
         for (_, name), variable in zip(sorted(numbered), variables, strict=True):
             yield name, f"{layer}/{variable}"
+
+
+def _head_variables(settings: Mapping[str, Any], network: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(scope of a layer of a head, names of its variables in Keras' order)."""
+    if not settings.get("head"):
+        return
+    try:
+        layers = of_json(settings["head"])
+    except HeadError as error:
+        raise NamingError(f"the head in its config cannot be read: {error}") from error
+    for layer, scope in zip(layers, names_of(layers, network.facts.logits), strict=True):
+        options = _OF_HEAD.get(type(layer), {})
+        yield scope, tuple(name for name, option in options.items() if option is None or getattr(layer, option))
 
 
 def _networks(paths: Collection[str]) -> Iterator[tuple[Any, str]]:

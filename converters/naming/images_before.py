@@ -302,8 +302,8 @@ def range_of(images: Images, base: Base) -> tuple[InputRange | None, str]:
     if untouched:
         return seen, ""
     return seen, (
-        f"The model takes images in [0, {white}] and scales them itself ({', '.join(images.prepared)}), so that its "
-        f"base sees {seen}; hubkeras' model takes images in [0, 1]."
+        f"The model takes images in [0, {white}] and scales them itself, so that its base sees {seen}. hubkeras' model "
+        f"takes images in [0, 1]; layers that scale them were left out: {', '.join(images.prepared)}."
     )
 
 

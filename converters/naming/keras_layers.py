@@ -13,11 +13,13 @@ import numpy as np
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.common.choices import Task
+from hubkeras.common.metadata import Metadata
+from hubkeras.common.preprocessing import IMAGENET, Preprocessing
 from hubkeras.converters.checkpoint import Tensor
 from hubkeras.converters.naming.bases import Base
 from hubkeras.converters.naming.layer_graph import LayerGraph
 from hubkeras.converters.naming.layers import scoped_layers
-from hubkeras.converters.naming.own_bases import base_of
+from hubkeras.converters.naming.own_bases import base_of, frozen_note
 from hubkeras.converters.naming.renaming import Layout, NamingError, Target
 from hubkeras.converters.naming.saved_layers import HubModule, SavedLayer, kind_of_training
 
@@ -84,10 +86,17 @@ def keras_layer_bases(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str,
             has_head,
             ignored={} if has_head else ignored,
             image_size=metadata.default_image_size if metadata else None,
-            preprocessing=metadata.preprocessing if metadata else None,
+            preprocessing=_cut_of(metadata, has_head and not graph.after(layer)),
             labels=run.module.labels if run.module and has_head else None,
-            notes=run.notes,
+            notes=(*run.notes, *frozen_note(layer)),
         )
+
+
+def _cut_of(metadata: Metadata | None, is_alone: bool) -> Preprocessing | None:
+    """How the images of a module are cut; Slim's cut for ImageNet is the module's alone, users give whole images."""
+    if metadata is None or (metadata.preprocessing == IMAGENET and not is_alone):
+        return None
+    return metadata.preprocessing
 
 
 def run_of(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> Run:

@@ -67,6 +67,16 @@ def base_of(
     )
 
 
+def frozen_note(layer: SavedLayer) -> tuple[str, ...]:
+    """A sentence on a layer that was not trained, which hubkeras' model can be; none for others."""
+    if layer.config.get("trainable", True):
+        return ()
+    return (
+        f"The base, {title_of(layer)}, was frozen (trainable=False); all variables of the model that hubkeras makes "
+        "can be trained.",
+    )
+
+
 def _whole(settings: Mapping[str, Any], has_head: bool) -> dict[str, Any]:
     """The settings of the head as it is."""
     if has_head:
@@ -81,7 +91,7 @@ def _head(network: Any, settings: Mapping[str, Any], targets: Mapping[str, Targe
     end = f"{network.scope}/Logits/{network.facts.logits}/"
     hidden = [t.variable for t in targets.values() if "/Logits/" in t.variable and not t.variable.startswith(end)]
     if hidden:
-        raise HeadError(f"a head with {hidden[0]}, of which nothing tells the layers")
+        raise HeadError(f"a head with {hidden[0]}, and nothing tells its layers; put the SavedModel where it was")
     dropout, logits = network.create_layers(network.settings_for(num_classes=settings["num_classes"]))[1].children()
     regularizers = {"weights": logits.regularizer, "biases": logits.bias_regularizer}
     factors = {name: (0.0, float(value.l2)) for name, value in regularizers.items() if value is not None}

@@ -12,6 +12,7 @@ from hubkeras.converters.checkpoint import Hints, Tensor
 from hubkeras.converters.naming import applications_bases
 from hubkeras.converters.naming.bases import Base, BaseFinder
 from hubkeras.converters.naming.heads_after import After, head_after, head_targets
+from hubkeras.converters.naming.hubkeras_networks import native_bases
 from hubkeras.converters.naming.images_before import (
     Images,
     ImagesError,
@@ -22,12 +23,13 @@ from hubkeras.converters.naming.images_before import (
     size_of_inputs,
 )
 from hubkeras.converters.naming.keras_applications import what_else
+from hubkeras.converters.naming.keras_layers import keras_layer_bases
 from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training
 
 # the kinds of bases; a model has one base of one of them
-BASES: tuple[BaseFinder, ...] = (applications_bases.bases,)
+BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases)
 _OTHERS = "other layers of the model"
 _PREPARING = "layers that prepare images"
 _PUBLISHED = ("predictions", "Logits")  # the library's own names of the last layer

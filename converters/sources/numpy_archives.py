@@ -1,10 +1,16 @@
-"""NumPy's archives (`.npz`): an array for each of Slim's variables, under its name."""
+"""NumPy's archives (`.npz`): an array for each of Slim's variables, under its name.
+
+The comment of an archive of hubkeras has the settings of the network where names and shapes do not tell them, as those
+of a head.
+"""
 
 import contextlib
 import functools
+import json
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +18,8 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.arrays import header_of
 from hubkeras.common.guards.zips import open_zip
-from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Tensor
+from hubkeras.common.marks import WRITTEN_BY
+from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Hints, Tensor
 from hubkeras.converters.naming.renaming import refuse_large
 from hubkeras.converters.sources.reader import Reader
 
@@ -37,13 +44,31 @@ def open_npz(path: pathlib.Path) -> Iterator[Checkpoint]:
         try:
             archive = stack.enter_context(open_zip(path))
             tensors = dict(_tensor(path, archive, member) for member in archive.infolist())
+            hints = _hints_of(archive.comment)
         except Error:
             raise
         except READ_ERRORS as error:
             raise Error(f"{path} is not a whole .npz file ({first_line(error)}); fetch or copy it again.") from error
         refuse_large({name: tensor.shape for name, tensor in tensors.items()})
         # outside of the try: what the caller raises is the caller's
-        yield Checkpoint(str(path), tensors, (path,), (str(path),))
+        yield Checkpoint(str(path), tensors, (path,), (str(path),), hints)
+
+
+def comment_of(settings: Mapping[str, Any] | None) -> bytes:
+    """The comment of an archive of hubkeras: its mark, and on a second line the network's settings where given."""
+    lines = [WRITTEN_BY, *([] if settings is None else [json.dumps({"settings": settings}, sort_keys=True)])]
+    return "\n".join(lines).encode()
+
+
+def _hints_of(comment: bytes) -> Hints:
+    """What `comment_of` wrote; nothing of the comments of others."""
+    mark, _, text = comment.partition(b"\n")
+    if not mark.startswith(b"hubkeras ") or not text:
+        return Hints()
+    settings = json.loads(text)["settings"]
+    if not isinstance(settings, dict):
+        raise ValueError("its comment is not the one that hubkeras wrote")
+    return Hints(settings=settings, complete=True)
 
 
 def _tensor(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, Tensor]:

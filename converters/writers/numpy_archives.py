@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.common.marks import WRITTEN_BY
 from hubkeras.common.metadata import Metadata
-from hubkeras.converters.sources.numpy_archives import MEMBER_ENDING
+from hubkeras.converters.sources.numpy_archives import MEMBER_ENDING, comment_of
 from hubkeras.converters.writers.limits import losses, slim_values, unheld_settings
 
 
@@ -38,8 +37,12 @@ def write(
         for name, value in values.items():
             with archive.open(zipfile.ZipInfo(f"{name}{MEMBER_ENDING}"), "w") as file:
                 np.lib.format.write_array(file, value, allow_pickle=False)
-        archive.comment = WRITTEN_BY.encode()
+        unheld = unheld_settings(network)
+        archive.comment = comment_of(network.settings() if unheld else None)
     lost = losses("An .npz file", network, metadata, labels, image_size=True)
-    if unheld := unheld_settings(network):
-        lost.append(f"An .npz file does not hold {unheld}; with TF-Slim's defaults these weights give other outputs.")
+    if unheld:
+        lost.append(
+            f"An .npz file does not hold {unheld}; with TF-Slim's defaults these weights give other "
+            "outputs. The archive's comment tells hubkeras."
+        )
     return lost

@@ -158,3 +158,23 @@ def test_archives_of_others_are_never_replaced(tiny, tmp_path):
     np.savez(tmp_path / "m.npz", np.zeros(3))
     with pytest.raises(hubkeras.Error, match="was not written by hubkeras"):
         hubkeras.convert(tiny, tmp_path / "m.npz", overwrite=True)
+
+
+def test_settings_that_arrays_do_not_tell_are_in_the_comment(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, 3, batch_norm_epsilon=0.01, output_stride=16, initialize=False)
+    hubkeras.convert(network, tmp_path / "m.npz")
+    again, *_ = read_network(tmp_path / "m.npz")
+    assert again.settings() == network.settings()
+    with np.load(tmp_path / "m.npz") as file:
+        assert file.files == sorted(network.slim_variables())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"settings": 3}', '{"settings": {"num_classes": 1e99}}', '{"a": 1}'])
+def test_a_made_up_comment(tensors, path, text):
+    np.savez(path, **tensors)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = f"hubkeras 9\n{text}".encode()
+    if text:
+        fails(path)
+    else:
+        assert_reads(path, tensors)

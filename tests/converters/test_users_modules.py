@@ -1,0 +1,160 @@
+"""Users' models around `hub.KerasLayer`, `hubkeras.KerasLayer` and our own networks are sources, head and all."""
+
+import shutil
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_hub as hub
+import tf_keras
+
+import hubkeras
+from hubkeras.converters import read_network
+from tests.support.users_models import (
+    PROBABILITY_BOUND,
+    activate,
+    check_probabilities,
+    random_images,
+    randomize,
+    two_columns,
+)
+
+SIZE = 96
+FORMATS = ("saved_model", "onnx", "tflite", "xml")
+
+
+class Kind(NamedTuple):
+    """A library, and how it has a SavedModel as a layer."""
+
+    library: object
+    layer: object
+
+
+KINDS = {"hub": Kind(tf_keras, hub.KerasLayer), "hubkeras": Kind(keras, hubkeras.KerasLayer)}
+
+
+def sequential(kind, handle):
+    layers = kind.library.layers
+    return kind.library.Sequential(
+        [
+            kind.library.Input((SIZE, SIZE, 3)),
+            kind.layer(handle, trainable=True),
+            layers.Dropout(0.3),
+            layers.Dense(8, "relu"),
+            layers.BatchNormalization(),
+            layers.Dense(5, "softmax"),
+        ]
+    )
+
+
+def functional(kind, handle):
+    layers, inputs = kind.library.layers, kind.library.Input((SIZE, SIZE, 3))
+    net = kind.layer(handle, name="base")(layers.RandomFlip()(inputs))
+    return kind.library.Model(inputs, layers.Dense(3, "sigmoid", use_bias=False)(net))
+
+
+def nested(kind, handle):
+    layers = kind.library.layers
+    inner = kind.library.Sequential([kind.library.Input((SIZE, SIZE, 3)), kind.layer(handle)], name="features")
+    head = kind.library.Sequential([layers.Dense(4, "gelu"), layers.Dense(1, "sigmoid")], name="head")
+    return kind.library.Sequential([inner, head])
+
+
+MODELS = {"sequential": sequential, "functional": functional, "nested": nested}
+# the activation of what hubkeras makes of each; one sigmoid is two classes
+ACTIVATIONS = {"sequential": "softmax", "functional": "sigmoid", "nested": "softmax"}
+
+
+@pytest.fixture(scope="module")
+def handle(exported):
+    return str(exported("mobilenet_v2", "feature_vector"))
+
+
+@pytest.fixture(scope="module")
+def classifier(exported):
+    """A module with logits of its own."""
+    return str(exported("mobilenet_v2", "classification"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return random_images(SIZE)
+
+
+def assert_same_probabilities(path, model, images, activation="softmax", last=None):
+    """A source gives the probabilities of a model; returns its network, the match and the report."""
+    network, match, report = read_network(path)
+    assert network.classifier_activation == activation
+    expected = two_columns(np.asarray(model(images)))
+    found = activate(network(images), activation)
+    if last:  # the model ends in logits
+        expected = activate(expected, last)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= PROBABILITY_BOUND
+    return network, match, report
+
+
+CASES = [
+    pytest.param(kind, name, ending, marks=[pytest.mark.slow] * ((kind, name) != ("hub", "sequential")))
+    for kind in KINDS
+    for name in MODELS
+    for ending in (".h5", ".keras")
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "ending"), CASES)
+def test_the_whole_model(kind, name, ending, handle, images, tmp_path):
+    model = randomize(MODELS[name](KINDS[kind], handle))
+    model.save(tmp_path / f"model{ending}")
+    network, match, report = assert_same_probabilities(tmp_path / f"model{ending}", model, images, ACTIVATIONS[name])
+    assert (match.settings["depth_multiplier"], match.image_size, report.ignored) == (0.35, SIZE, {})
+    assert report.preprocessing is None  # the whole image, where a user has trained a head
+    assert report.used == len(network.slim_variables()) == len([v for v in model.weights if "seed" not in v.name])
+
+
+@pytest.mark.parametrize("ending", [".h5", pytest.param(".keras", marks=pytest.mark.slow)])
+def test_the_module_may_be_gone(ending, handle, images, tmp_path):
+    shutil.copytree(handle, tmp_path / "module")
+    model = randomize(sequential(KINDS["hub"], str(tmp_path / "module")))
+    model.save(tmp_path / f"model{ending}")
+    shutil.rmtree(tmp_path / "module")
+    _, _, report = assert_same_probabilities(tmp_path / f"model{ending}", model, images)
+    notes = " ".join(report.notes)
+    assert f"KerasLayer of {tmp_path / 'module'}) is not on this machine" in notes
+    assert ("numbered in the file" in notes) == (ending == ".keras")
+
+
+@pytest.mark.parametrize("ending", [".h5", pytest.param(".keras", marks=pytest.mark.slow)])
+def test_the_front_page(ending, classifier, images, tmp_path):
+    """A head behind the logits of a module: these are a hidden layer."""
+    model = keras.Sequential([hubkeras.KerasLayer(classifier, trainable=True), keras.layers.Dense(5)])
+    model(images)
+    randomize(model).save(tmp_path / f"model{ending}")
+    network, match, report = assert_same_probabilities(tmp_path / f"model{ending}", model, images, last="softmax")
+    classes = read_network(classifier)[0].num_classes
+    kinds = [(layer["kind"], layer.get("units")) for layer in network.settings()["head"]]
+    assert kinds == [("noise", None), ("dense", classes), ("dense", 5)]
+    assert (match.image_size, report.labels) == (SIZE, None)
+
+
+@pytest.mark.slow
+def test_a_module_alone_is_as_it_was(classifier, images, tmp_path):
+    """Its own head, Slim's, with its class names."""
+    layer = hub.KerasLayer(classifier, output_shape=[read_network(classifier)[0].num_classes])
+    model = randomize(tf_keras.Sequential([tf_keras.Input((SIZE, SIZE, 3)), layer, tf_keras.layers.Softmax()]))
+    for ending in (".h5", ".keras"):
+        model.save(tmp_path / f"model{ending}")
+        network, _, report = assert_same_probabilities(tmp_path / f"model{ending}", model, images)
+        assert network.settings() == read_network(classifier)[0].settings()
+        assert report.labels == read_network(classifier)[2].labels
+
+
+@pytest.mark.parametrize("kind", ["hub", "hubkeras"])
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
+def test_in_every_runtime(kind, name, handle, tmp_path):
+    model = randomize(MODELS[name](KINDS[kind], handle))
+    model.save(tmp_path / "model.keras")
+    checked = check_probabilities(lambda given: np.asarray(model(given)), tmp_path / "model.keras", tmp_path, FORMATS)
+    assert checked.export.metadata.activation == ACTIVATIONS[name]
