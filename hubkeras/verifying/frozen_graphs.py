@@ -57,7 +57,7 @@ def verify_frozen_graph(
         raise Error(f"{graph_file}: expected one input (a Placeholder), found {names}.")
     if input_minimum is None:
         input_minimum = -1 if inputs[0].name == "input" else 0
-    output = output or _found_output(graph_file, definition)
+    output = output or found_output(graph_file, definition)
     with tf.Graph().as_default() as graph:
         try:
             tf.import_graph_def(definition, name="")
@@ -87,7 +87,7 @@ def _bound(directory, metadata):
     raise Error(f"{directory} is of {metadata.architecture!r}, which is not a network that hubkeras knows.")
 
 
-def _found_output(graph_file, definition):
+def found_output(graph_file, definition):
     consumed = {name.lstrip("^").split(":")[0] for node in definition.node for name in node.input}
     outputs = [node.name for node in definition.node if node.name not in consumed and node.op not in ("Const", "NoOp")]
     if len(outputs) != 1:
