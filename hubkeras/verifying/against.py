@@ -113,7 +113,7 @@ def _ranges(original: Original, model: RunnableModel, given: InputRange | Sequen
             return [given if isinstance(given, InputRange) else InputRange.of(given)]
         except (TypeError, ValueError) as error:
             raise Error(str(error)) from error
-    seen = InputRange.of_settings(model.metadata.settings if model.metadata else {})
+    seen = model.metadata.images if model.metadata else InputRange()
     return list(dict.fromkeys([*map(InputRange.of, _RANGES), seen]))
 
 
