@@ -88,12 +88,13 @@ def _compare(options: Options, output: Output) -> int:
     from hubkeras import verifying
     from hubkeras.runtimes import files
 
-    if options.source or options.against:
-        given = {"against": options.against, "images": options.images, "input_range": options.input_range}
+    if options.source:
         with output.status() as show:
-            parity = verifying.verify(
-                options.directory, options.source, options.weights, show, options.safe_mode, **given
-            )
+            parity = verifying.verify(options.directory, options.source, options.weights, show, options.safe_mode)
+    elif options.against:
+        given = {"images": options.images, "input_range": options.input_range, "safe_mode": options.safe_mode}
+        with output.status() as show:
+            parity = verifying.verify_against(options.directory, options.against, progress=show, **given)
     elif files.is_runtime_file(options.directory):
         raise Error("A file for a runtime is compared with its source; name that with --source.")
     else:

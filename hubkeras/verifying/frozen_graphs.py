@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -87,7 +88,8 @@ def _bound(directory, metadata):
     raise Error(f"{directory} is of {metadata.architecture!r}, which is not a network that hubkeras knows.")
 
 
-def found_output(graph_file, definition):
+def found_output(graph_file: str | os.PathLike[str], definition: Any) -> str:
+    """The name of the only output of a graph; raises hubkeras.Error where there is none or several."""
     consumed = {name.lstrip("^").split(":")[0] for node in definition.node for name in node.input}
     outputs = [node.name for node in definition.node if node.name not in consumed and node.op not in ("Const", "NoOp")]
     if len(outputs) != 1:
