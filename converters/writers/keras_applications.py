@@ -70,7 +70,8 @@ def write(
     lost = losses("A Keras file", network, metadata, labels, image_size=weights_only)
     seen = InputRange.of_settings(network.settings())
     if seen != InputRange():
-        return [*lost, f"The model takes images in [0, 1]; its first layer gives them to the base as {seen}."]
+        white = keras_classifiers.white_of(seen)
+        return [*lost, f"The model takes images in [0, {white}]; its first layer gives them to the base as {seen}."]
     return [*lost, "The model takes images in [-1, 1], as those of keras.applications do."] if own else lost
 
 

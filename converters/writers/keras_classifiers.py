@@ -12,6 +12,7 @@ from hubkeras.common import head_layers
 from hubkeras.common.errors import Error
 from hubkeras.common.input_range import InputRange
 
+_LARGEST_OF_BYTES = 0.08  # factors of pixels from 0 to 255; what reads models takes larger ones for those of [0, 1]
 _CLASSES = "classes"  # the layer that gives the logits
 _NAMES = {"kernel": "weights", "bias": "biases"}  # Keras' names of variables, and ours
 _NOISES = {
@@ -30,8 +31,8 @@ def classifier(network: SlimNetwork, base: keras.Model) -> keras.Model:
         base: the library's, without its top.
 
     Returns:
-        A model of images in [0, 1] where the base sees another range than [-1, 1], which its first layer makes; else of
-        images in [-1, 1]. With a head it gives probabilities.
+        A model of images in [-1, 1]; where the base sees another range, of images from 0 to `white_of`, which its first
+        layer scales. With a head it gives probabilities.
 
     Raises:
         hubkeras.Error: Keras has no such layer.
@@ -40,8 +41,7 @@ def classifier(network: SlimNetwork, base: keras.Model) -> keras.Model:
     inputs = keras.Input(base.input_shape[1:])
     x = inputs
     if seen != InputRange():
-        scale, offset = (list(values) if seen.range is None else values[0] for values in (seen.scale, seen.offset))
-        x = keras.layers.Rescaling(scale, offset, name="input_range")(x)
+        x = _rescaling(seen)(x)
     x = base(x)
     if network.num_classes is None:
         x = x if network.pooling == "avg" else _pool(network.pooling, x)
@@ -59,6 +59,19 @@ def classifier(network: SlimNetwork, base: keras.Model) -> keras.Model:
     two_classes = head_layers.TwoClasses() in records
     activation = head_layers.SIGMOID if two_classes else network.classifier_activation
     return keras.Model(inputs, keras.layers.Activation(activation, name="probabilities")(x))
+
+
+def white_of(seen: InputRange) -> int:
+    """The brightest pixel that a model takes: 255, as Keras reads images, or 1 where that would not be told of it."""
+    return 255 if max(map(abs, seen.scale)) <= _LARGEST_OF_BYTES * 255 else 1
+
+
+def _rescaling(seen: InputRange) -> keras.layers.Layer:
+    scale = [factor / white_of(seen) for factor in seen.scale]
+    by_channel = seen.range is None
+    return keras.layers.Rescaling(
+        scale if by_channel else scale[0], list(seen.offset) if by_channel else seen.offset[0], name="input_range"
+    )
 
 
 def records_of(network: SlimNetwork) -> tuple[head_layers.HeadLayer, ...]:

@@ -1,6 +1,7 @@
 """Networks with heads of their own in the layouts of other libraries: `convert --to`, and what is read of it."""
 
 import json
+import re
 import zipfile
 
 import keras
@@ -42,17 +43,20 @@ def outputs_of(network, images):
     return outputs if network.num_classes is None else activate(outputs, network.classifier_activation)
 
 
-def assert_loads(path, network, size=64):
+def assert_loads(path, network, notes, size=64):
     """Keras loads a file without hubkeras, and it gives what a network does."""
     model = keras.models.load_model(path, compile=False)
     if path.suffix == ".keras":
         assert b"hubkeras" not in zipfile.ZipFile(path).read("config.json")
     images = random_images(size)
-    in_unit_range = model.layers[1].name == "input_range"
-    given = np.asarray(model(images if in_unit_range else images * 2 - 1))
+    taken = next((note for note in notes if note.startswith("The model takes images in [")), "[-1, 1]")
+    low, high = map(int, re.search(r"\[(-?\d+), (\d+)\]", taken).groups())
+    given = np.asarray(model(images * (high - low) + low))
     expected = outputs_of(network, images)
     given = np.concatenate([1 - given, given], 1) if given.shape[1] == 1 else given
-    np.testing.assert_allclose(given, expected, rtol=0, atol=PROBABILITY_BOUND * max(1, expected.max()))
+    of_features = network.facts.end_point_tolerance * expected.max()
+    atol = of_features if network.num_classes is None else PROBABILITY_BOUND
+    np.testing.assert_allclose(given, expected, rtol=0, atol=atol)
 
 
 def assert_returns(path, network, *settings):
@@ -71,7 +75,7 @@ def test_keras_applications(case, tmp_path):
     written = hubkeras.convert(network, path, to="keras-applications", image_size=64)
     assert written.parity.weights_different == 0
     assert any("The model takes images in [" in note for note in written.notes)
-    assert_loads(path, network)
+    assert_loads(path, network, written.notes)
     names = ["pooling", "classifier_activation", "input_range", "input_mean", "input_std"]
     assert_returns(path, network, *names, *(["head"] if "head" in CASES[case] else []))
 
@@ -80,8 +84,8 @@ def test_keras_applications(case, tmp_path):
 @pytest.mark.parametrize("case", ["chain", "one unit"])
 def test_keras_applications_as_h5(case, tmp_path):
     network, path = network_of(case), tmp_path / "model.h5"
-    hubkeras.convert(network, path, to="keras-applications", image_size=64)
-    assert_loads(path, network)
+    written = hubkeras.convert(network, path, to="keras-applications", image_size=64)
+    assert_loads(path, network, written.notes)
     assert_returns(path, network, "head", "pooling", "input_range")
 
 
