@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what `__getattr__` imports; `tests/test_project.py` compare
     from hubkeras.consuming.predictions import decode_predictions
     from hubkeras.converters import load
     from hubkeras.exporting import convert, export
+    from hubkeras.training.training import train
 
 _HOMES = {
     "InceptionV2": "hubkeras.architectures",
@@ -39,6 +40,7 @@ _HOMES = {
     "classify": "hubkeras.bulk.classifying",
     "embed": "hubkeras.bulk.embedding",
     "evaluate": "hubkeras.bulk.evaluating",
+    "train": "hubkeras.training.training",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "get_expected_image_size",
     "load",
     "load_image",
+    "train",
 ]
 
 # In a checkout, converters/ lies beside this folder; python started there finds this folder before what is installed.

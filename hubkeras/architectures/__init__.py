@@ -12,7 +12,6 @@ __all__ = [
     "InceptionResNetV2",
     "InceptionV2",
     "MobileNetV2",
-    "classifier_layers",
     "computing",
     "convolutions",
     "folding",

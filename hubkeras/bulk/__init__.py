@@ -1,3 +1,3 @@
 """Many images through one model: features and classes as Parquet, accuracy, Apache Beam."""
 
-__all__ = ["beam", "classifying", "embedding", "evaluating", "reports"]
+__all__ = ["beam", "classifying", "embedding", "evaluating", "labelled", "pipeline", "reports"]

@@ -16,10 +16,10 @@ from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.rows import RowLayout, printable
 from hubkeras.bulk.sources import Images, is_container, list_images, sources
 from hubkeras.common import addresses
+from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
 from hubkeras.consuming.handles import absolute
 from hubkeras.consuming.images import check_size
-from hubkeras.consuming.listing import added
 
 try:
     import apache_beam as beam

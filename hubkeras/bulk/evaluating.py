@@ -14,6 +14,7 @@ from hubkeras.bulk.label_sets import LabelSets, open_label_sets
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
+from hubkeras.bulk.sources import Source
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID
@@ -22,6 +23,9 @@ from hubkeras.consuming.images import check_size
 TOP = 5
 _Z = 1.959963984540054  # of the normal distribution, two-sided 95%
 _MOST_CONFUSIONS = 20
+_MOST_MISTAKES = 24  # images
+_LARGEST_MATRIX = 50  # classes
+_BINS = 10  # of probabilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,40 @@ class ClassAccuracy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mistake:
+    """An image that was given to a wrong class.
+
+    Attributes:
+        image: its path.
+        true, predicted: names of classes.
+        probability: of the wrong class.
+    """
+
+    image: str
+    true: str
+    predicted: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbabilityBin:
+    """Images whose likeliest class has a probability in one range.
+
+    Attributes:
+        low, high: the range.
+        count: of images.
+        probability: their mean; of no images 0.
+        accuracy: the share of them that is right; of no images 0.
+    """
+
+    low: float
+    high: float
+    count: int
+    probability: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The accuracy of a model.
 
@@ -106,6 +144,13 @@ class Evaluation:
         outputs: what the model gives, in words, and how that is known.
         confusions: (true class, predicted class, images), the most frequent first, at most twenty.
         mean_average_precision: where each class is for itself, the mean over the classes that have images.
+        worst_mistakes: the wrong classes of the highest probability, at most 24.
+        confusion_matrix: images by true and predicted class, of at most 50 classes, in the order of `class_names`.
+        class_names: all classes of the model, where there is a matrix.
+        reliability: probabilities beside accuracies, in ten ranges.
+        calibration_error: the mean difference of the two over all images (expected calibration error).
+
+    The last five are of models that give each image to one class.
     """
 
     model: str
@@ -121,6 +166,11 @@ class Evaluation:
     confusions: list[tuple[str, str, int]]
     outputs: str
     mean_average_precision: float | None = None
+    worst_mistakes: list[Mistake] = dataclasses.field(default_factory=list)
+    confusion_matrix: list[list[int]] | None = None
+    class_names: list[str] = dataclasses.field(default_factory=list)
+    reliability: list[ProbabilityBin] = dataclasses.field(default_factory=list)
+    calibration_error: float | None = None
 
 
 def evaluate(
@@ -180,7 +230,7 @@ def evaluate(
         row[[match.classes[label] for label in labels_of_image]] = True
     preparation = Preparation.of(opened, resize, central_fraction)
     batches = read_batches(labelled.images, range(len(truth)), preparation, batch_size)
-    best, scores = _outputs(opened, batches, len(truth), progress or (lambda done, total: None))
+    best, scores, probabilities = _outputs(opened, batches, len(truth), progress or (lambda done, total: None))
     read = best[:, 0] >= 0
     if not truth[read].any():
         raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
@@ -194,25 +244,28 @@ def evaluate(
         unreadable=unreadable,
         outputs=opened.outputs,
         **_figures(truth[read], best[read], opened.labels, None if scores is None else scores[read], published or {}),
+        **({} if several else _mistakes_and_trust(labelled.images, truth, best, probabilities, opened.labels)),
     )
 
 
 def _outputs(
     model: ImageModel, batches: Iterable[Batch], count: int, progress: Callable[[int, int], None]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The likeliest classes of each image, the best first, -1 where it cannot be read; and scores of classes that are
-    each for itself.
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """The likeliest classes of each image, the best first, -1 where it cannot be read; scores of classes that are each
+    for itself; and the softmax of the likeliest class.
     """
     best = np.full([count, min(TOP, model.width)], -1)
     scores = np.zeros([count, model.width], np.float32) if model.activation == SIGMOID else None
+    probabilities = np.zeros(count)
     progress(0, count)
     for numbers, output in run_batches(model.run, batches):
         best[numbers] = np.argsort(-output, axis=1, kind="stable")[:, : best.shape[1]]
+        probabilities[numbers] = 1 / np.exp(output - output.max(1, keepdims=True)).sum(1)
         if scores is not None:
             scores[numbers] = output
         progress(int(numbers[-1]) + 1, count)
     progress(count, count)
-    return best, scores
+    return best, scores, probabilities
 
 
 def _figures(
@@ -260,6 +313,38 @@ def _figures(
         "classes": classes,
         "confusions": [(names[true], names[wrong], count) for true, wrong, count in mistakes[:_MOST_CONFUSIONS]],
         "mean_average_precision": sum(precisions) / len(precisions) if precisions else None,
+    }
+
+
+def _mistakes_and_trust(
+    images: Source, truth: np.ndarray, best: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+) -> dict[str, Any]:
+    """Further figures of an `Evaluation`, by its attributes, where each image is of one class."""
+    read = np.flatnonzero(best[:, 0] >= 0)
+    true, predicted, shares = truth[read].argmax(1), best[read, 0], probabilities[read]
+    right = true == predicted
+    wrong = read[~right][np.argsort(-shares[~right], kind="stable")][:_MOST_MISTAKES]
+    mistakes = [
+        Mistake(images.path(i), names[truth[i].argmax()], names[best[i, 0]], float(probabilities[i]))
+        for i in wrong.tolist()
+    ]
+    matrix = None
+    if len(names) <= _LARGEST_MATRIX:
+        flat = np.bincount(true * len(names) + predicted, minlength=len(names) ** 2)
+        matrix = flat.reshape(len(names), len(names)).tolist()
+    places = np.minimum((shares * _BINS).astype(int), _BINS - 1)
+    bins = []
+    for place in range(_BINS):
+        inside = places == place
+        means = (float(shares[inside].mean()), float(right[inside].mean())) if inside.any() else (0.0, 0.0)
+        bins.append(ProbabilityBin(place / _BINS, (place + 1) / _BINS, int(inside.sum()), *means))
+    error = sum(each.count * abs(each.probability - each.accuracy) for each in bins) / len(read)
+    return {
+        "worst_mistakes": mistakes,
+        "confusion_matrix": matrix,
+        "class_names": list(names) if matrix else [],
+        "reliability": bins,
+        "calibration_error": error,
     }
 
 

@@ -11,10 +11,11 @@ from hubkeras.bulk.label_matching import IMAGENET_CLASSES, SYNSET, synset_of_num
 from hubkeras.bulk.sources import Files, Source
 from hubkeras.bulk.tables import Finder, read_table, read_text
 from hubkeras.common import addresses
+from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.permissions import check_ordinary
-from hubkeras.consuming.listing import added, is_hidden, is_image, list_folder
+from hubkeras.consuming.listing import is_hidden, is_image, list_folder
 
 ACCEPTED_DATA = (
     "a folder with a folder of images for each class, a CSV of names and labels (or a folder with one), ImageNet's "
@@ -44,16 +45,18 @@ class LabelledImages:
     without_images: Sequence[str] = ()
 
 
-def open_labelled(data: str | os.PathLike[str]) -> LabelledImages:
+def open_labelled(data: str | os.PathLike[str] | LabelledImages) -> LabelledImages:
     """Opens images with labels.
 
     Args:
-        data: one of `ACCEPTED_DATA`. `tfds:NAME` takes the split `validation`, or `test`, or the only one;
-            `tfds:NAME:SPLIT` that one.
+        data: one of `ACCEPTED_DATA`, or what is open already. `tfds:NAME` takes the split `validation`, or `test`, or
+            the only one; `tfds:NAME:SPLIT` that one.
 
     Raises:
         hubkeras.Error: there is no such thing there, or a label or an image of it is missing.
     """
+    if isinstance(data, LabelledImages):
+        return data
     name = addresses.local(data)
     if name.startswith(_TFDS):
         return _in_tfds(name[len(_TFDS) :])

@@ -1,14 +1,20 @@
-"""An evaluation as files: CSVs and a picture."""
+"""An evaluation as files: a page, JSON, CSVs and a picture."""
 
 import csv
+import dataclasses
+import io
+import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hubkeras.bulk.evaluating import ClassAccuracy, Evaluation
+from hubkeras.bulk.report_page import page
 from hubkeras.common.extras import extra
-from hubkeras.common.marks import REPORT
+from hubkeras.common.marks import REPORT, REPORT_FACTS, REPORT_PAGE, REPORT_TEST, WRITTEN_BY
 from hubkeras.common.staging import refuse_existing, staged
 
 CLASSES, CONFUSIONS, PICTURE = REPORT
@@ -21,8 +27,28 @@ def check(folder: str | os.PathLike[str], overwrite: bool = False, inputs: Seque
     refuse_existing(folder, overwrite, inputs)
 
 
-def write(evaluation: Evaluation, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Writes `classes.csv`, `confusions.csv` and `accuracy.png` into a new folder.
+def write(
+    evaluation: Evaluation,
+    folder: str | os.PathLike[str],
+    overwrite: bool = False,
+    *,
+    title: str = "Accuracy",
+    rows: Sequence[tuple[str, object]] = (),
+    losses: Sequence[float] = (),
+    facts: Mapping[str, Any] | None = None,
+    test: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Writes `index.html`, `report.json`, `classes.csv`, `confusions.csv` and `accuracy.png` into a new folder.
+
+    Args:
+        evaluation: of the model.
+        folder: to write.
+        overwrite: whether to replace a report that is there.
+        title: of the page.
+        rows: (name, value) of the page's first table; by default of the evaluation.
+        losses: of the epochs of training, drawn where there are any.
+        facts: of `report.json`, beside those of the evaluation.
+        test: (path, class) of the images, which go into `test.csv` where there are any.
 
     Raises:
         hubkeras.Error: the folder exists or cannot be written, or matplotlib is not installed.
@@ -30,12 +56,73 @@ def write(evaluation: Evaluation, folder: str | os.PathLike[str], overwrite: boo
     pyplot = _pyplot()
     with staged(folder, overwrite) as partial:
         partial.mkdir()
-        rows = [_row(each) for each in evaluation.classes]
-        _write_csv(partial / CLASSES, list(rows[0]), [list(row.values()) for row in rows])
+        cells = [_row(each) for each in evaluation.classes]
+        _write_csv(partial / CLASSES, list(cells[0]), [list(row.values()) for row in cells])
         _write_csv(partial / CONFUSIONS, ("class", "predicted", "images"), evaluation.confusions)
-        figure = _draw(evaluation, pyplot)
-        figure.savefig(partial / PICTURE, dpi=110)
-        pyplot.close(figure)
+        if test := list(test):
+            _write_csv(partial / REPORT_TEST, ("image", "class"), test)
+        drawings = {"Accuracy by class": _draw(evaluation, pyplot)}
+        if evaluation.confusion_matrix and len(evaluation.classes) > 1:
+            drawings["Confusions"] = _draw_matrix(evaluation, pyplot)
+        if evaluation.reliability:
+            drawings["Are probabilities right?"] = _draw_reliability(evaluation, pyplot)
+        if losses:
+            drawings["Training"] = _draw_losses(losses, pyplot)
+        pictures = {heading: _png(figure, pyplot) for heading, figure in drawings.items()}
+        (partial / PICTURE).write_bytes(pictures["Accuracy by class"])
+        text = page(title, evaluation, rows or _rows(evaluation), pictures.items())
+        (partial / REPORT_PAGE).write_text(text, "utf-8")
+        record = {"written_by": WRITTEN_BY, **(facts or {}), "evaluation": dataclasses.asdict(evaluation)}
+        (partial / REPORT_FACTS).write_text(json.dumps(record, indent=2), "utf-8")
+
+
+def _rows(evaluation: Evaluation) -> list[tuple[str, object]]:
+    names = ("model", "data", "labels", "preprocessing", "outputs")
+    return [(name, getattr(evaluation, name)) for name in names]
+
+
+def _png(figure: Any, pyplot: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=110, format="png")
+    pyplot.close(figure)
+    return stream.getvalue()
+
+
+def _draw_matrix(evaluation: Evaluation, pyplot: Any) -> Any:
+    """Shares of each true class by predicted class."""
+    matrix = np.array(evaluation.confusion_matrix, float)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = 3 + 0.3 * len(matrix)
+    figure, axis = pyplot.subplots(figsize=(side, side), layout="constrained")
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = evaluation.class_names
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
+    axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    for (row, column), count in np.ndenumerate(matrix):
+        if count and len(matrix) <= _MOST_BARS:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, int(count), ha="center", va="center", fontsize=7, color=colour)
+    axis.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def _draw_reliability(evaluation: Evaluation, pyplot: Any) -> Any:
+    """Accuracy beside the mean probability, in ten ranges."""
+    figure, axis = pyplot.subplots(figsize=(5, 4.5), layout="constrained")
+    bins = [each for each in evaluation.reliability if each.count]
+    axis.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    sizes = [20 + 400 * each.count / evaluation.top_1.count for each in bins]
+    axis.scatter([each.probability for each in bins], [each.accuracy for each in bins], s=sizes, color="tab:blue")
+    title = f"expected calibration error {evaluation.calibration_error:.3f}"
+    axis.set(xlabel="probability", ylabel="share that is right", xlim=(0, 1), ylim=(-0.03, 1.03), title=title)
+    return figure
+
+
+def _draw_losses(losses: Sequence[float], pyplot: Any) -> Any:
+    figure, axis = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
+    axis.plot(range(1, len(losses) + 1), losses, marker=".", color="tab:blue")
+    axis.set(xlabel="epoch", ylabel="loss in training")
+    return figure
 
 
 def _row(of: ClassAccuracy) -> dict[str, Any]:

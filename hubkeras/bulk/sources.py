@@ -17,10 +17,11 @@ from hubkeras.bulk.containers import Column, Open, Records, Tar, located, open_l
 from hubkeras.bulk.tables import ENDINGS as LISTS
 from hubkeras.bulk.tables import listed_in
 from hubkeras.common import addresses
+from hubkeras.common.counts import added, in_words
 from hubkeras.common.errors import Error
 from hubkeras.common.files import is_same
 from hubkeras.common.marks import is_result
-from hubkeras.consuming.listing import Listing, added, in_words, is_image, list_folder
+from hubkeras.consuming.listing import Listing, is_image, list_folder
 
 EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords, .parquet files or lists (.txt, .csv)"
 

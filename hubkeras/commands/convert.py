@@ -155,7 +155,7 @@ def convert(options: Options, output: Output) -> None:
 
 
 def _rows_of_files(written: Export) -> list[tuple[str, str]]:
-    from hubkeras.consuming.listing import in_words
+    from hubkeras.common.counts import in_words
 
     told = written.report.notes if written.report else []
     rows = [("note", note) for note in written.notes if note not in told]

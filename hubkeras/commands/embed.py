@@ -56,7 +56,7 @@ def embed(options: Options, output: Output) -> None:
 
 def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     from hubkeras.bulk import embedding
-    from hubkeras.consuming.listing import in_words
+    from hubkeras.common.counts import in_words
 
     with output.status("images") as progress:
         rows_per_file = options.rows_per_file
@@ -79,7 +79,7 @@ def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[
 
     extra("beam", "apache_beam")
     from hubkeras.bulk import beam
-    from hubkeras.consuming.listing import in_words
+    from hubkeras.common.counts import in_words
 
     result = beam.embed(options.model, options.images, options.out, options.pipeline, **chosen)
     rows = [("outputs", result.outputs)] if result.outputs else []

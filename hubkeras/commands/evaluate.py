@@ -18,7 +18,7 @@ DATA = "a folder for each class; a CSV of names and labels, several of each; Ima
     argument("model", metavar="MODEL", help=f"{MODEL}, with a classification head"),
     argument("data", metavar="DATA", help=DATA),
     *PREPARING_ARGUMENTS,
-    argument("--report", metavar="DIR", help="write classes.csv, confusions.csv and accuracy.png into this new folder"),
+    argument("--report", metavar="DIR", help="write index.html, report.json and tables into this new folder"),
     flag("--overwrite", "replace DIR, where it is such a report or empty"),
 )
 def evaluate(options: Options, output: Output) -> None:
@@ -69,7 +69,7 @@ def _published_of(handle: str) -> Any:
 
 
 def _rows(result: Any, report: str | None) -> list[tuple[str, str]]:
-    from hubkeras.consuming.listing import in_words
+    from hubkeras.common.counts import in_words
 
     names = ("model", "data", "labels", "preprocessing", "outputs")
     rows = [(name, getattr(result, name)) for name in names]

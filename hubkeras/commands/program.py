@@ -9,14 +9,26 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hubkeras.commands import benchmark, classify, convert, embed, evaluate, inspect, parsing, publish, serve, verify
+from hubkeras.commands import (
+    benchmark,
+    classify,
+    convert,
+    embed,
+    evaluate,
+    inspect,
+    parsing,
+    publish,
+    serve,
+    train,
+    verify,
+)
 from hubkeras.commands.command import Options
 from hubkeras.commands.output import ClosedPipe, Mode, Output
 from hubkeras.common.errors import Error
 from hubkeras.common.quiet import quietly
 
 COMMANDS = (
-    *(convert.export, convert.convert),
+    *(convert.export, convert.convert, train.train),
     *(inspect.inspect, verify.verify, benchmark.benchmark, evaluate.evaluate),
     *(publish.catalog, publish.document, publish.sign, publish.pack),
     *(serve.install, serve.installed, serve.uninstall, classify.classify, embed.embed),

@@ -8,6 +8,7 @@ __all__ = [
     "archives",
     "choices",
     "collecting",
+    "counts",
     "errors",
     "extras",
     "files",

@@ -33,6 +33,7 @@ SLIM_ENDING = ".hubkeras.json"  # of the file beside a Slim checkpoint, after it
 PAGES = ("README.md", "documentation.md")
 RECORD = "assets.extra/verification.json"
 REPORT = ("classes.csv", "confusions.csv", "accuracy.png")  # of an evaluation
+REPORT_PAGE, REPORT_FACTS, REPORT_TEST = "index.html", "report.json", "test.csv"  # and what else may lie there
 _ROWS, _ROWS_MARK = re.compile(r"part-\d{5}(-of-\d{5})?\.parquet"), b"hubkeras.model"  # of `embed`
 NOT_OURS = "was not written by hubkeras"
 _SIDE = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)  # nobody's data
@@ -236,7 +237,7 @@ def is_result(folder: str | os.PathLike[str]) -> bool:
 _FOLDERS: tuple[tuple[Callable[[pathlib.Path], bool], Callable[[pathlib.Path], set[str]]], ...] = (
     (_is_saved_model, _names_of_saved_model),
     (_is_torch_folder, lambda folder: {"model.safetensors", "config.json", "preprocessor_config.json"}),
-    (_is_report, lambda folder: set(REPORT)),
+    (_is_report, lambda folder: {*REPORT, REPORT_PAGE, REPORT_FACTS, REPORT_TEST}),
 )
 
 # files

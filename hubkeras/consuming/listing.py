@@ -3,8 +3,9 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 from hubkeras.common.files import is_same
 from hubkeras.common.marks import is_result
@@ -41,19 +42,6 @@ def is_hidden(name: str) -> bool:
 def kind_of(name: str) -> str:
     """How a file is counted that is left out."""
     return os.path.splitext(name)[1].lower() or "no ending"
-
-
-def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The sums of several `left_out`, the largest first."""
-    total: collections.Counter[str] = collections.Counter()
-    for each in counts:
-        total.update(each)
-    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
-
-
-def in_words(left_out: Mapping[str, int]) -> str:
-    """`left_out` for a report."""
-    return ", ".join(f"{count} {kind}" for kind, count in left_out.items()) or "nothing"
 
 
 def list_folder(

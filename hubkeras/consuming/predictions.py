@@ -45,8 +45,9 @@ def decode_predictions(
         ...     print(f"{name}: {probability:.1%}")
         dog: 84.4%
         bird: 11.4%
-        >>> decode_predictions([2.0, -2.0, 2.0], top=2, labels=["cat", "dog", "bird"], activation="sigmoid")
-        [('cat', 0.8807970779778823), ('bird', 0.8807970779778823)]
+        >>> decoded = decode_predictions([2.0, -2.0, 2.0], top=2, labels=["cat", "dog", "bird"], activation="sigmoid")
+        >>> [(name, round(probability, 3)) for name, probability in decoded]
+        [('cat', 0.881), ('bird', 0.881)]
     """
     values = np.asarray(logits, np.float64)
     if values.ndim not in (1, 2) or values.shape[-1] == 0:

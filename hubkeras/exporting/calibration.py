@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hubkeras.common import addresses
+from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents, tars
@@ -19,7 +20,7 @@ from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.preprocessing import WHOLE, Preprocessing
 from hubkeras.consuming.images import load_image
-from hubkeras.consuming.listing import added, list_folder
+from hubkeras.consuming.listing import list_folder
 
 FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
 _Items = TypeVar("_Items", np.ndarray, list[str])

@@ -355,8 +355,10 @@ def test_the_examples_of_the_helps_run(run, tmp_path, monkeypatch):
     pytest.importorskip("model_signing", reason="needs hubkeras[signing]")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / "photos" / "3").mkdir(parents=True)
-    PIL.Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "3" / "a.png")
+    for number in range(9):
+        folder = tmp_path / "photos" / str(1 + number // 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGB", (40, 30), (9 * number, 0, 0)).save(folder / f"{'abc'[number % 3]}.png")
     write_key(tmp_path, "key")
     hints = []
     monkeypatch.setattr(Output, "hint", lambda _, *words: hints.append([str(word) for word in words]))

@@ -8,9 +8,10 @@ import pytest
 from hubkeras.bulk import rows
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.sources import list_images
+from hubkeras.common.counts import in_words
 from hubkeras.common.errors import Error
 from hubkeras.common.marks import REPORT
-from hubkeras.consuming.listing import RESULTS, in_words, list_folder
+from hubkeras.consuming.listing import RESULTS, list_folder
 
 NAMES = ("a/1.jpg", "a/2.JPEG", "a/3.WebP", "b/4.tif", "b/5.GIF", "b/6.jfif", "b/7.jpe", "b/c/8.BMP")
 OTHERS = ("a/notes.txt", "a/Thumbs.db", "b/9.heic", "b/readme", ".thumbnails/1.jpg", "a/.1.jpg", "__MACOSX/._1.jpg")

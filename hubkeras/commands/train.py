@@ -1,0 +1,109 @@
+"""`hubkeras train`: a folder of photos becomes a checked classifier."""
+
+import dataclasses
+from typing import Any
+
+from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of
+from hubkeras.commands.evaluate import DATA
+from hubkeras.commands.output import Output
+from hubkeras.common.errors import Error
+from hubkeras.common.progress import silent
+
+# options that are arguments of `train`
+_PREPARING = (
+    *("validation", "test", "only_head", "epochs", "minutes", "image_size"),
+    *("augment", "balance", "seed", "also", "weights", "overwrite"),
+)
+
+
+@command(
+    Group.CONVERT,
+    "Train a classifier on photos: from a folder of images to a SavedModel with a report.",
+    f"hubkeras train photos build/trained --from {DIGITS} --dry-run",
+    argument("data", metavar="DATA", help=DATA),
+    argument("out", metavar="OUT", help="the SavedModel to write; the report goes into OUT.report"),
+    argument("--from", dest="source", metavar="SOURCE", required=True, help="the base, a checkpoint or model"),
+    argument("--validation", metavar="DATA", help="images by which the best is chosen (15%% of DATA, by content)"),
+    argument("--test", metavar="DATA", help="images that are looked at once, at the end (15%% of DATA, by content)"),
+    one_of(
+        flag("--only-head", "leave the base as it is: seconds in place of minutes"),
+        argument("--epochs", type=int, metavar="N", help="of fine-tuning (20)"),
+        argument("--minutes", type=float, metavar="M", help="as many epochs as this allows"),
+    ),
+    argument("--image-size", type=int, metavar="N", help="height and width (the base's, less for small images)"),
+    argument("--augment", choices=["none", "light", "photo"], default="photo", help="random changes of images (photo)"),
+    flag("--balance", "count each class alike, whatever the number of its images"),
+    argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (0)"),
+    argument("--also", nargs="+", default=[], metavar="FILE", help="write .onnx, .tflite, .xml too, and measure them"),
+    argument("--weights", choices=["ema", "raw"], help="of SOURCE, as for export"),
+    argument("--min-accuracy", type=float, metavar="X", help="exit with 1 where the accuracy on the test is below X"),
+    flag("--dry-run", "tell what would be done, and stop"),
+    flag("--finish", "write the best so far of a run that was stopped"),
+    flag("--overwrite", "replace OUT, OUT.report and FILEs where hubkeras wrote them"),
+)
+def train(options: Options, output: Output) -> int:
+    from hubkeras.training import training
+
+    if options.min_accuracy is not None and not 0 <= options.min_accuracy <= 1:
+        raise Error(f"--min-accuracy must be from 0 to 1; got {options.min_accuracy}.")
+    chosen = {name: getattr(options, name) for name in _PREPARING}
+    if options.dry_run:
+        task = training.prepare(options.data, options.out, options.source, progress=silent, **chosen)
+        output.result(_planned(task), _rows_of_plan(task))
+        output.hint("hubkeras", "train", options.data, options.out, "--from", options.source)
+        return 0
+    with output.status() as progress:
+        trained = training.train(
+            options.data, options.out, options.source, finish=options.finish, progress=progress, **chosen
+        )
+    written = [options.out, *options.also]
+    rows = training.rows_of(options.source, trained.facts, trained.evaluation, trained.files)
+    rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]
+    output.result(_facts(trained), rows, written=written)
+    output.hint("hubkeras", "classify", options.out, "PHOTO")
+    top = trained.evaluation.top_1
+    if options.min_accuracy is not None and top.share < options.min_accuracy:
+        output.error(f"The accuracy on the test is {top.share:.3f}, below --min-accuracy {options.min_accuracy}.")
+        return 1
+    return 0
+
+
+def _facts(trained: Any) -> dict[str, Any]:
+    return {
+        "path": str(trained.path),
+        "report": str(trained.report),
+        **trained.facts,
+        "losses": trained.history["loss"],
+        "evaluation": dataclasses.asdict(trained.evaluation),
+        "files": {name: dataclasses.asdict(each.top_1) for name, each in trained.files.items()},
+        "seconds": trained.seconds,
+    }
+
+
+def _planned(task: Any) -> dict[str, Any]:
+    classes = {name: dict(zip(task.plan.classes, task.plan.counts(name), strict=True)) for name in task.plan.sets}
+    facts = task.facts([], "")
+    return {"data": facts["data"], "options": facts["options"], "classes": classes, "seconds": task.estimated_seconds()}
+
+
+def _rows_of_plan(task: Any) -> list[tuple[str, object]]:
+    from hubkeras.common.counts import in_words
+
+    plan, options = task.plan, task.options
+    rows: list[tuple[str, object]] = [
+        (f"images for {name}", f"{len(examples)}: {plan.how[name]}") for name, examples in plan.sets.items()
+    ]
+    counts = [sum(numbers) for numbers in zip(*map(plan.counts, plan.sets), strict=True)]
+    classes = [f"{name} {count}" for name, count in zip(plan.classes, counts, strict=True)]
+    epochs = f"{options.minutes} minutes" if options.epochs is None else f"{options.epochs} epochs"
+    seconds = task.estimated_seconds()
+    return [
+        ("base", f"{task.read.source}, {task.base.title}"),
+        ("classes", ", ".join(classes)),
+        *rows,
+        ("left out", in_words(plan.left_out)),
+        ("image size", f"{options.image_size} x {options.image_size} pixels"),
+        ("fine-tuning", epochs if options.epochs != 0 else "none, the head alone"),
+        ("time", f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} seconds"),
+        ("would be written", f"{task.path}, {task.report}"),
+    ]

@@ -1,0 +1,166 @@
+"""Training of a whole network: batch statistics, a short warm-up, a cosine to zero, and averages that are made anew."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.training.augmentation import Augmentation, changed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is fine-tuned; the page *Training* has the experiments behind these numbers.
+
+    Attributes:
+        learning_rate: the highest, after the warm-up.
+        warm_up: share of the steps in which it rises from zero; then it falls to zero as a cosine.
+        weight_decay: of AdamW, on kernels alone.
+        momentum: of the moving averages while training.
+        label_smoothing: share of the target that is spread over all classes.
+        dropout: share of the features that is dropped before the head.
+        batch_size: images of a step.
+    """
+
+    learning_rate: float = 5e-4
+    warm_up: float = 0.1
+    weight_decay: float = 0.004
+    momentum: float = 0.9
+    label_smoothing: float = 0.1
+    dropout: float = 0.2
+    batch_size: int = 32
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step of `steps`."""
+        rising = max(1, round(self.warm_up * steps))
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        return self.learning_rate * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+
+
+class Tuner:
+    """A network in training.
+
+    Args:
+        network: with a head; its variables change.
+        recipe: how.
+        augmentation: of the images.
+        seed: of dropout.
+        class_weights: `[classes]`, factors of the losses; all 1 by default.
+    """
+
+    def __init__(
+        self,
+        network: SlimNetwork,
+        recipe: Recipe,
+        augmentation: Augmentation,
+        seed: int = 0,
+        class_weights: np.ndarray | None = None,
+    ) -> None:
+        self.network, self.recipe, self.augmentation, self.seed = network, recipe, augmentation, seed
+        self.weights = tf.constant(np.ones(network.num_classes) if class_weights is None else class_weights, tf.float32)
+        self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "biases"])
+        self.optimizer.build(network.trainable_variables)
+        self._step = tf.function(self._train_step, autograph=False, reduce_retracing=True)
+
+    def _loss(self, logits: Any, targets: Any) -> Any:
+        weights, smoothing = tf.reduce_sum(targets * self.weights, -1), self.recipe.label_smoothing
+        targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits) * weights)
+
+    def _train_step(self, pixels: Any, targets: Any, maps: Any, light: Any) -> Any:
+        images = changed(tf.cast(pixels, tf.float32) / 255, maps, light)
+        momentum, step = self.recipe.momentum, tf.cast(self.optimizer.iterations, tf.int32)
+        with tf.GradientTape() as tape:
+            features, _ = self.network.outputs(images, True, momentum, include_head=False)
+            # by the step, so that a run that goes on drops what it would have dropped
+            features = tf.nn.experimental.stateless_dropout(features, self.recipe.dropout, [self.seed, step])
+            loss = self._loss(self._logits(features), targets)
+        variables = self.network.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def _logits(self, features: Any) -> Any:
+        """The logits of pooled features, without the head's own dropout."""
+        head: Any = self.network.head
+        return head(features[:, None, None, :])["Logits"]
+
+    def train(self, pixels: np.ndarray, targets: np.ndarray, random: np.random.Generator, rate: float) -> float:
+        """One step.
+
+        Args:
+            pixels: uint8 `[batch, height, width, 3]`.
+            targets: float `[batch, classes]`.
+            random: from which changes of the images are drawn.
+            rate: learning rate.
+
+        Returns:
+            The loss.
+        """
+        self.optimizer.learning_rate = rate
+        maps, light = self.augmentation.draw(len(pixels), pixels.shape[1:3], random)
+        return float(self._step(tf.constant(pixels), tf.constant(targets, tf.float32), maps, light))
+
+    def state(self) -> list[np.ndarray]:
+        """All that training changes: the network's variables, then the optimizer's."""
+        return [np.asarray(variable) for variable in (*self.network.variables, *self.optimizer.variables)]
+
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Sets what `state` returned."""
+        for variable, value in zip((*self.network.variables, *self.optimizer.variables), state, strict=True):
+            variable.assign(value)
+
+
+def batches_of(count: int, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Numbers of the images of each step of an epoch, in random order; the rest of a batch waits for another epoch."""
+    order = random.permutation(count)
+    steps = max(1, count // size)
+    yield from (np.sort(numbers) for numbers in np.array_split(order[: steps * size], steps))
+
+
+def average_batches(network: SlimNetwork, batches: Iterator[np.ndarray]) -> None:
+    """Makes the moving averages anew: the mean over batches of new images, as training would see them.
+
+    Args:
+        network: its moving averages change.
+        batches: uint8 `[batch, height, width, 3]` each.
+    """
+    layers = [layer for layer in network.all_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def statistics(pixels: Any) -> list[Any]:
+        seen: dict[int, tuple[Any, Any]] = {}
+
+        def record(layer: Any, mean: Any, variance: Any) -> None:
+            seen[id(layer)] = (mean, variance)
+
+        network.outputs(tf.cast(pixels, tf.float32) / 255, training=True, include_head=False, record=record)
+        return [value for layer in layers for value in seen[id(layer)]]
+
+    sums: list[Any] | None = None
+    count = 0
+    for pixels in batches:
+        values = statistics(tf.constant(pixels))
+        sums = values if sums is None else [total + value for total, value in zip(sums, values, strict=True)]
+        count += 1
+    if sums is None:
+        return
+    for number, layer in enumerate(layers):
+        layer.moving_mean.assign(sums[2 * number] / count)
+        layer.moving_variance.assign(sums[2 * number + 1] / count)
+
+
+def features_of(network: SlimNetwork) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 `[batch, height, width, 3]` to the pooled features, float32 `[batch, features]`."""
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def features(pixels: Any) -> Any:
+        return network.outputs(tf.cast(pixels, tf.float32) / 255, include_head=False)[0]
+
+    return lambda pixels: features(tf.constant(pixels)).numpy()

@@ -1,0 +1,239 @@
+"""The fitting of one run: a head on features, fine-tuning, and the best of both."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.bulk.pipeline import Preparation
+from hubkeras.common.errors import Error
+from hubkeras.common.preprocessing import WHOLE
+from hubkeras.common.progress import Progress
+from hubkeras.training import logistic
+from hubkeras.training.augmentation import AUGMENTATIONS
+from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
+from hubkeras.training.fine_tuning import Recipe, Tuner, average_batches, batches_of, features_of
+from hubkeras.training.images import decoded
+from hubkeras.training.working_folder import WorkingFolder
+
+HEAD, TUNED, REFITTED = "head", "fine-tuned", "fine-tuned, head fitted again"
+_CHUNK = 64  # images at once, without gradients
+_TRIAL = 4  # steps that are timed for a budget of minutes
+_WRITING = 30  # seconds that writing and checking take
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a run depends on beside its data and its base.
+
+    Attributes:
+        image_size: height and width in pixels.
+        epochs: of fine-tuning; 0 fits a head alone, None is as many as `minutes` allow.
+        minutes: that the whole run may take, or None.
+        augment: a key of `AUGMENTATIONS`.
+        balance: whether each class counts alike, whatever the number of its images.
+        seed: of everything that is drawn.
+        recipe: of fine-tuning.
+    """
+
+    image_size: int
+    epochs: int | None
+    minutes: float | None
+    augment: str
+    balance: bool
+    seed: int
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A state of the network that was measured on the images for validation.
+
+    Attributes:
+        name: `head`, `fine-tuned` or `fine-tuned, head fitted again`.
+        right, count: images of validation that are right, and all.
+        loss: mean cross entropy.
+    """
+
+    name: str
+    right: int
+    count: int
+    loss: float
+
+
+class Run:
+    """The fitting of one run.
+
+    Args:
+        plan: of the data.
+        base: without a head; it is changed.
+        options: of the run.
+        folder: that keeps what was done.
+        progress: see `train`.
+        began: when the run did, of `time.monotonic`.
+        callbacks: of Keras, see `train`.
+    """
+
+    def __init__(
+        self,
+        plan: DataPlan,
+        base: SlimNetwork,
+        options: Options,
+        folder: WorkingFolder,
+        progress: Progress,
+        began: float,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        self.options, self.folder, self.progress, self.began = options, folder, progress, began
+        examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
+        preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
+        self.pixels, readable = decoded(plan, examples, preparation, folder, progress)
+        labels = np.array([example.label for example in examples])
+        border = len(plan.sets[TRAINING])
+        self.training, self.validation = readable[readable < border], readable[readable >= border]
+        for name, numbers in ((TRAINING, self.training), (VALIDATION, self.validation)):
+            if missing := sorted(set(range(len(plan.classes))) - set(labels[numbers].tolist())):
+                raise Error(f"None of the images for {name} of the class {plan.classes[missing[0]]} can be read.")
+        self.labels, self.targets = labels, np.eye(len(plan.classes), dtype=np.float32)[labels]
+        counts = np.bincount(labels[self.training], minlength=len(plan.classes))
+        balanced = counts.sum() / (len(counts) * counts)
+        self.class_weights = balanced if options.balance else np.ones(len(counts))
+        keras.utils.set_random_seed(options.seed)
+        self.network = _with_head(base, len(plan.classes))
+        self._run = features_of(self.network)
+        self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.network)
+
+    def fit(self, finish: bool = False) -> tuple[list[Stage], str, dict[str, list[float]]]:
+        """Fits the network.
+
+        Args:
+            finish: whether to take the epochs that an earlier run kept, and no more.
+
+        Returns:
+            The stages, the name of the one that the network is left in, and the history.
+        """
+        features = self._features("reading features")
+        self._fit_head(features)
+        stages, states = [self._measured(HEAD)], [self._state()]
+        history: dict[str, list[float]] = {"loss": []}
+        if epochs := self._epochs(states[0], finish):
+            self._tune(epochs, history, finish)
+            self.progress(0, 1, "averaging")
+            average_batches(self.network, self._chunks(self.training))
+            stages.append(self._measured(TUNED))
+            states.append(self._state())
+            self._fit_head(self._features("reading features again"))
+            stages.append(self._measured(REFITTED))
+            states.append(self._state())
+        best = max(range(len(stages)), key=lambda number: (stages[number].right, -stages[number].loss))
+        for variable, value in zip(self.network.variables, states[best], strict=True):
+            variable.assign(value)
+        return stages, stages[best].name, history
+
+    def _epochs(self, state: Sequence[np.ndarray], finish: bool) -> int:
+        """The number of epochs; where a budget of minutes tells it, by timing steps that are taken back."""
+        kept = self.folder.last_epoch()
+        if kept:  # as the run that was stopped had planned
+            return kept[0]["epochs"]
+        if finish:
+            return 0
+        if self.options.minutes is None:
+            return self.options.epochs or 0
+        head_seconds = time.monotonic() - self.began
+        tuner, random = self._tuner(), np.random.default_rng(0)
+        batch = next(batches_of(len(self.training), tuner.recipe.batch_size, random))
+        for trial in range(_TRIAL + 1):
+            if trial == 1:  # the first is slow
+                started = time.monotonic()
+            tuner.train(np.asarray(self.pixels[self.training[batch]]), self.targets[self.training[batch]], random, 0.0)
+        epoch = (time.monotonic() - started) / _TRIAL * max(1, len(self.training) // len(batch))
+        for variable, value in zip(self.network.variables, state, strict=True):
+            variable.assign(value)
+        left = self.options.minutes * 60 - (time.monotonic() - self.began) - 2 * head_seconds - _WRITING
+        return max(0, int(left / epoch))
+
+    def _state(self) -> list[np.ndarray]:
+        return [np.array(variable) for variable in self.network.variables]
+
+    def _chunks(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """Images by their numbers, in pieces."""
+        for start in range(0, len(numbers), _CHUNK):
+            yield np.asarray(self.pixels[numbers[start : start + _CHUNK]])
+
+    def _tuner(self) -> Tuner:
+        options = self.options
+        return Tuner(self.network, options.recipe, AUGMENTATIONS[options.augment], options.seed, self.class_weights)
+
+    def _tune(self, epochs: int, history: dict[str, list[float]], finish: bool) -> None:
+        """Trains the whole network, from the epoch that was kept last."""
+        tuner, size = self._tuner(), self.options.recipe.batch_size
+        kept = self.folder.last_epoch()
+        if kept:
+            tuner.restore(kept[1])
+            history["loss"] = kept[0]["loss"]
+        self.network.stop_training = finish
+        steps = max(1, len(self.training) // size)
+        self.callbacks.on_train_begin()
+        for epoch in range(len(history["loss"]), epochs):
+            if self.network.stop_training or self._is_late():
+                break
+            self.callbacks.on_epoch_begin(epoch)
+            random, losses = np.random.default_rng([self.options.seed, epoch]), []
+            for step, numbers in enumerate(batches_of(len(self.training), size, random)):
+                self.callbacks.on_train_batch_begin(step)
+                chosen = np.sort(self.training[numbers])
+                rate = self.options.recipe.rate(epoch * steps + step, epochs * steps)
+                losses.append(tuner.train(np.asarray(self.pixels[chosen]), self.targets[chosen], random, rate))
+                self.callbacks.on_train_batch_end(step, {"loss": losses[-1]})
+                self.progress(epoch * steps + step + 1, epochs * steps, "fine-tuning")
+            history["loss"].append(float(np.mean(losses)))
+            self.callbacks.on_epoch_end(epoch, {"loss": history["loss"][-1]})
+            self.folder.save_epoch({"epochs": epochs, "loss": history["loss"]}, tuner.state())
+        self.callbacks.on_train_end()
+
+    def _is_late(self) -> bool:
+        """Whether the budget of minutes has no place for another epoch: trials can be wrong."""
+        minutes = self.options.minutes
+        return minutes is not None and time.monotonic() - self.began > minutes * 60 - _WRITING
+
+    def _features(self, what: str) -> np.ndarray:
+        """Pooled features of all images that could be decoded, by their numbers."""
+        features = np.zeros([len(self.pixels), self.network.num_features], np.float32)
+        for name, numbers in ((TRAINING, self.training), (VALIDATION, self.validation)):
+            for start in range(0, len(numbers), _CHUNK):
+                chosen = numbers[start : start + _CHUNK]
+                features[chosen] = self._run(np.asarray(self.pixels[chosen]))
+                self.progress(start, len(numbers), f"{what} for {name}")
+        return features
+
+    def _fit_head(self, features: np.ndarray) -> None:
+        """Fits the head on features, as strongly penalized as is best for validation."""
+        self.progress(0, 1, "fitting the head")
+        weights = self.class_weights[self.labels[self.training]]
+        heads = logistic.fit(features[self.training], self.targets[self.training], example_weights=weights)
+        validation, truth = features[self.validation], self.targets[self.validation]
+        head = min(heads, key=lambda head: logistic.cross_entropy(head.logits(validation), truth))
+        variables = self.network.slim_variables()
+        for name, variable in variables.items():
+            if "/Logits/" in name:
+                value = head.weights if name.endswith("/weights") else head.biases
+                variable.assign(value.reshape(variable.shape))
+
+    def _measured(self, name: str) -> Stage:
+        logits = np.concatenate([self.network(chunk / np.float32(255)) for chunk in self._chunks(self.validation)])
+        truth = self.labels[self.validation]
+        loss = logistic.cross_entropy(logits, self.targets[self.validation])
+        return Stage(name, int((logits.argmax(1) == truth).sum()), len(truth), loss)
+
+
+def _with_head(base: SlimNetwork, num_classes: int) -> SlimNetwork:
+    """A network of the same weights with a new head, Slim's."""
+    network = type(base)(**{**base.settings(), "num_classes": num_classes}, dtype="float32")
+    variables = network.slim_variables()
+    for name, variable in base.slim_variables().items():
+        variables[name].assign(variable)
+    return network

@@ -1,0 +1,348 @@
+"""`train`: images in, a checked classifier out."""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.bulk import reports
+from hubkeras.bulk.evaluating import Evaluation, evaluate
+from hubkeras.bulk.labelled import LabelledImages
+from hubkeras.common import addresses
+from hubkeras.common.counts import in_words
+from hubkeras.common.errors import Error
+from hubkeras.common.extras import extra
+from hubkeras.common.metadata import LARGEST_IMAGE
+from hubkeras.common.numbers import whole
+from hubkeras.common.plain_settings import check_backend
+from hubkeras.common.progress import Progress, silent
+from hubkeras.common.staging import refuse_existing
+from hubkeras.common.version import __version__
+from hubkeras.converters import Report, read_network
+from hubkeras.exporting import Export, convert, export, format_of
+from hubkeras.training.augmentation import AUGMENTATIONS
+from hubkeras.training.data import TEST, TRAINING, VALIDATION, Data, DataPlan, plan_data
+from hubkeras.training.fine_tuning import features_of
+from hubkeras.training.images import Examples, fitting_size
+from hubkeras.training.run import Options, Run, Stage
+from hubkeras.training.working_folder import working_folder
+
+EPOCHS = 20
+FEWEST_MINUTES = 0.5
+REPORT_ENDING = ".report"
+_TRIED = 32  # images of the trial that tells the time
+_TRAINED_AS_MANY = 4  # inferences that one image in training takes as long as
+_WRITING = 30  # seconds
+_MOST_NAMED = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The outcome of a run.
+
+    Attributes:
+        path: of the SavedModel.
+        export: what was written, see `hubkeras.exporting.Export`.
+        report: the folder of the report; `index.html` in it is for people.
+        plan: of the data.
+        stages: those that were measured, in order.
+        chosen: the name of the one that was written.
+        history: `{"loss": one an epoch}`.
+        evaluation: of what was written, on the images of the test.
+        files: of the other formats, `{path: Evaluation}`.
+        facts: on data, options and stages, as `report.json` has them.
+        seconds: that it took, without those of earlier runs that it went on from.
+    """
+
+    path: pathlib.Path
+    export: Export
+    report: pathlib.Path
+    plan: DataPlan
+    stages: Sequence[Stage]
+    chosen: str
+    history: Mapping[str, list[float]]
+    evaluation: Evaluation
+    files: Mapping[str, Evaluation]
+    facts: Mapping[str, Any]
+    seconds: float
+
+
+def train(
+    data: Data,
+    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    validation: Data | None = None,
+    test: Data | None = None,
+    only_head: bool = False,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    image_size: int | None = None,
+    augment: str = "photo",
+    balance: bool = False,
+    seed: int = 0,
+    also: Sequence[str | os.PathLike[str]] = (),
+    weights: str | None = None,
+    finish: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Any] = (),
+    progress: Progress | None = None,
+) -> Training:
+    """Trains a classifier on images, and writes it as a SavedModel.
+
+    A head is fitted on the features of the base; then the whole network is fine-tuned, and what is best on the images
+    for validation is written, compared and measured on the images of the test, which nothing else has seen. A report
+    for people is written to `<directory>.report`. What a run keeps in `<directory>.train` lets the same call go on
+    after it was stopped; it is removed at the end.
+
+    Args:
+        data: images with their classes: a folder with a folder for each class, or what else `hubkeras.evaluate` takes.
+        directory: the folder of the SavedModel.
+        source: of the base's weights, in any form that `hubkeras.export` takes; its own head is left out.
+        validation, test: images of the same form; by default 15% of `data` each, by the hash of their content.
+        only_head: whether to leave the base as it is, which takes seconds.
+        epochs: of fine-tuning; 20 by default.
+        minutes: that the run may take: as many epochs as fit; 0.5 minutes or more.
+        image_size: height and width in pixels; by default the base's, less where most images are much smaller.
+        augment: `none`, `light` (mirrored, shifted, zoomed) or `photo`, which changes the light too.
+        balance: whether each class counts alike, whatever the number of its images.
+        seed: of all that is drawn: order, changes of images, dropout.
+        also: files of other formats to write, as `hubkeras.convert` does; each is measured too.
+        weights: of the source, `ema` or `raw`, see `hubkeras.export`.
+        finish: whether to write the best so far of a run that was stopped, in place of going on.
+        overwrite: whether to replace what hubkeras wrote.
+        callbacks: of Keras; they are told of epochs and batches with their loss, and may stop the training
+            (`model.stop_training`).
+        progress: called with (done, total, what) as work goes on.
+
+    Returns:
+        A `Training`.
+
+    Raises:
+        hubkeras.Error: the data have fewer than two classes or a class too few images, the source cannot be read, an
+            argument is out of range, or something cannot be written.
+
+    Examples:
+        >>> trained = hubkeras.train("pets", "out", "mobilenet_v2_1.0_224.tgz", minutes=10)  # doctest: +SKIP
+        >>> trained.chosen, trained.evaluation.top_1.share  # doctest: +SKIP
+        ('fine-tuned', 0.953)
+        >>> try:
+        ...     hubkeras.train("photos", "out", "digits.tgz")
+        ... except hubkeras.Error as error:
+        ...     print(error)
+        photos has fewer than 2 images of the classes 1, 2, 3, 4; add some, or leave the class out.
+    """
+    began, show = time.monotonic(), progress or silent
+    task = prepare(
+        data, directory, source, validation=validation, test=test, only_head=only_head, epochs=epochs, minutes=minutes,
+        image_size=image_size, augment=augment, balance=balance, seed=seed, also=also, weights=weights,
+        overwrite=overwrite, progress=show,
+    )  # fmt: skip
+    with working_folder(task.path, task.fingerprint) as folder:
+        run = Run(task.plan, task.base, task.options, folder, show, began, callbacks)
+        stages, chosen, history = run.fit(finish)
+        facts = task.facts(stages, chosen)
+        written = export(
+            run.network,
+            task.path,
+            labels=list(task.plan.classes),
+            image_size=task.options.image_size,
+            provenance={**task.read.provenance, "training": facts},
+            weights=task.read.weights,
+            overwrite=overwrite,
+            progress=show,
+        )
+        held_out = _held_out(task.plan, test)
+        evaluation = evaluate(task.path, held_out, progress=lambda done, total: show(done, total, "testing"))
+        files = {}
+        for each in also:
+            convert(task.path, each, overwrite=overwrite, progress=show)
+            files[os.fspath(each)] = evaluate(each, held_out)
+        _write_report(task, evaluation, files, history["loss"], facts, overwrite)
+    seconds = time.monotonic() - began
+    paths = (task.path, written, task.report, task.plan)
+    return Training(*paths, stages, chosen, history, evaluation, files, facts, seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A run before it begins.
+
+    Attributes:
+        path, report: the folders to write.
+        plan: of the data.
+        base: the network without a head.
+        read: what became of the tensors of its source.
+        options: of the run.
+    """
+
+    path: pathlib.Path
+    report: pathlib.Path
+    plan: DataPlan
+    base: SlimNetwork
+    read: Report
+    options: Options
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON, but for the time that is left for it."""
+        options = dataclasses.asdict(self.options)
+        options.pop("minutes")
+        source = {"source": self.read.provenance["sha256"], "weights": str(self.read.weights)}
+        return {"data": self.plan.digest, **source, "hubkeras": __version__, **options}
+
+    def facts(self, stages: Sequence[Stage], chosen: str) -> dict[str, Any]:
+        """Where a trained model comes from, for its report."""
+        sets = {name: len(examples) for name, examples in self.plan.sets.items()}
+        data = {
+            "sha256": self.plan.digest,
+            "images": sets,
+            "chosen": dict(self.plan.how),
+            "left_out": self.plan.left_out,
+        }
+        return {
+            "data": data,
+            "options": dataclasses.asdict(self.options),
+            "stages": [dataclasses.asdict(stage) for stage in stages],
+            "written_stage": chosen,
+        }
+
+    def estimated_seconds(self) -> float:
+        """About how long the run will take on this machine, by a trial of a few seconds."""
+        if self.options.minutes is not None:
+            return self.options.minutes * 60
+        run, size = features_of(self.base), self.options.image_size
+        batch = np.zeros((_TRIED, size, size, 3), np.uint8)
+        run(batch)  # the first call is slow
+        began = time.monotonic()
+        run(batch)
+        each = (time.monotonic() - began) / _TRIED
+        counts = {name: len(examples) for name, examples in self.plan.sets.items()}
+        epochs = self.options.epochs or 0
+        forward = (1 + (epochs > 0)) * (counts[TRAINING] + counts[VALIDATION]) + counts[TEST]
+        return each * (forward + _TRAINED_AS_MANY * epochs * counts[TRAINING]) + _WRITING
+
+
+def prepare(
+    data: Data,
+    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    validation: Data | None,
+    test: Data | None,
+    only_head: bool,
+    epochs: int | None,
+    minutes: float | None,
+    image_size: int | None,
+    augment: str,
+    balance: bool,
+    seed: int,
+    also: Sequence[str | os.PathLike[str]],
+    weights: str | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Prepared:
+    """Looks at all that a run needs, and writes nothing; arguments as for `train`.
+
+    Raises:
+        hubkeras.Error: see `train`.
+    """
+    check_backend()
+    _check(epochs, minutes, augment, seed, only_head)
+    path = pathlib.Path(os.path.abspath(addresses.output(directory)))
+    report = path.with_name(f"{path.name}{REPORT_ENDING}")
+    reports.check(report, overwrite)
+    for each in (path, *also):
+        refuse_existing(each, overwrite, [data, validation, test, source])
+    for each in also:
+        format_of(each, None)
+    progress(0, 1, "looking at the images")
+    plan = plan_data(data, validation, test)
+    extra("train", "scipy.optimize")
+    base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress)
+    size = fitting_size(plan, match.image_size, base.minimum_image_size)
+    size = size if image_size is None else whole(image_size, "image_size")
+    if not base.minimum_image_size <= size <= LARGEST_IMAGE:
+        bounds = f"at least {base.minimum_image_size} and at most {LARGEST_IMAGE}"
+        raise Error(f"image_size must be {bounds} for {base.title}; got {size}.")
+    asked = 0 if only_head else None if minutes is not None else EPOCHS if epochs is None else epochs
+    return Prepared(path, report, plan, base, read, Options(size, asked, minutes, augment, balance, seed))
+
+
+def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, only_head: bool) -> None:
+    given = [name for name, value in (("epochs", epochs), ("minutes", minutes), ("only_head", only_head)) if value]
+    if len(given) > 1:
+        raise Error(f"{' and '.join(given)} tell how long to train in different ways; give one of them.")
+    if epochs is not None and whole(epochs, "epochs") < 1:
+        raise Error(f"epochs must be at least 1; got {epochs}; only_head (--only-head) leaves fine-tuning out.")
+    if minutes is not None and not float(minutes) >= FEWEST_MINUTES:
+        raise Error(f"minutes must be at least {FEWEST_MINUTES}; got {minutes}.")
+    if augment not in AUGMENTATIONS:
+        raise Error(f"augment must be one of {', '.join(AUGMENTATIONS)}; got {augment!r}.")
+    if whole(seed, "seed") < 0:
+        raise Error(f"seed must not be negative; got {seed}.")
+
+
+def _held_out(plan: DataPlan, test: Data | None) -> Any:
+    """The images of the test, as `evaluate` takes them."""
+    if test is not None:
+        return test
+    examples = plan.sets[TEST]
+    labels = [plan.classes[example.label] for example in examples]
+    return LabelledImages(Examples(plan, examples), labels, plan.how[TEST], without_images=plan.classes)
+
+
+def _write_report(
+    task: Prepared,
+    evaluation: Evaluation,
+    files: Mapping[str, Evaluation],
+    losses: Sequence[float],
+    facts: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    others = {name: dataclasses.asdict(each.top_1) for name, each in files.items()}
+    classes = task.plan.classes
+    test = [(example.path, classes[example.label]) for example in task.plan.sets[TEST]]
+    reports.write(
+        evaluation,
+        task.report,
+        overwrite,
+        title=f"{task.path.name}: {', '.join(classes[:_MOST_NAMED])}{', ...' * (len(classes) > _MOST_NAMED)}",
+        rows=rows_of(task.read.source, facts, evaluation, files),
+        losses=losses,
+        facts={"base": task.read.provenance, **facts, "files": others},
+        test=test,
+    )
+
+
+def rows_of(
+    base: str, facts: Mapping[str, Any], evaluation: Evaluation, files: Mapping[str, Evaluation]
+) -> list[tuple[str, object]]:
+    """What a run has found, as (name, value), for people."""
+    options, data = facts["options"], facts["data"]
+    counts = ", ".join(f"{count} for {name}" for name, count in data["images"].items())
+    rows: list[tuple[str, object]] = [
+        ("base", base),
+        ("images", f"{counts}; {options['image_size']} x {options['image_size']} pixels"),
+        *((f"images for {name}", how) for name, how in data["chosen"].items() if name != TRAINING),
+        ("left out", in_words(data["left_out"])),
+    ]
+    for stage in facts["stages"]:
+        written = ", which was written" if stage["name"] == facts["written_stage"] else ""
+        share = f"{stage['right'] / stage['count']:.3f} ({stage['right']} of {stage['count']})"
+        rows.append((f"{stage['name']}, on validation", f"{share}{written}"))
+    rows.append(("test", _accuracy(evaluation)))
+    rows += [(f"test of {name}", _accuracy(each)) for name, each in files.items()]
+    if evaluation.unreadable:
+        rows.append(("unreadable", f"{len(evaluation.unreadable)} images, such as {evaluation.unreadable[0]}"))
+    return rows
+
+
+def _accuracy(evaluation: Evaluation) -> str:
+    top = evaluation.top_1
+    return f"{top.share:.3f} ({top.right} of {top.count}), 95% from {top.low:.3f} to {top.high:.3f}"

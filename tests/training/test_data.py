@@ -1,0 +1,100 @@
+"""Which images are trained on and which are held back: by content, whatever else is there; what is left out is said."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import hubkeras
+from hubkeras.training.data import TEST, TRAINING, VALIDATION, plan_data
+
+
+def save(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.RandomState(seed).randint(0, 256, (9, 9, 3))
+    PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of forty images, one of whose names needs care."""
+    for number in range(80):
+        save(tmp_path / "photos" / ("cats", "dogs & ünd")[number % 2] / f"{number:02}.png", number)
+    return tmp_path / "photos"
+
+
+def names(plan, which):
+    return {example.path.rsplit("/", 1)[-1] for example in plan.sets[which]}
+
+
+def test_images_are_held_back_by_content(photos):
+    before = plan_data(photos)
+    assert before.classes == ("cats", "dogs & ünd")
+    assert sum(map(len, before.sets.values())) == 80
+    for name in (TEST, VALIDATION):
+        assert all(1 <= count <= 14 for count in before.counts(name))
+    for number in range(80, 120):
+        save(photos / "cats" / f"{number}.png", number)
+    (photos / "cats" / "00.png").rename(photos / "cats" / "renamed.png")
+    after = plan_data(photos)
+    for name in before.sets:
+        assert {e.digest for e in before.sets[name]} <= {e.digest for e in after.sets[name]}
+    assert before.digest != after.digest
+
+
+def test_copies_are_never_on_both_sides(photos, tmp_path):
+    save(photos / "cats" / "copy.png", 0)
+    save(photos / "dogs & ünd" / "of a cat.png", 2)
+    (photos / "cats" / "notes.txt").write_text("no image")
+    for number in (1, 4, 200):
+        save(tmp_path / "test" / ("cats", "dogs & ünd")[number % 2] / f"{number}.png", number)
+    plan = plan_data(photos, test=tmp_path / "test")
+    assert names(plan, TEST) == {"1.png", "4.png", "200.png"}
+    assert not names(plan, TRAINING) & {"01.png", "04.png", "02.png", "of a cat.png"}
+    assert plan.left_out == {
+        "images that are in two classes": 2,
+        "images of training that are held back too": 2,
+        "copies of an image": 1,
+        ".txt": 1,
+    }
+
+
+def test_a_class_of_two_images_has_one_for_validation(tmp_path):
+    for number in range(4):
+        save(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", number)
+    plan = plan_data(tmp_path / "photos")
+    assert plan.counts(TRAINING) == plan.counts(VALIDATION) == [1, 1]
+    assert not plan.sets[TEST]
+
+
+def empty(folder):
+    (folder / "a").mkdir(parents=True)
+
+
+def single(folder):
+    save(folder / "a" / "1.png", 1)
+    save(folder / "a" / "2.png", 2)
+
+
+def few(folder):
+    single(folder)
+    save(folder / "b" / "3.png", 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(empty, "no folders of images"), (single, "one class, a"), (few, "fewer than 2 images of the class b")],
+    ids=["empty", "single", "few"],
+)
+def test_too_little_is_one_sentence(make, words, tmp_path):
+    make(tmp_path / "photos")
+    with pytest.raises(hubkeras.Error, match=words):
+        plan_data(tmp_path / "photos")
+
+
+def test_labels_that_training_has_not_are_named(photos, tmp_path):
+    save(tmp_path / "test" / "birds" / "1.png", 300)
+    with pytest.raises(hubkeras.Error, match="has the class birds, which"):
+        plan_data(photos, test=tmp_path / "test")
+    save(tmp_path / "validation" / "cats" / "1.png", 301)
+    with pytest.raises(hubkeras.Error, match="no images for validation of the class dogs & ünd"):
+        plan_data(photos, validation=tmp_path / "validation")

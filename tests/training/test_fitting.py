@@ -1,0 +1,109 @@
+"""Heads at the optimum, changes of images, the schedule, and working folders that a run goes on from."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import hubkeras
+from hubkeras.training import logistic
+from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
+from hubkeras.training.fine_tuning import Recipe, batches_of
+from hubkeras.training.working_folder import working_folder
+
+
+@pytest.fixture(scope="module")
+def points():
+    """Features of three classes that overlap, and their numbers."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 300)
+    return random.normal(0, 1, (300, 5)) + np.eye(5)[labels] * 2 + 1, labels
+
+
+def test_the_head_is_scikit_learns(points):
+    features, labels = points
+    scale = np.sqrt(np.square(features).mean())
+    (head,) = logistic.fit(features, np.eye(3)[labels], [0.01])
+    peer = LogisticRegression(C=1 / (0.01 * len(features)), max_iter=2000, tol=1e-8).fit(features / scale, labels)
+    shares = np.exp(head.logits(features))
+    np.testing.assert_allclose(shares / shares.sum(1, keepdims=True), peer.predict_proba(features / scale), atol=2e-3)
+
+
+def test_weights_of_examples_count_as_copies(points):
+    features, labels = points
+    weights = np.where(labels == 2, 3, 1)
+    copies = np.repeat(np.arange(len(labels)), weights)
+    (weighted,) = logistic.fit(features, np.eye(3)[labels], [0.1], example_weights=weights)
+    scale = np.sqrt(np.square(features).mean() / np.square(features[copies]).mean())
+    (copied,) = logistic.fit(features[copies], np.eye(3)[labels[copies]], [0.1 * scale**2])
+    np.testing.assert_allclose(weighted.logits(features), copied.logits(features), atol=2e-2)
+
+
+def test_several_classes_of_one_image(points):
+    features, labels = points
+    targets = np.stack([labels == 0, labels != 1], 1).astype(float)
+    (head,) = logistic.fit(features, targets, [0.001], exclusive=False)
+    assert ((head.logits(features) > 0) == targets).mean() > 0.85
+
+
+def test_images_change_as_far_as_asked():
+    images = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
+    same = AUGMENTATIONS["none"].draw(4, (8, 8), np.random.default_rng(1))
+    np.testing.assert_allclose(changed(images, *same), images, atol=1e-5)
+    maps, light = Augmentation(flip=True).draw(64, (8, 8), np.random.default_rng(1))
+    mirrored = np.array(changed(np.repeat(images[:1], 64, 0), maps, light))
+    kinds = [
+        np.abs(each - images[0, :, :: -1 if m[0] < 0 else 1]).max() for each, m in zip(mirrored, maps, strict=True)
+    ]
+    assert max(kinds) < 1e-4
+    assert 10 < (maps[:, 0] < 0).sum() < 54
+    shifted = changed(images, *AUGMENTATIONS["photo"].draw(4, (8, 8), np.random.default_rng(2)))
+    assert np.abs(shifted - images).max() > 0.05
+
+
+def test_the_rate_rises_and_falls():
+    recipe = Recipe(learning_rate=1.0, warm_up=0.1)
+    rates = [recipe.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert np.argmax(rates) in (9, 10)
+    assert rates[-1] < 0.01
+
+
+def test_an_epoch_has_each_image_once():
+    batches = list(batches_of(100, 32, np.random.default_rng(0)))
+    numbers = np.concatenate(batches)
+    assert len(batches) == 3
+    assert len(set(numbers.tolist())) == len(numbers) == 96
+    assert [len(batch) for batch in batches_of(5, 32, np.random.default_rng(0))] == [5]
+
+
+def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
+    out, made = tmp_path / "out", []
+
+    def make():
+        made.append(1)
+        return {"x": np.arange(3)}
+
+    def pixels():
+        yield np.array([1]), np.full((1, 2, 2, 3), 7, np.uint8)
+
+    with contextlib.suppress(KeyboardInterrupt), working_folder(out, {"seed": 0}) as folder:
+        folder.arrays("features", make)
+        folder.save_epoch({"loss": [1.5]}, [np.ones(2), np.zeros((1, 3))])
+        assert folder.pixels((2, 2, 2, 3), pixels)[1, 0, 0, 0] == 7
+        raise KeyboardInterrupt
+    with pytest.raises(hubkeras.Error, match="another seed"), working_folder(out, {"seed": 1}):
+        pass
+    with working_folder(out, {"seed": 0}) as folder:
+        np.testing.assert_array_equal(folder.arrays("features", make)["x"], [0, 1, 2])
+        facts, state = folder.last_epoch()
+        with pytest.raises(hubkeras.Error, match="Another run"), working_folder(out, {"seed": 0}):
+            pass
+    assert (len(made), facts, [value.shape for value in state]) == (1, {"loss": [1.5]}, [(2,), (1, 3)])
+    assert not (tmp_path / "out.train").exists()
+    (tmp_path / "out.train").mkdir()
+    (tmp_path / "out.train" / "somebody's").touch()
+    with pytest.raises(hubkeras.Error, match="somebody's"), working_folder(out, {"seed": 0}):
+        pass

@@ -1,0 +1,133 @@
+"""Training from photos to files: what is written is what was measured, goes on after a kill, never below its head."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+from sklearn.datasets import load_digits
+
+import hubkeras
+from hubkeras.commands import main
+from hubkeras.common.metadata import read_metadata
+from hubkeras.training.run import HEAD
+from tests.support.files import DIGITS
+
+COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "train"]
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A hundred digits of four classes, and one file that is no image."""
+    folder, digits = tmp_path_factory.mktemp("photos"), load_digits(n_class=4)
+    for number in range(100):
+        path = folder / f"digit {digits.target[number]}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        image = PIL.Image.fromarray((digits.images[number] * 15.9).astype(np.uint8))
+        image.resize((40, 40)).convert("RGB").save(path)
+    (folder / "digit 0" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    """A run with two epochs, and an ONNX file beside."""
+    folder, losses = tmp_path_factory.mktemp("trained"), []
+    keras = pytest.importorskip("keras")
+
+    class Record(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            losses.append(logs["loss"])
+
+    result = hubkeras.train(
+        photos, folder / "out", DIGITS, epochs=2, also=[folder / "out.onnx"], callbacks=[Record()], seed=3
+    )
+    assert losses == result.history["loss"]
+    return result
+
+
+@pytest.mark.slow
+def test_what_was_written_has_the_accuracy_of_the_report(trained, photos):
+    test = trained.report / "test.csv"
+    for model, evaluation in ((trained.path, trained.evaluation), *trained.files.items()):
+        again = hubkeras.evaluate(model, test)
+        assert again.top_1 == evaluation.top_1
+        assert again.top_1.count == len(trained.plan.sets["test"])
+    assert trained.evaluation.top_1.share > 0.8
+    kept = json.loads((trained.report / "report.json").read_text("utf-8"))
+    assert kept["evaluation"]["top_1"]["right"] == trained.evaluation.top_1.right
+    page = (trained.report / "index.html").read_text("utf-8")
+    assert f"{trained.evaluation.top_1.share:.1%}" in page
+    assert page.count("<img") >= 4
+
+
+@pytest.mark.slow
+def test_the_best_on_validation_is_written_and_says_where_it_comes_from(trained):
+    best = max(trained.stages, key=lambda stage: (stage.right, -stage.loss))
+    assert trained.chosen == best.name
+    assert best.right >= next(stage.right for stage in trained.stages if stage.name == HEAD)
+    metadata = read_metadata(trained.path)
+    assert metadata.default_image_size == 96
+    assert metadata.preprocessing.central_fraction == 1
+    assert metadata.source["training"]["written_stage"] == best.name
+    assert metadata.source["training"]["data"]["images"]["training"] == len(trained.plan.sets["training"])
+    labels = (trained.path / "assets" / "labels.txt").read_text("utf-8").splitlines()
+    assert labels == ["digit 0", "digit 1", "digit 2", "digit 3"]
+    assert trained.plan.left_out == {}  # it has a name and a size; whether it can be decoded shows later
+    assert not pathlib.Path(f"{trained.path}.train").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(photos, tmp_path):
+    def run(name, kill_in=None):
+        environment = {**os.environ, **ONE_THREAD}
+        arguments = [photos, tmp_path / name, "--from", DIGITS, "--epochs", "2", "--json"]
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        if kill_in is None:
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+            return json.loads(out)
+        epoch = tmp_path / f"{name}.train" / "epoch.npz"
+        until = time.monotonic() + 200
+        while not epoch.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(kill_in)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (tmp_path / name).exists()
+        return None
+
+    undisturbed = run("undisturbed")
+    run("killed", kill_in=0.2)
+    finished = run("killed")
+    assert finished["losses"] == undisturbed["losses"]
+    assert finished["stages"] == undisturbed["stages"]
+    one, other = (hubkeras.load(tmp_path / name).slim_variables() for name in ("undisturbed", "killed"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_a_head_alone_in_the_command(photos, tmp_path, capsys):
+    arguments = ["train", str(photos), str(tmp_path / "head"), "--from", str(DIGITS), "--only-head", "--balance"]
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["options"]["epochs"] == 0
+    assert plan["seconds"] > 0
+    assert not list(tmp_path.iterdir())
+    status = main([*arguments, "--min-accuracy", "1", "--json"])
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out)
+    assert [stage["name"] for stage in facts["stages"]] == [HEAD]
+    share = facts["evaluation"]["top_1"]["share"]
+    assert (status, "below --min-accuracy" in captured.err) == ((0, False) if share == 1 else (1, True))
+    assert main(arguments) == 1
+    assert "exists" in capsys.readouterr().err
