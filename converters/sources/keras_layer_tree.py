@@ -66,21 +66,28 @@ def is_keras(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_keras_file(path: pathlib.Path) -> Iterator[tuple[SavedLayer, dict[str, Tensor]]]:
+def open_keras_file(
+    path: pathlib.Path, beside: Mapping[str, Any] | None = None
+) -> Iterator[tuple[SavedLayer, dict[str, Tensor]]]:
     """Context manager that yields the model as a tree of layers, and the tensors of the file by their paths in it.
+
+    Args:
+        path: the file.
+        beside: the model's config, of a file that has none.
 
     Raises:
         hubkeras.Error: it is not a whole file of Keras.
     """
     with contextlib.ExitStack() as stack:
         try:
-            config, weights, modules = None, path, _Modules()
+            config: Mapping[str, Any] | None = None
+            weights, modules = path, _Modules()
             if not h5py.is_hdf5(path):
                 contents.refuse(path, accepted=(contents.ZIP,))
                 config, weights, modules = _unpack(path, stack.enter_context(TemporaryFolder()))
             file = stack.enter_context(open_hdf5(weights, path))
             tensors = _tensors(file)
-            config = config or json.loads(file.attrs.get("model_config", "null"))
+            config = config or json.loads(file.attrs.get("model_config", "null")) or beside
             root = _keras_2(file, tensors, config) or _keras_3(file, tensors, config)
             root = with_modules(root, functools.partial(_module_of, modules))
         except Error:

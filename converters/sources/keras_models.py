@@ -4,10 +4,16 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
+import h5py
+
 from hubkeras.converters.checkpoint import Checkpoint, Hints
-from hubkeras.converters.naming.renaming import rename
+from hubkeras.converters.naming.renaming import Renaming, rename
+from hubkeras.converters.sources.configs_beside import config_beside
+from hubkeras.converters.sources.hdf5 import has_attribute
 from hubkeras.converters.sources.keras_layer_tree import is_keras, open_keras_file
 from hubkeras.converters.sources.reader import Reader
+
+_CONFIG = "model_config"  # the attribute of a whole model
 
 
 @contextlib.contextmanager
@@ -21,16 +27,30 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
     from hubkeras.converters.naming.keras_applications import renaming_of_weights
     from hubkeras.converters.naming.users_models import renaming_of_users_model
 
-    with open_keras_file(path) as (root, stored):
+    beside = config_beside(path) if _is_weights_alone(path) else None
+    with open_keras_file(path, beside and beside[1]) as (root, stored):
         own = own_network(root, stored)
         if own:
             renaming, hints = own, Hints(own.settings)
         elif root.kind:
             renaming, hints = renaming_of_users_model(root, stored)
+            renaming = renaming if beside is None else _with_note(renaming, beside[0])
         else:  # weights alone
             renaming, hints = renaming_of_weights(root, stored)
         tensors, notes = rename(stored, renaming)
-        yield Checkpoint(str(path), tensors, (path,), (str(path),), hints, notes)
+        files = (path,) if beside is None else (path, beside[0])
+        yield Checkpoint(str(path), tensors, files, (str(path),), hints, notes)
+
+
+def _is_weights_alone(path: pathlib.Path) -> bool:
+    try:
+        return bool(h5py.is_hdf5(path)) and not has_attribute(path, _CONFIG)
+    except OSError:  # damaged, which `open_keras_file` says
+        return False
+
+
+def _with_note(renaming: Renaming, config: pathlib.Path) -> Renaming:
+    return renaming._replace(notes=(f"{config.name}, which lies beside the weights, has the layers.", *renaming.notes))
 
 
 READER = Reader(

@@ -25,6 +25,7 @@ from hubkeras.converters.sources import (
     pytorch_models,
     tensorflow_checkpoints,
 )
+from hubkeras.converters.sources.configs_beside import is_config_name
 from hubkeras.converters.sources.locating import Place
 from hubkeras.converters.sources.models_in_memory import AnySource
 from hubkeras.converters.sources.reader import Reader
@@ -163,17 +164,19 @@ def _unpack(archive: pathlib.Path, folder: str) -> tuple[str, str | None]:
         if only is None:
             raise _no_source(archive, names)
         place = only
-        return (*place.files, *_labels_beside(place, names))
+        return (*place.files, *_beside(place, names))
 
     (zips if _is_zip(archive) else tars).unpack(archive, folder, select)
     return place.name, note
 
 
-def _labels_beside(place: Place, names: Iterable[str]) -> list[str]:
-    """The files with class names among relative file names that lie beside a source or its folder."""
+def _beside(place: Place, names: Iterable[str]) -> list[str]:
+    """The files with class names or a config among relative file names that lie beside a source or its folder."""
     folder = pathlib.PurePosixPath(place.name).parent
     beside = (name for name in names if name not in place.files and pathlib.PurePosixPath(name).parent == folder)
-    return [name for name in beside if is_labels_name(pathlib.PurePosixPath(name).name)]
+    file = pathlib.PurePosixPath(place.name).name
+    asides = {name: pathlib.PurePosixPath(name).name for name in beside}
+    return [name for name, aside in asides.items() if is_labels_name(aside) or is_config_name(aside, file)]
 
 
 def _only_place(names: Iterable[str], where: pathlib.Path, last: bool = True) -> Place | None:
