@@ -88,7 +88,7 @@ def read_network(
             a tensor is of no known kind; or the source says that its base sees another range of images.
     """
     with open_checkpoint(source) as checkpoint:
-        checkpoint = whole(checkpoint, without_head=num_classes is None)
+        checkpoint = whole(checkpoint, without_head=num_classes is None, range_given=seen is not None)
         match, notes = _in_range(checkpoint, matching.match(checkpoint), seen)
         head = match.settings["num_classes"]
         if num_classes not in (AS_IN_CHECKPOINT, None, head):
@@ -148,23 +148,32 @@ def load_weights(
         return assign(network, checkpoint, match, weights, progress, new_head)
 
 
-def whole(checkpoint: Checkpoint, without_head: bool) -> Checkpoint:
+def whole(checkpoint: Checkpoint, without_head: bool, range_given: bool = False) -> Checkpoint:
     """The checkpoint, with a note where the base alone is read of a model whose other layers cannot be kept.
+
+    Args:
+        checkpoint: of any source.
+        without_head: whether the base alone is asked for.
+        range_given: whether it is told what the base sees of images, whatever the layers before it do.
 
     Raises:
         hubkeras.Error: all of such a model is asked for.
     """
     hints = checkpoint.hints
-    refused = [reason for reason in (hints.head_refused, hints.images_refused, unknown_head(checkpoint)) if reason]
-    if not refused:
-        return checkpoint
-    if without_head:
-        note = f"The base alone was read: {'; '.join(refused)}."
-        return replace(checkpoint, notes=(*checkpoint.notes, note))
-    raise Error(
-        f"{checkpoint.source} cannot be kept whole: {refused[0]}; --task feature_vector (num_classes=None) takes the "
-        "base alone."
-    )
+    head = hints.head_refused or unknown_head(checkpoint)
+    images = hints.images_refused
+    note = None
+    if without_head and (head or images):
+        note = f"The base alone was read: {'; '.join(filter(None, (head, images)))}."
+    elif images and range_given and not head:
+        note = f"The range that was given stands for what comes before the base: {images}."
+    elif head or images:
+        advice = "" if head else "--input-range LOW HIGH says what the base sees of images, and "
+        raise Error(
+            f"{checkpoint.source} cannot be kept whole: {head or images}; {advice}--task feature_vector "
+            "(num_classes=None) takes the base alone."
+        )
+    return replace(checkpoint, notes=(*checkpoint.notes, note)) if note else checkpoint
 
 
 def check_network(network: SlimNetwork, digests: Mapping[str, str], source: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import tf_keras
 
 import hubkeras
+from hubkeras.common.input_range import InputRange
 from hubkeras.converters import open_checkpoint, read_network
 from tests.support.reading import fails
 from tests.support.users_models import activate, check_probabilities, random_images, randomize, two_columns
@@ -74,7 +75,7 @@ def adapted(library, base):
 
 # {function: (what it is given of images in [0, 1], whether it ends in logits, settings)}
 MODELS = {
-    tutorial: ((255.0,), False, {"num_classes": 2, "input_range": [-1, 1]}),
+    tutorial: ((255.0,), False, {"num_classes": 2}),
     flat: ((2.0, -1.0), False, {"num_classes": 4, "pooling": "max+avg", "classifier_activation": "sigmoid"}),
     adapted: ((255.0,), True, {"num_classes": 3, "pooling": "max"}),
 }
@@ -96,7 +97,7 @@ def test_whole(make, form, library, base, tmp_path):
     model = make(library, base)
     path = saved(model, tmp_path, form)
     network, match, report = read_network(path)
-    assert match.settings.items() >= settings.items()
+    assert {name: match.settings[name] for name in settings} == settings
     assert set(report.ignored) <= {"layers that prepare images"}
     assert match.image_size == SIZE
     images = random_images(SIZE)
@@ -282,6 +283,16 @@ def test_refused_by_name(kind, library, base, tmp_path):
     with pytest.raises(hubkeras.Error, match="--task feature_vector"):
         hubkeras.export(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_range_stands_for_a_lambda(library, base, tmp_path):
+    model = with_lambda(library, base)
+    network, match, report = read_network(saved(model, tmp_path), seen=InputRange.of((0, 1)))
+    assert match.settings["input_range"] == [0, 1]
+    assert any("the layer scale (lambda)" in note for note in report.notes)
+    images = random_images(SIZE)
+    expected = activate(outputs_of(model, 255.0)(images), "softmax")
+    assert np.abs(activate(network(images), "softmax") - expected).max() <= 2e-5
 
 
 def test_a_changed_base_is_refused(library, base, tmp_path):
