@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.labels import check_labels, default_labels
 from hubkeras.common.networks import MOBILENET_V2
 from hubkeras.common.preprocessing import Preprocessing
+from hubkeras.converters.naming import image_ranges
 from hubkeras.converters.naming.image_processors import to_hugging_face
 from hubkeras.converters.naming.layers import pytorch_targets
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
@@ -46,8 +48,6 @@ STRIDE = 32  # where a config does not say
 _MULTI_LABEL = "multi_label_classification"
 _UNNAMED = "LABEL_{}"  # what `transformers` calls a class that nobody named
 
-_MEANS = [0.5, 0.5, 0.5]
-
 
 def config_of(network: "MobileNetV2", image_size: int, labels: Sequence[str] | None) -> dict[str, Any]:
     """The `config.json` of a network.
@@ -81,20 +81,18 @@ def config_of(network: "MobileNetV2", image_size: int, labels: Sequence[str] | N
     if head:
         names = list(labels) if labels else [_UNNAMED.format(number) for number in range(network.num_classes)]
         config["id2label"] = {str(number): name for number, name in enumerate(names)}
+        if network.classifier_activation == SIGMOID:
+            config["problem_type"] = _MULTI_LABEL
         config["label2id"] = {name: number for number, name in enumerate(names)}
     return config
 
 
-def preprocessor_of(image_size: int, preprocessing: Preprocessing) -> dict[str, Any]:
-    """The `preprocessor_config.json`: images in [-1, 1], cut as the network's are."""
+def preprocessor_of(image_size: int, preprocessing: Preprocessing, seen: InputRange) -> dict[str, Any]:
+    """The `preprocessor_config.json`: images in the range that the base sees, cut as the network's are."""
     return {
         "image_processor_type": "MobileNetV2ImageProcessor",
         **to_hugging_face(image_size, preprocessing),
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": _MEANS,
-        "image_std": _MEANS,
+        **image_ranges.to_hugging_face(seen),
     }
 
 

@@ -321,11 +321,7 @@ def _three(values: Iterable[float]) -> tuple[float, float, float]:
 
 def range_settings(seen: InputRange | None) -> dict[str, Any]:
     """The range as settings of a network, none where nothing tells."""
-    if seen is None:
-        return {}
-    if seen.range:
-        return {"input_range": list(seen.range)}
-    return {"input_mean": list(seen.mean), "input_std": list(seen.std)}
+    return {} if seen is None else seen.to_settings()
 
 
 def range_is_told(settings: Mapping[str, Any]) -> bool:

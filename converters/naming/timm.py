@@ -4,6 +4,7 @@ import functools
 import re
 from typing import Any
 
+from hubkeras.common.errors import Error
 from hubkeras.common.networks import INCEPTION_RESNET_V2
 from hubkeras.converters.naming.layers import pytorch_targets, scoped_layers
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
@@ -68,6 +69,18 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
             f"global_pool is {pooling!r} in config.json, where hubkeras has {', '.join(map(repr, _POOLINGS))}"
         )
     return {} if _POOLINGS[pooling] == "avg" else {"pooling": _POOLINGS[pooling]}
+
+
+def global_pool_of(pooling: str) -> str:
+    """timm's name of a pooling.
+
+    Raises:
+        hubkeras.Error: it has none.
+    """
+    names = {own: name for name, own in _POOLINGS.items()}
+    if pooling not in names:
+        raise Error(f"timm has no pooling {pooling!r}; it has {', '.join(map(repr, names))}.")
+    return names[pooling]
 
 
 @functools.cache

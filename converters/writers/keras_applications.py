@@ -15,6 +15,7 @@ import numpy as np
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
+from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.quiet import quietly
@@ -22,10 +23,12 @@ from hubkeras.converters.naming import keras_applications
 from hubkeras.converters.naming.layers import kernel_layout, scoped_layers
 from hubkeras.converters.naming.renaming import KERAS
 from hubkeras.converters.naming.saved_layers import SavedLayer
+from hubkeras.converters.writers import keras_classifiers
 from hubkeras.converters.writers.limits import losses, require
 
 ENDINGS = (".weights.h5", ".keras", ".h5")
 _LIBRARY = "keras.applications"
+_OWN = ("head", "pooling", "classifier_activation", *RANGE_SETTINGS)  # settings, for which there are layers of Keras
 
 
 def write(
@@ -33,7 +36,7 @@ def write(
 ) -> list[str]:
     """Writes the model as `.keras` or `.h5`, or its weights as `.weights.h5`.
 
-    With a head it ends in softmax, as the library's own do.
+    With a head it ends in softmax, as the library's own do, or in the sigmoid that its classes mean.
 
     Args:
         network: it is not changed.
@@ -51,14 +54,31 @@ def write(
         raise Error(
             f"{path.name} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which say how Keras saves it."
         )
-    model = application(network, metadata.default_image_size)
-    weights_only = path.name.endswith(ENDINGS[0])
+    weights_only, own = path.name.endswith(ENDINGS[0]), is_own(network)
+    if weights_only and own:
+        raise Error(
+            f"{path.name} holds weights alone, which do not tell the network's head, pooling or range of images; "
+            "write a model, .keras or .h5."
+        )
+    model = application(network, metadata.default_image_size, include_top=not own and network.num_classes is not None)
+    model = keras_classifiers.classifier(network, model) if own else model
     with _hdf5_in_memory(path.parent), quietly():  # Keras warns of .h5
         model.save_weights(path) if weights_only else model.save(path)
     if path.suffix == ".keras":
         with zipfile.ZipFile(path, "a") as archive:
             archive.comment = WRITTEN_BY.encode()
-    return losses("A Keras file", network, metadata, labels, image_size=weights_only)
+    lost = losses("A Keras file", network, metadata, labels, image_size=weights_only)
+    seen = InputRange.of_settings(network.settings())
+    if seen != InputRange():
+        white = keras_classifiers.white_of(seen)
+        return [*lost, f"The model takes images in [0, {white}]; its first layer gives them to the base as {seen}."]
+    return [*lost, "The model takes images in [-1, 1], as those of keras.applications do."] if own else lost
+
+
+def is_own(network: SlimNetwork) -> bool:
+    """Whether a network has a head, a pooling or a range of images that the library's own model has not."""
+    settings = network.settings()
+    return any(settings.get(name, default) != default for name, default in network.variations.items() if name in _OWN)
 
 
 @contextlib.contextmanager
@@ -91,15 +111,17 @@ def _hdf5_in_memory(folder: pathlib.Path) -> Iterator[None]:
         h5py.File = real
 
 
-def application(network: SlimNetwork, image_size: int) -> keras.Model:
-    """The model of `keras.applications` with the weights of a network; its images are in [-1, 1].
+def application(network: SlimNetwork, image_size: int, include_top: bool) -> keras.Model:
+    """The model of `keras.applications` with the weights of a network's base, and of its logits with `include_top`.
+
+    Its images are in [-1, 1].
 
     Raises:
         hubkeras.Error: the library does not build this network.
     """
     mobile = isinstance(network, MobileNetV2)
-    require(network, MobileNetV2 if mobile else InceptionResNetV2, _LIBRARY)
-    head = network.num_classes is not None
+    require(network, MobileNetV2 if mobile else InceptionResNetV2, _LIBRARY, allowed=_OWN)
+    head = include_top
     options: dict[str, Any] = {"classes": network.num_classes} if head else {}
     shape = (image_size, image_size, 3)
     if mobile:

@@ -6,6 +6,7 @@ import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import Dense, Noise, names_of, of_json
 from hubkeras.common.labels import default_labels
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import preprocessing_of
@@ -61,6 +62,31 @@ def slim_values(network: SlimNetwork, form: str) -> dict[str, np.ndarray]:
         if variable.dtype != "float32":
             raise Error(f"{form} holds float32; {name} is {variable.dtype}. Use a mixed_ policy to fine-tune.")
     return {name: np.asarray(variable) for name, variable in variables.items()}
+
+
+def require_plain_head(network: SlimNetwork, library: str) -> float | None:
+    """The rate of dropout before the logits, None where the network has no head of its own.
+
+    Args:
+        network: to be written.
+        library: for the message.
+
+    Raises:
+        hubkeras.Error: the head is more than dropout and one dense layer with biases, which the library has.
+    """
+    head = network.settings().get("head")
+    if head is None:
+        return None
+    layers = of_json(head)
+    *before, last = layers
+    fits = isinstance(last, Dense) and last.use_bias
+    if not fits or not all(isinstance(layer, Noise) and layer.function == "dropout" for layer in before):
+        names = ", ".join(names_of(layers, "the logits"))
+        raise Error(
+            f"{library} has one dense layer with biases behind the pooling; the network's head is {names}. Write "
+            "--to keras-applications (.keras), or a SavedModel, which have all of it."
+        )
+    return max((layer.rate for layer in before if isinstance(layer, Noise)), default=0.0)
 
 
 def require(network: SlimNetwork, expected: type[SlimNetwork], library: str, allowed: tuple[str, ...] = ()) -> None:

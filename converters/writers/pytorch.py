@@ -10,17 +10,18 @@ import numpy as np
 from hubkeras.architectures import InceptionResNetV2, MobileNetV2
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.extras import extra
+from hubkeras.common.head_layers import SOFTMAX
+from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.common.marks import ATTRIBUTE, WRITTEN_BY
 from hubkeras.common.metadata import Metadata
-from hubkeras.converters.naming import hugging_face, timm
+from hubkeras.converters.naming import hugging_face, image_ranges, timm
 from hubkeras.converters.naming.image_processors import PREPROCESSOR, to_timm
 from hubkeras.converters.naming.renaming import Target
 from hubkeras.converters.sources.pytorch_models import CONFIG
-from hubkeras.converters.writers.limits import own_labels, require
+from hubkeras.converters.writers.limits import own_labels, require, require_plain_head
 
 _FILE = "model.safetensors"
 _COUNTER = "num_batches_tracked"
-_HALF = [0.5, 0.5, 0.5]
 
 
 def write_hugging_face(
@@ -37,36 +38,46 @@ def write_hugging_face(
     Raises:
         hubkeras.Error: the network is not a MobileNet V2 that `transformers` can build.
     """
-    require(network, MobileNetV2, "Hugging Face's library", allowed=("output_stride",))
+    allowed = ("output_stride", "head", "classifier_activation", *RANGE_SETTINGS)
+    require(network, MobileNetV2, "Hugging Face's library", allowed)
+    dropout = require_plain_head(network, "Hugging Face's library")
     size = metadata.default_image_size
     table = hugging_face.targets()
     if network.num_classes is None:
         table = {name.removeprefix(hugging_face.BASE): target for name, target in table.items()}
     texts = {
         CONFIG: hugging_face.config_of(network, size, labels),
-        PREPROCESSOR: hugging_face.preprocessor_of(size, metadata.preprocessing),
+        PREPROCESSOR: hugging_face.preprocessor_of(size, metadata.preprocessing, _seen(network)),
     }
+    if dropout is not None:
+        texts[CONFIG]["classifier_dropout_prob"] = dropout
     _write(network, path, table, texts)
 
 
 def write_timm(
     network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: Sequence[str] | None = None
-) -> None:
+) -> list[str]:
     """Writes a folder for `timm.create_model("local-dir:...")`; arguments as for `write_hugging_face`.
+
+    Returns:
+        Sentences on what it does not hold.
 
     Raises:
         hubkeras.Error: the network is not an Inception-ResNet V2.
     """
-    require(network, InceptionResNetV2, "timm", allowed=("batch_norm_scale",))
+    allowed = ("batch_norm_scale", "head", "pooling", "classifier_activation", *RANGE_SETTINGS)
+    require(network, InceptionResNetV2, "timm", allowed)
+    dropout = require_plain_head(network, "timm")
+    pooling = timm.global_pool_of(network.pooling)
     size, classes = metadata.default_image_size, network.num_classes or 0
     config: dict[str, Any] = {
         "architecture": "inception_resnet_v2",
         "num_classes": classes,
         "num_features": network.num_features,
+        **({} if pooling == "avg" else {"global_pool": pooling, "model_args": {"global_pool": pooling}}),
         "pretrained_cfg": {
             "input_size": [3, size, size],
-            "mean": _HALF,
-            "std": _HALF,
+            **image_ranges.to_timm(_seen(network)),
             "num_classes": classes,
             "first_conv": "conv2d_1a.conv",
             "classifier": timm.HEAD.rstrip("."),
@@ -75,7 +86,16 @@ def write_timm(
     }
     if labels := own_labels(labels):
         config["label_names"] = labels
+    if dropout:
+        config["model_args"] = {**config.get("model_args", {}), "drop_rate": dropout}
     _write(network, path, timm.targets(), {CONFIG: config})
+    if network.classifier_activation == SOFTMAX:
+        return []
+    return [f"timm's config.json does not hold that the classes mean {network.classifier_activation}."]
+
+
+def _seen(network: SlimNetwork) -> InputRange:
+    return InputRange.of_settings(network.settings())
 
 
 def _write(

@@ -9,7 +9,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.marks import SLIM_ENDING
 from hubkeras.common.metadata import Metadata
 from hubkeras.converters.sources.slim_record import record_of, write_record
-from hubkeras.converters.writers.limits import own_labels, slim_values, unheld_settings
+from hubkeras.converters.writers.limits import own_labels, require_plain_head, slim_values, unheld_settings
 
 ENDINGS = (".index", ".data-00000-of-00001", SLIM_ENDING)  # of the files of a checkpoint
 
@@ -33,9 +33,10 @@ def write(
         Sentences on what TF-Slim does not find in it.
 
     Raises:
-        hubkeras.Error: a variable is not float32.
+        hubkeras.Error: a variable is not float32, or the head has layers that TF-Slim's networks have not.
         tf.errors.OpError: the files cannot be written.
     """
+    require_plain_head(network, "TF-Slim")
     values = slim_values(network, "A Slim checkpoint")
     tf.raw_ops.SaveV2(
         prefix=str(path),

@@ -12,6 +12,7 @@ __all__ = [
     "InceptionResNetV2",
     "InceptionV2",
     "MobileNetV2",
+    "classifier_layers",
     "computing",
     "convolutions",
     "folding",

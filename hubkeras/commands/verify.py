@@ -11,11 +11,17 @@ from hubkeras.common.errors import Error
 
 @command(
     Group.CHECK,
-    "Compare a model with its source or a frozen graph, or check its signature or hash.",
+    "Compare a model with its source or the original, or check its signature or hash.",
     f"hubkeras verify build/digits --source {DIGITS}",
     argument("directory", metavar="MODEL", help="a SavedModel, or a file for a runtime: .onnx, .tflite, .xml"),
     one_of(
         argument("--source", metavar="SOURCE", help="recompute from this checkpoint"),
+        argument(
+            "--against",
+            metavar="ORIGINAL",
+            help="run the model that MODEL was made of, by its library: .keras, .h5, .onnx, .pb, a SavedModel, or a "
+            "folder of Hugging Face or timm",
+        ),
         argument("--frozen-graph", metavar="PB", help="run this frozen graph of TF-Slim"),
     ),
     one_of(
@@ -34,6 +40,14 @@ from hubkeras.common.errors import Error
         metavar="HEX",
         help="check that a SavedModel has this content hash (see inspect), or a file this SHA-256",
     ),
+    argument("--images", metavar="PATH", nargs="+", help="with --against: images and folders; made ones by default"),
+    argument(
+        "--input-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="with --against: what black and white are in images that ORIGINAL takes; by default as it agrees best",
+    ),
     argument("--weights", choices=words(Averages), help="with --source; by default as the SavedModel was made"),
     argument(
         "--input-minimum",
@@ -49,9 +63,12 @@ def verify(options: Options, output: Output) -> int | None:
     from hubkeras.consuming import signing
 
     signed = bool(options.public_key or options.certificate_chain)
-    compared = bool(options.source or options.frozen_graph)
+    compared = bool(options.source or options.against or options.frozen_graph)
     if not (signed or compared or options.sha256):
-        options.parser.error("give --source or --frozen-graph, --public-key or --certificate-chain, or --sha256")
+        comparisons = "--source, --against or --frozen-graph"
+        options.parser.error(f"give {comparisons}, --public-key or --certificate-chain, or --sha256")
+    if (options.images or options.input_range) and not options.against:
+        options.parser.error("--images and --input-range are for --against")
     facts = {"model": options.directory}
     if options.sha256:
         integrity.check_sha256(options.directory, options.sha256)
@@ -74,6 +91,10 @@ def _compare(options: Options, output: Output) -> int:
     if options.source:
         with output.status() as show:
             parity = verifying.verify(options.directory, options.source, options.weights, show, options.safe_mode)
+    elif options.against:
+        given = {"images": options.images, "input_range": options.input_range, "safe_mode": options.safe_mode}
+        with output.status() as show:
+            parity = verifying.verify_against(options.directory, options.against, progress=show, **given)
     elif files.is_runtime_file(options.directory):
         raise Error("A file for a runtime is compared with its source; name that with --source.")
     else:

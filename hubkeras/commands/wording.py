@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hubkeras.common.parity import LARGEST
+from hubkeras.common.parity import ABSOLUTE, LARGEST
 
 if TYPE_CHECKING:
     from hubkeras.common.parity import Parity
@@ -45,8 +45,9 @@ def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
         rows.append(("weights", f"{equal} of {parity.weights_compared} bit-identical to {parity.reference}"))
     if parity and parity.output:
         verdict = "within" if parity.error <= parity.bound else "ABOVE"
-        words = f"{parity.output}: relative error {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}"
-        words += "" if parity.relative_to == LARGEST else f", of {parity.relative_to}"
+        kind = "largest difference" if parity.relative_to == ABSOLUTE else "relative error"
+        words = f"{parity.output}: {kind} {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}"
+        words += "" if parity.relative_to in (LARGEST, ABSOLUTE) else f", of {parity.relative_to}"
         rows.append(("parity", words))
     if parity and parity.agreement is not None:
         rows.append(("top class", f"the same for {parity.agreement:.1%} of {parity.images} images"))

@@ -10,6 +10,7 @@ from hubkeras.common.errors import Error
 # what errors are relative to, in words
 LARGEST = "the largest"
 SUMMANDS = "the largest sum of magnitudes that one adds up"
+ABSOLUTE = "1, since probabilities are compared as they are"
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,12 @@ def of_outputs(run: Callable[[np.ndarray], np.ndarray], size: tuple[int, int]) -
     images = random.uniform(0, 1, (PROBES, *size, 3)).astype(np.float32)
     images[0], images[1] = 0, 1
     images[2:4] = random.uniform(0, 1, (2, 1, 1, 3))
-    values = np.concatenate([run(image[np.newaxis]) for image in images]).astype(np.float64)
+    return of_values(np.concatenate([run(image[np.newaxis]) for image in images]))
+
+
+def of_values(outputs: np.ndarray) -> str:
+    """What outputs `[images, width]` look like: `softmax`, `sigmoid` or `linear`."""
+    values = outputs.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         return LINEAR
     if values.shape[-1] > 1 and np.abs(values.sum(-1) - 1).max() < _NOT_ONE:

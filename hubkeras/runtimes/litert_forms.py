@@ -24,12 +24,8 @@ def compute(step: steps.Step, *inputs: Any) -> Any:
     return computing.compute(step, *inputs)
 
 
-def _elu(x: Any, alpha: float | None) -> Any:
-    return ops.relu(x) + (1.0 if alpha is None else alpha) * (ops.exp(ops.minimum(x, 0)) - 1)
-
-
 def _selu(x: Any, _: None) -> Any:
-    return _SELU_SCALE * _elu(x, _SELU_ALPHA)
+    return _SELU_SCALE * ops.elu(x, _SELU_ALPHA)
 
 
 def _softplus(x: Any, _: None) -> Any:
@@ -41,4 +37,4 @@ def _gelu(x: Any, _: None) -> Any:
     return ops.maximum(ops.gelu(x, approximate=False), -1)
 
 
-_FORMS: dict[str, Callable[..., Any]] = {"elu": _elu, "gelu": _gelu, "selu": _selu, "softplus": _softplus}
+_FORMS: dict[str, Callable[..., Any]] = {"gelu": _gelu, "selu": _selu, "softplus": _softplus}

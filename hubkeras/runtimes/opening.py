@@ -85,7 +85,7 @@ class RunnableModel:
         if self.task != Task.CLASSIFICATION:
             return None
         if self.metadata is not None:
-            return getattr(self.metadata, "activation", None) or SOFTMAX
+            return self.metadata.activation or SOFTMAX
         last = self.session.activations.get(self.output)
         return last if last in CLASSIFIER_ACTIVATIONS else None
 

@@ -2,6 +2,7 @@
 
 from hubkeras.common.parity import Parity
 from hubkeras.verifying import comparing, references
+from hubkeras.verifying.against import verify_against
 from hubkeras.verifying.comparing import compare
 from hubkeras.verifying.frozen_graphs import verify_frozen_graph
 from hubkeras.verifying.references import reference_outputs, relative_error, sample_images
@@ -16,5 +17,6 @@ __all__ = [
     "relative_error",
     "sample_images",
     "verify",
+    "verify_against",
     "verify_frozen_graph",
 ]

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -57,7 +58,7 @@ def verify_frozen_graph(
         raise Error(f"{graph_file}: expected one input (a Placeholder), found {names}.")
     if input_minimum is None:
         input_minimum = -1 if inputs[0].name == "input" else 0
-    output = output or _found_output(graph_file, definition)
+    output = output or found_output(graph_file, definition)
     with tf.Graph().as_default() as graph:
         try:
             tf.import_graph_def(definition, name="")
@@ -87,7 +88,8 @@ def _bound(directory, metadata):
     raise Error(f"{directory} is of {metadata.architecture!r}, which is not a network that hubkeras knows.")
 
 
-def _found_output(graph_file, definition):
+def found_output(graph_file: str | os.PathLike[str], definition: Any) -> str:
+    """The name of the only output of a graph; raises hubkeras.Error where there is none or several."""
     consumed = {name.lstrip("^").split(":")[0] for node in definition.node for name in node.input}
     outputs = [node.name for node in definition.node if node.name not in consumed and node.op not in ("Const", "NoOp")]
     if len(outputs) != 1:

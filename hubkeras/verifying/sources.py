@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Averages
@@ -18,18 +20,25 @@ from hubkeras.converters.sources import models_in_memory
 from hubkeras.converters.sources.models_in_memory import AnySource
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import open_model
+from hubkeras.verifying.against import Images, verify_against
 from hubkeras.verifying.comparing import compare_outputs, compare_saved_model
 
 
 @plain_settings()
 def verify(
     model: str | os.PathLike[str],
-    source: AnySource,
+    source: AnySource | None = None,
     weights: str | None = None,
     progress: Progress = silent,
     safe_mode: bool = True,
+    *,
+    against: Any = None,
+    images: Images | None = None,
+    input_range: Sequence[float] | None = None,
 ) -> Parity:
     """Compares a model with a source, weights bit by bit and outputs with those recomputed in float64.
+
+    Or with the original model, which its own library runs, see `verify_against`.
 
     Args:
         model: a SavedModel, or a file for a runtime, which has no weights that could be compared and is run there.
@@ -37,10 +46,21 @@ def verify(
         weights: `ema` or `raw`; by default as the model's metadata say.
         progress: called with (done, total, what).
         safe_mode: whether to refuse a model that could do more than compute.
+        against: in place of `source` the original, in a file, a folder or memory.
+        images, input_range: with `against`, see `verify_against`.
 
     Raises:
-        hubkeras.Error: either cannot be read, they are of different networks, or the runtime is not installed.
+        hubkeras.Error: neither or both are given, either cannot be read, they are of different networks, or the runtime
+            is not installed.
     """
+    if (source is None) == (against is None):
+        raise Error("Give one of source (--source) and against (--against) to compare with.")
+    if source is None:
+        return verify_against(
+            model, against, images=images, input_range=input_range, safe_mode=safe_mode, progress=progress
+        )
+    if images is not None or input_range is not None:
+        raise Error("images and input_range are for the comparison with an original (against); leave them out.")
     path, reference = pathlib.Path(model), models_in_memory.name_of(source)
     if files.is_runtime_file(path):
         opened = open_model(path, safe_mode=safe_mode)

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import pathlib
 
+import keras
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
 from sklearn.metrics import average_precision_score
@@ -13,6 +16,8 @@ from hubkeras.bulk.evaluating import average_precision
 from hubkeras.bulk.label_sets import open_label_sets
 from hubkeras.bulk.models import open_image_model
 from hubkeras.commands import main
+from hubkeras.runtimes.opening import open_model
+from tests.support.users_models import randomize
 
 SIZE = 8
 NAMES = ["red", "green", "deep blue"]
@@ -158,3 +163,41 @@ def test_decoding():
     assert best == [("red", pytest.approx(0.98201379)), ("deep blue", pytest.approx(0.98201379)), ("green", 0.0)]
     with pytest.raises(hubkeras.Error, match="activation must be one of softmax, sigmoid; got 'relu'"):
         hubkeras.decode_predictions(logits, activation="relu")
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """Models of hubkeras whose classes are each for itself: SavedModel, logits and probabilities in ONNX."""
+    folder = tmp_path_factory.mktemp("ours")
+    head = [keras.layers.Dense(4, activation="gelu"), keras.layers.Dense(3, activation="sigmoid")]
+    network = randomize(hubkeras.MobileNetV2(0.35, head=head), 5)
+    options = {"labels": NAMES, "image_size": 32}
+    hubkeras.export(network, folder / "saved_model", frozen=True, **options)
+    hubkeras.convert(network, folder / "logits.onnx", **options)
+    hubkeras.convert(network, folder / "shares.onnx", probabilities=True, **options)
+    return network, folder
+
+
+@pytest.mark.parametrize("name", ["saved_model", "logits.onnx", "shares.onnx"])
+def test_a_model_of_hubkeras(name, ours, photos, tmp_path):
+    network, folder = ours
+    opened = open_model(folder / name)
+    assert (opened.activation, opened.metadata.activation, opened.labels) == ("sigmoid", "sigmoid", NAMES)
+    assert "sigmoid" in open_image_model(folder / name).outputs
+    expected = {}
+    for number in range(len(SHOWN)):
+        logits = np.asarray(network(hubkeras.load_image(photos / f"{number}.png", 32)[np.newaxis]))[0]
+        expected[f"{number}.png"] = dict(zip(NAMES, 1 / (1 + np.exp(-logits)), strict=True))
+        decoded = hubkeras.decode_predictions(logits, labels=NAMES, activation=opened.activation)
+        assert dict(decoded) == pytest.approx(expected[f"{number}.png"], abs=1e-6)
+    images = sorted(photos.glob("*.png"))
+    for image in hubkeras.classify(folder / name, images):
+        assert dict(image.classes) == pytest.approx(expected[pathlib.Path(image.image).name], abs=2e-5)
+    hubkeras.embed(folder / name, images, tmp_path / "rows")
+    for row in pyarrow.parquet.read_table(tmp_path / "rows" / "part-00000.parquet").to_pylist():
+        found = dict(zip(row["labels"], row["probabilities"], strict=True))
+        assert found == pytest.approx(expected[pathlib.Path(row["path"]).name], abs=2e-5)
+    (photos / "labels.csv").write_text("\n".join(TABLES["one cell"]))
+    result = hubkeras.evaluate(folder / name, photos)
+    assert len(result.classes) == 3
+    assert 0 < result.mean_average_precision <= 1

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import hubkeras
 from hubkeras.common.head_layers import (
     ACTIVATIONS,
     CLASSIFIER_ACTIVATIONS,
@@ -20,6 +21,7 @@ from hubkeras.common.head_layers import (
 from hubkeras.common.interface import Interface
 from hubkeras.exporting.planning import Source, describe
 from hubkeras.runtimes import files
+from hubkeras.runtimes.opening import open_model
 from tests.support.toy import Toy
 
 FORMS = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "xml": "openvino"}
@@ -104,3 +106,50 @@ def test_random_heads_come_whole(seed, tmp_path):
         outputs = files.load(path, threads=1).run(images_of(seed))
         np.testing.assert_allclose(outputs["Toy/Logits"], logits, rtol=0, atol=2e-5 * max(1, np.abs(logits).max()))
         np.testing.assert_allclose(outputs["probabilities"], probabilities, rtol=0, atol=2e-5)
+
+
+@pytest.fixture(params=["onnx", "tflite", pytest.param("xml", marks=pytest.mark.slow)])
+def ending(request):
+    pytest.importorskip({**FORMS, "xml": "nncf"}[request.param], reason="needs hubkeras[onnx,litert,openvino]")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def two_classes():
+    """A network of every kind of layer that ends in one unit, and images of different brightness and color."""
+    head = [
+        Dense(units=12, use_bias=False),
+        BatchNorm(),
+        Activation(function="gelu"),
+        LayerNorm(),
+        Activation(function="softplus"),
+        Dense(units=1),
+        TwoClasses(),
+    ]
+    two = Toy(head=head, pooling="avg+max", input_mean=(0.485, 0.456, 0.406), input_std=(0.229, 0.224, 0.225))
+    random = np.random.RandomState(0)
+    for name, variable in two.slim_variables().items():
+        scale = (4 if "1c" in name else 1) / np.sqrt(np.prod(variable.shape[:-1])) if name.endswith("weights") else 0.5
+        positive = name.endswith(("gamma", "variance"))
+        variable.assign(random.uniform(0.5, 2, variable.shape) if positive else random.normal(0, scale, variable.shape))
+    return two, (random.uniform(0, 1, (100, 16, 16, 3)) ** random.uniform(0.2, 4, (100, 1, 1, 3))).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [{"float16": True}, {"uint8": True}])
+def test_half_precision_and_raw_pixels(ending, two_classes, options, tmp_path):
+    network, images = two_classes
+    written = hubkeras.convert(network, tmp_path / f"model.{ending}", image_size=16, probabilities=True, **options)
+    assert written.parity.passed
+    model = open_model(tmp_path / f"model.{ending}")
+    _, probabilities = in_float64(network, model.interface.seen(images))
+    assert np.abs(model.run(images) - probabilities).max() < (1e-2 if "float16" in options else 2e-5)
+
+
+@pytest.mark.processor
+def test_8_bits(ending, two_classes, tmp_path):
+    network, images = two_classes
+    written = hubkeras.convert(network, tmp_path / f"model.{ending}", image_size=16, probabilities=True, int8=images)
+    assert (written.parity.images, written.parity.passed) == (20, True)
+    _, probabilities = in_float64(network, images)
+    assert np.ptp(probabilities[:, 0]) > 0.3
+    assert np.abs(open_model(tmp_path / f"model.{ending}").run(images) - probabilities).mean() < 0.02
