@@ -19,6 +19,7 @@ from hubkeras.common.head_layers import (
     TwoClasses,
 )
 from hubkeras.common.interface import Interface
+from hubkeras.common.staging import refuse_existing
 from hubkeras.exporting.planning import Source, describe
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import open_model
@@ -150,6 +151,7 @@ def test_8_bits(ending, two_classes, tmp_path):
     network, images = two_classes
     written = hubkeras.convert(network, tmp_path / f"model.{ending}", image_size=16, probabilities=True, int8=images)
     assert (written.parity.images, written.parity.passed) == (20, True)
+    refuse_existing(tmp_path / f"model.{ending}", overwrite=True)  # since it is ours
     _, probabilities = in_float64(network, images)
     assert np.ptp(probabilities[:, 0]) > 0.3
     assert np.abs(open_model(tmp_path / f"model.{ending}").run(images) - probabilities).mean() < 0.02
