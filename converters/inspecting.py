@@ -12,10 +12,13 @@ from hubkeras.common.errors import Error
 from hubkeras.common.graphs import operations_of
 from hubkeras.common.guards.integrity import CHECKSUMS_FILE, checked_hashes, content_hash
 from hubkeras.common.guards.safety import Finding, findings
-from hubkeras.common.metadata import METADATA_FILE, Metadata, read_metadata
+from hubkeras.common.labels import written_labels
+from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.common.places import model_folder
-from hubkeras.converters.checkpoint import SHADOW
+from hubkeras.common.preprocessing import Preprocessing
+from hubkeras.converters.checkpoint import SHADOW, Checkpoint
+from hubkeras.converters.labels_beside import choose
 from hubkeras.converters.matching import match
 from hubkeras.converters.sources import open_checkpoint
 from hubkeras.converters.uses import Use, use_of
@@ -53,6 +56,8 @@ class Inspection:
         metadata: of a SavedModel of hubkeras.
         content_hash: of the same.
         program: of a SavedModel.
+        labels: class names, where it has them.
+        preprocessing: how images are cut for it, where it says so.
     """
 
     source: str
@@ -65,6 +70,8 @@ class Inspection:
     metadata: Metadata | None = None
     content_hash: str | None = None
     program: Program | None = None
+    labels: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -101,6 +108,8 @@ class Inspection:
             facts |= {"image_size": self.image_size, "provenance": metadata.pop("source"), **metadata}
             facts["content_hash"] = self.content_hash
         if self.network:
+            facts["labels"] = self.labels and list(self.labels)
+        if self.network:
             facts["variables"] = [{**tensor._asdict(), "shape": list(tensor.shape)} for tensor in self.tensors]
         if self.program:
             facts["operations"] = list(self.program.operations)
@@ -124,7 +133,15 @@ def inspect(source: str | os.PathLike[str]) -> Inspection:
     if metadata and metadata.frozen:
         network = NETWORKS[metadata.architecture]
         size = metadata.default_image_size
-        return dataclasses.replace(inspection, network=network, settings=metadata.settings, image_size=size)
+        labels = tuple(written_labels((folder / "assets" / LABELS_FILE).read_bytes())) if metadata.num_classes else None
+        return dataclasses.replace(
+            inspection,
+            network=network,
+            settings=metadata.settings,
+            image_size=size,
+            labels=labels,
+            preprocessing=metadata.preprocessing,
+        )
     try:
         return _with_tensors(inspection)
     except Error:
@@ -148,7 +165,19 @@ def _with_tensors(inspection: Inspection) -> Inspection:
             tensors=tuple(tensors),
             scope=found.prefix,
             digests=checkpoint.own_provenance()["sha256"],
+            labels=_labels(checkpoint, found.settings.get("num_classes")),
+            preprocessing=checkpoint.hints.preprocessing,
         )
+
+
+def _labels(checkpoint: Checkpoint, num_classes: int | None) -> tuple[str, ...] | None:
+    """Class names that a source has, or that lie beside it, as `read_network` takes them."""
+    labels = checkpoint.hints.labels
+    if num_classes is None:
+        return None
+    if labels is None or len(labels) != num_classes:
+        labels, _ = choose(checkpoint.labels_files, num_classes)
+    return tuple(labels) if labels else None
 
 
 def _is_own(folder: pathlib.Path) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hubkeras.commands.command import Group, Options, argument, command
 from hubkeras.commands.output import Output
-from hubkeras.commands.wording import settings_in_words
+from hubkeras.commands.wording import head_in_words, meaning_in_words, settings_in_words
 from hubkeras.common.choices import Averages
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.networks import NetworkFacts
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, object]]
 _MULTIPLIER = "depth_multiplier"
+_SHOWN = 8  # class names
 
 
 @command(
@@ -81,13 +84,26 @@ def _identity(inspection: Inspection) -> Rows:
     rows: Rows = [
         ("kind", kind),
         ("network", ", ".join(filter(None, (network.title, settings_in_words(settings))))),
-        ("head", f"classification, {classes} classes" if classes else "no head: feature vectors"),
+        ("head", _head(inspection) if classes else "no head: feature vectors"),
     ]
+    if inspection.labels:
+        rows.append(("labels", _some(inspection.labels)))
     if inspection.tensors:
         rows.append(("parameters", f"{inspection.parameters:,}"))
     if inspection.has_auxiliary_head:
         rows.append(("auxiliary head", "yes; it is for training and left out of what is made of it"))
     return rows
+
+
+def _head(inspection: Inspection) -> str:
+    words = head_in_words(inspection.settings)
+    return f"classification, {inspection.num_classes} classes{': ' if words else ''}{words}"
+
+
+def _some(labels: Sequence[str]) -> str:
+    """Class names, those in the middle left out where there are many."""
+    shown = labels if len(labels) <= _SHOWN else [*labels[: _SHOWN - 2], "...", labels[-1]]
+    return ", ".join(shown)
 
 
 def _files(inspection: Inspection) -> Rows:
@@ -119,8 +135,15 @@ def _interface(inspection: Inspection, network: NetworkFacts) -> Rows:
     fixed = metadata and metadata.fixed_image_size
     sizes = "no other size" if fixed else f"others too, from {smallest} x {smallest}"
     gives = f"{metadata.num_features} pooled features" if metadata else "pooled features"
-    gives = f"logits, one for each of {classes} classes" if classes else gives
-    return [("images", f"RGB in [0, 1], {size} x {size} pixels; {sizes}"), ("outputs", f"for each image {gives}")]
+    meaning = meaning_in_words(inspection.settings)
+    gives = f"logits, one for each of {classes} classes, which mean {meaning}" if classes else gives
+    seen = InputRange.of_settings(inspection.settings)
+    rows: Rows = [("images", f"RGB in [0, 1], {size} x {size} pixels; {sizes}")]
+    if seen != InputRange():
+        rows.append(("range", f"the base sees them in {seen}"))
+    if inspection.preprocessing:
+        rows.append(("preprocessing", str(inspection.preprocessing)))
+    return [*rows, ("outputs", f"for each image {gives}")]
 
 
 def _state(inspection: Inspection) -> Rows:

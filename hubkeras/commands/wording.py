@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.head_layers import SIGMOID, SOFTMAX, in_words, of_json
+from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.common.parity import ABSOLUTE, LARGEST
 
 if TYPE_CHECKING:
@@ -11,11 +14,41 @@ if TYPE_CHECKING:
     from hubkeras.converters import Report
 
 
+# settings of which rows of their own tell
+_OF_ROWS = ("num_classes", "head", "pooling", "classifier_activation", *RANGE_SETTINGS)
+_MEANINGS = {SOFTMAX: "one class of all (softmax)", SIGMOID: "each class for itself (sigmoid)"}
+
+
+def meaning_in_words(settings: Mapping[str, Any]) -> str:
+    """What the logits of a network with these settings mean."""
+    return _MEANINGS[settings.get("classifier_activation", SOFTMAX)]
+
+
+def head_in_words(settings: Mapping[str, Any]) -> str:
+    """The layers after the last feature map of a network with these settings, empty for TF-Slim's own."""
+    pooling, layers = settings.get("pooling", "avg"), settings.get("head")
+    words = [] if pooling == "avg" else [f"pooling {pooling}"]
+    return ", ".join([*words, *([in_words(of_json(layers))] if layers else [])])
+
+
+def head_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows on a head and a range of images that are not TF-Slim's own."""
+    rows = [("head", head_in_words(settings))]
+    if settings.get("classifier_activation", SOFTMAX) != SOFTMAX:
+        rows.append(("classes", meaning_in_words(settings)))
+    seen = InputRange.of_settings(settings)
+    rows.append(("range", "" if seen == InputRange() else f"the base sees images in {seen}"))
+    return [(name, words) for name, words in rows if words]
+
+
 def settings_in_words(settings: dict[str, Any]) -> str:
-    """`depth multiplier 0.35, finegrain classification mode`; what is None or False is left out."""
+    """`depth multiplier 0.35, finegrain classification mode`; what is None or False is left out.
+
+    So are the settings of the head and of the images, of which rows of their own tell.
+    """
     words = []
     for name, value in settings.items():
-        if name != "num_classes" and value is not None and value is not False:
+        if name not in _OF_ROWS and value is not None and value is not False:
             text = name.replace("_", " ")
             words.append(text if value is True else f"{text} {value}")
     return ", ".join(words)
@@ -25,7 +58,7 @@ def report_rows(architecture: str, settings: dict[str, Any], report: Report | No
     """Rows on the network and what became of the tensors of its source."""
     classes = settings.get("num_classes")
     words = [architecture, settings_in_words(settings), f"{classes} classes" if classes else "no head"]
-    rows = [("network", ", ".join(filter(None, words)))]
+    rows = [("network", ", ".join(filter(None, words))), *head_rows(settings)]
     if report is None:
         return rows
     return [

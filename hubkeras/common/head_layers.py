@@ -214,6 +214,26 @@ def names_of(layers: Sequence[HeadLayer], logits: str) -> list[str]:
     return names
 
 
+def in_words(layers: Sequence[HeadLayer]) -> str:
+    """A head in words.
+
+    >>> in_words([Noise(rate=0.2), Dense(units=8), Activation(function="relu"), Dense(units=1), TwoClasses()])
+    'dropout 0.2, dense 8, relu, dense 1, two classes of one logit'
+    """
+    return ", ".join(map(_in_words, layers))
+
+
+def _in_words(layer: HeadLayer) -> str:
+    if isinstance(layer, Dense):
+        return f"dense {layer.units}{'' if layer.use_bias else ' without bias'}"
+    if isinstance(layer, Activation):
+        parameter = ACTIVATIONS[layer.function] if layer.parameter is None else layer.parameter
+        return layer.function.replace("_", " ") + ("" if parameter is None else f" {parameter:g}")
+    if isinstance(layer, Noise):
+        return f"{layer.function.replace('_', ' ')} {layer.rate:g}"
+    return "two classes of one logit" if isinstance(layer, TwoClasses) else layer.kind.replace("_", " ")
+
+
 def of_json(value: Any) -> tuple[HeadLayer, ...]:
     """The layers whose `to_json` are in a list.
 

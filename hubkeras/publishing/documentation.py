@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -18,7 +19,10 @@ from hubkeras.common import marks
 from hubkeras.common.choices import Averages, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import integrity
-from hubkeras.common.metadata import Metadata, read_metadata
+from hubkeras.common.head_layers import SIGMOID, in_words, of_json
+from hubkeras.common.input_range import InputRange
+from hubkeras.common.labels import written_labels
+from hubkeras.common.metadata import LABELS_FILE, Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS
 from hubkeras.common.parity import LARGEST, Parity
 from hubkeras.common.places import model_folder
@@ -29,6 +33,7 @@ from hubkeras.publishing import catalog
 
 PAGE_FILE = "documentation.md"
 CARD_FILE = "README.md"
+_SHOWN = 8  # class names on a page
 VERIFICATION_FILE = "assets.extra/verification.json"  # SavedModel's folder for what TensorFlow itself does not read
 
 _CHANGES = {
@@ -92,7 +97,11 @@ def write(
     if parity is None and record.is_file():
         parity = _read_parity(record)
     name = name or directory.absolute().name
-    texts = {PAGE_FILE: page(metadata, parity, name, asset_path), CARD_FILE: model_card(metadata, parity, name)}
+    labels = _labels(directory)
+    texts = {
+        PAGE_FILE: page(metadata, parity, name, asset_path, labels),
+        CARD_FILE: model_card(metadata, parity, name, labels),
+    }
     for file in texts:  # all of them before the first is replaced
         refuse_existing(directory / file, overwrite=True, foreign=marks.foreign_page)
     for file, text in {**records, **texts}.items():
@@ -113,6 +122,12 @@ def _read_parity(record: pathlib.Path) -> Parity:
     raise Error(f"{record} is damaged; remove it, or export the model again.")
 
 
+def _labels(directory: pathlib.Path) -> list[str]:
+    """The class names of a SavedModel, none where it has no head."""
+    file = directory / "assets" / LABELS_FILE
+    return written_labels(file.read_bytes()) if file.is_file() else []
+
+
 def title_of(metadata: Metadata, name: str = "model") -> str:
     """`<publisher>/<name>/<version>` of a SavedModel; without a handle, `hubkeras/<name>/1`.
 
@@ -128,19 +143,28 @@ def title_of(metadata: Metadata, name: str = "model") -> str:
     return "/".join([re.sub(r"[^a-z0-9-]+", "-", publisher.lower()).strip("-") or "hubkeras", *names, *version])
 
 
-def page(metadata: Metadata, parity: Parity | None = None, name: str = "model", asset_path: str = "internal") -> str:
+def page(
+    metadata: Metadata,
+    parity: Parity | None = None,
+    name: str = "model",
+    asset_path: str = "internal",
+    labels: Sequence[str] = (),
+) -> str:
     """The page of a SavedModel, Markdown.
 
     Args:
         metadata: of the SavedModel, a `hubkeras.common.metadata.Metadata`.
         parity, name, asset_path: as for `write`.
+        labels: class names, of which a few are shown.
     """
-    return _fill(("page.md", "sections.md"), {**_facts(metadata, parity, name), "asset_path": asset_path})
+    return _fill(("page.md", "sections.md"), {**_facts(metadata, parity, name, labels), "asset_path": asset_path})
 
 
-def model_card(metadata: Metadata, parity: Parity | None = None, name: str = "model") -> str:
+def model_card(
+    metadata: Metadata, parity: Parity | None = None, name: str = "model", labels: Sequence[str] = ()
+) -> str:
     """The model card of a SavedModel, Markdown with YAML front matter; arguments as for `page`."""
-    return _fill(("card.md", "sections.md"), _facts(metadata, parity, name))
+    return _fill(("card.md", "sections.md"), _facts(metadata, parity, name, labels))
 
 
 def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
@@ -158,7 +182,7 @@ def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
     return string.Template(_CONDITIONAL.sub(chosen, text)).substitute(facts)
 
 
-def _facts(metadata: Metadata, parity: Parity | None, name: str) -> dict[str, Any]:
+def _facts(metadata: Metadata, parity: Parity | None, name: str, labels: Sequence[str]) -> dict[str, Any]:
     """The names in the templates: the metadata's attributes, and these texts and conditions."""
     module = catalog.find(metadata.handle) if metadata.handle else None
     imagenet = module is not None and _is_checkpoint(metadata.source, module)
@@ -172,6 +196,7 @@ def _facts(metadata: Metadata, parity: Parity | None, name: str) -> dict[str, An
         **_facts_of_module(module),
         **_facts_of_source(metadata.source or {}),
         **_facts_of_parity(parity),
+        **_facts_of_head(metadata, labels),
         **vars(metadata),
         **network.paper._asdict(),
         "paper": network.paper.title,
@@ -231,6 +256,27 @@ def _facts_of_source(source: dict[str, Any]) -> dict[str, Any]:
         "checkpoint": source.get("checkpoint"),
         "digests": "\n".join(f"* `{file}`, SHA-256 `{digest}`" for file, digest in digests),
         "through": "through" in source and f"`{source['through']['checkpoint']}`",
+    }
+
+
+def _facts_of_head(metadata: Metadata, labels: Sequence[str]) -> dict[str, Any]:
+    settings, sigmoid = metadata.settings, metadata.activation == SIGMOID
+    layers = in_words(of_json(settings["head"])) if settings.get("head") else ""
+    pooling = settings.get("pooling", "avg")
+    words = [f"pooling {pooling}" if pooling != "avg" else "", layers]
+    shown = labels if len(labels) <= _SHOWN else [*labels[: _SHOWN - 2], "...", labels[-1]]
+    names = ", ".join(label if label == "..." else f"`{label.replace('`', chr(39))}`" for label in shown)
+    return {
+        "head": ", ".join(filter(None, words)),
+        "meaning": "each class for itself: a sigmoid makes probabilities of them"
+        if sigmoid
+        else "one class of all: softmax makes probabilities of them",
+        "rules_of_head": " The head keeps the dropout, batch norm and regularization that it was trained with."
+        if layers
+        else "",
+        "activation_argument": f', activation="{SIGMOID}"' if sigmoid else "",
+        "other_range": "" if metadata.images == InputRange() else str(metadata.images),
+        "labels": f": {names}" if names else "",
     }
 
 
