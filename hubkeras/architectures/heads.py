@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from hubkeras.architectures.classifier_layers import layer_of
-from hubkeras.architectures.layers import Dense, Dropout, Scope, SlimLayer, Tensor
+from hubkeras.architectures.layers import Dense, Dropout, Scope, Shape, SlimLayer, Tensor
 from hubkeras.architectures.options import INFERENCE, CallOptions
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX, HeadLayer, names_of
 from hubkeras.common.networks import NetworkFacts
@@ -26,6 +26,9 @@ class Classifier(Scope):
 
     def __init__(self, layers: Sequence[SlimLayer], **kwargs: Any) -> None:
         super().__init__("Logits", layers, **kwargs)
+
+    def compute_output_shape(self, input_shape: Shape) -> tuple[Any, ...]:
+        return input_shape[0], self.output_channels
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Probabilities."""

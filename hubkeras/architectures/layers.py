@@ -92,6 +92,12 @@ class SlimLayer(keras.layers.Layer):
         """How many pixels of the input lie between two neighbours of the output."""
         return 1
 
+    compute_output_spec = keras.Operation.compute_output_spec  # by a call: some layers return their end points too
+
+    def compute_output_shape(self, input_shape: Shape) -> tuple[Any, ...]:
+        """Shape of the output for `summary()`; height and width depend on the images."""
+        return (input_shape[0], *[None] * (len(input_shape) - 2), self.output_channels)
+
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """As Keras has it, but for autocasting, which a model around the network may have on."""
         return super().add_weight(*args, **{"autocast": False, **kwargs})

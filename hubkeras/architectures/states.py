@@ -46,8 +46,15 @@ def set_trainable(network: Any, scopes: Mapping[str, bool]) -> None:
 def regularizers(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The regularizer of each variable, as Keras serializes it."""
     return {
-        name: keras.regularizers.serialize(v.regularizer) if v.regularizer else None for name, v in variables.items()
+        name: _serialized(variable.regularizer) if variable.regularizer else None
+        for name, variable in variables.items()
     }
+
+
+def _serialized(regularizer: Any) -> dict[str, Any]:
+    """A regularizer as Keras serializes it, without the number that it has while a model is loaded."""
+    config = keras.regularizers.serialize(regularizer)
+    return {name: value for name, value in config.items() if name != "shared_object_id"}
 
 
 def changed(values: Mapping[str, Any], initial: Mapping[str, Any]) -> dict[str, Any]:
