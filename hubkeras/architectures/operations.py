@@ -143,10 +143,12 @@ def activate(inputs: Any, function: str, parameter: float | None = None) -> Any:
     return _FUNCTIONS[function](inputs, *arguments)
 
 
-# those whose names `keras.ops` does not have
+# functions of `keras.ops` by their names, and others
 _FUNCTIONS: dict[str, Callable[..., Any]] = {name: getattr(ops, name, None) for name in ACTIVATIONS} | {
     "gelu": functools.partial(ops.gelu, approximate=False),
     "gelu_tanh": functools.partial(ops.gelu, approximate=True),
+    # TensorFlow's own has a gradient of its own, a function that a SavedModel would have to carry for each call
+    "silu": lambda x: x * ops.sigmoid(x),
 }
 
 

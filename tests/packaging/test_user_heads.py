@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
+from hubkeras.common.head_layers import ACTIVATIONS, Activation
 from hubkeras.common.metadata import read_metadata
 from hubkeras.converters import read_network
 from tests.support.users_models import random_images, randomize
@@ -139,7 +140,8 @@ def test_frozen_and_as_a_backbone(network, tmp_path):
 @pytest.mark.parametrize("network_class", [hubkeras.InceptionV2, hubkeras.InceptionResNetV2])
 def test_other_networks_have_heads_too(network_class, tmp_path):
     settings = {"depth_multiplier": 0.25} if network_class is hubkeras.InceptionV2 else {}
-    layers = [L.GlobalMaxPooling2D(), L.Dense(4, "silu"), L.Dropout(0.5), L.Dense(1, "sigmoid")]
+    activations = [Activation(function=name) for name in (ACTIVATIONS if settings else ["silu"])]
+    layers = [L.GlobalMaxPooling2D(), L.Dense(4), *activations, L.Dropout(0.5), L.Dense(1, "sigmoid")]
     network = randomize(network_class(head=layers, input_mean=(0.4, 0.5, 0.6), input_std=0.25, **settings))
     size = 96
     hubkeras.export(network, tmp_path / "model", image_size=size)
@@ -150,6 +152,9 @@ def test_other_networks_have_heads_too(network_class, tmp_path):
     assert close(logits, network(images))
     last = [name for name in named(module) if name.startswith(f"{network.scope}/Logits")][-1]
     assert last == f"{network.scope}/Logits/{network.facts.logits}/biases"
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(module(images, training=True) ** 2)
+    assert not any(gradient is None for gradient in tape.gradient(loss, module.trainable_variables))
     trained = [module(images, training=True).numpy() for _ in range(6)]
     assert not all(np.array_equal(trained[0], other) for other in trained)  # dropout
 
