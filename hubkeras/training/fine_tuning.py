@@ -157,10 +157,10 @@ def average_batches(network: SlimNetwork, batches: Iterator[np.ndarray]) -> None
 
 
 def features_of(network: SlimNetwork) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from uint8 `[batch, height, width, 3]` to the pooled features, float32 `[batch, features]`."""
+    """A function from float32 `[batch, height, width, 3]`, RGB in [0, 1], to pooled features `[batch, features]`."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def features(pixels: Any) -> Any:
-        return network.outputs(tf.cast(pixels, tf.float32) / 255, include_head=False)[0]
+    def features(images: Any) -> Any:
+        return network.outputs(images, include_head=False)[0]
 
-    return lambda pixels: features(tf.constant(pixels)).numpy()
+    return lambda images: features(tf.constant(images, tf.float32)).numpy()

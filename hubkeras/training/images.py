@@ -1,12 +1,13 @@
 """The images of a run, decoded once: uint8 pixels of the network's size, in a file."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import PIL.Image
 
-from hubkeras.bulk.pipeline import Preparation, read_batches
+from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
+from hubkeras.common.errors import Error
 from hubkeras.common.progress import Progress
 from hubkeras.training.data import TRAINING, DataPlan, Example
 from hubkeras.training.working_folder import WorkingFolder
@@ -15,7 +16,7 @@ ENLARGED = 2.5  # images smaller than the network's are trained on at a size of 
 SIZES = (96, 128, 160, 192, 224, 256, 299)  # in pixels; those of the published networks
 _SAMPLE = 64  # images whose size is looked at
 _BATCH = 64
-_READABLE = "readable"
+_READABLE, _FEATURES = "readable", "features"
 
 
 class Examples:
@@ -54,6 +55,39 @@ def fitting_size(plan: DataPlan, size: int, smallest: int) -> int:
             continue  # what cannot be read is counted later
     wanted = float(np.median(sides)) * ENLARGED if sides else size
     return next((each for each in SIZES if smallest <= each < size and each >= wanted), size)
+
+
+def features_in_one_pass(
+    plan: DataPlan,
+    examples: Sequence[Example],
+    preparation: Preparation,
+    run: Callable[[np.ndarray], np.ndarray],
+    folder: WorkingFolder,
+    progress: Progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features of the images, read beside inference and kept nowhere else, and the numbers of those decoded.
+
+    Args:
+        run: function from float32 `[batch, height, width, 3]`, RGB in [0, 1], to features.
+    """
+    count = len(examples)
+
+    def read() -> dict[str, np.ndarray]:
+        numbers, features = [], []
+        for those, values in run_batches(
+            run, read_batches(Examples(plan, examples), range(count), preparation, _BATCH)
+        ):
+            numbers.append(those)
+            features.append(values)
+            progress(int(those[-1]) + 1, count, "reading features")
+        if not numbers:
+            raise Error(f"None of the {count} images can be read; of the first: {examples[0].path}.")
+        return {_READABLE: np.concatenate(numbers), _FEATURES: np.concatenate(features)}
+
+    kept = folder.arrays(_FEATURES, read)
+    features = np.zeros([count, kept[_FEATURES].shape[1]], np.float32)
+    features[kept[_READABLE]] = kept[_FEATURES]
+    return features, kept[_READABLE]
 
 
 def decoded(

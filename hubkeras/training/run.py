@@ -17,7 +17,7 @@ from hubkeras.training import logistic
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
 from hubkeras.training.fine_tuning import Recipe, Tuner, average_batches, batches_of, features_of
-from hubkeras.training.images import decoded
+from hubkeras.training.images import decoded, features_in_one_pass
 from hubkeras.training.working_folder import WorkingFolder
 
 HEAD, TUNED, REFITTED = "head", "fine-tuned", "fine-tuned, head fitted again"
@@ -91,7 +91,13 @@ class Run:
         self.options, self.folder, self.progress, self.began = options, folder, progress, began
         examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
         preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
-        self.pixels, readable = decoded(plan, examples, preparation, folder, progress)
+        keras.utils.set_random_seed(options.seed)
+        self.network = _with_head(base, len(plan.classes))
+        self._run = features_of(self.network)
+        if options.epochs == 0:  # the images are needed once
+            self.features, readable = features_in_one_pass(plan, examples, preparation, self._run, folder, progress)
+        else:
+            self.pixels, readable = decoded(plan, examples, preparation, folder, progress)
         labels = np.array([example.label for example in examples])
         border = len(plan.sets[TRAINING])
         self.training, self.validation = readable[readable < border], readable[readable >= border]
@@ -102,9 +108,6 @@ class Run:
         counts = np.bincount(labels[self.training], minlength=len(plan.classes))
         balanced = counts.sum() / (len(counts) * counts)
         self.class_weights = balanced if options.balance else np.ones(len(counts))
-        keras.utils.set_random_seed(options.seed)
-        self.network = _with_head(base, len(plan.classes))
-        self._run = features_of(self.network)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.network)
 
     def fit(self, finish: bool = False) -> tuple[list[Stage], str, dict[str, list[float]]]:
@@ -116,18 +119,19 @@ class Run:
         Returns:
             The stages, the name of the one that the network is left in, and the history.
         """
-        features = self._features("reading features")
+        features = self.features if self.options.epochs == 0 else self._features("reading features")
         self._fit_head(features)
-        stages, states = [self._measured(HEAD)], [self._state()]
+        stages, states = [self._measured(HEAD, features)], [self._state()]
         history: dict[str, list[float]] = {"loss": []}
         if epochs := self._epochs(states[0], finish):
             self._tune(epochs, history, finish)
             self.progress(0, 1, "averaging")
             average_batches(self.network, self._chunks(self.training))
-            stages.append(self._measured(TUNED))
+            features = self._features("reading features again")
+            stages.append(self._measured(TUNED, features))
             states.append(self._state())
-            self._fit_head(self._features("reading features again"))
-            stages.append(self._measured(REFITTED))
+            self._fit_head(features)
+            stages.append(self._measured(REFITTED, features))
             states.append(self._state())
         best = max(range(len(stages)), key=lambda number: (stages[number].right, -stages[number].loss))
         for variable, value in zip(self.network.variables, states[best], strict=True):
@@ -206,7 +210,7 @@ class Run:
         for name, numbers in ((TRAINING, self.training), (VALIDATION, self.validation)):
             for start in range(0, len(numbers), _CHUNK):
                 chosen = numbers[start : start + _CHUNK]
-                features[chosen] = self._run(np.asarray(self.pixels[chosen]))
+                features[chosen] = self._run(self.pixels[chosen] / np.float32(255))
                 self.progress(start, len(numbers), f"{what} for {name}")
         return features
 
@@ -223,11 +227,13 @@ class Run:
                 value = head.weights if name.endswith("/weights") else head.biases
                 variable.assign(value.reshape(variable.shape))
 
-    def _measured(self, name: str) -> Stage:
-        logits = np.concatenate([self.network(chunk / np.float32(255)) for chunk in self._chunks(self.validation)])
-        truth = self.labels[self.validation]
+    def _measured(self, name: str, features: np.ndarray) -> Stage:
+        """The network on the images for validation, from their features."""
+        head: Any = self.network.head
+        logits = np.asarray(head(features[self.validation, np.newaxis, np.newaxis])["Logits"])
         loss = logistic.cross_entropy(logits, self.targets[self.validation])
-        return Stage(name, int((logits.argmax(1) == truth).sum()), len(truth), loss)
+        right = logits.argmax(1) == self.labels[self.validation]
+        return Stage(name, int(right.sum()), len(right), loss)
 
 
 def _with_head(base: SlimNetwork, num_classes: int) -> SlimNetwork:

@@ -217,7 +217,7 @@ class Prepared:
         if self.options.minutes is not None:
             return self.options.minutes * 60
         run, size = features_of(self.base), self.options.image_size
-        batch = np.zeros((_TRIED, size, size, 3), np.uint8)
+        batch = np.zeros((_TRIED, size, size, 3), np.float32)
         run(batch)  # the first call is slow
         began = time.monotonic()
         run(batch)
