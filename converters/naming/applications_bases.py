@@ -19,6 +19,9 @@ _WITHOUT_EFFECT = ("input_layer", "zero_padding2d")
 _MERGING = ("add", "concatenate", "custom_scale_layer", "lambda")
 _POOLING = ("max_pooling2d", "average_pooling2d")
 _ACTIVATIONS = ("activation", "re_lu")
+_RELU6 = (
+    "relu 6.0 [0, 0]"  # as `_activation` writes a `ReLU(6.)`; the library's first version has a function of the name
+)
 _PADS = ("Conv1_pad", *(f"block_{number}_pad" for number in (1, 3, 6, 13)))  # of MobileNet V2
 # kernel and stride of the layers of Inception-ResNet V2 that do not pad
 _UNPADDED = ((3, 2), (3, 1), (3, 2), (3, 1), (3, 2), (3, 2), (3, 2))
@@ -185,7 +188,7 @@ def _settings(layer: SavedLayer, before: list[SavedLayer]) -> str:
 
 def _activation(layer: SavedLayer) -> str:
     if layer.kind == "activation":
-        return str(layer.config.get("activation"))
+        return _RELU6 if layer.config.get("activation") == "relu6" else str(layer.config.get("activation"))
     most = layer.config.get("max_value")
     more = [layer.config.get(key) or 0 for key in ("negative_slope", "threshold")]
     return f"relu {most if most is None else float(most)} {more}"

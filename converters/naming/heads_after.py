@@ -28,10 +28,24 @@ from hubkeras.converters.naming.saved_layers import SavedLayer
 _POOLINGS = {"global_average_pooling2d": "avg", "global_max_pooling2d": "max"}
 _NOISES = ("dropout", "spatial_dropout2d", "alpha_dropout", "gaussian_dropout", "gaussian_noise")
 _AXES_OF_CHANNELS = (-1, [-1], 3, [3], (3,))  # where values are [batch, 1, 1, channels]
+# activations that a model calls as functions: Keras 3's operations without options, and TensorFlow's
+_OPERATIONS = ("sigmoid", "tanh", "silu", "softplus", "relu6", "selu")
+_FUNCTIONS_OF_TENSORFLOW = {
+    **{f"nn.{name}": name for name in ("relu", "relu6", "selu", "silu", "softmax", "softplus", "sigmoid", "tanh")},
+    **{f"math.{name}": name for name in ("softplus", "sigmoid", "tanh")},
+    "nn.swish": "silu",
+}
+# losses, in snake case, that tell what a model's outputs without an activation mean
+_EACH_FOR_ITSELF = ("binary_crossentropy", "binary_focal_crossentropy")
+_REGRESSIONS = (
+    *("mean_squared_error", "mse", "mean_absolute_error", "mae", "mean_absolute_percentage_error", "mape"),
+    *("mean_squared_logarithmic_error", "msle", "huber", "log_cosh", "logcosh", "poisson", "cosine_similarity"),
+)
 _ONE_LOGIT = (
     "The model gives one number for an image, without a sigmoid; it was taken for the logit of the second of two "
     "classes."
 )
+_EACH_BY_LOSS = "The model ends in logits and was trained with a binary cross-entropy: each class is for itself."
 # {record: {Slim's name of a variable: Keras' name}}
 _VARIABLES: dict[type[HeadLayer], dict[str, str]] = {
     Dense: {"weights": "kernel", "biases": "bias"},
@@ -59,13 +73,14 @@ class After:
     notes: tuple[str, ...] = ()
 
 
-def head_after(graph: LayerGraph, base: Base, map_size: int | None) -> After:
+def head_after(graph: LayerGraph, base: Base, map_size: int | None, loss: str | None = None) -> After:
     """The head of a model.
 
     Args:
         graph: of the model's layers.
         base: its base.
         map_size: height and width of the base's last feature map, None where images have any size.
+        loss: that the model was compiled with, in snake case; None where the file does not tell.
 
     Raises:
         HeadError: a layer cannot be kept; it names the layer.
@@ -78,8 +93,7 @@ def head_after(graph: LayerGraph, base: Base, map_size: int | None) -> After:
         if layer.kind in ("flatten", "reshape"):
             flat = _is_flat_after(layer, flat)
             continue
-        config = layer.config if flat else _over_channels(layer)
-        pairs += [(layer, record) for record in of_keras(layer.kind, config, layer.name)]
+        pairs += [(layer, record) for record in _records(layer, flat)]
     end = chain[-1] if chain else base.last
     if set(graph.outputs) != {end} or len(graph.outputs) != 1:
         names = ", ".join(str(layer.name) for layer in graph.outputs)
@@ -91,7 +105,7 @@ def head_after(graph: LayerGraph, base: Base, map_size: int | None) -> After:
         return After(None, pooling, tuple(chain), (), tuple(notes))
     if not flat:
         raise HeadError(f"{title_of(end)} gives [batch, 1, 1, classes]; expected a Flatten after the pooling")
-    pairs, activation, more = _meaning(pairs)
+    pairs, activation, more = _meaning(pairs, loss)
     records = of_json([record.to_json() for _, record in pairs])
     head = Head(layers=records, pooling=pooling or "avg", classifier_activation=activation)
     return After(head, pooling, tuple(chain), tuple(source for source, _ in pairs), (*notes, *more))
@@ -209,25 +223,43 @@ def _over_channels(layer: SavedLayer) -> dict[str, Any]:
     return config
 
 
+def _records(layer: SavedLayer, flat: bool) -> tuple[HeadLayer, ...]:
+    """The layers of a head that a layer is, which works on `[batch, channels]` or on `[batch, 1, 1, channels]`."""
+    function = layer.kind
+    if layer.kind == "tf_op_lambda":
+        function = _FUNCTIONS_OF_TENSORFLOW.get(str(layer.config.get("function")), "")
+        (call,) = layer.calls if len(layer.calls) == 1 else ((),)
+        options = call[3] if len(call) == 4 and isinstance(call[3], dict) else {"config": "of another form"}
+        if any(value not in (None, -1) for name, value in options.items() if name != "name"):
+            function = ""  # `tf.nn.softmax(x, axis=0)`
+    if function in _OPERATIONS or (function and layer.kind == "tf_op_lambda"):
+        return of_keras("activation", {"activation": function}, layer.name)
+    return of_keras(layer.kind, layer.config if flat else _over_channels(layer), layer.name)
+
+
 _Pairs = list[tuple[SavedLayer | None, HeadLayer]]
 
 
-def _meaning(pairs: _Pairs) -> tuple[_Pairs, str, tuple[str, ...]]:
+def _meaning(pairs: _Pairs, loss: str | None) -> tuple[_Pairs, str, tuple[str, ...]]:
     """The layers without a softmax or sigmoid at the end, what they mean, and notes; one unit becomes two classes."""
     units = [record.units for _, record in pairs if isinstance(record, Dense)][-1]
     source, last = pairs[-1]
-    if all(layer is None for layer, _ in pairs):  # the base's own head, which says by itself what it means
+    if source is None:  # the base's own head, which says by itself what it means
         return pairs, SOFTMAX, ()
     function = last.function if isinstance(last, Activation) else None
     if function == SOFTMAX and units == 1:
-        raise HeadError(
-            f"{title_of(source) if source else 'the base'} takes the softmax of one number, which is always 1"
-        )
+        raise HeadError(f"{title_of(source)} takes the softmax of one number, which is always 1")
     if function in (SOFTMAX, SIGMOID):
         pairs = pairs[:-1]
+    elif loss in _REGRESSIONS:
+        raise HeadError(
+            f"{title_of(source)} gives numbers that were trained with the loss {loss}, which are no classes"
+        )
+    each = function == SIGMOID or (function != SOFTMAX and loss in _EACH_FOR_ITSELF)
     if units > 1 or isinstance(last, TwoClasses):
-        return pairs, SIGMOID if function == SIGMOID else SOFTMAX, ()
-    return [*pairs, (None, TwoClasses())], SOFTMAX, () if function == SIGMOID else (_ONE_LOGIT,)
+        notes = (_EACH_BY_LOSS,) if each and function != SIGMOID else ()
+        return pairs, SIGMOID if each else SOFTMAX, notes
+    return [*pairs, (None, TwoClasses())], SOFTMAX, () if each else (_ONE_LOGIT,)
 
 
 # --- their tensors

@@ -61,7 +61,11 @@ def images_before(graph: LayerGraph, base: Base, tensors: Mapping[str, Tensor]) 
         raise ImagesError(f"{error}, before the base") from error
     images = Images()
     for layer in chain:
+        if layer.kind != "input_layer" and _input_shape(layer):  # of a Sequential without an input layer
+            images = _input(images, layer)
         images = _after(images, layer, tensors)
+    if _input_shape(base.first):
+        images = _input(images, base.first)
     return images, chain
 
 

@@ -26,7 +26,7 @@ from hubkeras.converters.naming.keras_applications import what_else
 from hubkeras.converters.naming.keras_layers import keras_layer_bases
 from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
-from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training
+from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
 
 # the kinds of bases; a model has one base of one of them
 BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases)
@@ -40,6 +40,7 @@ _IMAGENET_CLASSES = 1000
 class _Reading:
     """What is known of a model, as it is read; what cannot be kept is a reason."""
 
+    loss: str | None
     settings: dict[str, Any] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
@@ -63,7 +64,7 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
     """
     graph = LayerGraph.of(root)
     base = _only_base(root, graph, tensors)
-    reading = _Reading(dict(base.settings), dict(base.targets), dict(base.ignored), list(base.notes))
+    reading = _Reading(_loss(root), dict(base.settings), dict(base.targets), dict(base.ignored), list(base.notes))
     images, before = _read_images(reading, graph, base, tensors)
     size = images.size if images.size is not None else base.image_size
     base.check_size(size)
@@ -85,6 +86,15 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
         images_refused=reading.images_refused,
     )
     return renaming, hints
+
+
+def _loss(root: SavedLayer) -> str | None:
+    """The loss that a model was compiled with, in snake case; None where the file does not tell, or for several."""
+    compiled = root.config.get("compile_config")
+    loss = compiled.get("loss") if isinstance(compiled, Mapping) else None
+    if isinstance(loss, Mapping):
+        loss = loss.get("class_name") if loss.get("class_name") != "function" else loss.get("config")
+    return snake_case(loss) if isinstance(loss, str) else None
 
 
 def _only_base(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str, Tensor]) -> Base:
@@ -127,7 +137,7 @@ def _notes_on_images(images: Images) -> Iterator[str]:
 
 def _read_head(reading: _Reading, graph: LayerGraph, base: Base, before: list[SavedLayer], size: int | None) -> None:
     try:
-        after = head_after(graph, base, base.map_size(size))
+        after = head_after(graph, base, base.map_size(size), reading.loss)
         _refuse_others(graph, base, [*before, *after.layers])
         targets = dict(head_targets(after, base))
     except HeadError as error:

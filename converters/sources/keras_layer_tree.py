@@ -87,7 +87,7 @@ def open_keras_file(
                 config, weights, modules = _unpack(path, stack.enter_context(TemporaryFolder()))
             file = stack.enter_context(open_hdf5(weights, path))
             tensors = _tensors(file)
-            config = config or json.loads(file.attrs.get("model_config", "null")) or beside
+            config = config or _config_of(file) or beside
             root = _keras_2(file, tensors, config) or _keras_3(file, tensors, config)
             root = with_modules(root, functools.partial(_module_of, modules))
         except Error:
@@ -95,6 +95,12 @@ def open_keras_file(
         except _DAMAGE as error:
             raise Error(f"{path} is not a whole file of a Keras model ({error}); save or copy it again.") from error
         yield root, tensors
+
+
+def _config_of(file: h5py.File) -> dict[str, Any] | None:
+    """The config of a whole model in an HDF5 file, with what it was compiled with."""
+    config, compiled = (json.loads(file.attrs.get(name, "null")) for name in ("model_config", "training_config"))
+    return {**config, "compile_config": compiled} if config else None
 
 
 def _unpack(path: pathlib.Path, folder: str) -> tuple[dict[str, Any], pathlib.Path, _Modules]:
@@ -142,6 +148,8 @@ def layer_of_config(
         name = str(layer.get("name") or layer["config"]["name"])
         layers.append(layer_of_config(layer, weights_of, (*names, name), f"{group}/layers/{key}"))
     options = options if isinstance(options, dict) else {}
+    if not names and "compile_config" in config:
+        options = {**options, "compile_config": config["compile_config"]}
     return SavedLayer(
         names[-1] if names else None,
         snake_case(config["class_name"]),
