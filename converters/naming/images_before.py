@@ -16,6 +16,10 @@ from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
 from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.naming.saved_layers import SavedLayer
 
+RANGE_TAKEN = (  # where nothing tells it
+    "The model does not say in which range its images are; [-1, 1] was taken, as keras.applications' "
+    "preprocess_input makes it (--input-range LOW HIGH gives another)."
+)
 _WHITE = 255  # of images that are not in [0, 1]
 # A base is trained on ranges of 1 to 5 units; one of the two that images can have makes such a range of a factor.
 _SMALLEST_OF_UNIT, _LARGEST_OF_BYTES = 0.3, 0.08
@@ -287,10 +291,7 @@ def range_of(images: Images, base: Base) -> tuple[InputRange | None, str]:
     smallest, largest = float(abs(scale).min()), float(abs(scale).max())
     untouched = (scale == 1).all() and (offset == 0).all()
     if untouched and base.sees == AS_IT_IS:
-        return None, (
-            "The model does not say in which range its images are; [-1, 1] was taken, as keras.applications' "
-            "preprocess_input makes it (--input-range LOW HIGH gives another)."
-        )
+        return None, RANGE_TAKEN
     if largest <= _LARGEST_OF_BYTES:
         white = _WHITE
     elif smallest >= _SMALLEST_OF_UNIT:

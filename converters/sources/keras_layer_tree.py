@@ -28,12 +28,14 @@ from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.converters.checkpoint import Tensor
+from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.naming.saved_layers import HubModule, SavedLayer, kind_of_training, snake_case
 from hubkeras.converters.sources.hdf5 import open_hdf5
 from hubkeras.converters.sources.hub_modules import ASSETS, module_of_layer, with_modules
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
 _MOST_CONFIG_BYTES = 64 << 20  # a network has about 1 MB
+_MOST_DEPTH = 10  # of models within models, where a user's base lies in two or three
 # Keras' order of a layer's variables, and the option of its config by which one is left out
 _VARIABLES = {
     "conv2d": {"kernel": "", "bias": "use_bias"},
@@ -138,6 +140,8 @@ def layer_of_config(
     config: Mapping[str, Any], weights_of: _WeightsOf, names: tuple[str, ...] = (), group: str = ""
 ) -> SavedLayer:
     """The layer of a config, and those below; Keras 3 numbers the groups of a model's layers by their class."""
+    if len(names) > _MOST_DEPTH:
+        raise NamingError(f"its config has models in more than {_MOST_DEPTH} models")
     options = config.get("config")
     inner = options.get("layers") if isinstance(options, dict) else options
     layers, counts = [], Counter[str]()
@@ -145,7 +149,8 @@ def layer_of_config(
         kind = snake_case(layer["class_name"])
         key = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
-        name = str(layer.get("name") or layer["config"]["name"])
+        nameless = isinstance(layer["config"], list)  # a Sequential within one, of TensorFlow.js and Keras 2.1
+        name = str(layer.get("name") or (key if nameless else layer["config"]["name"]))
         layers.append(layer_of_config(layer, weights_of, (*names, name), f"{group}/layers/{key}"))
     options = options if isinstance(options, dict) else {}
     if not names and "compile_config" in config:

@@ -8,10 +8,12 @@ import h5py
 
 from hubkeras.converters.checkpoint import Checkpoint, Hints
 from hubkeras.converters.naming.renaming import Renaming, rename
+from hubkeras.converters.naming.teachable_machine import is_teachable_machine
 from hubkeras.converters.sources.configs_beside import config_beside
 from hubkeras.converters.sources.hdf5 import has_attribute
 from hubkeras.converters.sources.keras_layer_tree import is_keras, open_keras_file
 from hubkeras.converters.sources.reader import Reader
+from hubkeras.converters.sources.teachable_machine import facts_beside, with_facts
 
 _CONFIG = "model_config"  # the attribute of a whole model
 
@@ -38,6 +40,8 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
         else:  # weights alone
             renaming, hints = renaming_of_weights(root, stored)
         tensors, notes = rename(stored, renaming)
+        if is_teachable_machine(root):
+            hints, notes = with_facts(hints, notes, facts_beside(path), root)
         files = (path,) if beside is None else (path, beside[0])
         yield Checkpoint(str(path), tensors, files, (str(path),), hints, notes)
 

@@ -14,6 +14,7 @@ _V1_NAME = re.compile(r"\.ckpt(-\d+)?$")
 _VARIABLES = "variables/variables.index"  # below the folder of a SavedModel
 _PYTORCH = ("model.safetensors", "pytorch_model.bin")  # a folder with one of them is a model
 _FROZEN_GRAPH = ".pb"
+MODEL_JSON = "model.json"  # of TensorFlow.js, which names files of weights in its folder or below
 _OTHER_GRAPHS = ("saved_model.pb", "tfhub_module.pb", "fingerprint.pb", "keras_metadata.pb")
 
 
@@ -54,7 +55,8 @@ def locate(names: Iterable[str], endings: tuple[str, ...], last_endings: tuple[s
     if not sources:
         sources = [Place(folder, tuple(_below(folder, names))) for folder in places.saved_model_folders(names)]
     if not sources:
-        sources = [Place(name, (name,)) for name in rest if last_endings and name.endswith(last_endings)]
+        last = [name for name in rest if last_endings and name.endswith(last_endings)]
+        sources = [Place(name, _with_folder(name, names) if name.endswith(MODEL_JSON) else (name,)) for name in last]
     return sorted(sources)
 
 
@@ -96,6 +98,10 @@ def _beside(name: str, names: list[str]) -> list[str]:
 
 def _below(folder: str, names: list[str]) -> list[str]:
     return names if folder == "." else [name for name in names if name.startswith(f"{folder}/")]
+
+
+def _with_folder(name: str, names: list[str]) -> tuple[str, ...]:
+    return tuple(_below(str(PurePosixPath(name).parent), names))
 
 
 def _directly_in(folder: str, names: list[str]) -> list[str]:

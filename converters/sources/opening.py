@@ -24,6 +24,7 @@ from hubkeras.converters.sources import (
     numpy_archives,
     pytorch_models,
     tensorflow_checkpoints,
+    tensorflow_js,
 )
 from hubkeras.converters.sources.configs_beside import is_config_name
 from hubkeras.converters.sources.locating import Place
@@ -38,6 +39,7 @@ READERS: tuple[Reader, ...] = (
     keras_models.READER,
     pytorch_models.READER,
     frozen_graphs.READER,
+    tensorflow_js.READER,
     tensorflow_checkpoints.READER,
 )
 ACCEPTED = (

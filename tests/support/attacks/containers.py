@@ -189,6 +189,14 @@ def zip_lzma(folder):
     return _zip(folder, (member, b"x" * 100))
 
 
+@attack("archive", "zip: an archive of a model with a name with ..")
+def zip_of_model(folder):
+    with zipfile.ZipFile(folder / "model.zip", "w") as archive:
+        for name in ("model.ckpt", "../weights"):
+            archive.writestr(name, b"weights")
+    return folder / "model.zip"
+
+
 @attack("source", "zip: a member of PyTorch's that leads out")
 def zip_torch(folder):
     return _zip(folder, ("model/data.pkl", b"."), ("model/../../data/0", b"."), name="model.pth")
@@ -486,6 +494,47 @@ def asset_absolute(folder):
 def nested_saved_model(folder):
     (folder / "saved_model.pb").write_bytes(_nested(2, 10_000))
     return folder
+
+
+# ------------------------------------------------------------------------------------------- TensorFlow.js
+
+
+def _model_json(folder, *weights, paths=("weights.bin",), topology=None):
+    manifest = [{"paths": list(paths), "weights": [{"dtype": "float32", **weight} for weight in weights]}]
+    topology = topology or {"class_name": "Sequential", "config": []}
+    (folder / "weights.bin").write_bytes(bytes(24))
+    (folder / "model.json").write_text(json.dumps({"modelTopology": topology, "weightsManifest": manifest}))
+    return folder / "model.json"
+
+
+def _tensorflow_js_attack(what, *weights, **options):
+    attack("source", f"TensorFlow.js: {what}")(lambda folder: _model_json(folder, *weights, **options))
+
+
+_KERNEL = {"name": "a/kernel", "shape": [2, 3]}
+_tensorflow_js_attack("weights in a file elsewhere", _KERNEL, paths=["../other/secret"])
+_tensorflow_js_attack("weights in a file of the machine", _KERNEL, paths=["/etc/hostname"])
+_tensorflow_js_attack("weights at an address", _KERNEL, paths=["http://127.0.0.1/weights.bin"])
+_tensorflow_js_attack("a weight of 4 TiB", {"name": "a/kernel", "shape": [1 << 20, 1 << 20]})
+_tensorflow_js_attack("more weights than are stored", *({**_KERNEL, "name": f"{n}/kernel"} for n in range(30_000)))
+_tensorflow_js_attack("one file 20,000 times", _KERNEL, paths=["weights.bin"] * 20_000)
+_tensorflow_js_attack("one weight twice", {"name": "a/b", "shape": [3]}, {"name": "a/b", "shape": [3]})
+
+
+@attack("source", "TensorFlow.js: weights behind a link")
+def tensorflow_js_link(folder):
+    (folder / "link.bin").symlink_to("../other/secret")
+    return _model_json(folder, _KERNEL, paths=["link.bin"])
+
+
+@attack("source", "TensorFlow.js: 100,000 models within models")
+def tensorflow_js_deep(folder):
+    path = _model_json(folder, _KERNEL)
+    layer, end = '{"class_name": "Sequential", "config": [', "]}"
+    text = json.loads(path.read_text())["weightsManifest"]
+    deep = layer * 100_000 + end * 100_000
+    path.write_text(f'{{"modelTopology": {deep}, "weightsManifest": {json.dumps(text)}}}')
+    return path
 
 
 # ---------------------------------------------------------------------------------------- files for runtimes

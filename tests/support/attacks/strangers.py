@@ -47,6 +47,7 @@ SOURCES = (
         "model.ckpt-1000",
         "model.index",
         "model.npz",
+        "model.json",
     ),
     "weights",
 )
