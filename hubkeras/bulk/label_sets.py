@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hubkeras.bulk.label_matching import folded
-from hubkeras.bulk.labelled import LabelledImages, labels_table, left_out_of, open_labelled
+from hubkeras.bulk.labelled import LabelledImages, labels_table, left_out_of, open_labelled, unnamed
 from hubkeras.bulk.sources import Files, Source
 from hubkeras.bulk.tables import Finder, Table, read_table
 from hubkeras.common.errors import Error
@@ -67,7 +67,7 @@ def open_label_sets(data: str | os.PathLike[str], names: Sequence[str]) -> Label
         except Error as error:
             raise Error(f"{file}, line {line}, column {table.images + 1}: {error}.") from error
         found.setdefault(path, {}).update(dict.fromkeys(labels))
-    others = {f"images that {file.name} does not name": len(set(listing.files) - set(found))}
+    others = {f"images that {file.name} does not name": unnamed(listing.files, found)}
     left_out = left_out_of({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)
     sets = [tuple(labels) for labels in found.values()]
     return LabelSets(Files(list(found)), sets, f"images with {file.name}, several labels each", left_out)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hubkeras.bulk.label_matching import IMAGENET_CLASSES, SYNSET, synset_of_number
@@ -102,6 +102,11 @@ def _in_folders(folder: pathlib.Path) -> LabelledImages:
     return LabelledImages(Files(list(labels)), list(labels.values()), "a folder for each class", left_out, empty)
 
 
+def unnamed(files: Iterable[str], named: Iterable[str]) -> int:
+    """How many files of a folder a table does not name, which may write `a.png` for `./a.png`."""
+    return len(set(map(os.path.normpath, files)) - set(map(os.path.normpath, named)))
+
+
 def left_out_of(listed: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
     """What a listing has left out, and what a table or folders leave out besides."""
     return added([listed, {kind: count for kind, count in others.items() if count}])
@@ -154,7 +159,7 @@ def _in_csv(file: pathlib.Path, folder: pathlib.Path) -> LabelledImages:
         if other != label:
             raise Error(f"{file}: lines {before} and {line} give {name} two labels, {other} and {label}.")
     others = {
-        f"images that {file.name} does not name": len(set(listing.files) - set(lines)),
+        f"images that {file.name} does not name": unnamed(listing.files, lines),
         "lines that name an image again": len(table.lines) - len(lines),
     }
     left_out = left_out_of({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)

@@ -236,3 +236,10 @@ def test_a_folder_with_two_tables(tmp_path):
         open_labelled(tmp_path)
     with pytest.raises(hubkeras.Error, match=r"one\.csv is empty; expected a name of an image in each line"):
         open_labelled(tmp_path / "one.csv")
+
+
+def test_the_folder_that_one_stands_in(tmp_path, monkeypatch):
+    write_files(tmp_path, ["a.png", "b.png", "c.png"])
+    (tmp_path / "labels.csv").write_text("name,label\na.png,cat\nb.png,dog\n")
+    monkeypatch.chdir(tmp_path)
+    assert open_labelled(".").left_out == {"images that labels.csv does not name": 1}
