@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import shutil
-import types
 import zipfile
 
 import h5py
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.bulk import reports
+from hubkeras.bulk.evaluating import ClassAccuracy, Evaluation, Share
 from hubkeras.commands import main
 from hubkeras.common import archives, marks, staging
 from hubkeras.common.guards import integrity
@@ -142,9 +142,8 @@ def test_archives_and_reports_of_ours(model, tmp_path):
     shutil.make_archive(tmp_path / "own", "gztar", model)
     with pytest.raises(hubkeras.Error, match="was not written by hubkeras"):
         archives.pack(model, tmp_path / "own.tar.gz", overwrite=True)
-    share = types.SimpleNamespace(share=1.0, count=1)
-    one = types.SimpleNamespace(name="cat", count=1, top_1=1, top_5=1, mistaken_for=None)
-    evaluation = types.SimpleNamespace(classes=[one], confusions=[], top_1=share)
+    share, one = Share(1, 1, 1.0, 0.2, 1.0), ClassAccuracy("cat", 1, 1, 1, None)
+    evaluation = Evaluation("m", "photos", "names", "whole", share, None, {}, {}, [], [one], [], "softmax")
     reports.write(evaluation, tmp_path / "report")
     reports.write(evaluation, tmp_path / "report", overwrite=True)
     (tmp_path / "report" / "notes.txt").write_text("mine")
