@@ -116,6 +116,10 @@ class MobileNetV2(SlimNetwork):
         >>> tuple(network(images, return_endpoints=True)["MobilenetV2/layer_15"].shape)
         (1, 3, 3, 56)
         >>> network = hubkeras.MobileNetV2(0.35, num_classes=11, weights="digits.tgz")
+        >>> head = [keras.layers.Dense(16, "relu"), keras.layers.Dropout(0.3), keras.layers.Dense(3)]
+        >>> network = hubkeras.MobileNetV2(0.35, head=head, weights="digits.tgz", new_head=True)
+        >>> network.num_classes
+        3
     """
 
     facts = MOBILENET_V2

@@ -144,7 +144,8 @@ def activate(inputs: Any, function: str, parameter: float | None = None) -> Any:
 
 
 # functions of `keras.ops` by their names, and others
-_FUNCTIONS: dict[str, Callable[..., Any]] = {name: getattr(ops, name, None) for name in ACTIVATIONS} | {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(ops, name) for name in ACTIVATIONS if hasattr(ops, name)},
     "gelu": functools.partial(ops.gelu, approximate=False),
     "gelu_tanh": functools.partial(ops.gelu, approximate=True),
     # TensorFlow's own has a gradient of its own, a function that a SavedModel would have to carry for each call
