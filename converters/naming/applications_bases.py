@@ -22,7 +22,7 @@ _ACTIVATIONS = ("activation", "re_lu")
 _RELU6 = (
     "relu 6.0 [0, 0]"  # as `_activation` writes a `ReLU(6.)`; the library's first version has a function of the name
 )
-_PADS = ("Conv1_pad", *(f"block_{number}_pad" for number in (1, 3, 6, 13)))  # of MobileNet V2
+PADS = ("Conv1_pad", *(f"block_{number}_pad" for number in (1, 3, 6, 13)))  # of MobileNet V2
 # kernel and stride of the layers of Inception-ResNet V2 that do not pad
 _UNPADDED = ((3, 2), (3, 1), (3, 2), (3, 1), (3, 2), (3, 2), (3, 2))
 _CHANNELS = (-1, 3, [-1], [3])
@@ -40,7 +40,7 @@ class LibraryBase(Base):
         if size is None:
             return
         pads = {layer.name: layer for layer in self.layers if layer.kind == "zero_padding2d"}
-        for name in _PADS:
+        for name in PADS:
             before, after = size % 2, 1
             given = pads[name].config.get("padding") if name in pads else None
             if given not in (None, [[before, after]] * 2):

@@ -9,7 +9,7 @@ from typing import Any
 
 from hubkeras.common.head_layers import SOFTMAX, HeadError
 from hubkeras.converters.checkpoint import Hints, Tensor
-from hubkeras.converters.naming import applications_bases
+from hubkeras.converters.naming import applications_bases, graph_bases
 from hubkeras.converters.naming.bases import Base, BaseFinder
 from hubkeras.converters.naming.heads_after import After, head_after, head_targets
 from hubkeras.converters.naming.hubkeras_networks import native_bases
@@ -29,7 +29,7 @@ from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
 
 # the kinds of bases; a model has one base of one of them
-BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases)
+BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases, graph_bases.bases)
 _OTHERS = "other layers of the model"
 _PREPARING = "layers that prepare images"
 _PUBLISHED = ("predictions", "Logits")  # the library's own names of the last layer

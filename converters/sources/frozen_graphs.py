@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -68,10 +69,29 @@ def open_frozen_graph(path: pathlib.Path) -> Iterator[Checkpoint]:
         widened |= dtype == "float16"
         tensors[name] = Tensor(shape, "float32", functools.partial(_read, value))
     renaming = pipeline_config.renaming_of(constants, path.parent, path)
+    if not renaming.ignored and any(node.op == "MatMul" for node in graph.node):
+        retrained = _retrained(path, graph)
+        if retrained:
+            yield retrained
+            return
     tensors, notes = rename(tensors, renaming)
     notes += (_WIDENED,) if widened else ()
     hints = Hints(settings=renaming.settings, image_size=_input_size(graph))
     yield Checkpoint(str(path), tensors, (path,), (str(path),), hints, notes)
+
+
+def _retrained(path: pathlib.Path, graph: Any) -> Checkpoint | None:
+    """The checkpoint of a graph with a head of a user's, as `retrain.py` makes them; None of one without."""
+    from hubkeras.converters.sources.graph_models import graph_checkpoint, output_of_graph
+
+    tensors = {}
+    for node in graph.node:
+        value = node.attr["value"].tensor if node.op == "Const" else None
+        if value is not None and value.dtype == 1 and value.tensor_shape.dim:
+            shape, dtype = form_of(node.name, value.tensor_shape, value.dtype)
+            if math.prod(shape):
+                tensors[node.name] = Tensor(shape, dtype, functools.partial(_read, value))
+    return graph_checkpoint(path, (path,), tensors, lambda: output_of_graph(graph), _input_size(graph))
 
 
 def _read(value: Any) -> np.ndarray:

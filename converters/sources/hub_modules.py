@@ -22,10 +22,10 @@ from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata, read_
 from hubkeras.consuming import cache
 from hubkeras.converters.checkpoint import READ_ERRORS
 from hubkeras.converters.naming.saved_layers import HubModule, SavedLayer
+from hubkeras.converters.sources.object_graphs import OBJECT_GRAPH
 from hubkeras.converters.sources.tensor_bundle import read_bundle
 from hubkeras.converters.sources.tensorflow_messages import new_message
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 ASSETS = (METADATA_FILE, LABELS_FILE)  # of a SavedModel of hubkeras, below `assets/`
 _MOST_BYTES = 16 << 20
 _KIND = "keras_layer"

@@ -6,7 +6,7 @@ name of each variable, `bn_Conv1/gamma`, as a file of weights of `keras.applicat
 
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +16,8 @@ from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
 from hubkeras.converters.naming.keras_applications import network_of, renaming_of_model
 from hubkeras.converters.naming.renaming import NamingError, rename
 from hubkeras.converters.naming.saved_layers import SavedLayer
+from hubkeras.converters.sources.object_graphs import ObjectGraph
+from hubkeras.converters.sources.signatures import image_size
 
 _TWICE = "_all_variables/"  # Keras 3 lists all variables once more
 _OF_OPTIMIZER = re.compile(r"(^|/)(optimizer|keras_api)/|/\.OPTIMIZER_SLOT/")
@@ -28,7 +30,7 @@ _EPSILON = 1e-3
 def keras_checkpoint(
     path: pathlib.Path,
     files: tuple[pathlib.Path, ...],
-    variables: Iterable[tuple[str, str]],
+    objects: ObjectGraph,
     stored: Mapping[str, Tensor],
     folder: pathlib.Path | None,
 ) -> Checkpoint | None:
@@ -37,14 +39,15 @@ def keras_checkpoint(
     Args:
         path: what the user gave, for messages.
         files: what holds the tensors.
-        variables: (name of a variable, key of its tensor), as the object graph has them.
+        objects: what has which variable.
         stored: the tensors by key.
         folder: of the SavedModel, None where the checkpoint is of none.
 
     Raises:
         hubkeras.Error: names stand for several variables, or batch norm has another epsilon than the library's.
     """
-    named = {key: name for name, key in variables if not key.startswith(_TWICE) and key in stored}
+    variables = objects.variables.values()
+    named = {v.key: v.name for v in variables if not v.key.startswith(_TWICE) and v.key in stored}
     layers: dict[str, dict[str, str]] = {}
     tensors: dict[str, Tensor] = {}
     repeated = []
@@ -64,7 +67,8 @@ def keras_checkpoint(
     _check_epsilon(folder)
     renaming, _ = renaming_of_model(root, tensors)
     renamed, notes = rename(tensors, renaming)
-    return Checkpoint(str(path), renamed, files, (str(path),), Hints(image_size=_input_size(folder)), notes)
+    size = image_size(folder) if folder is not None else None
+    return Checkpoint(str(path), renamed, files, (str(path),), Hints(image_size=size), notes)
 
 
 def _graphs_of(folder: pathlib.Path | None) -> list[Any]:
@@ -82,14 +86,3 @@ def _check_epsilon(folder: pathlib.Path | None) -> None:
                 epsilon = float(tf.make_ndarray(node.attr["value"].tensor))
             if abs(epsilon - _EPSILON) > 1e-8:
                 raise NamingError(f"its batch norm {node.name} has an epsilon of {epsilon:g}, expected {_EPSILON}")
-
-
-def _input_size(folder: pathlib.Path | None) -> int | None:
-    """Height and width of the images that a SavedModel's signatures take, where they say one size."""
-    sizes = set()
-    for graph in _graphs_of(folder):
-        for name, signature in graph.signature_def.items():
-            if not name.startswith("__"):
-                sizes |= {tuple(dim.size for dim in tensor.tensor_shape.dim) for tensor in signature.inputs.values()}
-    (size, *others) = sizes or {()}
-    return size[1] if not others and len(size) == 4 and size[1] == size[2] > 0 else None

@@ -5,27 +5,29 @@ import dataclasses
 import glob
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from hubkeras.common.errors import Error, first_line
-from hubkeras.common.guards import contents, integrity, messages
+from hubkeras.common.guards import contents, integrity
 from hubkeras.common.labels import check_labels, parse_labels, written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, read_metadata
-from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Hints, NoSourceError
+from hubkeras.converters.checkpoint import READ_ERRORS, Checkpoint, Hints, NoSourceError, Tensor
 from hubkeras.converters.naming.renaming import rename
+from hubkeras.converters.naming.retraining import with_head
 from hubkeras.converters.sources import pipeline_config
 from hubkeras.converters.sources.locating import STATE_FILE, V2_FILE
+from hubkeras.converters.sources.object_graphs import OBJECT_GRAPH, ObjectGraph
 from hubkeras.converters.sources.reader import Reader
 from hubkeras.converters.sources.saved_slices import read_slices
 from hubkeras.converters.sources.slim_record import read_record
 from hubkeras.converters.sources.tensor_bundle import read_bundle
 from hubkeras.converters.sources.tensorflow_messages import new_message
 
+_OF_OURS = "metadata"  # an attribute of the root object of a SavedModel of hubkeras, not of a model around one
 _VARIABLES, _GRAPHS = "variables/variables.index", ("saved_model.pb", "tfhub_module.pb")
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def prefix_of(path: pathlib.Path) -> pathlib.Path:
@@ -104,23 +106,28 @@ def open_tensorflow(path: pathlib.Path) -> Iterator[Checkpoint]:
     if saved_model:
         integrity.check(saved_model)
         hints = _hints_of(saved_model)
-    files, tensors, objects = ((prefix,) if is_v1 else _files_of(prefix)), stored, []
+    files, tensors = ((prefix,) if is_v1 else _files_of(prefix)), stored
     if OBJECT_GRAPH in stored:
         try:
-            objects = _names_of_objects(stored[OBJECT_GRAPH].read().item())
-            tensors = {name: stored[key] for name, key in objects}
+            objects = ObjectGraph.of(stored[OBJECT_GRAPH].read().item())
+            tensors = {variable.name: stored[variable.key] for variable in objects.variables.values()}
         except (DecodeError, *READ_ERRORS) as error:
             raise NoSourceError(f"{path} is not a TF-Slim checkpoint or is damaged ({first_line(error)})") from error
+        foreign = _of_keras(path, files, objects, stored, saved_model, hints)
+        if foreign:
+            yield foreign
+            return
     if not tensors:
         raise NoSourceError(f"{path} holds no variables")
-    if objects and not hints.metadata:
-        from hubkeras.converters.sources.keras_saved_models import keras_checkpoint
-
-        foreign = keras_checkpoint(path, files, objects, stored, saved_model)
-        if foreign:
-            yield dataclasses.replace(foreign, hints=dataclasses.replace(foreign.hints, labels=hints.labels))
-            return
     renaming = pipeline_config.renaming_of(tensors, prefix.parent, path)
+    if saved_model and OBJECT_GRAPH not in stored and not renaming.ignored:
+        from hubkeras.converters.sources.users_saved_models import users_checkpoint_of_tf1
+
+        retrained = users_checkpoint_of_tf1(path, files, tensors, saved_model)
+        if retrained:
+            yield dataclasses.replace(retrained, hints=dataclasses.replace(retrained.hints, labels=hints.labels))
+            return
+    renaming = with_head(renaming, tensors)
     tensors, more = rename(tensors, renaming)
     hints = dataclasses.replace(hints, settings={**renaming.settings, **hints.settings})
     yield Checkpoint(str(path), tensors, files, (str(path), prefix.name), hints, (*more, *notes))
@@ -154,12 +161,27 @@ def _hints_of(saved_model: pathlib.Path) -> Hints:
     return Hints.of_metadata(metadata, labels)
 
 
-def _names_of_objects(graph: bytes) -> list[tuple[str, str]]:
-    """(variable name, key) for each variable of an object-based checkpoint, such as that of a TF2 SavedModel."""
-    nodes = messages.parse(new_message("TrackableObjectGraph"), graph).nodes
-    attributes = (attribute for node in nodes for attribute in node.attributes)
-    variables = [a for a in attributes if a.full_name and a.name == b"VARIABLE_VALUE"]
-    return [(variable.full_name.decode(), variable.checkpoint_key.decode()) for variable in variables]
+def _of_keras(
+    path: pathlib.Path,
+    files: tuple[pathlib.Path, ...],
+    objects: ObjectGraph,
+    stored: Mapping[str, Tensor],
+    saved_model: pathlib.Path | None,
+    hints: Hints,
+) -> Checkpoint | None:
+    """The checkpoint of a model of Keras, None where the variables are of something else."""
+    if hints.metadata and _OF_OURS in objects.children[0]:
+        return None
+    from hubkeras.converters.sources.keras_saved_models import keras_checkpoint
+    from hubkeras.converters.sources.users_saved_models import users_checkpoint
+
+    found = users_checkpoint(path, files, objects, stored, saved_model) if saved_model else None
+    if found is None and not hints.metadata:
+        found = keras_checkpoint(path, files, objects, stored, saved_model)
+    if found is None:
+        return None
+    labels = found.hints.labels or (None if hints.metadata else hints.labels)
+    return dataclasses.replace(found, hints=dataclasses.replace(found.hints, labels=labels))
 
 
 READER = Reader(

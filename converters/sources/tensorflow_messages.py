@@ -1,7 +1,7 @@
 """TensorFlow's messages that checkpoints hold, as far as they are read, for protobuf without TensorFlow.
 
-Sources: `tensor_bundle.proto`, `saved_tensor_slice.proto`, `tensor.proto`, `trackable_object_graph.proto` and
-`checkpoint_state.proto`.
+Sources: `tensor_bundle.proto`, `saved_tensor_slice.proto`, `tensor.proto`, `trackable_object_graph.proto`,
+`checkpoint_state.proto`, and Keras' `saved_metadata.proto`.
 """
 
 import functools
@@ -46,6 +46,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "ObjectReference": {"node_id": (1, "int32"), "local_name": (2, "bytes")},
     "TrackableObject": {"children": (1, "[ObjectReference]"), "attributes": (2, "[SerializedTensor]")},
     "TrackableObjectGraph": {"nodes": (1, "[TrackableObject]")},
+    "KerasObject": {"node_path": (3, "bytes"), "metadata": (5, "bytes")},
+    "KerasMetadata": {"nodes": (1, "[KerasObject]")},
     "CheckpointState": {
         "model_checkpoint_path": (1, "bytes"),
         "all_model_checkpoint_paths": (2, "[bytes]"),
