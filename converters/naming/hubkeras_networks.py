@@ -11,10 +11,10 @@ from typing import Any
 
 from hubkeras.architectures import NETWORKS
 from hubkeras.common.head_layers import BatchNorm, Dense, HeadError, HeadLayer, LayerNorm, names_of, of_json
-from hubkeras.converters.checkpoint import Tensor
+from hubkeras.converters.checkpoint import Hints, Tensor
 from hubkeras.converters.naming.bases import Base
 from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
-from hubkeras.converters.naming.own_bases import base_of, frozen_note
+from hubkeras.converters.naming.own_bases import OTHERS, around, base_of, frozen_note
 from hubkeras.converters.naming.renaming import Layout, NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
 
@@ -33,15 +33,17 @@ _GROUP = re.compile(r"/(model_weights/)?[^/]+")  # of a layer in Keras 2's layou
 _HARMLESS = ("input_layer",)  # layers around a network alone
 
 
-def own_network(root: SavedLayer, tensors: Mapping[str, Tensor]) -> Renaming | None:
-    """What the tensors of one of our networks are, alone in a file; None where there is no network of ours, or more.
+def own_network(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hints] | None:
+    """What the tensors of one of our networks are, alone in a model; None where there is no network of ours.
+
+    Of files of weights alone, layers of a user around the network are the reason of the hints why they cannot be kept.
 
     Args:
         root: the model's layers.
         tensors: by their paths in the file.
 
     Raises:
-        NamingError: it is a file of weights with several networks, or with layers around one.
+        NamingError: it is a file of weights with several networks.
     """
     layers = [layer for layer in root.walk() if not layer.layers and layer.kind not in _HARMLESS]
     if root.kind:
@@ -57,12 +59,11 @@ def own_network(root: SavedLayer, tensors: Mapping[str, Tensor]) -> Renaming | N
     if not networks:
         return None
     network, names = _only_names(networks, paths)
-    if beside := {_layer_of(name) for name in paths.keys() - names.keys()}:
-        raise NamingError(
-            f"it has other layers with weights around {network.__name__} ({', '.join(sorted(beside)[:5])}), and "
-            "weights alone do not tell what these are; save the whole model as .keras"
-        )
-    return Renaming(f"{network.__name__} of hubkeras", _targets(network, names, tensors), others, settings)
+    users = paths.keys() - names.keys()
+    refused = around(network, map(_layer_of, users)) if users else None
+    ignored = {**others, **dict.fromkeys(users, OTHERS)}
+    renaming = Renaming(f"{network.__name__} of hubkeras", _targets(network, names, tensors), ignored, settings)
+    return renaming, Hints(settings, head_refused=refused)
 
 
 def native_bases(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str, Tensor]) -> Iterator[Base]:

@@ -15,12 +15,12 @@ from hubkeras.architectures import NETWORKS
 from hubkeras.common.choices import Task
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import IMAGENET, Preprocessing
-from hubkeras.converters.checkpoint import Tensor
+from hubkeras.converters.checkpoint import Hints, Tensor
 from hubkeras.converters.naming.bases import Base
 from hubkeras.converters.naming.layer_graph import LayerGraph
 from hubkeras.converters.naming.layers import scoped_layers
-from hubkeras.converters.naming.own_bases import base_of, frozen_note
-from hubkeras.converters.naming.renaming import Layout, NamingError, Target
+from hubkeras.converters.naming.own_bases import OTHERS, around, base_of, frozen_note
+from hubkeras.converters.naming.renaming import Layout, NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import HubModule, SavedLayer, kind_of_training
 
 KERAS_LAYER = "keras_layer"
@@ -65,14 +65,10 @@ def keras_layer_bases(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str,
     """The `KerasLayer`s among the layers of a user's model, see `bases.BaseFinder`."""
     layers = [layer for layer in graph.layers if layer.kind == KERAS_LAYER]
     if len(layers) > 1:
-        raise NamingError(
-            f"it has {len(layers)} bases, {' and '.join(map(_title, layers))}; save the one to convert alone"
-        )
+        raise _several(layers)
     for layer in layers:
         run = run_of(layer, tensors)
-        targets = {
-            path: Target(name, Layout(tuple(range(len(tensors[path].shape))))) for path, name in run.variables.items()
-        }
+        targets = _targets(run, tensors)
         metadata = run.module.metadata if run.module else None
         ignored = {path: "head of the module" for path, target in targets.items() if "/Logits/" in target.variable}
         has_head = run.output == LOGITS
@@ -92,6 +88,32 @@ def keras_layer_bases(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str,
         )
 
 
+def keras_layer_weights(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hints] | None:
+    """What the tensors of a file of weights with a `KerasLayer` are, whose variables are numbered; None for others.
+
+    Raises:
+        NamingError: there are several, or see `run_of`.
+    """
+    layers = [layer for layer in root.walk() if layer.kind == KERAS_LAYER and layer.weights]
+    if not layers:
+        return None
+    if len(layers) > 1:
+        raise _several(layers)
+    run = run_of(layers[0], tensors)
+    others = [layer for layer in root.walk() if layer.weights and layer is not layers[0]]
+    refused = around(run.network, (str(layer.name or layer.kind) for layer in others)) if others else None
+    ignored = {name: kind_of_training(name) or OTHERS for name in tensors if name not in run.variables}
+    title = f"{run.network.__name__} in a KerasLayer"
+    return (
+        Renaming(title, _targets(run, tensors), ignored, run.settings, run.notes),
+        Hints(run.settings, head_refused=refused),
+    )
+
+
+def _targets(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Target]:
+    return {path: Target(name, Layout(tuple(range(len(tensors[path].shape))))) for path, name in run.variables.items()}
+
+
 def _cut_of(metadata: Metadata | None, is_alone: bool) -> Preprocessing | None:
     """How the images of a module are cut; Slim's cut for ImageNet is the module's alone, users give whole images."""
     if metadata is None or (metadata.preprocessing == IMAGENET and not is_alone):
@@ -109,7 +131,12 @@ def run_of(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> Run:
     Raises:
         NamingError: it runs another network, an option changes what it computes, or its variables cannot be told.
     """
-    output, settings = _options(layer)
+    try:
+        output, settings = _options(layer)
+    except NamingError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:  # of a config that nobody's layer gave
+        raise NamingError(f"{_title(layer)} has a config that cannot be read ({error})") from error
     named = dict(_named(layer, tensors))
     module, notes = _fitting_module(layer, named, tensors)
     variables, more = (named, ()) if named else _numbered(layer, module, tensors)
@@ -127,6 +154,10 @@ def run_of(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> Run:
         shapes = [tensors[path].shape for path, name in variables.items() if name == end]
         settings["num_classes"] = shapes[0][-1] if shapes else None
     return Run(network, variables, output, settings, module, (*notes, *more))
+
+
+def _several(layers: Sequence[SavedLayer]) -> NamingError:
+    return NamingError(f"it has {len(layers)} bases, {' and '.join(map(_title, layers))}; save one of them alone")
 
 
 def _title(layer: SavedLayer) -> str:

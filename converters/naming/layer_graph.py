@@ -82,6 +82,23 @@ class LayerGraph:
         return [*reversed(chain)]
 
 
+def trains_always(layer: SavedLayer) -> bool:
+    """Whether tf_keras calls a layer with `training=True` whatever the model does: `["input_1", 0, 0, {...}]`.
+
+    Keras 3 saves such a call too, and a model's own `training` is stronger there.
+    """
+    waiting = list(layer.calls)
+    while waiting:
+        call = waiting.pop()
+        if isinstance(call, list):
+            if len(call) == 4 and isinstance(call[0], str) and isinstance(call[3], dict):
+                if call[3].get("training") is True:
+                    return True
+            else:
+                waiting += call
+    return False
+
+
 def title_of(layer: SavedLayer) -> str:
     """A layer for messages: `the layer dense_1 (dense)`."""
     return f"the layer {layer.name} ({layer.kind})" if layer.name and layer.kind else f"the layer {layer.name}"

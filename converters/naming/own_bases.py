@@ -1,6 +1,6 @@
 """Networks of ours as bases of users' models: what their settings say of head and images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hubkeras.common.head_layers import Dense, HeadError, HeadLayer, Noise, names_of, of_json
@@ -11,6 +11,7 @@ from hubkeras.converters.naming.renaming import Layout, NamingError, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer
 
 OF_HEAD = ("num_classes", "head", "classifier_activation", "pooling")
+OTHERS = "other layers of the model"
 OF_IMAGES = ("input_range", "input_mean", "input_std")
 
 
@@ -64,6 +65,15 @@ def base_of(
         head=head,
         whole=_whole(settings, has_head),
         **more,
+    )
+
+
+def around(network: Any, layers: Iterable[str]) -> str:
+    """Why layers with weights around a network cannot be kept, where there is no config."""
+    return (
+        f"it has other layers with weights around {network.__name__} ({', '.join(sorted(set(layers))[:5])}), and "
+        "weights alone do not tell what these compute; put the config beside them, config.json with what "
+        "model.to_json() gives, or save the whole model as .keras"
     )
 
 

@@ -24,7 +24,7 @@ from hubkeras.converters.naming.images_before import (
 )
 from hubkeras.converters.naming.keras_applications import what_else
 from hubkeras.converters.naming.keras_layers import keras_layer_bases
-from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
+from hubkeras.converters.naming.layer_graph import LayerGraph, title_of, trains_always
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
 from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
 
@@ -69,6 +69,8 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
     size = images.size if images.size is not None else base.image_size
     base.check_size(size)
     _read_head(reading, graph, base, before, size)
+    if always := next((layer for layer in root.walk() if layer not in before and trains_always(layer)), None):
+        reading.head_refused = f"{title_of(always)} is called with training=True, also when the model only infers"
     ignored = {
         name: reading.ignored.get(name) or kind_of_training(name) or _OTHERS
         for name in tensors

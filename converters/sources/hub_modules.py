@@ -49,7 +49,7 @@ def module_of_layer(layer: SavedLayer, carried: Mapping[str, bytes] | None = Non
     """
     shapes = _of_specs(layer.build_config.get("variables"))
     if carried:
-        return dataclasses.replace(_of_assets(carried), shapes=shapes)
+        return dataclasses.replace(_of_assets(carried, f"The SavedModel of the layer {layer.name}"), shapes=shapes)
     module = _at(str(layer.config.get("handle") or ""), layer.config.get("content_hash"))
     if module and shapes:
         return dataclasses.replace(module, shapes=shapes)
@@ -63,11 +63,11 @@ def _of_specs(specs: Any) -> dict[str, tuple[int, ...]]:
     return {str(spec["name"]): tuple(spec["shape"]) for spec in specs}
 
 
-def _of_assets(files: Mapping[str, bytes]) -> HubModule:
+def _of_assets(files: Mapping[str, bytes], where: str) -> HubModule:
     """The module whose assets are these; without metadata it is not of hubkeras."""
     if METADATA_FILE not in files:
         return HubModule()
-    metadata = Metadata.from_json(files[METADATA_FILE].decode(), METADATA_FILE)
+    metadata = Metadata.from_json(files[METADATA_FILE].decode(), f"{where}: {METADATA_FILE}")
     return HubModule(metadata, _labels(files.get(LABELS_FILE), metadata))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import h5py
 
-from hubkeras.converters.checkpoint import Checkpoint, Hints
+from hubkeras.converters.checkpoint import Checkpoint
 from hubkeras.converters.naming.renaming import Renaming, rename
 from hubkeras.converters.naming.teachable_machine import is_teachable_machine
 from hubkeras.converters.sources.configs_beside import config_beside
@@ -27,13 +27,14 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
     """
     from hubkeras.converters.naming.hubkeras_networks import own_network
     from hubkeras.converters.naming.keras_applications import renaming_of_weights
+    from hubkeras.converters.naming.keras_layers import keras_layer_weights
     from hubkeras.converters.naming.users_models import renaming_of_users_model
 
     beside = config_beside(path) if _is_weights_alone(path) else None
     with open_keras_file(path, beside and beside[1]) as (root, stored):
-        own = own_network(root, stored)
+        own = own_network(root, stored) or (None if root.kind else keras_layer_weights(root, stored))
         if own:
-            renaming, hints = own, Hints(own.settings)
+            renaming, hints = own
         elif root.kind:
             renaming, hints = renaming_of_users_model(root, stored)
             renaming = renaming if beside is None else _with_note(renaming, beside[0])

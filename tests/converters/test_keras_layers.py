@@ -141,3 +141,16 @@ def test_values_are_looked_at_where_shapes_fit_several_orders(variables):
     tensors[path] = tensor_of(-np.asarray(tensors[path].read()))
     with pytest.raises(NamingError, match="nothing tells which is which"):
         run_of(layer, tensors)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"arguments": 3}, {"arguments": ["x"]}, {"signature": ["default"]}, {"output_key": {"a": 1}}, {"handle": [1]}],
+)
+def test_configs_that_are_none(variables, config):
+    layer, tensors, _ = file_of(variables, "/keras_layer/", **config)
+    if "handle" in config:
+        assert run_of(layer, tensors).output == "logits"
+    else:
+        with pytest.raises(NamingError, match="the layer keras_layer"):
+            run_of(layer, tensors)

@@ -188,3 +188,41 @@ def test_what_hubkeras_writes_of_a_head_comes_back_whole(handle, images, tmp_pat
         assert report.labels == (None if target == "m.npz" else names)
         for name, variable in network.slim_variables().items():
             np.testing.assert_array_equal(variable.numpy(), first.slim_variables()[name].numpy(), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
+def test_weights_alone_need_the_config_beside_them(kind, handle, images, tmp_path):
+    model = made(kind, "sequential", handle)
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    with pytest.raises(hubkeras.Error, match="weights alone do not tell what these compute"):
+        read_network(path)
+    network, _, report = read_network(path, num_classes=None)
+    assert "The base alone was read" in " ".join(report.notes)
+    values = read_network(handle)[0].slim_variables().keys()
+    assert network.slim_variables().keys() == values
+    (tmp_path / "config.json").write_text(model.to_json())
+    assert_same_probabilities(path, model, images)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_kept_is_refused_by_name(handle, tmp_path):
+    layers, inputs = tf_keras.layers, tf_keras.Input((SIZE, SIZE, 3))
+    base = hub.KerasLayer(handle, name="base", trainable=True)
+    heads = {
+        "the layer base \\(keras_layer\\) is called with training=True": lambda: base(inputs, training=True),
+        "the layer drop \\(dropout\\) is called with training=True": lambda: layers.Dropout(0.5, name="drop")(
+            base(inputs), training=True
+        ),
+        "the layer mine \\(lambda\\)": lambda: layers.Lambda(lambda x: x, name="mine")(base(inputs)),
+        "the layer both \\(add\\)|to several layers": lambda: layers.Add(name="both")([base(inputs), base(inputs)]),
+        "has 2 bases": lambda: layers.Add()([base(inputs), hub.KerasLayer(handle, name="other")(inputs)]),
+        "output_key='MobilenetV2/layer_15'": lambda: layers.GlobalAveragePooling2D()(
+            hub.KerasLayer(handle, arguments={"return_endpoints": True}, output_key="MobilenetV2/layer_15")(inputs)
+        ),
+    }
+    for words, features in heads.items():
+        tf_keras.Model(inputs, layers.Dense(3)(features())).save(tmp_path / "model.h5")
+        with pytest.raises(hubkeras.Error, match=words):
+            read_network(tmp_path / "model.h5")
