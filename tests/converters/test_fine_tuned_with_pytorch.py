@@ -12,11 +12,12 @@ from tests.support.files import ROOT
 from tests.support.pytorch_originals import LABELS, SIZES
 from tests.support.users_models import PROBABILITY_BOUND, probabilities_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.peers]
 LIBRARIES = {"hugging-face": "transformers", "hugging-face, several labels": "transformers", "timm": "timm"}
 FORMATS = ("", ".onnx", ".tflite", ".xml")
 
 
+@pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.parametrize("kind", LIBRARIES)
 def test_probabilities_and_labels(kind, tmp_path):
     if importlib.util.find_spec(LIBRARIES[kind]) is None:

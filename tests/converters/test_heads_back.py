@@ -69,7 +69,9 @@ def assert_returns(path, network, *settings):
     return read
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case == "chain" else pytest.mark.slow) for case in CASES]
+)
 def test_keras_applications(case, tmp_path):
     network, path = network_of(case), tmp_path / "model.keras"
     written = hubkeras.convert(network, path, to="keras-applications", image_size=64)

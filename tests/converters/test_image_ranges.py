@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import hubkeras
+from hubkeras.commands.program import main as run
 from hubkeras.common.input_range import InputRange
 from hubkeras.converters import open_checkpoint
 from hubkeras.converters.naming import image_ranges as ranges
@@ -83,6 +84,56 @@ def test_what_is_not_told_is_said(folder):
         assert checkpoint.hints.settings.keys().isdisjoint(["input_range", "input_mean"])
         assert any("what range of images" in note for note in checkpoint.notes)
     (folder / "other.json").rename(folder / "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "words"),
+    [
+        ({"input_range": (0, 255)}, {"input_range": [0, 255]}, "given to the base as [0, 255], as was asked for"),
+        ({"input_mean": 0.5, "input_std": 0.25}, {"input_range": [-2, 2]}, "given to the base as [-2, 2]"),
+        ({"input_range": (-1, 1)}, {}, "given to the base as [-1, 1], as was asked for"),
+        ({}, {}, None),
+    ],
+)
+def test_a_range_that_no_file_tells_is_given(options, settings, words, files, tmp_path):
+    written = hubkeras.convert(files / "v2", tmp_path / "out.weights.h5", **options)
+    notes = [note for note in written.notes if "given to the base" in note]
+    assert [words in note for note in notes] == ([True] if words else [])
+    found = hubkeras.load(tmp_path / "out.weights.h5").settings()
+    assert {name: value for name, value in found.items() if name.startswith("input")} == settings
+    loaded = hubkeras.load(files / "v2", **options).settings()
+    assert InputRange.of_settings(loaded) == InputRange.of_settings(found)
+
+
+def test_a_range_is_given_on_the_command_line(files, tmp_path, capsys):
+    paths = [str(files / "v2"), str(tmp_path / "out.npz")]
+    assert run(["convert", *paths, "--input-range", "-1", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metadata"]["settings"]["input_range"] == [-1, 0]
+    assert run(["convert", *paths, "--overwrite", "--input-mean", "0", "0", "0"]) == 1
+    assert "give input_range, or both input_mean and input_std" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_range": (0, 255)}, r"has the input range \[-1, 1\]; got \[0, 255\]\. Leave it out"),
+        ({"input_range": (1, 1)}, "input_range must have two different numbers"),
+        ({"input_range": 255}, "input_range must be 2 numbers; got 255"),
+        ({"input_range": (0, 1), "input_mean": 0.5, "input_std": 0.5}, "give input_range, or both"),
+        ({"input_mean": 0.5, "input_std": 0}, "input_std must not be 0"),
+    ],
+)
+def test_ranges_that_are_refused(options, message, folder, tmp_path):
+    with pytest.raises(hubkeras.Error, match=message):
+        hubkeras.convert(folder, tmp_path / "out.npz", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_has_its_own_range(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, num_classes=2, input_range=(0, 1))
+    with pytest.raises(hubkeras.Error, match=r"The network sees images as \[0, 1\]; got \[0, 255\]"):
+        hubkeras.convert(network, tmp_path / "out.npz", input_range=(0, 255))
+    hubkeras.convert(network, tmp_path / "out.npz", input_range=(0, 1))
 
 
 @pytest.mark.parametrize(

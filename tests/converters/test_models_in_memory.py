@@ -8,7 +8,15 @@ import tensorflow as tf
 import hubkeras
 from hubkeras.common.errors import Error
 from hubkeras.converters import read_network
-from tests.support.users_models import PROBABILITY_BOUND, activate, random_images, randomize
+from hubkeras.verifying import verify
+from tests.support.users_models import (
+    PROBABILITY_BOUND,
+    activate,
+    check_probabilities,
+    random_images,
+    randomize,
+    two_columns,
+)
 
 IMAGES = random_images(96)
 
@@ -41,11 +49,36 @@ def test_keras(model):
         np.testing.assert_array_equal(value, old)
 
 
-def test_tf_keras():
+def test_tf_keras_with_a_head_of_ones_own():
     tf_keras = pytest.importorskip("tf_keras")
-    assert assert_same(application(tf_keras)).source.startswith("the tf_keras model mobilenetv2_0.35")
+    layers = tf_keras.layers
+    base = tf_keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, include_top=False, weights=None)
+    head = [layers.GlobalMaxPooling2D(), layers.Dense(8, "relu"), layers.Dropout(0.3), layers.Dense(1, "sigmoid")]
+    model = randomize(tf_keras.Sequential([layers.InputLayer((96, 96, 3)), base, *head]))
+    network = hubkeras.load(model)
+    expected = two_columns(model(IMAGES * 2 - 1))
+    np.testing.assert_allclose(activate(network(IMAGES), "softmax"), expected, rtol=0, atol=PROBABILITY_BOUND)
+    assert (network.pooling, network.num_classes) == ("max", 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_models_around_saved_models(library, digits_model, tmp_path):
+    """The front page's own: a layer of a SavedModel, and a Dense layer after it."""
+    if library == "keras":
+        model = keras.Sequential([keras.Input((96, 96, 3)), hubkeras.KerasLayer(digits_model, trainable=True)])
+    else:
+        tf_keras, hub = pytest.importorskip("tf_keras"), pytest.importorskip("tensorflow_hub")
+        model = tf_keras.Sequential([tf_keras.layers.InputLayer((96, 96, 3)), hub.KerasLayer(str(digits_model))])
+    dense = (keras if library == "keras" else tf_keras).layers.Dense(5, activation="softmax")
+    model.add(dense)
+    checked = check_probabilities(lambda images: model(images), model, tmp_path, labels=list("abcde"))
+    assert checked.export.report.source == f"the {library} model {model.name}"
+    assert (checked.paths["saved_model"] / "assets" / "labels.txt").read_text().split() == list("abcde")
+    assert verify(checked.paths["saved_model"], model).passed
+
+
+@pytest.mark.slow
 def test_a_network_of_ours_in_a_model(tmp_path):
     network = hubkeras.MobileNetV2(0.35, num_classes=None)
     randomize(network)
