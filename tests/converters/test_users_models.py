@@ -108,13 +108,16 @@ def test_whole(make, form, library, base, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", MODELS)
-def test_in_every_format(make, library, base, tmp_path):
+@pytest.mark.parametrize(
+    ("make", "library", "formats"),
+    [(tutorial, tf_keras, ("saved_model", "xml")), (flat, keras, ("saved_model", "onnx", "tflite"))],
+)
+def test_in_every_format(make, library, formats, tmp_path):
+    base = library.applications.MobileNetV2((SIZE, SIZE, 3), 0.35, include_top=False, weights=None)
     given, is_logits, _ = MODELS[make]
     model = make(library, base)
     outputs = outputs_of(model, *given)
     path = saved(model, tmp_path)
-    formats = ("saved_model", "onnx", "tflite", "xml")
     check_probabilities(
         (lambda images: activate(outputs(images), "softmax")) if is_logits else outputs, path, tmp_path, formats
     )
@@ -161,7 +164,7 @@ def test_retrained_top(library, tmp_path):
     assert np.abs(activate(network(images), "softmax") - outputs_of(model, 2.0, -1.0)(images)).max() <= 2e-5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_inception_resnet(library, tmp_path):
     base = library.applications.InceptionResNetV2(False, None, input_shape=(107, 107, 3))
     layers = library.layers
@@ -273,9 +276,10 @@ REFUSED = {
         ),
     ],
 )
-def test_refused_by_name(kind, library, base, tmp_path):
+def test_refused_by_name(kind, tmp_path):
     make, words = REFUSED[kind]
-    path = saved(make(library, base), tmp_path)
+    base = keras.applications.MobileNetV2((SIZE, SIZE, 3), 0.35, include_top=False, weights=None)
+    path = saved(make(keras, base), tmp_path)
     fails(path, words, "--task feature_vector")
     report = read_network(path, num_classes=None)[2]
     assert report.used == 260

@@ -1,6 +1,7 @@
 """Models around a base with random heads, as users might write them, and one layer in some that cannot be kept."""
 
 import random
+import types
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def generated(library, base, seed):
 
     Args:
         library: `keras` or `tf_keras`.
-        base: its MobileNet V2 without a head, whose layers the model shares.
+        base: its MobileNet V2 without a head, whose layers the model shares, with random weights.
         seed: of the head.
     """
     choose, layers = random.Random(seed), library.layers
@@ -60,7 +61,9 @@ def generated(library, base, seed):
         outputs = layers.Activation(end, name="end")(logits(net)) if end else logits(net)
     if bad_place == "outputs":
         outputs, bad = [outputs, layers.Dense(2, name="second")(net)], "several layers"
-    model = randomize(library.Model(inputs, outputs), seed)
+    model = library.Model(inputs, outputs)
+    of_base = {id(variable) for variable in base.weights}  # which have theirs: there are 260
+    randomize(types.SimpleNamespace(weights=[v for v in model.weights if id(v) not in of_base]), seed)
     factor, summand = _RANGES[kind]
 
     def probabilities(images):
