@@ -6,13 +6,16 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import hubkeras
+from hubkeras.common.archives import pack
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters import open_checkpoint
 from tests.support import tensorflow_js
 from tests.support.reading import SCOPE, fails
 from tests.support.tensorflow_js import LABELS, QUANTIZED, write_layers_model, zipped
-from tests.support.users_models import check_probabilities
+from tests.support.users_models import check_probabilities, random_images
 
 RUNTIMES = ("onnx", "tflite", "xml")
 
@@ -208,3 +211,22 @@ def test_numbers_in_place_of_names_of_variables(copy, download):
 
     change(copy / "model.json", number)
     assert_equal(arrays_of(copy)[0], arrays_of(download)[0])
+
+
+@pytest.mark.slow
+def test_what_was_made_goes_on(download, model, tmp_path):
+    """Packed, classified from an archive, and handed back to Keras, the model gives the same probabilities."""
+    images = np.round(random_images(96) * 255).astype(np.uint8)
+    expected = tensorflow_js.probabilities_of(model)(images / np.float32(255))
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    hubkeras.export(download, tmp_path / "saved")
+    pack(tmp_path / "saved", tmp_path / "packed.tar.gz")
+    for path in (tmp_path / "saved", tmp_path / "packed.tar.gz"):
+        for row, probabilities in zip(hubkeras.classify(path, tmp_path / "images"), expected, strict=True):
+            found = dict(row.classes)
+            np.testing.assert_allclose([found[label] for label in LABELS], probabilities, rtol=0, atol=2e-5)
+    hubkeras.convert(tmp_path / "saved", tmp_path / "back.keras", to="keras-applications")
+    back, kept = arrays_of(tmp_path / "back.keras")[0], arrays_of(download)[0]
+    assert_equal(back, kept)
