@@ -12,6 +12,8 @@ LARGEST = "the largest"
 SUMMANDS = "the largest sum of magnitudes that one adds up"
 ABSOLUTE = "1, since probabilities are compared as they are"
 
+_LEAST_AGREEMENT, _PROBABILITY_BOUND = 0.8, 0.1
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -27,6 +29,7 @@ class Parity:
         agreement: share of them with the same top class, where there are classes.
         relative_to: what the error is divided by, in words: the largest absolute value of the reference; of logits the
             sum of the magnitudes that the largest one adds up, since they may be near 0 where these are not.
+        probability_error: with `agreement`, the mean over the images of the largest difference of a probability.
     """
 
     reference: str
@@ -38,11 +41,19 @@ class Parity:
     images: int | None = None
     agreement: float | None = None
     relative_to: str = LARGEST
+    probability_error: float | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether all weights are bit-identical and the outputs equal within the bound."""
-        return self.weights_different == 0 and self.error <= self.bound
+        """Whether all weights are bit-identical, the outputs equal within the bound, and classes are decided alike."""
+        return self.weights_different == 0 and self.error <= self.bound and self.decides_alike
+
+    @property
+    def decides_alike(self) -> bool:
+        """Whether most images keep their class, or where they do not, probabilities that hardly change: a tie."""
+        if self.agreement is None or self.probability_error is None:
+            return True
+        return self.agreement >= _LEAST_AGREEMENT or self.probability_error <= _PROBABILITY_BOUND
 
     def require(self, path: str | os.PathLike[str]) -> Parity:
         """This parity of what was written for `path`.
@@ -56,7 +67,11 @@ class Parity:
         if self.weights_compared:
             compared = f"{self.weights_different} of {self.weights_compared}"
             faults.append(f"{compared} weights differ from those of {self.reference}")
-        if self.output:
+        if not self.decides_alike:
+            alike = f"the top class is the same for {self.agreement:.0%} of {self.images} images only"
+            accepted = f"{_LEAST_AGREEMENT:.0%}, or at most {_PROBABILITY_BOUND:g}, is accepted"
+            faults.append(f"{alike}, and probabilities differ by {self.probability_error:.2f} on average ({accepted})")
+        if self.output and self.error > self.bound:
             accepted = f"at most {self.bound:.0e} is accepted"
             faults.append(f"its {self.output} differ by {self.error:.1e} of {self.relative_to} ({accepted})")
         raise Error(f"{path} failed its check: {', and '.join(faults)}; it is as it was before.")

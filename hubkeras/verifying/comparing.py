@@ -11,6 +11,7 @@ import tensorflow as tf
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import SIGMOID
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.parity import Parity
 from hubkeras.consuming.loading import load_saved_model
@@ -121,9 +122,14 @@ def compare_outputs(
     images = sample_images(model.image_size[0]) if images is None else images
     truth = reference_of(network, interface.seen(images), interface.task, interface.probabilities)
     values = model.run(images)
-    bound, agreement = interface.tolerance(exact), None
+    bound, agreement, change = interface.tolerance(exact), None, None
     if bound > exact and interface.task == Task.CLASSIFICATION:
         agreement = float((values.argmax(-1) == truth.values.argmax(-1)).mean())
+        pair = values, truth.values
+        if not interface.probabilities:
+            function = tf.sigmoid if network.classifier_activation == SIGMOID else tf.nn.softmax
+            pair = tuple(function(tf.cast(logits, tf.float64)).numpy() for logits in pair)
+        change = float(np.abs(np.subtract(*pair)).max(-1).mean())
     return Parity(
         reference,
         0,
@@ -134,6 +140,7 @@ def compare_outputs(
         len(images),
         agreement,
         truth.relative_to,
+        change,
     )
 
 

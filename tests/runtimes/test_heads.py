@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -155,3 +156,18 @@ def test_8_bits(ending, two_classes, tmp_path):
     _, probabilities = in_float64(network, images)
     assert np.ptp(probabilities[:, 0]) > 0.3
     assert np.abs(open_model(tmp_path / f"model.{ending}").run(images) - probabilities).mean() < 0.02
+
+
+def test_8_bits_that_decide_otherwise_are_refused(tmp_path):
+    """Logits of large summands that nearly cancel: their errors are small beside these, and large beside themselves."""
+    pytest.importorskip("onnxruntime")
+    keras.utils.set_random_seed(0)
+    network, random = Toy(head=[Dense(units=2)]), np.random.RandomState(0)
+    images = (random.uniform(0, 1, (100, 16, 16, 3)) ** random.uniform(0.2, 4, (100, 1, 1, 3))).astype(np.float32)
+    weights, biases = (network.slim_variables()[f"Toy/Logits/Conv2d_1c_1x1/{name}"] for name in ("weights", "biases"))
+    features = np.asarray(network.copy(num_classes=None)(images))
+    toward = 2 / features.std() * np.linalg.svd(features - features.mean(0))[2][0]
+    weights.assign(np.reshape(random.normal(0, 3000, (16, 1)) + np.outer(toward, [0, 1]), weights.shape))
+    biases.assign([0, -features.mean(0) @ toward])
+    with pytest.raises(hubkeras.Error, match=r"the top class is the same for .* of 20 images only, and probabilities"):
+        hubkeras.convert(network, tmp_path / "model.onnx", image_size=16, int8=images)
