@@ -120,7 +120,7 @@ class Run:
             The stages, the name of the one that the network is left in, and the history.
         """
         features = self.features if self.options.epochs == 0 else self._features("reading features")
-        self._fit_head(features)
+        fitted = {HEAD: (features, self._fit_head(features))}
         stages, states = [self._measured(HEAD, features)], [self._state()]
         history: dict[str, list[float]] = {"loss": []}
         if epochs := self._epochs(states[0], finish):
@@ -130,12 +130,14 @@ class Run:
             features = self._features("reading features again")
             stages.append(self._measured(TUNED, features))
             states.append(self._state())
-            self._fit_head(features)
+            fitted[REFITTED] = (features, self._fit_head(features))
             stages.append(self._measured(REFITTED, features))
             states.append(self._state())
         best = max(range(len(stages)), key=lambda number: (stages[number].right, -stages[number].loss))
         for variable, value in zip(self.network.variables, states[best], strict=True):
             variable.assign(value)
+        if stages[best].name in fitted:
+            self._fit_whole_head(*fitted[stages[best].name])
         return stages, stages[best].name, history
 
     def _epochs(self, state: Sequence[np.ndarray], finish: bool) -> int:
@@ -214,15 +216,26 @@ class Run:
                 self.progress(start, len(numbers), f"{what} for {name}")
         return features
 
-    def _fit_head(self, features: np.ndarray) -> None:
-        """Fits the head on features, as strongly penalized as is best for validation."""
+    def _fit_head(self, features: np.ndarray) -> float:
+        """Fits the head on features, with the penalty that is best for validation, which it returns."""
         self.progress(0, 1, "fitting the head")
-        weights = self.class_weights[self.labels[self.training]]
-        heads = logistic.fit(features[self.training], self.targets[self.training], example_weights=weights)
+        heads = self._heads(features, self.training, logistic.STRENGTHS)
         validation, truth = features[self.validation], self.targets[self.validation]
         head = min(heads, key=lambda head: logistic.cross_entropy(head.logits(validation), truth))
-        variables = self.network.slim_variables()
-        for name, variable in variables.items():
+        self._set_head(head)
+        return head.strength
+
+    def _fit_whole_head(self, features: np.ndarray, strength: float) -> None:
+        """Fits the head once more, on the images for validation too: all has been chosen by them."""
+        (head,) = self._heads(features, np.concatenate([self.training, self.validation]), [strength])
+        self._set_head(head)
+
+    def _heads(self, features: np.ndarray, numbers: np.ndarray, strengths: Sequence[float]) -> list[logistic.Linear]:
+        weights = self.class_weights[self.labels[numbers]]
+        return logistic.fit(features[numbers], self.targets[numbers], strengths, example_weights=weights)
+
+    def _set_head(self, head: logistic.Linear) -> None:
+        for name, variable in self.network.slim_variables().items():
             if "/Logits/" in name:
                 value = head.weights if name.endswith("/weights") else head.biases
                 variable.assign(value.reshape(variable.shape))
