@@ -228,7 +228,7 @@ def _records(layer: SavedLayer, flat: bool) -> tuple[HeadLayer, ...]:
     function = layer.kind
     if layer.kind == "tf_op_lambda":
         function = _FUNCTIONS_OF_TENSORFLOW.get(str(layer.config.get("function")), "")
-        (call,) = layer.calls if len(layer.calls) == 1 else ((),)
+        call: Any = layer.calls[0] if len(layer.calls) == 1 else ()
         options = call[3] if len(call) == 4 and isinstance(call[3], dict) else {"config": "of another form"}
         if any(value not in (None, -1) for name, value in options.items() if name != "name"):
             function = ""  # `tf.nn.softmax(x, axis=0)`

@@ -8,6 +8,8 @@ last has no biases. The central square of an image is taken, and mapped to [-1, 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hubkeras.common.errors import Error
+from hubkeras.common.labels import check_labels
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.naming.saved_layers import SavedLayer
@@ -50,6 +52,10 @@ def facts_of(metadata: Mapping[str, Any]) -> Facts | None:
     labels, size, name = metadata.get("labels"), metadata.get("imageSize"), metadata.get("modelName")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise NamingError(f"its {METADATA} has labels that are no list of texts")
+    try:
+        check_labels(labels or (), len(labels or ()), f"its {METADATA}")
+    except Error as error:
+        raise NamingError(str(error).rstrip(".")) from error
     if size is not None and not (type(size) is int and 0 < size <= _LARGEST_IMAGE):
         raise NamingError(f"its {METADATA} has the imageSize {str(size)[:40]!r}, which is no size in pixels")
     name = name[:_LONGEST_NAME] if isinstance(name, str) and name.isprintable() else None

@@ -181,6 +181,8 @@ def _weights(model):
         (lambda m: m.update(labels=["a", "b"]), "its metadata.json has 2 labels, where the model has 3 classes"),
         (lambda m: m.update(labels="abc"), "has labels that are no list of texts"),
         (lambda m: m.update(labels=[1, 2, 3]), "has labels that are no list of texts"),
+        (lambda m: m.update(labels=["a", " ", "c"]), "its metadata.json: name 1 (' ') is empty"),
+        (lambda m: m.update(labels=["a\nb", "c", "d"]), "is empty or has a line break"),
         (lambda m: m.update(imageSize=-1), "has the imageSize '-1', which is no size in pixels"),
         (lambda m: m.update(imageSize=1e9), "which is no size in pixels"),
         (lambda m: m.update(grayscale=True), "it takes gray images"),
