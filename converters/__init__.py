@@ -29,6 +29,7 @@ __all__ = [
     "Checkpoint",
     "Match",
     "Report",
+    "agreement",
     "checkpoint",
     "digests",
     "inspecting",

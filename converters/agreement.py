@@ -5,6 +5,7 @@ from typing import Any
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import in_words, of_json
 from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
 from hubkeras.converters.checkpoint import Checkpoint
 from hubkeras.converters.matching import Match
@@ -50,7 +51,8 @@ def require_agreement(network: SlimNetwork, checkpoint: Checkpoint, match: Match
         names.add("final_endpoint")
     for name in sorted(names & wanted.keys()):
         if given[name] != wanted[name]:
-            raise Error(f"{source} has {name}={given[name]!r}; got {wanted[name]!r}. {_LOAD}")
+            values = (_in_words(value) if name == "head" else repr(value) for value in (given[name], wanted[name]))
+            raise Error(f"{source} has {name}={next(values)}; got {next(values)}. {_LOAD}")
     check_range(checkpoint, match, InputRange.of_settings(network.settings()))
 
 
@@ -71,6 +73,10 @@ def _values(network: SlimNetwork, settings: Mapping[str, Any]) -> dict[str, Any]
     values = {**network.defaults, "num_classes": None, **settings}
     values["head"] = _in_inference(values.get("head"))
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _in_words(head: Any) -> str:
+    return "one dense layer" if head is None else in_words(of_json(head))
 
 
 def _in_inference(head: Any) -> Any:

@@ -15,7 +15,8 @@ from hubkeras.common.head_layers import SIGMOID
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.parity import Parity
 from hubkeras.consuming.loading import load_saved_model
-from hubkeras.converters import open_checkpoint
+from hubkeras.converters import match, open_checkpoint
+from hubkeras.converters.agreement import require_agreement
 from hubkeras.converters.digests import different
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import RunnableModel, open_model
@@ -57,8 +58,13 @@ def compare(
 def compare_weights(
     path: Path, network: SlimNetwork, reference: str, digests: Mapping[str, str] | None = None
 ) -> Parity:
-    """Compares the weights in a file, in any form that is a source, bit by bit; arguments as for `compare`."""
+    """Compares the weights in a file, in any form that is a source, bit by bit; arguments as for `compare`.
+
+    Raises:
+        hubkeras.Error: by what the file says of itself it is of another network: of another head, range of images, ...
+    """
     with open_checkpoint(path) as checkpoint:
+        require_agreement(network, checkpoint, match(checkpoint))
         names = list(network.slim_variables())
         wrong = different(((name, checkpoint.read(name)) for name in names), network, digests)
     return Parity(reference, len(names), len(wrong))

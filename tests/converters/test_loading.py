@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -108,3 +109,38 @@ def test_what_a_model_of_hugging_face_says_comes_too(tmp_path):
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "output_stride": 8}))
     assert hubkeras.load(tmp_path / "model").settings() == hubkeras.load(DIGITS, output_stride=8).settings()
+
+
+@pytest.fixture(scope="module")
+def with_head(tmp_path_factory):
+    """Weights of a network with a hidden layer."""
+    path = tmp_path_factory.mktemp("head") / "model.weights.h5"
+    head = [keras.layers.Dense(4, "relu"), keras.layers.Dense(3)]
+    hubkeras.convert(hubkeras.MobileNetV2(0.35, head=head, initialize=False), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ([keras.layers.Dense(4, "tanh"), keras.layers.Dense(3)], r"has head=.*relu.*; got .*tanh.*\. Build"),
+        ([keras.layers.Dense(3)], r"has head=.*relu.*; got one dense layer\. Build"),
+        (
+            [keras.layers.Dense(4, "relu"), keras.layers.Dense(3, "sigmoid")],
+            "has classifier_activation='softmax'; got 'sigmoid'",
+        ),
+        ([keras.layers.Dropout(0.5), keras.layers.Dense(4, "relu"), keras.layers.Dense(3)], None),
+    ],
+)
+def test_heads_agree(head, message, with_head):
+    if message is None:  # dropout changes no output
+        hubkeras.MobileNetV2(0.35, head=head, weights=with_head)
+    else:
+        with pytest.raises(hubkeras.Error, match=message):
+            hubkeras.MobileNetV2(0.35, head=head, weights=with_head)
+    assert hubkeras.load(with_head, head=head, new_head=True).num_classes == 3
+
+
+def test_another_head_than_that_of_the_source(with_head):
+    assert "head" not in hubkeras.load(with_head, num_classes=4, new_head=True).settings()
+    assert "head" not in hubkeras.load(with_head, num_classes=None).settings()
