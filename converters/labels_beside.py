@@ -12,6 +12,7 @@ from typing import NamedTuple
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
 from hubkeras.common.labels import check_labels, parse_labels
+from hubkeras.common.metadata import METADATA_FILE
 
 _MOST_BYTES = 16 << 20
 _NAMES = ("labels", "class_labels", "output_labels", "retrained_labels", "class_names", "classes", "class_indices")
@@ -57,7 +58,11 @@ def files_beside(path: str | os.PathLike[str]) -> tuple[LabelsFile, ...]:
     folders = [path.parent]
     if path.is_dir():
         is_saved_model = any((path / mark).is_file() for mark in _MARKS)
-        folders = [path, *(path / name for name in _ASSETS if is_saved_model)]
+        # labels among the assets of hubkeras are of the base that a user's model is around
+        folders = [
+            path,
+            *(path / name for name in _ASSETS if is_saved_model and not (path / name / METADATA_FILE).exists()),
+        ]
     if found := _read_all(folders):
         return found
     outer = pathlib.Path(os.path.abspath(path)).parent

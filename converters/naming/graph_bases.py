@@ -89,7 +89,7 @@ def network_of_names(names: Collection[str], shapes: Mapping[str, Tensor]) -> tu
     slim: dict[str, str] = {}
     for name in names:
         *scopes, leaf = name.split("/")
-        root = next((number for number, scope in enumerate(scopes) if scope in _SCOPES), None)
+        root = max((number for number, scope in enumerate(scopes) if scope in _SCOPES), default=None)
         if root is not None and not kind_of_training(name) and "/".join(scopes) not in names:  # as slots are
             slim[name] = "/".join([*scopes[root:], leaf])
     roots = {name.split("/")[0] for name in slim.values()}

@@ -245,7 +245,7 @@ def _named(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> Iterator[tuple[s
     own = set(layer.weights.values())
     for path in tensors:
         *scopes, leaf = path.split(":")[0].split("/")
-        root = next((number for number, scope in enumerate(scopes) if scope in _SCOPES), None)
+        root = max((number for number, scope in enumerate(scopes) if scope in _SCOPES), default=None)
         if root is not None and not kind_of_training(path) and (not own or path in own):
             yield path, "/".join([*scopes[root:], leaf])
 

@@ -1,6 +1,7 @@
 """Classifiers in graphs without configs: as a tree of layers that says what a config would have said."""
 
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -101,10 +102,12 @@ def _functional(chain: Sequence[SavedLayer], head: Sequence[SavedLayer]) -> Save
     layers: list[SavedLayer] = []
     poolings = [layer for layer in head if "pooling2d" in layer.kind]
     before: tuple[str, ...] = ()
+    counts = Counter(layer.name for layer in (*chain, *head))
     for layer in (*chain, *head):
-        layers.append(SavedLayer(layer.name, layer.kind, layer.weights, before, layer.config))
+        name = str(layer.name) if counts[layer.name] == 1 else f"{layer.name}_{layer.kind}"
+        layers.append(SavedLayer(name, layer.kind, layer.weights, before, layer.config))
         if len(poolings) < 2 or layer not in poolings:
-            before = (str(layer.name),)
+            before = (name,)
         elif layer is poolings[-1]:
             before = tuple(str(pooling.name) for pooling in poolings)
     ends = {"input_layers": [[layers[0].name, 0, 0]], "output_layers": [[layers[-1].name, 0, 0]]}

@@ -37,6 +37,8 @@ def test_in_a_saved_model_before_beside_it(tmp_path):
     assert labels_beside(model, 3) == NAMES
     (model / "assets" / "labels.txt").write_text("a\nb\nc")
     assert labels_beside(model, 3) == list("abc")
+    (model / "assets" / "metadata.json").touch()  # of a base of hubkeras, whose classes these are
+    assert labels_beside(model, 3) == NAMES
     (model / "saved_model.pb").unlink()  # another folder's parent has nothing to do with it
     shutil.rmtree(model / "assets")
     assert labels_beside(model, 3) is None
