@@ -47,7 +47,7 @@ def pooled(feature_map, pooling):
     return np.concatenate([functions[kind](feature_map, axis=(1, 2)) for kind in pooling.split("+")], axis=-1)
 
 
-SLOW = ("dense", "norm first", "nested")
+SLOW = ("dense", "norm first", "nested", "by channel")
 
 
 @pytest.fixture(
@@ -186,8 +186,8 @@ def test_what_is_refused_is_said(settings, words):
 @pytest.mark.parametrize(
     ("settings", "scale", "offset"),
     [
-        ({"input_range": (0, 1)}, 1, 0),
-        ({"input_range": [0, 255]}, 255, 0),
+        pytest.param({"input_range": (0, 1)}, 1, 0, marks=pytest.mark.slow),
+        pytest.param({"input_range": [0, 255]}, 255, 0, marks=pytest.mark.slow),
         ({"input_mean": [0.4, 0.5, 0.6], "input_std": 0.25}, 4, [-1.6, -2, -2.4]),
     ],
 )

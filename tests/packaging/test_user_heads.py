@@ -107,6 +107,7 @@ def test_each_batch_norm_has_its_own_momentum(network, loaded):
             np.testing.assert_array_equal(variable, before[name])
 
 
+@pytest.mark.slow
 def test_an_empty_batch_changes_nothing(loaded):
     before = {name: v.numpy() for name, v in named(loaded).items()}
     for endpoints in (False, True):
@@ -115,6 +116,7 @@ def test_an_empty_batch_changes_nothing(loaded):
         np.testing.assert_array_equal(variable, before[name])
 
 
+@pytest.mark.slow
 def test_a_feature_vector_leaves_it_out_and_keeps_the_range(network, tmp_path):
     hubkeras.export(network, tmp_path / "features", "feature_vector", image_size=SIZE)
     module, metadata = tf.saved_model.load(str(tmp_path / "features")), read_metadata(tmp_path / "features")
