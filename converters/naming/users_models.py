@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hubkeras.common.errors import first_line
 from hubkeras.common.head_layers import SOFTMAX, HeadError
 from hubkeras.converters.checkpoint import Hints, Tensor
 from hubkeras.converters.naming import applications_bases, graph_bases
@@ -30,6 +31,7 @@ from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training
 
 # the kinds of bases; a model has one base of one of them
 BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases, graph_bases.bases)
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
 _OTHERS = "other layers of the model"
 _PREPARING = "layers that prepare images"
 _PUBLISHED = ("predictions", "Logits")  # the library's own names of the last layer
@@ -62,6 +64,13 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
         NamingError: it has no base that hubkeras knows, or several, or one that is not as its library makes it. A head
             or images that cannot be kept are no error, but in the hints: the base alone can be read.
     """
+    try:
+        return _read(root, tensors)
+    except _DAMAGE as error:  # a config may have anything in the place of a number or a name
+        raise NamingError(f"its config cannot be read ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _read(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hints]:
     graph = LayerGraph.of(root)
     base = _only_base(root, graph, tensors)
     reading = _Reading(_loss(root), dict(base.settings), dict(base.targets), dict(base.ignored), list(base.notes))

@@ -324,6 +324,27 @@ def test_other_padding_is_refused(tmp_path):
     fails(path, "the layer block_3_pad", "25 x 25", "multiple of 32")
 
 
+def test_wrong_configs(base, tmp_path):
+    """What a stranger's config has in the place of names and numbers ends in a sentence."""
+    path = tmp_path / "base.weights.h5"
+    base.save_weights(path)
+    config = json.loads(base.to_json())
+    layers = {layer["name"]: layer for layer in config["config"]["layers"]}
+    for layer, key, value in (
+        (layers["block_2_expand_relu"]["config"], "max_value", []),
+        (layers["block_2_depthwise"]["config"], "strides", 1.5),
+        (layers["Conv1"], "inbound_nodes", [[[{"a": 1}, 0, 0]]]),
+        (layers["Conv1"], "inbound_nodes", [[["Conv_1", 0, 0]]]),
+        (config["config"]["layers"][0]["config"], "batch_shape", [None, SIZE, SIZE, 4]),
+        (config["config"], "output_layers", [["out_relu", 0, 0]] * 100),
+        (config["config"], "input_layers", None),
+    ):
+        right, layer[key] = layer[key], value
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        layer[key] = right
+        fails(path)
+
+
 @pytest.mark.slow
 def test_padding_of_odd_sizes(tmp_path):
     base = keras.applications.MobileNetV2((100, 100, 3), 0.35, include_top=False, weights=None)
