@@ -57,7 +57,7 @@ def load(path: pathlib.Path, safe_mode: bool) -> tuple[str, Any]:
     if not config:
         raise Error(f"{path} holds weights alone, which no library can run; compare with it by --source.")
     if safe_mode:
-        _check(config, path)
+        check_config(config, path)
     library = "keras" if version.startswith("3") else "tf_keras"
     keras = importlib.import_module("keras") if library == "keras" else extra("hub", "tf_keras")
     objects = {} if library == "keras" else {"KerasLayer": _keras_layer(safe_mode)}
@@ -96,7 +96,7 @@ def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
             waiting.extend(value)
 
 
-def _check(config: Any, path: pathlib.Path) -> None:
+def check_config(config: Any, path: pathlib.Path) -> None:
     """Raises hubkeras.Error where a config names what could do more than compute."""
     for each in _objects(config):
         kind, module = each.get("class_name"), each.get("module")

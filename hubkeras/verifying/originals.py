@@ -88,8 +88,8 @@ def open_original(original: Any, safe_mode: bool = True) -> Original:
     if (folder / "saved_model.pb").is_file():
         return _of_session("TensorFlow", saved_model.load(folder, None, safe_mode, _SIGNATURES), name)
     if (folder / "config.json").is_file():
-        title, module = torch_originals.load(folder)
-        return Original(title, torch_originals.function_of(module), activations.LINEAR)
+        title, run = torch_originals.open_folder(folder)
+        return Original(title, run, activations.LINEAR)
     raise Error(f"{name} cannot be run as it is; expected {EXPECTED}. Weights alone are compared by --source.")
 
 

@@ -1,20 +1,30 @@
-"""Classifiers of Hugging Face and timm from their folders, run by PyTorch."""
+"""Classifiers of Hugging Face and timm from their folders, and modules of PyTorch in memory."""
 
+import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
+import tempfile
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from hubkeras.common.errors import Error, first_line
-from hubkeras.common.extras import extra
+from hubkeras.common.errors import Error
+from hubkeras.verifying.torch_worker import packed, unpacked
+
+_WORKER = pathlib.Path(__file__).with_name("torch_worker.py")
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+_LARGEST_MESSAGE = 300
 
 
-def load(folder: pathlib.Path) -> tuple[str, Any]:
-    """The model of a folder with `config.json` and safetensors or weights, and the name of its library.
+def open_folder(folder: pathlib.Path) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """The library of a folder with `config.json` and weights, and the function of the model in it.
 
-    Nothing is fetched, and no code of the folder is run.
+    The model runs in a process of its own, see `torch_worker`. Nothing is fetched, and no code of the folder is run.
 
     Raises:
         hubkeras.Error: it cannot be loaded, or its library is not installed.
@@ -23,41 +33,69 @@ def load(folder: pathlib.Path) -> tuple[str, Any]:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise Error(f"{folder / 'config.json'} is not JSON; it is damaged.") from error
-    architecture = config.get("architecture") if isinstance(config, dict) else None
-    library = "timm" if isinstance(architecture, str) else "transformers"
-    module = extra("peers", library)
-    try:
-        if library == "timm":
-            classes = config.get("num_classes") or config.get("pretrained_cfg", {}).get("num_classes", 1000)
-            model = module.create_model(architecture, num_classes=int(classes))
-            model.load_state_dict(_state(folder))
-        else:
-            options = {"local_files_only": True, "trust_remote_code": False}
-            model = module.AutoModelForImageClassification.from_pretrained(str(folder), **options)
-    except Error:
-        raise
-    except Exception as error:  # each library has its own
-        raise Error(f"{library} cannot load {folder} ({type(error).__name__}: {first_line(error)}).") from error
-    return library, model
+    library = "timm" if isinstance(config, dict) and isinstance(config.get("architecture"), str) else "transformers"
+    for package in (library, "torch"):
+        if importlib.util.find_spec(package) is None:
+            command = f"pip install {package}"
+            raise Error(f"{package} is not installed; `{command}` installs it.", repair=command)
+    worker = _Worker(library, folder)
+    worker.receive()  # it is loaded
+    return library, worker.run
 
 
-def _state(folder: pathlib.Path) -> Any:
-    """The weights in a folder; pickles are read for their tensors alone."""
-    for path in sorted(folder.glob("*.safetensors")):
-        return extra("peers", "safetensors.torch").load_file(str(path))
-    for path in sorted([*folder.glob("*.bin"), *folder.glob("*.pth"), *folder.glob("*.pt")]):
-        return extra("peers", "torch").load(path, map_location="cpu", weights_only=True)
-    raise Error(f"{folder} has no .safetensors, .bin or .pth file with the weights.")
+class _Worker:
+    """The process that runs a model."""
+
+    def __init__(self, library: str, folder: pathlib.Path) -> None:
+        self.library, self.folder = library, folder
+        self.messages = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill up
+        self.process = subprocess.Popen(
+            [sys.executable, str(_WORKER), library, str(folder.absolute())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.messages,
+            env={**os.environ, **_OFFLINE},
+        )
+        weakref.finalize(self, _end, self.process)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """The logits of images, float32 `[batch, height, width, 3]`."""
+        assert self.process.stdin
+        try:
+            self.process.stdin.write(packed(images))
+            self.process.stdin.flush()
+        except OSError:
+            pass  # it has ended, and says why
+        return self.receive()
+
+    def receive(self) -> np.ndarray:
+        assert self.process.stdout
+        output = unpacked(self.process.stdout)
+        if output is None:
+            _end(self.process)
+            self.messages.seek(0)
+            lines = self.messages.read().decode("utf-8", "replace").strip().splitlines() or ["its process ended"]
+            raise Error(f"{self.library} cannot run {self.folder} ({lines[-1][:_LARGEST_MESSAGE]}).")
+        return output
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.communicate()
 
 
 def function_of(module: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from images, channels last, to the output of a module of PyTorch, in inference."""
-    torch = extra("peers", "torch")
-    module.eval()
+    """The function from images, channels last, to the output of a module of PyTorch in memory, in inference."""
+    import torch
 
     def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            output = module(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
+        training = module.training
+        module.eval()
+        try:
+            with torch.no_grad():
+                output = module(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
+        finally:
+            module.train(training)
         return np.asarray(getattr(output, "logits", output).detach().cpu())
 
     return run

@@ -1,5 +1,6 @@
 """Models compared with the original that they were made of, which its own library runs."""
 
+import importlib.util
 import json
 
 import keras
@@ -12,6 +13,7 @@ from hubkeras import verifying
 from hubkeras.commands import main
 from hubkeras.common.parity import ABSOLUTE
 from hubkeras.verifying.against import PROBABILITY_BOUND
+from hubkeras.verifying.keras_originals import check_config
 from tests.support.users_models import randomize
 
 SIZE, CLASSES = 64, 3
@@ -120,6 +122,60 @@ def test_a_frozen_graph(original, tmp_path, folder):
     parity = verifying.verify(folder / "model.onnx", against=tmp_path / "graph.pb")
     assert parity.passed, parity
     assert "TensorFlow, images in [-1, 1]" in parity.reference
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, ("torch", "transformers"))), reason="peers are not installed")
+def test_a_folder_of_hugging_face(golden, tmp_path):
+    """It runs in a process of its own."""
+    network = hubkeras.MobileNetV2(0.35, num_classes=4)
+    tensors = golden("mobilenet_v2_0.35_96").tensors()
+    for name, variable in network.slim_variables().items():
+        variable.assign(
+            tensors[name] if "/Logits/" not in name else np.random.RandomState(0).normal(0, 0.01, variable.shape)
+        )
+    hubkeras.convert(network, tmp_path / "folder", to="hugging-face", image_size=SIZE)
+    hubkeras.convert(network, tmp_path / "model.onnx", image_size=SIZE)
+    parity = verifying.verify(tmp_path / "model.onnx", against=tmp_path / "folder")
+    assert parity.passed, parity
+    assert "(transformers, images in [-1, 1])" in parity.reference
+    (tmp_path / "folder" / "model.safetensors").unlink()
+    with pytest.raises(hubkeras.Error, match="transformers cannot run .*no file named model.safetensors"):
+        verifying.verify(tmp_path / "model.onnx", against=tmp_path / "folder")
+
+
+@pytest.mark.slow
+def test_a_model_of_tf_keras(tmp_path):
+    """One sigmoid behind the layers that an HDF5 file has for arithmetic, whose images are in [0, 255]."""
+    tf_keras = pytest.importorskip("tf_keras")
+    layers, applications = tf_keras.layers, tf_keras.applications
+    images = layers.Input((SIZE, SIZE, 3))
+    base = applications.MobileNetV2((SIZE, SIZE, 3), 0.35, include_top=False, weights=None)
+    x = base(applications.mobilenet_v2.preprocess_input(images), training=False)
+    x = layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(x))
+    model = randomize(tf_keras.Model(images, x), 1)
+    model.save(tmp_path / "original.h5")
+    hubkeras.convert(tmp_path / "original.h5", tmp_path / "model.onnx")
+    for original in (model, tmp_path / "original.h5"):
+        parity = verifying.verify(tmp_path / "model.onnx", against=original)
+        assert parity.passed, parity
+        assert "(tf_keras, images in [0, 255])" in parity.reference
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"class_name": "Lambda", "config": {"name": "f"}}, "f is a Lambda, which is a program"),
+        ({"class_name": "TFSMLayer", "config": {"filepath": "x"}}, "is a TFSMLayer, which is a program"),
+        ({"class_name": "TFOpLambda", "config": {"name": "w", "function": "io.write_file"}}, r"w calls io\.write_file"),
+        ({"class_name": "eval", "module": "builtins", "config": {}}, "is Python's eval"),
+        ({"class_name": "Popen", "module": "subprocess", "config": {}}, "is of the package subprocess"),
+    ],
+)
+def test_programs_in_a_config_are_refused(layer, message):
+    check_config({"config": {"layers": [{"class_name": "TFOpLambda", "config": {"function": "math.add"}}]}}, "m.h5")
+    with pytest.raises(hubkeras.Error, match=message):
+        check_config({"class_name": "Functional", "config": {"layers": [{"inner": layer}]}}, "m.h5")
 
 
 def test_what_cannot_be_compared(original, folder, tmp_path):
