@@ -106,7 +106,8 @@ def _in_memory(model: Any) -> Original:
 
 
 def _of_keras(title: str, model: Any) -> Original:
-    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    ends = (getattr(model, name, None) for name in ("inputs", "outputs"))
+    inputs, outputs = (list(each) if isinstance(each, list | tuple) else [] for each in ends)  # networks have methods
     if len(inputs) > 1 or len(outputs) > 1:
         raise Error(f"The original has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each.")
     height, width = list(inputs[0].shape)[1:3] if inputs and len(inputs[0].shape) == 4 else (None, None)
