@@ -290,7 +290,7 @@ def range_of(images: Images, base: Base) -> tuple[InputRange | None, str]:
     scale, offset = np.array(images.scale), np.array(images.offset)
     smallest, largest = float(abs(scale).min()), float(abs(scale).max())
     untouched = (scale == 1).all() and (offset == 0).all()
-    if untouched and base.sees == AS_IT_IS:
+    if untouched and base.sees is AS_IT_IS:  # a base that takes [0, 1] and was trained on it has an equal one
         return None, RANGE_TAKEN
     if largest <= _LARGEST_OF_BYTES:
         white = _WHITE

@@ -172,15 +172,14 @@ def test_in_every_runtime(kind, name, ending, handle, tmp_path):
 
 @pytest.mark.slow
 def test_what_hubkeras_writes_of_a_head_comes_back_whole(handle, images, tmp_path):
-    """To a file of weights, an archive of arrays, a Slim checkpoint and a SavedModel, each from the one before."""
+    """To a file of weights, an archive of arrays and a SavedModel, each from the one before."""
     model = randomize(sequential(KINDS["hub"], handle))
     model.save(tmp_path / "model.h5")
     source, names = tmp_path / "model.h5", ["a", "b", "c", "d", "e"]
     first = read_network(source)[0]
-    for target in ("m.weights.h5", "m.npz", "m.ckpt", "saved_model"):
-        options = {"to": "slim"} if target == "m.ckpt" else {}
+    for target in ("m.weights.h5", "m.npz", "saved_model"):
         write = hubkeras.export if target == "saved_model" else hubkeras.convert
-        write(source, tmp_path / target, labels=names, image_size=SIZE, **options)
+        write(source, tmp_path / target, labels=names, image_size=SIZE)
         source = tmp_path / target
         network, match, report = assert_same_probabilities(source, model, images)
         assert network.settings() == first.settings()
@@ -226,3 +225,15 @@ def test_what_cannot_be_kept_is_refused_by_name(handle, tmp_path):
         tf_keras.Model(inputs, layers.Dense(3)(features())).save(tmp_path / "model.h5")
         with pytest.raises(hubkeras.Error, match=words):
             read_network(tmp_path / "model.h5")
+
+
+@pytest.mark.slow
+def test_the_metadata_of_the_module_tell_what_shapes_do_not(images, tmp_path):
+    network = hubkeras.MobileNetV2(0.35, None, input_range=(0, 1), batch_norm_epsilon=0.01)
+    hubkeras.export(network, tmp_path / "module", "feature_vector", image_size=SIZE, verify=False)
+    for kind, ending in (("hub", ".h5"), ("hubkeras", ".keras")):
+        model = made(kind, "functional", str(tmp_path / "module"))
+        model.save(tmp_path / f"model{ending}")
+        found, *_ = assert_same_probabilities(tmp_path / f"model{ending}", model, images, "sigmoid")
+        settings = found.settings()
+        assert (settings["input_range"], settings["batch_norm_epsilon"]) == ([0, 1], 0.01)
