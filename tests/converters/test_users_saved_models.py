@@ -130,7 +130,7 @@ def test_keras_applications_in_tf_keras(last, tmp_path):
     made = check_probabilities(images_to(model, 255.0), tmp_path / "model", tmp_path / "made", sizes=(64, 96))
     assert made.export.metadata.settings["pooling"] == "max"
     assert made.export.metadata.num_classes == (2 if last == "sigmoid" else 3)
-    assert set(made.export.report.ignored) <= {"optimizer", "metrics"}
+    assert set(made.export.report.ignored) <= {"optimizer", "metrics", "other layers of the model"}  # counters
 
 
 # --- without configs
