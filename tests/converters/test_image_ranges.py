@@ -91,8 +91,10 @@ def test_what_is_not_told_is_said(folder):
     [
         ({"input_range": (0, 255)}, {"input_range": [0, 255]}, "given to the base as [0, 255], as was asked for"),
         ({"input_mean": 0.5, "input_std": 0.25}, {"input_range": [-2, 2]}, "given to the base as [-2, 2]"),
-        ({"input_range": (-1, 1)}, {}, "given to the base as [-1, 1], as was asked for"),
-        ({}, {}, None),
+        pytest.param(
+            {"input_range": (-1, 1)}, {}, "given to the base as [-1, 1], as was asked for", marks=pytest.mark.slow
+        ),
+        pytest.param({}, {}, None, marks=pytest.mark.slow),
     ],
 )
 def test_a_range_that_no_file_tells_is_given(options, settings, words, files, tmp_path):
