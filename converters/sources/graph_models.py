@@ -30,6 +30,7 @@ def graph_checkpoint(
     tensors: Mapping[str, Tensor],
     output: Callable[[], Value],
     size: int | None,
+    check_base: Callable[[], None] = lambda: None,
 ) -> Checkpoint | None:
     """The checkpoint of a graph with a network and weights beside it; None for others.
 
@@ -41,9 +42,10 @@ def graph_checkpoint(
         tensors: by the names of variables or constants.
         output: function that gives the value of the graph's output.
         size: height and width of its images.
+        check_base: raises NamingError where the base, whose place in the graph is not known, may be another network.
 
     Raises:
-        NamingError: a layer of the network is missing.
+        NamingError: a layer of the network is missing, or as `check_base`.
     """
     found = network_of_names(tensors, tensors)
     if found is None or all(name in found[2] or not _is_weight(name, tensors) for name in tensors):
@@ -52,6 +54,7 @@ def graph_checkpoint(
         renaming, hints = renaming_of_users_model(tree_of_output(output(), tensors, size), tensors)
     except (NamingError, AttributeError, *READ_ERRORS) as error:  # the latter where a graph is none of TensorFlow's
         reason = str(error) if isinstance(error, NamingError) else f"its graph cannot be followed ({first_line(error)})"
+        check_base()
         _, title, targets = found
         targets = {name: target for name, target in targets.items() if "/Logits/" not in target.variable}
         ignored = {name: kind_of_training(name) or _OTHERS for name in tensors if name not in targets}

@@ -64,7 +64,7 @@ def keras_checkpoint(
         return None
     if repeated:
         raise NamingError(f"it has several variables of the name {repeated[0]}; save the base to convert alone")
-    _check_epsilon(folder)
+    check_epsilon(folder)
     renaming, _ = renaming_of_model(root, tensors)
     renamed, notes = rename(tensors, renaming)
     size = image_size(folder) if folder is not None else None
@@ -75,7 +75,7 @@ def _graphs_of(folder: pathlib.Path | None) -> list[Any]:
     return graphs.read(folder) if folder is not None and (folder / "saved_model.pb").is_file() else []
 
 
-def _check_epsilon(folder: pathlib.Path | None) -> None:
+def check_epsilon(folder: pathlib.Path | None) -> None:
     """Raises hubkeras.Error where a batch norm of a SavedModel adds another epsilon than that of the library."""
     for graph in _graphs_of(folder):
         for _, node in graphs.nodes_of(graph):

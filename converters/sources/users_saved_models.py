@@ -12,13 +12,15 @@ from collections.abc import Mapping
 
 from hubkeras.common import graphs
 from hubkeras.common.guards import contents
+from hubkeras.common.networks import NETWORKS
 from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
-from hubkeras.converters.naming.renaming import rename
+from hubkeras.converters.naming.renaming import NamingError, rename
 from hubkeras.converters.naming.saved_layers import SavedLayer
 from hubkeras.converters.naming.users_models import renaming_of_users_model
 from hubkeras.converters.sources.graph_models import graph_checkpoint, output_of_objects, output_of_signature
 from hubkeras.converters.sources.hub_modules import ASSETS, module_of_layer, with_modules
 from hubkeras.converters.sources.keras_metadata import tree_of
+from hubkeras.converters.sources.keras_saved_models import check_epsilon
 from hubkeras.converters.sources.object_graphs import ObjectGraph
 from hubkeras.converters.sources.signatures import image_size
 
@@ -50,8 +52,17 @@ def users_checkpoint(
     if found is None:
         names = names_of(objects, stored)
         tensors = {name: stored[key] for key, name in names.items()}
+
+        def check_base() -> None:
+            repeated = [name for name in tensors if name.count("/VARIABLE_VALUE/")]
+            if repeated:
+                name = repeated[0].partition("/VARIABLE_VALUE/")[2]
+                raise NamingError(f"it has several variables of the name {name}; save the base to convert alone")
+            if not any(f"/{facts.scope}/" in name for facts in NETWORKS.values() for name in tensors):
+                check_epsilon(folder)  # of keras.applications, which has one
+
         return graph_checkpoint(
-            path, files, tensors, lambda: output_of_objects(folder, objects, names), image_size(folder)
+            path, files, tensors, lambda: output_of_objects(folder, objects, names), image_size(folder), check_base
         )
     root, tensors = found
     root = with_modules(root, functools.partial(module_of_layer, carried=_assets(folder)))

@@ -37,6 +37,7 @@ def test_weights_and_logits_are_those_of_the_model(saved):
     model, folder = saved
     network, found, report = read_network(folder)
     settings = {"depth_multiplier": 0.35, "num_classes": CLASSES, "finegrain_classification_mode": True}
+    settings["head"] = [{"kind": "dense", "units": CLASSES}]
     assert (found.settings, found.image_size, report.used, report.ignored) == (settings, 64, 262, {})
     values = {v.path if hasattr(v, "path") else v.name.split(":")[0]: np.asarray(v) for v in model.variables}
     with open_checkpoint(folder) as checkpoint:
