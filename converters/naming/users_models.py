@@ -66,6 +66,8 @@ def renaming_of_users_model(root: SavedLayer, tensors: Mapping[str, Tensor]) -> 
     """
     try:
         return _read(root, tensors)
+    except NamingError:
+        raise
     except _DAMAGE as error:  # a config may have anything in the place of a number or a name
         raise NamingError(f"its config cannot be read ({type(error).__name__}: {first_line(error)})") from error
 

@@ -120,7 +120,8 @@ def open_tensorflow(path: pathlib.Path) -> Iterator[Checkpoint]:
     if not tensors:
         raise NoSourceError(f"{path} holds no variables")
     renaming = pipeline_config.renaming_of(tensors, prefix.parent, path)
-    if saved_model and OBJECT_GRAPH not in stored and not renaming.ignored:
+    has_graph = saved_model is not None and (saved_model / "saved_model.pb").is_file()
+    if saved_model and has_graph and OBJECT_GRAPH not in stored and not renaming.ignored:
         from hubkeras.converters.sources.users_saved_models import users_checkpoint_of_tf1
 
         retrained = users_checkpoint_of_tf1(path, files, tensors, saved_model)

@@ -188,7 +188,7 @@ def test_bad_arguments(small, tiny, tmp_path):
         (small, None, {"labels": ["a", "b", "c", ""]}, "name 3"),
         (features, None, {"labels": ["a"]}, "leave them out"),
         (small, None, {"image_size": 31}, "at least 32"),
-        (keras.Sequential(), None, {}, "take a hubkeras network"),
+        (keras.Sequential(), None, {}, "is not built"),
     ]
     for model, task, options, words in bad:
         with pytest.raises(hubkeras.Error, match=words):
