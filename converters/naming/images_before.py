@@ -75,7 +75,7 @@ def images_before(graph: LayerGraph, base: Base, tensors: Mapping[str, Tensor]) 
 
 def _after(images: Images, layer: SavedLayer, tensors: Mapping[str, Tensor]) -> Images:
     name = str(layer.name)
-    if (layer.kind.startswith("random_") and layer.kind != "random_crop") or layer.kind in _IN_TRAINING:
+    if _is_augmentation(layer) or layer.kind in _IN_TRAINING:
         return replace(images, in_training=(*images.in_training, name))
     if layer.kind in _CUTS:
         return _CUTS[layer.kind](images, layer)
@@ -96,6 +96,13 @@ def _after(images: Images, layer: SavedLayer, tensors: Mapping[str, Tensor]) -> 
     if maps:
         images = replace(images, prepared=(*images.prepared, name))
     return images
+
+
+def _is_augmentation(layer: SavedLayer) -> bool:
+    """Whether a layer is one of Keras' random ones; a user's own of such a name may act always, and has no seed."""
+    if layer.kind == "random_grayscale":  # Keras' own, whose config has no seed
+        return "data_format" in layer.config
+    return layer.kind.startswith("random_") and layer.kind != "random_crop" and "seed" in layer.config
 
 
 # --- linear maps of values: each layer is any number of (factor, summand), by channel or for all

@@ -47,6 +47,9 @@ _VARIABLES = {
 }
 _DAMAGE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _ASSET = re.compile(rf"assets(/.+)/saved_model/assets/({'|'.join(map(re.escape, ASSETS))})")  # of a `KerasLayer`
+# packages whose layers are what they are called
+_LIBRARIES = ("keras", "tf_keras", "tensorflow", "tensorflow_hub", "hubkeras", "keras_cv")
+_OF_BASES = ("custom_scale_layer",)  # which files of tf_keras have as `Custom>CustomScaleLayer`
 _Modules = dict[str, dict[str, bytes]]  # of each layer's group, the assets of its SavedModel by name
 _NUMBERED = re.compile(r"(.+?)(?:_(\d+))?")
 _IN_LAYER = re.compile(r"((?:.*/layers/[^/]+)?)/(.+)")  # the layer's group, and the name within it
@@ -157,7 +160,7 @@ def layer_of_config(
         options = {**options, "compile_config": config["compile_config"]}
     return SavedLayer(
         names[-1] if names else None,
-        snake_case(config["class_name"]),
+        snake_case(config["class_name"]) if layers else _kind_of(config),
         {} if layers else weights_of(names, group, options),
         tuple(_inbound(config["inbound_nodes"])) if "inbound_nodes" in config else None,
         options,
@@ -165,6 +168,20 @@ def layer_of_config(
         config.get("build_config") or {},
         calls=calls if isinstance(calls := config.get("inbound_nodes"), list) else (),
     )
+
+
+def _kind_of(config: Mapping[str, Any]) -> str:
+    """The kind of a layer; that of a user's own class has its package, since it may be called as one of Keras.
+
+    >>> _kind_of({"class_name": "Dense"}), _kind_of({"class_name": "mine>Dense"})
+    ('dense', 'mine>dense')
+    """
+    name, module = str(config["class_name"]), str(config.get("module") or "own")
+    package = str(config.get("registered_name") or name).rpartition(">")[0]
+    if "module" in config:  # of Keras 3 and tf_keras 2.13 on; those of the user's program have none
+        package = package or module if module.partition(".")[0] not in _LIBRARIES else ""
+    kind = snake_case(name)
+    return kind if package in ("", *_LIBRARIES) or kind in _OF_BASES else f"{package}>{kind}"
 
 
 def _inbound(nodes: Any) -> Iterator[str]:

@@ -102,7 +102,21 @@ def test_operations_of_older_files():
     assert images.size == SIZE
 
 
+class RandomInvert(keras.layers.Layer):
+    """As in TensorFlow's tutorial on augmentation: it acts in inference too, and Keras has one of this name."""
+
+    def call(self, images):
+        return 1 - images
+
+
+class RandomInvertOfTfKeras(tf_keras.layers.Layer):
+    def call(self, images):
+        return 1 - images
+
+
+OWN = {keras: RandomInvert, tf_keras: RandomInvertOfTfKeras}
 REFUSED = {
+    "a layer of one's own": (lambda library, x: OWN[library](name="bad")(x), "the layer bad ("),
     "lambda": (lambda library, x: library.layers.Lambda(lambda y: y, name="bad")(x), "the layer bad (lambda) is code"),
     "padding": (lambda library, x: library.layers.ZeroPadding2D(name="bad")(x), "the layer bad (zero_padding2d)"),
     "convolution": (lambda library, x: library.layers.Conv2D(3, 1, name="bad")(x), "the layer bad (conv2d)"),
