@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubkeras.common.head_layers import (
+    CLASSIFIER_ACTIVATIONS,
     SIGMOID,
     SOFTMAX,
     Activation,
@@ -249,17 +250,33 @@ def _meaning(pairs: _Pairs, loss: str | None) -> tuple[_Pairs, str, tuple[str, .
     function = last.function if isinstance(last, Activation) else None
     if function == SOFTMAX and units == 1:
         raise HeadError(f"{title_of(source)} takes the softmax of one number, which is always 1")
-    if function in (SOFTMAX, SIGMOID):
+    if function in CLASSIFIER_ACTIVATIONS:
         pairs = pairs[:-1]
     elif loss in _REGRESSIONS:
         raise HeadError(
             f"{title_of(source)} gives numbers that were trained with the loss {loss}, which are no classes"
         )
     each = function == SIGMOID or (function != SOFTMAX and loss in _EACH_FOR_ITSELF)
+    _refuse_after_probabilities(source, last, pairs, units)
     if units > 1 or isinstance(last, TwoClasses):
         notes = (_EACH_BY_LOSS,) if each and function != SIGMOID else ()
         return pairs, SIGMOID if each else SOFTMAX, notes
     return [*pairs, (None, TwoClasses())], SOFTMAX, () if each else (_ONE_LOGIT,)
+
+
+def _refuse_after_probabilities(source: SavedLayer, last: HeadLayer, pairs: _Pairs, units: int) -> None:
+    """Raises HeadError where what would be logits are the probabilities of a softmax or sigmoid.
+
+    Settings take one at the end of a head for what the logits mean, and noise would hide it.
+    """
+    records = [record for _, record in pairs]
+    while isinstance(last, Noise) and isinstance(records[-1], Noise):
+        records.pop()
+    end = records[-1]
+    if not isinstance(end, Activation) or end.function not in CLASSIFIER_ACTIVATIONS:
+        return
+    if isinstance(last, Noise) or units > 1:
+        raise HeadError(f"{title_of(source)} follows a {end.function}, which gives probabilities already; take it off")
 
 
 # --- their tensors

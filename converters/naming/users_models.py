@@ -82,6 +82,7 @@ def _read(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hi
     _read_head(reading, graph, base, before, size)
     if always := next((layer for layer in root.walk() if layer not in before and trains_always(layer)), None):
         reading.head_refused = f"{title_of(always)} is called with training=True, also when the model only infers"
+    reading.notes += _notes_on_precision(root)
     ignored = {
         name: reading.ignored.get(name) or kind_of_training(name) or _OTHERS
         for name in tensors
@@ -105,9 +106,30 @@ def _loss(root: SavedLayer) -> str | None:
     """The loss that a model was compiled with, in snake case; None where the file does not tell, or for several."""
     compiled = root.config.get("compile_config")
     loss = compiled.get("loss") if isinstance(compiled, Mapping) else None
+    if isinstance(loss, Mapping) and len(loss) == 1:  # by the name of the one output
+        (loss,) = loss.values()
+    if isinstance(loss, list) and len(loss) == 1:
+        (loss,) = loss
     if isinstance(loss, Mapping):
         loss = loss.get("class_name") if loss.get("class_name") != "function" else loss.get("config")
     return snake_case(loss) if isinstance(loss, str) else None
+
+
+def _notes_on_precision(root: SavedLayer) -> Iterator[str]:
+    """A sentence where layers compute in fewer bits than float32, by the policies in their configs."""
+    policies = (layer.config.get("dtype") for layer in root.walk())
+    names = {
+        str(_inner(policy.get("config")).get("name") if isinstance(policy, Mapping) else policy) for policy in policies
+    }
+    if low := sorted(name for name in names if name.endswith("float16")):
+        yield (
+            f"The model computes in {' and '.join(low)}; hubkeras' model computes in float32, so its numbers differ "
+            "from the model's by what that rounds."
+        )
+
+
+def _inner(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _only_base(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str, Tensor]) -> Base:

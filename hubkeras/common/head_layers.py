@@ -162,6 +162,8 @@ def head_of(layers: Sequence[HeadLayer], pooling: str = "avg") -> Head:
     last = chain[-1] if chain else None
     if isinstance(last, Activation) and last.function in CLASSIFIER_ACTIVATIONS:
         chain, activation = chain[:-1], last.function
+        if len(chain) and isinstance(before := chain[-1], Activation) and before.function in CLASSIFIER_ACTIVATIONS:
+            raise HeadError(f"it ends in {before.function} and {activation}; expected one of them at most")
         if activation == SIGMOID and num_classes_of(chain) == 1:
             chain, activation = (*chain, TwoClasses()), SOFTMAX
     num_classes_of(chain)

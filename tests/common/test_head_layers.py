@@ -73,6 +73,13 @@ def test_two_classes_stand_at_the_end():
             head_layers.num_classes_of(layers)
 
 
+def test_only_one_activation_at_the_end_says_what_logits_mean():
+    layers = [Dense(units=3), Activation(function="softmax"), Activation(function="sigmoid")]
+    assert head_layers.head_of(layers[:2]).layers == (Dense(units=3),)
+    with pytest.raises(HeadError, match="it ends in softmax and sigmoid; expected one of them at most"):
+        head_layers.head_of(layers)
+
+
 def test_input_ranges():
     assert InputRange.of().range == (-1, 1)
     by_channel = InputRange.of(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -79,6 +79,12 @@ REFUSED = {
     "map of logits": (lambda la, net: la.Dense(2, name="bad")(net), "bad"),
     "twice": (lambda la, net: (lambda dense: dense(dense(pooled(la, net))))(la.Dense(6, name="bad")), "bad"),
     "one softmax": (lambda la, net: la.Dense(1, activation="softmax", name="bad")(pooled(la, net)), "always 1"),
+    "softmax twice": (lambda la, net: la.Softmax(name="bad")(la.Dense(2, "softmax")(pooled(la, net))), "bad"),
+    "softmax of sigmoids": (lambda la, net: la.Softmax(name="bad")(la.Dense(2, "sigmoid")(pooled(la, net))), "bad"),
+    "dropout of probabilities": (
+        lambda la, net: la.Dropout(0.1, name="bad")(la.Dense(1, "sigmoid")(pooled(la, net))),
+        "bad",
+    ),
     "no classes": (lambda la, net: la.BatchNormalization(name="bad")(pooled(la, net)), "bad"),
     "three poolings": (
         lambda la, net: la.Dense(2)(la.Concatenate()([pooled(la, net), pooled(la, net), pooled(la, net)])),

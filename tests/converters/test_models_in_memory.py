@@ -91,6 +91,41 @@ def test_a_network_of_ours_in_a_model(tmp_path):
     assert hubkeras.load(model).settings() == network.settings()
 
 
+@pytest.mark.parametrize("loss", [["binary_crossentropy"], {"predictions": keras.losses.BinaryCrossentropy(True)}])
+def test_a_loss_in_a_list_or_by_the_name_of_the_output(loss):
+    model = keras.applications.MobileNetV2(
+        (64, 64, 3), alpha=0.35, weights=None, classes=3, classifier_activation="linear"
+    )
+    model.compile("sgd", loss)
+    assert hubkeras.load(model).classifier_activation == "sigmoid"
+
+
+def test_fewer_bits_are_said():
+    policy = keras.mixed_precision.Policy("mixed_bfloat16")
+    model = keras.Sequential(
+        [
+            keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None, include_top=False, pooling="avg"),
+            keras.layers.Dense(8, "relu", dtype=policy),
+            keras.layers.Dense(2, dtype="float32"),
+        ]
+    )
+    notes = read_network(model)[2].notes
+    assert any("computes in mixed_bfloat16; hubkeras' model computes in float32" in note for note in notes)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Softmax(keras.layers.Softmax):
+    def call(self, logits):
+        return super().call(logits / 2)
+
+
+def test_a_class_of_ones_own_is_none_of_keras():
+    base = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None, include_top=False, pooling="avg")
+    model = keras.Sequential([base, keras.layers.Dense(3), Softmax(name="warm")])
+    with pytest.raises(Error, match=r"the layer warm \(tests>softmax\) is of no kind that a head can have"):
+        hubkeras.load(model)
+
+
 def test_it_is_a_source_of_weights_too(model):
     network = hubkeras.MobileNetV2(0.35, num_classes=2, weights=model, new_head=True)
     kernel = model.get_layer("Conv1").get_weights()[0]
