@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterable, Iterator
 
 from hubkeras.common import addresses, places
+from hubkeras.common.choices import Format
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents, tars, zips
@@ -47,6 +48,7 @@ ACCEPTED = (
     "address of any of them (hf://owner/name, kaggle://..., https://...)"
 )
 _TRAINING = (".pth.tar", ".pt.tar")  # what scripts of PyTorch call their checkpoints, mostly no archives of tar
+_FOR_RUNTIMES = (Format.ONNX, Format.LITERT, Format.OPENVINO)
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".gz", ".7z", ".rar")
 
 
@@ -77,6 +79,11 @@ def open_checkpoint(source: AnySource) -> Iterator[Checkpoint]:
         try:
             check_readable(path)
             contents.refuse(path, only=("pointer", "page"))  # whatever the file is called
+            if path.is_file() and path.suffix.lower() in _FOR_RUNTIMES:
+                raise Error(
+                    f"{path} is a file for a runtime, in which layers are folded into each other: classify, evaluate, "
+                    "verify and benchmark take it; here give what it was made of."
+                )
             open_path = _open_folder if path.is_dir() else _open_archive if _is_archive(path) else _open_form
             checkpoint = stack.enter_context(open_path(path))
         except Error as error:

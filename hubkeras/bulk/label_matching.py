@@ -12,6 +12,7 @@ from hubkeras.common.labels import default_labels
 SYNSET = re.compile(r"n\d{8}")
 IMAGENET_CLASSES = 1000  # of ILSVRC-2012
 _BACKGROUND = "background"
+_MOST_NAMED = 4  # classes, by an error
 # in words, how numbers are counted, by what is added to each
 _COUNTS = {0: "by number", 1: "by number, the class after the background being 0", -1: "by number, from 1"}
 
@@ -109,6 +110,6 @@ def _only_class(label: str, classes: Sequence[int], names: Sequence[str]) -> int
     if len(classes) > 1:
         raise Error(f"The label {label!r} is the name of {len(classes)} of the model's classes; give numbers.")
     if not classes:
-        some = ", ".join(names[:4])
-        raise Error(f"The label {label!r} is no class of the model, which has {len(names)} classes: {some}, ...")
+        some = f"{', '.join(names[:_MOST_NAMED])}{', ...' if len(names) > _MOST_NAMED else '.'}"
+        raise Error(f"The label {label!r} is no class of the model, which has {len(names)} classes: {some}")
     return classes[0]

@@ -80,10 +80,10 @@ def _run(options: Options, output: Output, typed: Sequence[str]) -> int:
         return status
     except ClosedPipe:
         return _CLOSED_PIPE
-    except _Terminated:
-        return _stopped(output, "terminated", signal.SIGTERM)
-    except KeyboardInterrupt:
-        return _stopped(output, "interrupted", signal.SIGINT)
+    except _Terminated as error:
+        return _stopped(output, "terminated", signal.SIGTERM, error)
+    except KeyboardInterrupt as error:
+        return _stopped(output, "interrupted", signal.SIGINT, error)
     except Exception as error:
         if options.debug:
             raise
@@ -121,9 +121,9 @@ def _repair(error: Exception, typed: Sequence[str]) -> str | None:
     return " ".join(filter(None, ("hubkeras", shlex.join(typed[:cut]), repair, shlex.join(typed[cut:]))))
 
 
-def _stopped(output: Output, how: str, number: int) -> int:
-    """Says so; what commands write appears whole or not at all, and may have been complete already."""
-    output.error(f"{how}; nothing is left half written.")
+def _stopped(output: Output, how: str, number: int, error: KeyboardInterrupt) -> int:
+    """Says so, and what the command says of it; what commands write appears whole or not at all."""
+    output.error(f"{how}; {str(error) or 'nothing is left half written'}.")
     return 128 + number
 
 

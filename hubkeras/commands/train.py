@@ -1,6 +1,7 @@
 """`hubkeras train`: a folder of photos becomes a checked classifier."""
 
 import dataclasses
+import os
 from typing import Any
 
 from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of
@@ -43,6 +44,7 @@ _PREPARING = (
 )
 def train(options: Options, output: Output) -> int:
     from hubkeras.training import training
+    from hubkeras.training.working_folder import ENDING
 
     if options.min_accuracy is not None and not 0 <= options.min_accuracy <= 1:
         raise Error(f"--min-accuracy must be from 0 to 1; got {options.min_accuracy}.")
@@ -52,12 +54,18 @@ def train(options: Options, output: Output) -> int:
         output.result(_planned(task), _rows_of_plan(task))
         output.hint("hubkeras", "train", options.data, options.out, "--from", options.source)
         return 0
-    with output.status() as progress:
-        trained = training.train(
-            options.data, options.out, options.source, finish=options.finish, progress=progress, **chosen
-        )
+    try:
+        with output.status() as progress:
+            trained = training.train(
+                options.data, options.out, options.source, finish=options.finish, progress=progress, **chosen
+            )
+    except KeyboardInterrupt as error:
+        kept = f"{os.path.normpath(options.out)}{ENDING}"
+        if not os.path.isdir(kept):
+            raise
+        raise type(error)(f"{kept} is what it goes on from: give the same command again") from None
     written = [options.out, *options.also]
-    rows = training.rows_of(options.source, trained.facts, trained.evaluation, trained.files)
+    rows = training.rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
     rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]
     output.result(_facts(trained), rows, written=written)
     output.hint("hubkeras", "classify", options.out, "PHOTO")
@@ -77,6 +85,7 @@ def _facts(trained: Any) -> dict[str, Any]:
         "evaluation": dataclasses.asdict(trained.evaluation),
         "files": {name: dataclasses.asdict(each.top_1) for name, each in trained.files.items()},
         "seconds": trained.seconds,
+        "unreadable": list(trained.unreadable),
     }
 
 

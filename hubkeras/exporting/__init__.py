@@ -1,6 +1,6 @@
 """The whole way: a network, or any source of weights, becomes a SavedModel or a file of another format."""
 
-from hubkeras.exporting.formats import format_of
+from hubkeras.exporting.formats import folder_to_write
 from hubkeras.exporting.writing import Export, convert, export
 
-__all__ = ["Export", "convert", "export", "format_of"]
+__all__ = ["Export", "convert", "export", "folder_to_write"]

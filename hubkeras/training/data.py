@@ -14,6 +14,7 @@ HELD_BACK = 0.15  # share of the images for validation, and as many for the test
 FEWEST = 2  # images of a class
 _MOST_NAMED = 5
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
+UNREADABLE = "images that cannot be read"  # of what is left out
 Data = str | os.PathLike[str]
 
 
@@ -124,7 +125,7 @@ def _examples(labelled: LabelledImages, source: int, left_out: collections.Count
         try:
             digest = hashlib.sha256(labelled.images.read(number)).hexdigest()
         except Error:
-            left_out["images that cannot be read"] += 1
+            left_out[UNREADABLE] += 1
             continue
         example = Example(labelled.images.path(number), -1, digest, number, source)
         if digest not in examples:

@@ -101,6 +101,11 @@ class Run:
         labels = np.array([example.label for example in examples])
         border = len(plan.sets[TRAINING])
         self.training, self.validation = readable[readable < border], readable[readable >= border]
+        lost = np.setdiff1d(np.arange(len(examples)), readable)
+        self.unreadable = {
+            TRAINING: [examples[number].path for number in lost[lost < border]],
+            VALIDATION: [examples[number].path for number in lost[lost >= border]],
+        }
         for name, numbers in ((TRAINING, self.training), (VALIDATION, self.validation)):
             if missing := sorted(set(range(len(plan.classes))) - set(labels[numbers].tolist())):
                 raise Error(f"None of the images for {name} of the class {plan.classes[missing[0]]} can be read.")

@@ -13,8 +13,8 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk import reports
 from hubkeras.bulk.evaluating import Evaluation, evaluate
 from hubkeras.bulk.labelled import LabelledImages
-from hubkeras.common import addresses
-from hubkeras.common.counts import in_words
+from hubkeras.common.choices import Format
+from hubkeras.common.counts import added, in_words
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.metadata import LARGEST_IMAGE
@@ -24,9 +24,9 @@ from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing
 from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
-from hubkeras.exporting import Export, convert, export, format_of
+from hubkeras.exporting import Export, convert, export, folder_to_write
 from hubkeras.training.augmentation import AUGMENTATIONS
-from hubkeras.training.data import TEST, TRAINING, VALIDATION, Data, DataPlan, plan_data
+from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
 from hubkeras.training.run import Options, Run, Stage
@@ -39,6 +39,7 @@ _TRIED = 32  # images of the trial that tells the time
 _TRAINED_AS_MANY = 4  # inferences that one image in training takes as long as
 _WRITING = 30  # seconds
 _MOST_NAMED = 4
+_MEASURED = (Format.ONNX, Format.LITERT, Format.OPENVINO)  # of `also`: what `evaluate` runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Training:
         files: of the other formats, `{path: Evaluation}`.
         facts: on data, options and stages, as `report.json` has them.
         seconds: that it took, without those of earlier runs that it went on from.
+        unreadable: paths of the images of all sets that could not be decoded, which count nowhere.
     """
 
     path: pathlib.Path
@@ -70,6 +72,7 @@ class Training:
     files: Mapping[str, Evaluation]
     facts: Mapping[str, Any]
     seconds: float
+    unreadable: Sequence[str]
 
 
 def train(
@@ -146,7 +149,7 @@ def train(
     with working_folder(task.path, task.fingerprint) as folder:
         run = Run(task.plan, task.base, task.options, folder, show, began, callbacks)
         stages, chosen, history = run.fit(finish)
-        facts = task.facts(stages, chosen)
+        facts = task.facts(stages, chosen, run.unreadable)
         written = export(
             run.network,
             task.path,
@@ -163,10 +166,11 @@ def train(
         for each in also:
             convert(task.path, each, overwrite=overwrite, progress=show)
             files[os.fspath(each)] = evaluate(each, held_out)
-        _write_report(task, evaluation, files, history["loss"], facts, overwrite)
+        unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
+        _write_report(task, evaluation, files, history["loss"], facts, unreadable, overwrite)
     seconds = time.monotonic() - began
     paths = (task.path, written, task.report, task.plan)
-    return Training(*paths, stages, chosen, history, evaluation, files, facts, seconds)
+    return Training(*paths, stages, chosen, history, evaluation, files, facts, seconds, unreadable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,14 +200,23 @@ class Prepared:
         source = {"source": self.read.provenance["sha256"], "weights": str(self.read.weights)}
         return {"data": self.plan.digest, **source, "hubkeras": __version__, **options}
 
-    def facts(self, stages: Sequence[Stage], chosen: str) -> dict[str, Any]:
-        """Where a trained model comes from, for its report."""
-        sets = {name: len(examples) for name, examples in self.plan.sets.items()}
+    def facts(
+        self, stages: Sequence[Stage], chosen: str, unreadable: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, Any]:
+        """Where a trained model comes from, for its report.
+
+        Args:
+            stages, chosen: see `Training`.
+            unreadable: `{set: paths of its images that could not be decoded}`.
+        """
+        lost = {name: len(paths) for name, paths in (unreadable or {}).items()}
+        sets = {name: len(examples) - lost.get(name, 0) for name, examples in self.plan.sets.items()}
+        damaged = {UNREADABLE: sum(lost.values())} if any(lost.values()) else {}
         data = {
             "sha256": self.plan.digest,
             "images": sets,
             "chosen": dict(self.plan.how),
-            "left_out": self.plan.left_out,
+            "left_out": added([self.plan.left_out, damaged]),
         }
         return {
             "data": data,
@@ -254,13 +267,14 @@ def prepare(
     """
     check_backend()
     _check(epochs, minutes, augment, seed, only_head)
-    path = pathlib.Path(os.path.abspath(addresses.output(directory)))
+    inputs = [data, validation, test, source]
+    path = pathlib.Path(os.path.abspath(folder_to_write(directory, overwrite, inputs)))
     report = path.with_name(f"{path.name}{REPORT_ENDING}")
     reports.check(report, overwrite)
-    for each in (path, *also):
-        refuse_existing(each, overwrite, [data, validation, test, source])
     for each in also:
-        format_of(each, None)
+        refuse_existing(each, overwrite, inputs)
+        if os.path.splitext(each)[1] not in _MEASURED:
+            raise Error(f"also (--also) takes files that end in {', '.join(_MEASURED)}; got {each}.")
     progress(0, 1, "looking at the images")
     plan = plan_data(data, validation, test)
     extra("train", "scipy.optimize")
@@ -303,25 +317,35 @@ def _write_report(
     files: Mapping[str, Evaluation],
     losses: Sequence[float],
     facts: Mapping[str, Any],
+    unreadable: Sequence[str],
     overwrite: bool,
 ) -> None:
     others = {name: dataclasses.asdict(each.top_1) for name, each in files.items()}
     classes = task.plan.classes
-    test = [(example.path, classes[example.label]) for example in task.plan.sets[TEST]]
+    test = [(_from_anywhere(example.path), classes[example.label]) for example in task.plan.sets[TEST]]
     reports.write(
         evaluation,
         task.report,
         overwrite,
         title=f"{task.path.name}: {', '.join(classes[:_MOST_NAMED])}{', ...' * (len(classes) > _MOST_NAMED)}",
-        rows=rows_of(task.read.source, facts, evaluation, files),
+        rows=rows_of(task.read.source, facts, evaluation, files, unreadable),
         losses=losses,
         facts={"base": task.read.provenance, **facts, "files": others},
         test=test,
     )
 
 
+def _from_anywhere(path: str) -> str:
+    """A path that a table in another folder may have: relative names of a table begin at its own folder."""
+    return os.path.abspath(path) if os.path.isfile(path) else path
+
+
 def rows_of(
-    base: str, facts: Mapping[str, Any], evaluation: Evaluation, files: Mapping[str, Evaluation]
+    base: str,
+    facts: Mapping[str, Any],
+    evaluation: Evaluation,
+    files: Mapping[str, Evaluation],
+    unreadable: Sequence[str],
 ) -> list[tuple[str, object]]:
     """What a run has found, as (name, value), for people."""
     options, data = facts["options"], facts["data"]
@@ -338,8 +362,8 @@ def rows_of(
         rows.append((f"{stage['name']}, on validation", f"{share}{written}"))
     rows.append(("test", _accuracy(evaluation)))
     rows += [(f"test of {name}", _accuracy(each)) for name, each in files.items()]
-    if evaluation.unreadable:
-        rows.append(("unreadable", f"{len(evaluation.unreadable)} images, such as {evaluation.unreadable[0]}"))
+    if unreadable:
+        rows.append(("unreadable", f"{len(unreadable)} images, not counted, such as {unreadable[0]}"))
     return rows
 
 

@@ -110,3 +110,11 @@ def test_files_of_every_kind_in_archives(files, tensors, tmp_path):
 def test_locate(names, expected):
     places = locating.locate(names, (".keras", ".h5", ".safetensors", ".pth"), (".npz",))
     assert [place.name for place in places] == expected
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".tflite", ".xml"])
+def test_a_file_for_a_runtime_is_told_so(ending, tmp_path):
+    file = tmp_path / f"model{ending}"
+    file.write_bytes(b"\x08\x0a\x12\x08")
+    with pytest.raises(hubkeras.Error, match=f"model\\{ending} is a file for a runtime"):
+        hubkeras.load(file)

@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.metadata import read_metadata
+from hubkeras.training import training
+from hubkeras.training.data import UNREADABLE
 from hubkeras.training.run import HEAD
 from tests.support.files import DIGITS
 
@@ -77,7 +79,9 @@ def test_the_best_on_validation_is_written_and_says_where_it_comes_from(trained)
     assert metadata.default_image_size == 96
     assert metadata.preprocessing.central_fraction == 1
     assert metadata.source["training"]["written_stage"] == best.name
-    assert metadata.source["training"]["data"]["images"]["training"] == len(trained.plan.sets["training"])
+    data, planned = metadata.source["training"]["data"], trained.plan.sets
+    assert sum(data["images"].values()) == sum(map(len, planned.values())) - data["left_out"].get(UNREADABLE, 0)
+    assert [pathlib.Path(path).name for path in trained.unreadable] == ["damaged.png"]
     labels = (trained.path / "assets" / "labels.txt").read_text("utf-8").splitlines()
     assert labels == ["digit 0", "digit 1", "digit 2", "digit 3"]
     assert trained.plan.left_out == {}  # it has a name and a size; whether it can be decoded shows later
@@ -116,8 +120,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_head_alone_in_the_command(photos, tmp_path, capsys):
-    arguments = ["train", str(photos), str(tmp_path / "head"), "--from", str(DIGITS), "--only-head", "--balance"]
+def test_a_head_alone_in_the_command(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    arguments = ["train", photos.name, str(tmp_path / "head"), "--from", str(DIGITS), "--only-head", "--balance"]
     assert main([*arguments, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["options"]["epochs"] == 0
@@ -129,5 +134,31 @@ def test_a_head_alone_in_the_command(photos, tmp_path, capsys):
     assert [stage["name"] for stage in facts["stages"]] == [HEAD]
     share = facts["evaluation"]["top_1"]["share"]
     assert (status, "below --min-accuracy" in captured.err) == ((0, False) if share == 1 else (1, True))
+    assert hubkeras.evaluate(tmp_path / "head", tmp_path / "head.report" / "test.csv").top_1.share == share
+    assert [pathlib.Path(path).name for path in facts["unreadable"]] == ["damaged.png"]
     assert main(arguments) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_other_files_are_those_that_can_be_measured(tmp_path):
+    with pytest.raises(hubkeras.Error, match=r"files that end in \.onnx, \.tflite, \.xml; got weights\.npz"):
+        hubkeras.train(tmp_path, tmp_path / "out", DIGITS, also=["weights.npz"])
+
+
+def test_the_name_of_a_file_is_refused_before_the_training(tmp_path):
+    with pytest.raises(hubkeras.Error, match=r"ends in \.keras as a file does"):
+        hubkeras.train(tmp_path / "photos", tmp_path / "out.keras", DIGITS)
+
+
+def test_an_interrupted_run_tells_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    arguments = ["train", "photos", str(tmp_path / "out") + "/", "--from", str(DIGITS)]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "hubkeras: interrupted; nothing is left half written.\n"
+    kept = tmp_path / "out.train"
+    kept.mkdir()
+    assert main(arguments) == 130
+    assert f"interrupted; {kept} is what it goes on from: give the same command again." in capsys.readouterr().err
