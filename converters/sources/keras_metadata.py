@@ -58,7 +58,8 @@ def tree_of(
         if root.get("class_name") not in _MODELS or not isinstance(root.get("config"), dict | list):
             return None
         names = _Names(objects, configs, stored)
-        layer = layer_of_config(_plain(root), lambda path, _, options: names.weights_of(path))
+        config = {**_plain(root), "compile_config": _plain(root.get("training_config"))}
+        layer = layer_of_config(config, lambda path, _, options: names.weights_of(path))
     except (DecodeError, RecursionError, AttributeError, *READ_ERRORS) as error:
         raise Error(f"{folder} has configs of Keras that cannot be read ({error}); save or copy it again.") from error
     tensors = {path: stored[key] for key, path in names.paths.items()}

@@ -95,3 +95,13 @@ def test_another_epsilon_is_refused(library, tmp_path):
     with pytest.raises(hubkeras.Error, match="has an epsilon of 1e-05"):
         read_network(save(model, tmp_path / "model"))
     assert tf.saved_model.contains_saved_model(str(tmp_path / "model"))
+
+
+@pytest.mark.slow
+def test_the_loss_says_what_logits_mean(tmp_path):
+    model = tf_keras.applications.MobileNetV2(
+        (64, 64, 3), alpha=0.35, weights=None, classes=3, classifier_activation=None
+    )
+    model.compile("sgd", tf_keras.losses.BinaryCrossentropy(from_logits=True))
+    model.save(tmp_path / "model")
+    assert read_network(tmp_path / "model")[0].classifier_activation == "sigmoid"
