@@ -30,7 +30,7 @@ from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data,
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
 from hubkeras.training.run import Options, Run, Stage
-from hubkeras.training.working_folder import working_folder
+from hubkeras.training.working_folder import check_epoch_kept, working_folder
 
 EPOCHS = 20
 FEWEST_MINUTES = 0.5
@@ -146,6 +146,8 @@ def train(
         image_size=image_size, augment=augment, balance=balance, seed=seed, also=also, weights=weights,
         overwrite=overwrite, progress=show,
     )  # fmt: skip
+    if finish:
+        check_epoch_kept(task.path)
     with working_folder(task.path, task.fingerprint) as folder:
         run = Run(task.plan, task.base, task.options, folder, show, began, callbacks)
         stages, chosen, history = run.fit(finish)

@@ -70,6 +70,13 @@ class WorkingFolder:
             return json.loads(str(kept["facts"])), [kept[f"{number}"] for number in range(len(kept.files) - 1)]
 
 
+def check_epoch_kept(out: pathlib.Path) -> None:
+    """Raises hubkeras.Error unless a run that was to write `out` was stopped after a whole epoch."""
+    path = out.with_name(f"{out.name}{ENDING}")
+    if not (path / _EPOCH).exists():
+        raise Error(f"{path} has no whole epoch of a run that was stopped; leave finish (--finish) out to train.")
+
+
 @contextlib.contextmanager
 def working_folder(out: pathlib.Path, fingerprint: Mapping[str, Any]) -> Iterator[WorkingFolder]:
     """Context manager that yields the working folder of a run, which no other run writes to meanwhile.

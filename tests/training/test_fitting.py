@@ -10,7 +10,7 @@ import hubkeras
 from hubkeras.training import logistic
 from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
 from hubkeras.training.fine_tuning import Recipe, batches_of
-from hubkeras.training.working_folder import working_folder
+from hubkeras.training.working_folder import check_epoch_kept, working_folder
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,8 @@ def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
             pass
     assert (len(made), facts, [value.shape for value in state]) == (1, {"loss": [1.5]}, [(2,), (1, 3)])
     assert not (tmp_path / "out.train").exists()
+    with pytest.raises(hubkeras.Error, match="no whole epoch"):
+        check_epoch_kept(out)
     (tmp_path / "out.train").mkdir()
     (tmp_path / "out.train" / "somebody's").touch()
     with pytest.raises(hubkeras.Error, match="somebody's"), working_folder(out, {"seed": 0}):
