@@ -46,6 +46,7 @@ _ONE_LOGIT = (
     "The model gives one number for an image, without a sigmoid; it was taken for the logit of the second of two "
     "classes."
 )
+_NO_LOSS = "The model ends in logits, and no loss tells what they mean: one class of all was taken (softmax)."
 _EACH_BY_LOSS = "The model ends in logits and was trained with a binary cross-entropy: each class is for itself."
 # {record: {Slim's name of a variable: Keras' name}}
 _VARIABLES: dict[type[HeadLayer], dict[str, str]] = {
@@ -259,7 +260,9 @@ def _meaning(pairs: _Pairs, loss: str | None) -> tuple[_Pairs, str, tuple[str, .
     each = function == SIGMOID or (function != SOFTMAX and loss in _EACH_FOR_ITSELF)
     _refuse_after_probabilities(source, last, pairs, units)
     if units > 1 or isinstance(last, TwoClasses):
-        notes = (_EACH_BY_LOSS,) if each and function != SIGMOID else ()
+        if function in CLASSIFIER_ACTIVATIONS or isinstance(last, TwoClasses):
+            return pairs, SIGMOID if each else SOFTMAX, ()
+        notes = (_EACH_BY_LOSS,) if each else () if loss else (_NO_LOSS,)
         return pairs, SIGMOID if each else SOFTMAX, notes
     return [*pairs, (None, TwoClasses())], SOFTMAX, () if each else (_ONE_LOGIT,)
 

@@ -115,6 +115,8 @@ def test_what_outputs_mean():
     assert (kinds(after), after.head.num_classes) == (["dense", "two_classes"], 2)
     assert any("the second of two" in note for note in after.notes)
     assert after_of(keras, linear(1), "binary_crossentropy").notes == ()
+    assert "no loss tells" in after_of(keras, linear(3), None).notes[0]
+    assert after_of(keras, linear(3), "categorical_crossentropy").notes == ()
     after = after_of(keras, linear(3), "binary_crossentropy")
     assert after.head.classifier_activation == "sigmoid"
     assert any("binary cross-entropy" in note for note in after.notes)

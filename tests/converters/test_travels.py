@@ -134,8 +134,8 @@ def test_a_classifier_stays_what_it_is(origin, module, tmp_path, monkeypatch):
 
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["pack", str(model), str(tmp_path / "model.tar.gz")]) == 0
-    assert main(["install", str(tmp_path / "model.tar.gz"), "--handle", "me/flowers/1"]) == 0
-    logits = np.asarray(hubkeras.KerasLayer("me/flowers/1")(floats), np.float64)
+    assert main(["install", str(tmp_path / "model.tar.gz"), "--handle", "https://tfhub.dev/me/flowers/1"]) == 0
+    logits = np.asarray(hubkeras.KerasLayer("https://tfhub.dev/me/flowers/1")(floats), np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(shares, expected, atol=PROBABILITY_BOUND)
 
