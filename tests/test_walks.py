@@ -86,7 +86,9 @@ def test_from_a_checkpoint_to_a_saved_model(tmp_path):
         ("packaging", "saving.write"),
         ("verifying", "comparing.compare"),
     ):
-        assert recorder.calls["exporting", package] == {f"{package}.{function}": 1}
+        calls = dict(recorder.calls["exporting", package])
+        calls.pop("converters.models_in_memory.library_of", None)  # only asks what was given
+        assert calls == {f"{package}.{function}": 1}
 
 
 @NAMED

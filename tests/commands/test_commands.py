@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -382,6 +383,8 @@ def test_the_readmes_python_runs_as_typed(digits_model, tmp_path, monkeypatch):
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "digits").symlink_to(digits_model)
     (tmp_path / "mobilenet_v2_0.35_96.ckpt").symlink_to(DIGITS)
+    base = keras.applications.MobileNetV2((96, 96, 3), 0.35, include_top=False, weights=None, pooling="avg")
+    keras.Sequential([base, keras.layers.Dense(3)]).save("my_classifier.keras")
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:

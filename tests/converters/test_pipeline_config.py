@@ -57,7 +57,7 @@ def test_it_tells_epsilon_and_momentum(values, tmp_path):
     type(network)(**network.settings(), weights=path)
     for name, value, default in (("batch_norm_epsilon", "0.002", "0.001"), ("activation", "'relu6'", "'relu'")):
         settings = {key: value for key, value in network.settings().items() if key != name}
-        with pytest.raises(hubkeras.Error, match=re.escape(f"with {name}={value}, this one has {default}; build it")):
+        with pytest.raises(hubkeras.Error, match=re.escape(f"has {name}={value}; got {default}.")):
             type(network)(**settings, weights=path)
 
 

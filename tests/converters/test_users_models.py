@@ -330,12 +330,14 @@ def test_wrong_configs(base, tmp_path):
     base.save_weights(path)
     config = json.loads(base.to_json())
     layers = {layer["name"]: layer for layer in config["config"]["layers"]}
+    first = config["config"]["layers"][0]["config"]
+    shape = "batch_shape" if "batch_shape" in first else "batch_input_shape"
     for layer, key, value in (
         (layers["block_2_expand_relu"]["config"], "max_value", []),
         (layers["block_2_depthwise"]["config"], "strides", 1.5),
         (layers["Conv1"], "inbound_nodes", [[[{"a": 1}, 0, 0]]]),
         (layers["Conv1"], "inbound_nodes", [[["Conv_1", 0, 0]]]),
-        (config["config"]["layers"][0]["config"], "batch_shape", [None, SIZE, SIZE, 4]),
+        (first, shape, [None, SIZE, SIZE, 4]),
         (config["config"], "output_layers", [["out_relu", 0, 0]] * 100),
         (config["config"], "input_layers", None),
     ):
