@@ -123,7 +123,10 @@ def test_keras_applications_in_tf_keras(last, tmp_path):
     base = tf_keras.applications.MobileNetV2((None, None, 3), 0.35, include_top=False, weights=None)
     x = layers.GlobalMaxPooling2D()(base(x))
     outputs = layers.Dense(1 if last == "sigmoid" else 3, last, use_bias=False)(layers.Dropout(0.3)(x))
+    tf_keras.utils.set_random_seed(1)  # of the dropout
     model = randomize(tf_keras.Model(inputs, outputs))
+    kernel = model.layers[-1].kernel
+    kernel.assign(kernel / 2)  # single pixels, which a maximum takes, are less exact than means
     model.compile("adam", "mse")
     model.fit(np.zeros((1, 64, 64, 3), np.float32), np.asarray(model(np.zeros((1, 64, 64, 3)))), verbose=0)
     model.save(tmp_path / "model")
