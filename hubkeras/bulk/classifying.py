@@ -11,12 +11,12 @@ import numpy as np
 
 from hubkeras.bulk.models import open_image_model
 from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
+from hubkeras.bulk.reports import drawing
 from hubkeras.bulk.rows import TOP, RowLayout
 from hubkeras.bulk.sources import Files, Images, Source, list_images, sources
 from hubkeras.common import addresses
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
-from hubkeras.common.extras import extra
 from hubkeras.common.labels import Labels
 from hubkeras.common.marks import WRITTEN_BY
 from hubkeras.common.staging import refuse_existing, staged
@@ -170,7 +170,7 @@ def _classified(images: Images, number: int, row: dict[str, Any] | None, prepara
 
 def check_picture(path: str | os.PathLike[str], overwrite: bool = False, inputs: Sequence[object] = ()) -> None:
     """Raises hubkeras.Error where `draw` cannot write to a path; `inputs` are what else the command reads."""
-    extra("examples", "matplotlib")
+    drawing()
     if not os.fspath(path).lower().endswith(".png"):
         raise Error(f"{os.fspath(path)} is no name of a picture that can be written; give one that ends in .png.")
     refuse_existing(path, overwrite, inputs)
@@ -190,9 +190,7 @@ def draw(classification: Classification, path: str | os.PathLike[str], overwrite
     Raises:
         hubkeras.Error: the file exists or cannot be written, or matplotlib is not installed.
     """
-    extra("examples", "matplotlib").use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = drawing()
     drawn = [number for number, image in enumerate(classification) if image.error is None][:MOST_DRAWN]
     columns = min(len(drawn), _COLUMNS)
     rows = math.ceil(len(drawn) / columns)

@@ -23,7 +23,7 @@ _MOST_BARS = 30  # more classes are drawn as a line, since their names would not
 
 def check(folder: str | os.PathLike[str], overwrite: bool = False, inputs: Sequence[object] = ()) -> None:
     """Raises hubkeras.Error where a report cannot be written to a folder; `inputs` are the model, the data, ..."""
-    _pyplot()
+    drawing()
     refuse_existing(folder, overwrite, inputs)
 
 
@@ -53,7 +53,7 @@ def write(
     Raises:
         hubkeras.Error: the folder exists or cannot be written, or matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = drawing()
     with staged(folder, overwrite) as partial:
         partial.mkdir()
         cells = [_row(each) for each in evaluation.classes]
@@ -134,7 +134,8 @@ def _row(of: ClassAccuracy) -> dict[str, Any]:
     return {"class": of.name, "images": of.count, "top_1": of.top_1, "top_5": of.top_5, "accuracy": accuracy, **last}
 
 
-def _pyplot() -> Any:
+def drawing() -> Any:
+    """The module `matplotlib.pyplot`, which draws into files, not on a screen; hubkeras.Error where it is missing."""
     matplotlib = extra("examples", "matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -128,7 +128,7 @@ class Run:
         fitted = {HEAD: (features, self._fit_head(features))}
         stages, states = [self._measured(HEAD, features)], [self._state()]
         history: dict[str, list[float]] = {"loss": []}
-        if epochs := self._epochs(states[0], finish):
+        if epochs := self._epochs(states[0]):
             self._tune(epochs, history, finish)
             self.progress(0, 1, "averaging")
             average_batches(self.network, self._chunks(self.training))
@@ -145,13 +145,11 @@ class Run:
             self._fit_whole_head(*fitted[stages[best].name])
         return stages, stages[best].name, history
 
-    def _epochs(self, state: Sequence[np.ndarray], finish: bool) -> int:
+    def _epochs(self, state: Sequence[np.ndarray]) -> int:
         """The number of epochs; where a budget of minutes tells it, by timing steps that are taken back."""
         kept = self.folder.last_epoch()
         if kept:  # as the run that was stopped had planned
             return kept[0]["epochs"]
-        if finish:
-            return 0
         if self.options.minutes is None:
             return self.options.epochs or 0
         head_seconds = time.monotonic() - self.began
