@@ -55,8 +55,8 @@ def test_weights_and_logits_are_those_of_the_model(saved):
 def test_a_base_in_a_model_of_a_user_that_was_trained(library, tmp_path):
     base = fill(library.applications.MobileNetV2((64, 64, 3), 0.35, include_top=False, weights=None))
     model = library.Sequential([base, library.layers.GlobalAveragePooling2D(), library.layers.Dense(CLASSES)])
-    model.compile("adam", "mse")
-    model.fit(np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, CLASSES), np.float32), verbose=0)
+    model.compile("adam", library.losses.CategoricalCrossentropy(from_logits=True))
+    model.fit(np.zeros((1, 64, 64, 3), np.float32), np.eye(1, CLASSES, dtype=np.float32), verbose=0)
     network, _, report = read_network(save(model, tmp_path / "model"))
     images = sample_images(64, batch=1)
     outputs = np.asarray(model(2 * images - 1))
