@@ -20,7 +20,7 @@ from hubkeras.common.quiet import quietly
 from hubkeras.common.steps import INPUT
 from hubkeras.runtimes.inference import inference_function
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
-from hubkeras.runtimes.quantization import quantize_litert
+from hubkeras.runtimes.quantization import quantized_litert
 from hubkeras.runtimes.sessions import Description, Session, only_input
 
 if TYPE_CHECKING:
@@ -46,15 +46,15 @@ def write(
     if interface.precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
-    if interface.precision == "int8":
-        assert calibration is not None
-        quantize_litert(converter, calibration, interface.uint8)
     outputs = sorted(function.structured_outputs)  # the order of TensorFlow's flat outputs
     try:
         with quietly():
             content = converter.convert()
     except Exception as error:  # of the converter, with the whole graph in its text
         raise Error(f"TensorFlow cannot write the network for LiteRT ({first_line(error)[:200]}).") from error
+    if interface.precision == "int8":
+        assert calibration is not None
+        content = quantized_litert(content, calibration, interface.uint8)
     with open(path, "wb") as file:
         file.write(_described(content, outputs, network, description))
 

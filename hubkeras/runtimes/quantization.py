@@ -56,23 +56,23 @@ def quantized_onnx(model: Any, images: np.ndarray) -> Any:
         return onnx.load(paths[2])
 
 
-def quantize_litert(converter: Any, images: np.ndarray, uint8: bool) -> None:
-    """Sets a `tf.lite.TFLiteConverter` of a float32 function to integers throughout.
+def quantized_litert(content: bytes, images: np.ndarray, uint8: bool) -> bytes:
+    """A LiteRT file in integers throughout.
 
     Args:
-        converter: it is changed.
-        images: for calibration, float32 in [0, 1].
-        uint8: whether the file shall take raw pixels.
+        content: of a file in float32, whose signature `serving_default` takes images in [0, 1].
+        images: for calibration, float32 `[number, height, width, 3]` in [0, 1].
+        uint8: whether the file shall take raw pixels, as integers of the images.
     """
     import tensorflow as tf
+    from tensorflow.lite.python import convert
+    from tensorflow.lite.python.optimize import calibrator
 
     images = images.copy()
     images[0, 0, :2] = [[0.0], [1.0]]  # with this range, the integers of the input are pixels in [0, 255]
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    if uint8:
-        converter.inference_input_type = tf.uint8
+    with quietly():
+        calibrated = calibrator.Calibrator(content).calibrate(lambda: ([image[np.newaxis]] for image in images))
+        return convert.mlir_quantize(calibrated, input_data_type=tf.uint8 if uint8 else tf.float32)
 
 
 def quantized_openvino(model: Any, images: np.ndarray) -> Any:
