@@ -1,21 +1,27 @@
 """Images for training: classes, what is left out, and which images are held back, told by their content."""
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 from hubkeras.bulk.labelled import LabelledImages, open_labelled
+from hubkeras.bulk.sources import Source
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 
 HELD_BACK = 0.15  # share of the images for validation, and as many for the test, where no data are given for these
 FEWEST = 2  # images of a class
 _MOST_NAMED = 5
+_READERS, _TOGETHER = 16, 64  # threads, and images that one of them reads in a row
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 UNREADABLE = "images that cannot be read"  # of what is left out
 Data = str | os.PathLike[str]
+File = tuple[int, int, str]  # size, time of change in nanoseconds, SHA-256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,7 @@ class DataPlan:
         left_out: `{reason: number}` of what the data hold besides.
         how: `{set: how it was chosen}`, in words.
         sources: the data themselves, for reading.
+        files: those that were read, by their paths, so that a run that goes on need not read them again.
     """
 
     classes: tuple[str, ...]
@@ -54,6 +61,7 @@ class DataPlan:
     left_out: Mapping[str, int]
     how: Mapping[str, str]
     sources: tuple[LabelledImages, ...] = dataclasses.field(repr=False)
+    files: Mapping[str, File] = dataclasses.field(default_factory=dict, repr=False)
 
     def read(self, example: Example) -> bytes:
         """The bytes of an image; hubkeras.Error where it cannot be read."""
@@ -71,7 +79,12 @@ class DataPlan:
         return [counts[number] for number in range(len(self.classes))]
 
 
-def plan_data(data: Data, validation: Data | None = None, test: Data | None = None) -> DataPlan:
+def plan_data(
+    data: Data,
+    validation: Data | None = None,
+    test: Data | None = None,
+    known: Mapping[str, File] = MappingProxyType({}),
+) -> DataPlan:
     """Which images are trained on, and which are held back.
 
     Where validation or test data are not given, images are held back by the hash of their content: more photos do not
@@ -81,6 +94,7 @@ def plan_data(data: Data, validation: Data | None = None, test: Data | None = No
         data: images with their classes, as `hubkeras.evaluate` takes them.
         validation: those by which the best model is chosen.
         test: those that are looked at once, at the end.
+        known: files that an earlier run has read, of `DataPlan.files`.
 
     Raises:
         hubkeras.Error: there are fewer than two classes, a class has fewer than two images, or a label of the other
@@ -90,12 +104,13 @@ def plan_data(data: Data, validation: Data | None = None, test: Data | None = No
     sources: list[LabelledImages] = []
     left_out = collections.Counter[str]()
     opened: dict[str, list[tuple[str, Example]]] = {}
+    files = dict(known)
     for name, where in given.items():
         if where is None:
             continue
         labelled = open_labelled(where)
         left_out.update(labelled.left_out)
-        opened[name] = _examples(labelled, len(sources), left_out)
+        opened[name] = _examples(labelled, len(sources), left_out, files)
         sources.append(labelled)
     classes = _classes(opened, given)
     numbers = {label: number for number, label in enumerate(classes)}
@@ -109,7 +124,8 @@ def plan_data(data: Data, validation: Data | None = None, test: Data | None = No
         if name not in examples:
             examples[name] = _hold_back(examples, name)
             how[name] = f"{HELD_BACK:.0%} of the images of each class, by their content"
-    plan = DataPlan(classes, {name: tuple(examples[name]) for name in given}, added([left_out]), how, tuple(sources))
+    sets = {name: tuple(examples[name]) for name in given}
+    plan = DataPlan(classes, sets, added([left_out]), how, tuple(sources), files)
     for name in (TRAINING, VALIDATION):
         missing = [classes[number] for number, count in enumerate(plan.counts(name)) if not count]
         if missing:
@@ -117,14 +133,14 @@ def plan_data(data: Data, validation: Data | None = None, test: Data | None = No
     return plan
 
 
-def _examples(labelled: LabelledImages, source: int, left_out: collections.Counter[str]) -> list[tuple[str, Example]]:
+def _examples(
+    labelled: LabelledImages, source: int, left_out: collections.Counter[str], files: dict[str, File]
+) -> list[tuple[str, Example]]:
     """The examples with their labels; those that cannot be read are counted, and copies of one file are one."""
     examples: dict[str, tuple[str, Example]] = {}
     twice = set()
-    for number, label in enumerate(labelled.labels):
-        try:
-            digest = hashlib.sha256(labelled.images.read(number)).hexdigest()
-        except Error:
+    for number, (label, digest) in enumerate(zip(labelled.labels, _digests(labelled.images, files), strict=True)):
+        if digest is None:
             left_out[UNREADABLE] += 1
             continue
         example = Example(labelled.images.path(number), -1, digest, number, source)
@@ -138,6 +154,33 @@ def _examples(labelled: LabelledImages, source: int, left_out: collections.Count
     if twice:
         left_out["images that are in two classes"] += len(twice)
     return [pair for digest, pair in examples.items() if digest not in twice]
+
+
+def _digests(images: Source, files: dict[str, File]) -> Iterator[str | None]:
+    """Yields the SHA-256 of each image's bytes, None where it cannot be read; `files` are not read again, and grow."""
+
+    def digest_of(number: int) -> str | None:
+        path, state = images.path(number), None
+        with contextlib.suppress(OSError, ValueError):  # of an image in a container
+            status = os.stat(path)
+            state = (status.st_size, status.st_mtime_ns)
+        kept = files.get(path)
+        if state and kept and (kept[0], kept[1]) == state:
+            return kept[2]
+        try:
+            digest = hashlib.sha256(images.read(number)).hexdigest()
+        except Error:
+            return None
+        if state:
+            files[path] = (*state, digest)
+        return digest
+
+    def digests_of(start: int) -> list[str | None]:
+        return [digest_of(number) for number in range(start, min(start + _TOGETHER, len(images)))]
+
+    with ThreadPoolExecutor(_READERS) as pool:  # which wait for a disk or a network most of the time
+        for digests in pool.map(digests_of, range(0, len(images), _TOGETHER)):
+            yield from digests
 
 
 def _classes(opened: Mapping[str, Sequence[tuple[str, Example]]], given: Mapping[str, Data | None]) -> tuple[str, ...]:

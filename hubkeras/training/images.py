@@ -1,22 +1,25 @@
-"""The images of a run, decoded once: uint8 pixels of the network's size, in a file."""
+"""The images of a run, read once: their features, and uint8 pixels of the network's size, in files."""
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import PIL.Image
 
-from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
+from hubkeras.bulk.journal import Journal
+from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
 from hubkeras.common.errors import Error
 from hubkeras.common.progress import Progress
 from hubkeras.training.data import TRAINING, DataPlan, Example
-from hubkeras.training.working_folder import WorkingFolder
+from hubkeras.training.working_folder import Column, WorkingFolder
 
 ENLARGED = 2.5  # images smaller than the network's are trained on at a size of at most this many times their own
 SIZES = (96, 128, 160, 192, 224, 256, 299)  # in pixels; those of the published networks
 _SAMPLE = 64  # images whose size is looked at
 _BATCH = 64
-_READABLE, _FEATURES = "readable", "features"
+_FEATURES, _PIXELS = "features", "pixels"  # columns of the table
+JOURNAL = ".reading"
 
 
 class Examples:
@@ -57,52 +60,74 @@ def fitting_size(plan: DataPlan, size: int, smallest: int) -> int:
     return next((each for each in SIZES if smallest <= each < size and each >= wanted), size)
 
 
-def features_in_one_pass(
+@dataclasses.dataclass(frozen=True)
+class ReadImages:
+    """What one pass over images gives; arrays lie in files, by the numbers of the images.
+
+    Attributes:
+        features: float32 `[images, features]`.
+        pixels: uint8 `[images, height, width, 3]`, of no images where they are not kept.
+        readable: numbers of the images that could be decoded.
+    """
+
+    features: np.ndarray
+    pixels: np.ndarray
+    readable: np.ndarray
+
+
+def read_images(
     plan: DataPlan,
     examples: Sequence[Example],
     preparation: Preparation,
     run: Callable[[np.ndarray], np.ndarray],
+    num_features: int,
+    keep_pixels: bool,
     folder: WorkingFolder,
     progress: Progress,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The features of the images, read beside inference and kept nowhere else, and the numbers of those decoded.
+) -> ReadImages:
+    """Reads images and computes their features beside it; goes on where an earlier run was stopped.
 
     Args:
+        plan: of the data.
+        examples: its images to read.
+        preparation: how they are made ready.
         run: function from float32 `[batch, height, width, 3]`, RGB in [0, 1], to features.
+        num_features: of `run`.
+        keep_pixels: whether images are needed again, for fine-tuning.
+        folder: of the run.
+        progress: see `train`.
+
+    Raises:
+        hubkeras.Error: none of them can be read, or the disk is full.
     """
-    count = len(examples)
+    count, images = len(examples), Examples(plan, examples)
+    columns: dict[str, Column] = {_FEATURES: ((num_features,), np.float32)}
+    if keep_pixels:
+        columns[_PIXELS] = ((*preparation.size, 3), np.uint8)
+    table, journal = folder.table(count, columns), Journal(folder.path / JOURNAL, plan.digest)
+    journal.try_suspects(range(table.start, count), images.read)
+    numbers = [number for number in range(table.start, count) if number not in journal.fatal]
 
-    def read() -> dict[str, np.ndarray]:
-        numbers, features = [], []
-        for those, values in run_batches(
-            run, read_batches(Examples(plan, examples), range(count), preparation, _BATCH)
-        ):
-            numbers.append(those)
-            features.append(values)
-            progress(int(those[-1]) + 1, count, "reading features")
-        if not numbers:
-            raise Error(f"None of the {count} images can be read; of the first: {examples[0].path}.")
-        return {_READABLE: np.concatenate(numbers), _FEATURES: np.concatenate(features)}
+    def batches() -> Iterator[Batch]:
+        for those, values in read_batches(images, numbers, preparation, _BATCH, journal):
+            if keep_pixels:
+                pixels = np.round(values * 255).astype(np.uint8)
+                table.write(_PIXELS, those, pixels)
+                values = pixels / np.float32(255)  # as fine-tuning sees them
+            yield those, values
 
-    kept = folder.arrays(_FEATURES, read)
-    features = np.zeros([count, kept[_FEATURES].shape[1]], np.float32)
-    features[kept[_READABLE]] = kept[_FEATURES]
-    return features, kept[_READABLE]
-
-
-def decoded(
-    plan: DataPlan, examples: Sequence[Example], preparation: Preparation, folder: WorkingFolder, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """The images as uint8 `[number, height, width, 3]`, and the numbers of those that could be decoded."""
-    count = len(examples)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        seen = []
-        for numbers, images in read_batches(Examples(plan, examples), range(count), preparation, _BATCH):
-            yield numbers, np.round(images * 255).astype(np.uint8)
-            seen.append(numbers)
-            progress(int(numbers[-1]) + 1, count, "reading images")
-        folder.arrays(_READABLE, lambda: {_READABLE: np.concatenate(seen) if seen else np.zeros(0, np.int64)})
-
-    pixels = folder.pixels((count, *preparation.size, 3), batches)
-    return pixels, folder.arrays(_READABLE, lambda: {_READABLE: np.arange(count)})[_READABLE]
+    try:
+        for those, values in run_batches(run, batches()):
+            table.write(_FEATURES, those, values)
+            table.finish(those, int(those[-1]) + 1)
+            progress(int(those[-1]) + 1, count, "reading images")
+        table.finish(np.zeros(0, int), count, at_once=True)
+    finally:
+        table.close()
+    journal.close()
+    readable = table.readable()
+    if not len(readable):
+        table.remove()  # a disk that comes back is read again
+        raise Error(f"None of the {count} images can be read; of the first: {examples[0].path}.")
+    pixels = table.array(_PIXELS) if keep_pixels else np.zeros((0, *preparation.size, 3), np.uint8)
+    return ReadImages(table.array(_FEATURES), pixels, readable)

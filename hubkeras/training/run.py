@@ -17,7 +17,7 @@ from hubkeras.training import logistic
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
 from hubkeras.training.fine_tuning import Recipe, Tuner, average_batches, batches_of, features_of
-from hubkeras.training.images import decoded, features_in_one_pass
+from hubkeras.training.images import read_images
 from hubkeras.training.working_folder import WorkingFolder
 
 HEAD, TUNED, REFITTED = "head", "fine-tuned", "fine-tuned, head fitted again"
@@ -94,10 +94,17 @@ class Run:
         keras.utils.set_random_seed(options.seed)
         self.network = _with_head(base, len(plan.classes))
         self._run = features_of(self.network)
-        if options.epochs == 0:  # the images are needed once
-            self.features, readable = features_in_one_pass(plan, examples, preparation, self._run, folder, progress)
-        else:
-            self.pixels, readable = decoded(plan, examples, preparation, folder, progress)
+        read = read_images(
+            plan,
+            examples,
+            preparation,
+            self._run,
+            self.network.num_features,
+            keep_pixels=options.epochs != 0,
+            folder=folder,
+            progress=progress,
+        )
+        self.features, self.pixels, readable = read.features, read.pixels, read.readable
         labels = np.array([example.label for example in examples])
         border = len(plan.sets[TRAINING])
         self.training, self.validation = readable[readable < border], readable[readable >= border]
@@ -124,15 +131,14 @@ class Run:
         Returns:
             The stages, the name of the one that the network is left in, and the history.
         """
-        features = self.features if self.options.epochs == 0 else self._features("reading features")
-        fitted = {HEAD: (features, self._fit_head(features))}
-        stages, states = [self._measured(HEAD, features)], [self._state()]
+        fitted = {HEAD: (self.features, self._fit_head(self.features))}
+        stages, states = [self._measured(HEAD, self.features)], [self._state()]
         history: dict[str, list[float]] = {"loss": []}
         if epochs := self._epochs(states[0]):
             self._tune(epochs, history, finish)
             self.progress(0, 1, "averaging")
             average_batches(self.network, self._chunks(self.training))
-            features = self._features("reading features again")
+            features = self._features()
             stages.append(self._measured(TUNED, features))
             states.append(self._state())
             fitted[REFITTED] = (features, self._fit_head(features))
@@ -209,14 +215,14 @@ class Run:
         minutes = self.options.minutes
         return minutes is not None and time.monotonic() - self.began > minutes * 60 - _WRITING
 
-    def _features(self, what: str) -> np.ndarray:
-        """Pooled features of all images that could be decoded, by their numbers."""
+    def _features(self) -> np.ndarray:
+        """Pooled features of all images that could be decoded, by their numbers, of the network as it is now."""
         features = np.zeros([len(self.pixels), self.network.num_features], np.float32)
         for name, numbers in ((TRAINING, self.training), (VALIDATION, self.validation)):
             for start in range(0, len(numbers), _CHUNK):
                 chosen = numbers[start : start + _CHUNK]
                 features[chosen] = self._run(self.pixels[chosen] / np.float32(255))
-                self.progress(start, len(numbers), f"{what} for {name}")
+                self.progress(start, len(numbers), f"reading features again for {name}")
         return features
 
     def _fit_head(self, features: np.ndarray) -> float:

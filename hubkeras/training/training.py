@@ -30,7 +30,7 @@ from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data,
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
 from hubkeras.training.run import Options, Run, Stage
-from hubkeras.training.working_folder import check_epoch_kept, working_folder
+from hubkeras.training.working_folder import check_epoch_kept, known_files, working_folder
 
 EPOCHS = 20
 FEWEST_MINUTES = 0.5
@@ -149,6 +149,7 @@ def train(
     if finish:
         check_epoch_kept(task.path)
     with working_folder(task.path, task.fingerprint) as folder:
+        folder.keep_files(task.plan.files)
         run = Run(task.plan, task.base, task.options, folder, show, began, callbacks)
         stages, chosen, history = run.fit(finish)
         facts = task.facts(stages, chosen, run.unreadable)
@@ -278,7 +279,7 @@ def prepare(
         if os.path.splitext(each)[1] not in _MEASURED:
             raise Error(f"also (--also) takes files that end in {', '.join(_MEASURED)}; got {each}.")
     progress(0, 1, "looking at the images")
-    plan = plan_data(data, validation, test)
+    plan = plan_data(data, validation, test, known_files(path))
     extra("train", "scipy.optimize")
     base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress)
     size = fitting_size(plan, match.image_size, base.minimum_image_size)

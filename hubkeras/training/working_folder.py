@@ -1,11 +1,14 @@
 """The working folder of a run, `OUT.train` beside `OUT`: what a run that was stopped goes on from."""
 
 import contextlib
+import io
 import json
+import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,10 @@ from hubkeras.common.locks import lock, unlock
 from hubkeras.common.staging import anything, staged
 
 ENDING = ".train"
-_FINGERPRINT, _LOCK, _PIXELS, _EPOCH = "run.json", ".lock", "pixels.npy", "epoch.npz"
+_FINGERPRINT, _LOCK, _FILES, _EPOCH = "run.json", ".lock", "files.json", "epoch.npz"
+_STATES, _READ, _UNREADABLE = "states", 1, 2  # a column of tables, and what it has of an image
+_KEPT_EVERY = 5.0  # seconds
+Column = tuple[tuple[int, ...], Any]
 
 
 class WorkingFolder:
@@ -28,32 +34,14 @@ class WorkingFolder:
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
 
-    def arrays(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Arrays that an earlier run has kept under a name, or that are made now and kept."""
-        file = self.path / f"{name}.npz"
-        if not file.exists():
-            made: dict[str, Any] = {**make()}
-            with staged(file, overwrite=True, foreign=anything) as partial, open(partial, "wb") as stream:
-                np.savez(stream, **made)
-        with np.load(file, allow_pickle=False) as kept:
-            return dict(kept)
+    def table(self, count: int, columns: Mapping[str, Column]) -> "Table":
+        """The table of `count` images that an earlier run has begun, or a new one; see `Table`."""
+        return Table(self.path, count, columns)
 
-    def pixels(self, shape: tuple[int, ...], make: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]) -> np.ndarray:
-        """Images as one array in a file, which takes no memory until they are read.
-
-        Args:
-            shape: of the array, uint8.
-            make: function that yields numbers of images, and these.
-        """
-        file = self.path / _PIXELS
-        if not file.exists():
-            with staged(file, overwrite=True, foreign=anything) as partial:
-                array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-                for numbers, images in make():
-                    array[numbers] = images
-                array.flush()
-                del array
-        return np.load(file, mmap_mode="r")
+    def keep_files(self, files: Mapping[str, Sequence[Any]]) -> None:
+        """Keeps what `known_files` returns."""
+        with staged(self.path / _FILES, overwrite=True, foreign=anything) as partial:
+            partial.write_text(json.dumps(files), "utf-8")
 
     def save_epoch(self, facts: Mapping[str, Any], state: Sequence[np.ndarray]) -> None:
         """Keeps the state after an epoch, in place of the one before."""
@@ -68,6 +56,114 @@ class WorkingFolder:
             return None
         with np.load(file, allow_pickle=False) as kept:
             return json.loads(str(kept["facts"])), [kept[f"{number}"] for number in range(len(kept.files) - 1)]
+
+
+class Table:
+    """Arrays in files with a row for each image, written in order: a run that was stopped goes on after the last one.
+
+    Files take no memory until they are read. A row counts once it is on the disk, so that no power cut leaves zeros.
+
+    Attributes:
+        start: number of the first image that is missing.
+
+    Args:
+        folder: of the files.
+        count: of images.
+        columns: `{name: (shape of a row, type of its numbers)}`.
+    """
+
+    def __init__(self, folder: pathlib.Path, count: int, columns: Mapping[str, Column]) -> None:
+        arrays = {name: np.empty((0, *shape), dtype) for name, (shape, dtype) in columns.items()}
+        arrays[_STATES] = np.empty(0, np.uint8)  # of each image: 0 where it is missing
+        self.folder, self._files = folder, {name: folder / f"{name}.npy" for name in arrays}
+        self._headers = {name: _header(array, count) for name, array in arrays.items()}
+        sizes = {name: array.dtype.itemsize * math.prod(array.shape[1:]) * count for name, array in arrays.items()}
+        with self._writing():
+            if not all(_is_whole(file, self._headers[name], sizes[name]) for name, file in self._files.items()):
+                for name, file in self._files.items():
+                    with open(file, "wb") as stream:
+                        stream.write(self._headers[name])
+                        stream.truncate(len(self._headers[name]) + sizes[name])
+            with contextlib.ExitStack() as stack:
+                self._streams = {name: stack.enter_context(open(file, "r+b")) for name, file in self._files.items()}
+                self._open = stack.pop_all()
+        missing = np.flatnonzero(self.array(_STATES) == 0)
+        self.start = int(missing[0]) if len(missing) else count
+        self._readable: list[int] = []
+        self._kept_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            text = f"Cannot write to {self.folder}: {reason(error)}; make room, and give the same command to go on."
+            raise Error(text) from error
+
+    def write(self, name: str, numbers: np.ndarray, rows: np.ndarray) -> None:
+        """Writes rows of a column."""
+        stream = self._streams[name]
+        with self._writing():
+            for number, row in zip(numbers.tolist(), rows, strict=True):
+                stream.seek(len(self._headers[name]) + number * row.nbytes)
+                stream.write(row.tobytes())
+
+    def finish(self, numbers: np.ndarray, end: int, at_once: bool = False) -> None:
+        """Tells that all columns have the rows of `numbers`, and that all other images before `end` cannot be read."""
+        self._readable += numbers.tolist()
+        if not at_once and time.monotonic() - self._kept_at < _KEPT_EVERY:
+            return
+        states = np.full(end - self.start, _UNREADABLE, np.uint8)
+        states[np.array(self._readable, int) - self.start] = _READ
+        with self._writing():
+            for name in sorted(self._streams, key=lambda name: name == _STATES):  # they come last
+                if name == _STATES:
+                    self._streams[name].seek(len(self._headers[name]) + self.start)
+                    self._streams[name].write(states.tobytes())
+                self._streams[name].flush()
+                os.fsync(self._streams[name].fileno())
+        self.start, self._readable, self._kept_at = end, [], time.monotonic()
+
+    def array(self, name: str) -> np.ndarray:
+        """A column, by the numbers of images; of those that cannot be read it has zeros."""
+        return np.load(self._files[name], mmap_mode="r")
+
+    def readable(self) -> np.ndarray:
+        """Numbers of the images that could be read."""
+        return np.flatnonzero(self.array(_STATES) == _READ)
+
+    def close(self) -> None:
+        """Closes the files; what was not finished is written anew by the next run."""
+        with contextlib.suppress(OSError):  # of a full disk, which was told before
+            self._open.close()
+
+    def remove(self) -> None:
+        """Removes the files."""
+        self.close()
+        for file in self._files.values():
+            file.unlink(missing_ok=True)
+
+
+def _header(array: np.ndarray, count: int) -> bytes:
+    """The start of an `.npy` file of so many rows."""
+    stream, facts = io.BytesIO(), np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(stream, {**facts, "shape": (count, *array.shape[1:])})
+    return stream.getvalue()
+
+
+def _is_whole(file: pathlib.Path, header: bytes, size: int) -> bool:
+    if not file.exists() or file.stat().st_size != len(header) + size:
+        return False
+    with open(file, "rb") as stream:
+        return stream.read(len(header)) == header
+
+
+def known_files(out: pathlib.Path) -> dict[str, Any]:
+    """The images that a run that was to write `out` has looked at: `{path: (size, time of change, SHA-256)}`."""
+    try:
+        return json.loads((out.with_name(f"{out.name}{ENDING}") / _FILES).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def check_epoch_kept(out: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 
 import hubkeras
+from hubkeras.bulk.sources import Files
 from hubkeras.training.data import TEST, TRAINING, VALIDATION, plan_data
 
 
@@ -98,3 +99,16 @@ def test_labels_that_training_has_not_are_named(photos, tmp_path):
     save(tmp_path / "validation" / "cats" / "1.png", 301)
     with pytest.raises(hubkeras.Error, match="no images for validation of the class dogs & ünd"):
         plan_data(photos, validation=tmp_path / "validation")
+
+
+def test_a_file_is_read_again_where_it_has_changed(photos, monkeypatch):
+    first = plan_data(photos)
+    assert len(first.files) == 80
+    read = []
+    monkeypatch.setattr(Files, "read", lambda files, number: read.append(files.paths[number]) or b"other")
+    assert plan_data(photos, known={path: list(file) for path, file in first.files.items()}).digest == first.digest
+    assert not read
+    (photos / "cats" / "00.png").write_bytes(b"longer than before" * 99)
+    plan = plan_data(photos, known=first.files)
+    assert read == [str(photos / "cats" / "00.png")]
+    assert plan.digest != first.digest

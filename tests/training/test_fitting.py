@@ -1,6 +1,7 @@
 """Heads at the optimum, changes of images, the schedule, and working folders that a run goes on from."""
 
 import contextlib
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import hubkeras
 from hubkeras.training import logistic
 from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
 from hubkeras.training.fine_tuning import Recipe, batches_of
-from hubkeras.training.working_folder import check_epoch_kept, working_folder
+from hubkeras.training.working_folder import Table, check_epoch_kept, known_files, working_folder
 
 
 @pytest.fixture(scope="module")
@@ -80,28 +81,19 @@ def test_an_epoch_has_each_image_once():
 
 
 def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
-    out, made = tmp_path / "out", []
-
-    def make():
-        made.append(1)
-        return {"x": np.arange(3)}
-
-    def pixels():
-        yield np.array([1]), np.full((1, 2, 2, 3), 7, np.uint8)
-
+    out = tmp_path / "out"
     with contextlib.suppress(KeyboardInterrupt), working_folder(out, {"seed": 0}) as folder:
-        folder.arrays("features", make)
+        folder.keep_files({"a.png": (1, 2, "digest")})
         folder.save_epoch({"loss": [1.5]}, [np.ones(2), np.zeros((1, 3))])
-        assert folder.pixels((2, 2, 2, 3), pixels)[1, 0, 0, 0] == 7
         raise KeyboardInterrupt
+    assert known_files(out) == {"a.png": [1, 2, "digest"]}
     with pytest.raises(hubkeras.Error, match="another seed"), working_folder(out, {"seed": 1}):
         pass
     with working_folder(out, {"seed": 0}) as folder:
-        np.testing.assert_array_equal(folder.arrays("features", make)["x"], [0, 1, 2])
         facts, state = folder.last_epoch()
         with pytest.raises(hubkeras.Error, match="Another run"), working_folder(out, {"seed": 0}):
             pass
-    assert (len(made), facts, [value.shape for value in state]) == (1, {"loss": [1.5]}, [(2,), (1, 3)])
+    assert (facts, [value.shape for value in state]) == ({"loss": [1.5]}, [(2,), (1, 3)])
     assert not (tmp_path / "out.train").exists()
     with pytest.raises(hubkeras.Error, match="no whole epoch"):
         check_epoch_kept(out)
@@ -109,3 +101,36 @@ def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
     (tmp_path / "out.train" / "somebody's").touch()
     with pytest.raises(hubkeras.Error, match="somebody's"), working_folder(out, {"seed": 0}):
         pass
+
+
+def test_a_table_goes_on_after_the_rows_that_are_on_the_disk(tmp_path):
+    columns = {"features": ((3,), np.float32), "pixels": ((2, 2, 3), np.uint8)}
+    table = Table(tmp_path, 7, columns)
+    table.write("features", np.array([0, 2]), np.float32([[1, 2, 3], [4, 5, 6]]))
+    table.write("pixels", np.array([0, 2]), np.full((2, 2, 2, 3), 9, np.uint8))
+    table.finish(np.array([0, 2]), 3, at_once=True)
+    table.write("features", np.array([3]), np.ones((1, 3), np.float32))
+    table.finish(np.array([3]), 4)  # not on the disk yet
+    table.close()
+    again = Table(tmp_path, 7, columns)
+    assert again.start == 3
+    again.write("features", np.array([6]), np.float32([[7, 8, 9]]))
+    again.finish(np.array([6]), 7, at_once=True)
+    again.close()
+    assert again.start == 7
+    np.testing.assert_array_equal(again.readable(), [0, 2, 6])
+    np.testing.assert_array_equal(again.array("features")[[0, 2, 6]], [[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    assert again.array("pixels")[2].min() == 9
+    os.truncate(tmp_path / "features.npy", 100)  # as a disk that was full leaves it
+    assert Table(tmp_path, 7, columns).start == 0
+    assert Table(tmp_path, 8, columns).start == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    table = Table(tmp_path, 4, {"features": ((3,), np.float32)})
+    with open("/dev/full", "r+b", buffering=0) as full:
+        table._streams["features"] = full
+        with pytest.raises(hubkeras.Error, match="No space left on device; make room, and give the same command"):
+            table.write("features", np.array([0]), np.ones((1, 3), np.float32))
+    table.close()
