@@ -1,7 +1,6 @@
 """Computes plans: what each step is in `keras.ops`."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -12,19 +11,18 @@ from hubkeras.architectures.layers import CHANNELS_LAST, Tensor
 from hubkeras.common import steps
 
 
-def run(plan: steps.Plan, images: Tensor, compute_step: Callable[..., Tensor] | None = None) -> dict[str, Tensor]:
+def run(plan: steps.Plan, images: Tensor) -> dict[str, Tensor]:
     """Computes a plan.
 
     Args:
         images: float `[batch, height, width, 3]`; what `steps.Cast` takes may be integers.
-        compute_step: computes a step of its inputs, `compute` by default.
 
     Returns:
         The end points of the plan by their names.
     """
-    values, compute_step = {steps.INPUT: images}, compute_step or compute
+    values = {steps.INPUT: images}
     for step in plan.steps:
-        values[step.output] = compute_step(step, *(values[name] for name in step.inputs))
+        values[step.output] = compute(step, *(values[name] for name in step.inputs))
     return {name: values[value] for name, value in plan.end_points.items()}
 
 

@@ -1,21 +1,19 @@
-"""The function that a file for a runtime is made of."""
+"""The plan that a file for a runtime is made of."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.interface import Interface
-from hubkeras.common.steps import INPUT, Dense, Plan, Step, TwoClasses
+from hubkeras.common.steps import Dense, Plan, Step, TwoClasses
 
 if TYPE_CHECKING:  # files are loaded without TensorFlow
-    import tensorflow as tf
-
     from hubkeras.architectures.network import SlimNetwork
 
 
@@ -81,27 +79,3 @@ def with_two_units(plan: Plan) -> Plan:
         return dataclasses.replace(dense, output=step.output, kernel=kernel, bias=bias)
 
     return dataclasses.replace(plan, steps=tuple(map(changed, plan.steps)))
-
-
-def inference_function(network: SlimNetwork, interface: Interface) -> Any:
-    """The function of a file, with constants in place of variables and batch norm folded into the convolutions.
-
-    Returns:
-        A concrete `tf.function` from `inputs` to a dict of outputs. Its operations are those of the layers:
-        convolutions, biases, activations, pooling, concatenations and additions.
-
-    Raises:
-        hubkeras.Error: the network cannot serve this interface, or an end point is unknown.
-    """
-    import tensorflow as tf
-
-    from hubkeras.architectures.computing import run
-    from hubkeras.runtimes.litert_forms import compute
-
-    plan, size = plan_for(network, interface), interface.image_size
-
-    def infer(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return run(plan, inputs, compute)
-
-    spec = tf.TensorSpec([None, size, size, 3], getattr(tf, interface.dtype), name=INPUT)
-    return tf.function(infer, autograph=False).get_concrete_function(spec)

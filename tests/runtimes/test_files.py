@@ -169,6 +169,29 @@ def test_onnx_runtime_fuses_every_layer(small, tmp_path):
     assert kinds["Add"] <= 1  # that of 8 channels, fewer than its blocks have where there is AVX-512
 
 
+def test_what_is_in_a_litert_graph(small, tmp_path):
+    """One operator for each layer, of the versions that every runtime and delegate knows, and aligned constants."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs hubkeras[litert]")
+    path = tmp_path / "model.tflite"
+    written(small, Interface("classification", endpoints=("MobilenetV2/Logits",)), path)
+    content = path.read_bytes()
+    model = schema.Model.GetRootAsModel(content)
+    kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    codes = [model.OperatorCodes(number) for number in range(model.OperatorCodesLength())]
+    assert {code.Version() for code in codes} == {1}
+    graph = model.Subgraphs(0)
+    operators = [graph.Operators(number).OpcodeIndex() for number in range(graph.OperatorsLength())]
+    assert collections.Counter(kinds[codes[number].BuiltinCode()] for number in operators) == {
+        "CONV_2D": 35,
+        "DEPTHWISE_CONV_2D": 17,
+        "ADD": 10,
+        **dict.fromkeys(("SUB", "MEAN", "RESHAPE", "FULLY_CONNECTED"), 1),
+    }
+    for number in range(1, model.BuffersLength()):
+        data = model.Buffers(number).DataAsNumpy()
+        assert (data.ctypes.data - np.frombuffer(content, np.uint8).ctypes.data) % 16 == 0
+
+
 def test_litert_has_a_signature_and_files_inside(small, tmp_path):
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
     path = tmp_path / "model.tflite"
