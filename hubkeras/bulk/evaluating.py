@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hubkeras.bulk.label_matching import match_labels
-from hubkeras.bulk.label_sets import LabelSets, open_label_sets
+from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
@@ -172,10 +172,15 @@ class Evaluation:
     reliability: list[ProbabilityBin] = dataclasses.field(default_factory=list)
     calibration_error: float | None = None
 
+    @property
+    def score(self) -> float:
+        """The mean average precision where there is one, else the top-1 accuracy."""
+        return self.top_1.share if self.mean_average_precision is None else self.mean_average_precision
+
 
 def evaluate(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | LabelSets,
     *,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     published: dict[str, float] | None = None,
@@ -220,10 +225,10 @@ def evaluate(
     )
     assert opened.labels is not None
     several = opened.activation == SIGMOID
-    labelled = open_label_sets(data, opened.labels) if several else LabelSets.of(open_labelled(data))
+    labelled = open_label_sets(data, opened.labels) if several else _exclusive(data)
     wanted = [label for labels_of_image in labelled.labels for label in labels_of_image]
     if not wanted:
-        raise Error(f"{os.fspath(data)} gives no image a label; there is nothing to measure.")
+        raise Error(f"{labelled.form} gives no image a label; there is nothing to measure.")
     match = match_labels(wanted, opened.labels, labelled.without_images)
     truth = np.zeros([len(labelled.labels), opened.width], bool)
     for row, labels_of_image in zip(truth, labelled.labels, strict=True):
@@ -233,7 +238,7 @@ def evaluate(
     best, scores, probabilities = _outputs(opened, batches, len(truth), progress or (lambda done, total: None))
     read = best[:, 0] >= 0
     if not truth[read].any():
-        raise Error(f"None of the {len(truth)} images of {os.fspath(data)} can be read.")
+        raise Error(f"None of the {len(truth)} images of {labelled.form} can be read.")
     unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read).tolist()]
     return Evaluation(
         model=opened.name,
@@ -246,6 +251,12 @@ def evaluate(
         **_figures(truth[read], best[read], opened.labels, None if scores is None else scores[read], published or {}),
         **({} if several else _mistakes_and_trust(labelled.images, truth, best, probabilities, opened.labels)),
     )
+
+
+def _exclusive(data: str | os.PathLike[str] | LabelSets) -> LabelSets:
+    """Images with one label each."""
+    labelled = open_examples(data)
+    return labelled if labelled.exclusive or isinstance(data, LabelSets) else LabelSets.of(open_labelled(data))
 
 
 def _outputs(

@@ -1,7 +1,9 @@
 """Images that may show several classes each, as people have them: folders, and tables of several labels."""
 
+import collections
 import dataclasses
 import os
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +12,14 @@ from hubkeras.bulk.labelled import LabelledImages, labels_table, left_out_of, op
 from hubkeras.bulk.sources import Files, Source
 from hubkeras.bulk.tables import Finder, Table, read_table
 from hubkeras.common.errors import Error
-from hubkeras.consuming.listing import list_folder
+from hubkeras.consuming.listing import is_image, list_folder
 
 _SEPARATORS = (";", "|", ",", None)  # of labels in one cell; None is any space
+# of the parts of cells with several, the share that stands in other cells too, where a separator is one: names of
+# classes have commas and spaces
+_RECURRING = {";": 0.0, "|": 0.0, ",": 0.5, None: 1.0}
+_PLURALS = ("labels", "classes", "tags")  # headers of cells whose spaces may separate labels
+_BY_LINES = 0.05  # share of images with several lines, from where on these are no mistakes
 _FLAGS = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False, "": False}
 
 
@@ -40,45 +47,81 @@ class LabelSets:
         sets = [(label,) for label in labelled.labels]
         return cls(labelled.images, sets, labelled.form, labelled.left_out, labelled.without_images)
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether each image has one label."""
+        return all(len(labels) == 1 for labels in self.labels)
 
-def open_label_sets(data: str | os.PathLike[str], names: Sequence[str]) -> LabelSets:
-    """Opens images with none, one or several labels each.
+
+def open_label_sets(data: "str | os.PathLike[str] | LabelSets", names: Sequence[str]) -> LabelSets:
+    """Opens images with none, one or several labels each, for a model whose classes are each for itself.
 
     A table has several labels in one cell, in several cells, in several lines of an image, or a column for each class
     with 1 where an image shows it and else 0. All other forms have one label for each image.
 
     Args:
-        data: see `open_labelled`.
+        data: see `open_labelled`, or what is open already.
         names: of the model's classes, which tell what separates labels in one cell.
 
     Raises:
         hubkeras.Error: see `open_labelled`.
     """
+    if isinstance(data, LabelSets):
+        return data
     place = labels_table(data)
     if place is None:
         return LabelSets.of(open_labelled(data))
-    file, folder = place
-    table, listing = read_table(file, ragged=True), list_folder(folder)
+    table = read_table(place[0], ragged=True)
+    return _in_table(*place, table, _labels(table, names))
+
+
+def open_examples(data: "str | os.PathLike[str] | LabelledImages | LabelSets", split: str = "") -> LabelSets:
+    """Opens images whose classes nobody knows yet: with several labels each where a table leaves no doubt of it.
+
+    The forms are those of `open_label_sets`. What separates labels in a cell are semicolons and bars, commas where most
+    of the labels stand in other cells too, or spaces below a header in the plural where all of them do. Several lines
+    of an image are several labels where one image in twenty has them; fewer are mistakes, which `open_labelled` names.
+
+    Args:
+        data: see `open_labelled`, or what is open already.
+        split: see `open_labelled`.
+
+    Raises:
+        hubkeras.Error: see `open_labelled`.
+    """
+    if isinstance(data, LabelSets):
+        return data
+    place = None if isinstance(data, LabelledImages) else labels_table(data)
+    if place is not None:
+        table = read_table(place[0], ragged=True)
+        labels = _labels_told(table)
+        if labels is not None:
+            return _in_table(*place, table, labels)
+    return LabelSets.of(open_labelled(data, split))
+
+
+def _in_table(file: pathlib.Path, folder: pathlib.Path, table: Table, labels: Sequence[Sequence[str]]) -> LabelSets:
+    listing = list_folder(folder)
     finder = Finder(folder, listing.files)
     found: dict[str, dict[str, None]] = {}
-    for line, name, labels in zip(table.lines, table.names(), _labels(table, names), strict=True):
+    for line, name, of_line in zip(table.lines, table.names(), labels, strict=True):
         try:
             path = finder.find(name)
         except Error as error:
             raise Error(f"{file}, line {line}, column {table.images + 1}: {error}.") from error
-        found.setdefault(path, {}).update(dict.fromkeys(labels))
+        found.setdefault(path, {}).update(dict.fromkeys(of_line))
     others = {f"images that {file.name} does not name": unnamed(listing.files, found)}
     left_out = left_out_of({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)
-    sets = [tuple(labels) for labels in found.values()]
-    return LabelSets(Files(list(found)), sets, f"images with {file.name}, several labels each", left_out)
+    sets = [tuple(of_image) for of_image in found.values()]
+    several = "" if all(len(of_image) == 1 for of_image in sets) else ", several labels each"
+    return LabelSets(Files(list(found)), sets, f"images with {file.name}{several}", left_out)
 
 
 def _labels(table: Table, names: Sequence[str]) -> list[list[str]]:
     """The labels of each row."""
     columns = table.label_columns()
-    if table.header and _are_flags(table, columns, names):
-        titles = table.header
-        return [[titles[number] for number in columns if _FLAGS[row[number].lower()]] for row in table.rows]
+    if table.titles and _are_flags(table, columns, names):
+        return _flagged(table, columns)
     cells = [[row[number] for number in columns if row[number]] for row in table.rows]
     known = {folded(name) for name in names} | {str(number) for number in range(len(names) + 1)}
     mixed = [cell for row in cells for cell in row if folded(cell) not in known]
@@ -86,13 +129,57 @@ def _labels(table: Table, names: Sequence[str]) -> list[list[str]]:
     return [[label for cell in row for label in _parts(cell, separator, known)] for row in cells]
 
 
+def _labels_told(table: Table) -> list[list[str]] | None:
+    """The labels of each row where the table alone tells that there are several of an image, else None."""
+    columns = table.label_columns()
+    titles = [table.titles[number] for number in columns] if table.titles else []
+    if len(columns) > 1 and titles and _are_flags(table, columns, ()):
+        return _flagged(table, columns)
+    rows = [[row[number] for number in columns if row[number]] for row in table.rows]
+    cells = [cell for row in rows for cell in row]
+    if not cells or any(map(is_image, cells)):
+        return None
+    if len(columns) > 1:
+        numbered = bool(titles) and all(map(table.is_label_title, titles))
+        return rows if numbered or (not titles and len(set(map(len, rows))) > 1) else None
+    if all(cell.startswith("[") and cell.endswith("]") for cell in cells):
+        return [[label for cell in row for label in _parts(cell, ",", set())] for row in rows]
+    plural = bool(titles) and titles[0].lower() in _PLURALS
+    for separator in _SEPARATORS if plural else _SEPARATORS[:-1]:
+        if _separates(separator, cells):
+            return [[label for cell in row for label in _parts(cell, separator, set())] for row in rows]
+    of_image: dict[str, set[str]] = {}
+    for name, row in zip(table.names(), rows, strict=True):
+        of_image.setdefault(name, set()).update(row)
+    several = sum(len(labels) > 1 for labels in of_image.values())
+    return rows if several and several >= _BY_LINES * len(of_image) else None
+
+
+def _separates(separator: str | None, cells: Sequence[str]) -> bool:
+    """Whether a separator makes labels of cells, some of which stand in other cells too."""
+    parts = {cell: set(_parts(cell, separator, set())) for cell in set(cells)}
+    counts = collections.Counter(part for each in parts.values() for part in each)
+    mixed = {part for each in parts.values() if len(each) > 1 for part in each}
+    if separator is None and len(set(map(len, parts.values()))) < 2:  # names of two words each
+        return False
+    recurring = sum(counts[part] > 1 for part in mixed)
+    return recurring > 0 and recurring >= _RECURRING[separator] * len(mixed)
+
+
+def _flagged(table: Table, columns: Sequence[int]) -> list[list[str]]:
+    """The labels of each row of a table with a column for each class."""
+    assert table.titles
+    titles = table.titles
+    return [[titles[number] for number in columns if _FLAGS[row[number].lower()]] for row in table.rows]
+
+
 def _are_flags(table: Table, columns: Sequence[int], names: Sequence[str]) -> bool:
     """Whether there is a column for each class, and not one with labels that are 0 and 1."""
-    assert table.header
+    assert table.titles
     if any(row[number].lower() not in _FLAGS for row in table.rows for number in columns):
         return False
     classes = {folded(name) for name in names}
-    return len(columns) > 1 or folded(table.header[columns[0]]) in classes
+    return len(columns) > 1 or folded(table.titles[columns[0]]) in classes
 
 
 def _parts(cell: str, separator: str | None, known: set[str]) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ ACCEPTED_DATA = (
     "validation images with ILSVRC2012_validation_ground_truth.txt or LOC_val_solution.csv, or tfds:NAME"
 )
 _TFDS = "tfds:"
+_MOST_PASSED = 2048  # images that are kept for another thread
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.jpeg", re.IGNORECASE)
 _GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
 
@@ -45,12 +47,13 @@ class LabelledImages:
     without_images: Sequence[str] = ()
 
 
-def open_labelled(data: str | os.PathLike[str] | LabelledImages) -> LabelledImages:
+def open_labelled(data: str | os.PathLike[str] | LabelledImages, split: str = "") -> LabelledImages:
     """Opens images with labels.
 
     Args:
         data: one of `ACCEPTED_DATA`, or what is open already. `tfds:NAME` takes the split `validation`, or `test`, or
-            the only one; `tfds:NAME:SPLIT` that one.
+            the first one; `tfds:NAME:SPLIT` that one.
+        split: what `tfds:NAME` takes in place of these, where it is there.
 
     Raises:
         hubkeras.Error: there is no such thing there, or a label or an image of it is missing.
@@ -59,7 +62,7 @@ def open_labelled(data: str | os.PathLike[str] | LabelledImages) -> LabelledImag
         return data
     name = addresses.local(data)
     if name.startswith(_TFDS):
-        return _in_tfds(name[len(_TFDS) :])
+        return _in_tfds(name[len(_TFDS) :], split)
     path = pathlib.Path(name)
     if not path.exists():
         raise Error(f"{name} does not exist; expected {ACCEPTED_DATA}.")
@@ -168,11 +171,15 @@ def _in_csv(file: pathlib.Path, folder: pathlib.Path) -> LabelledImages:
 
 
 class _Tfds:
-    """The images of a split of a dataset of tensorflow_datasets, read one after another."""
+    """The images of a split of a dataset of tensorflow_datasets, which is read from its beginning to its end.
+
+    Several threads read at once, a little before or behind each other: what is passed over is kept for a while.
+    """
 
     def __init__(self, dataset: Any, name: str, count: int) -> None:
         self.dataset, self.name, self.count = dataset, name, count
-        self._next, self._iterator = 0, iter(())
+        self._lock, self._passed = threading.Lock(), dict[int, bytes]()
+        self._next, self._iterator = 0, iter(dataset.as_numpy_iterator())
 
     def __len__(self) -> int:
         return self.count
@@ -181,18 +188,25 @@ class _Tfds:
         return f"{self.name}#{number}"
 
     def read(self, number: int) -> bytes:
-        if number != self._next:
-            self._iterator, self._next = iter(self.dataset.skip(number).as_numpy_iterator()), number
-        elif number == 0:
-            self._iterator = iter(self.dataset.as_numpy_iterator())
-        self._next += 1
-        return next(self._iterator)
+        with self._lock:
+            if number in self._passed:
+                return self._passed.pop(number)
+            if number < self._next:  # from the beginning: `skip` would read all before it too
+                self._next, self._iterator = 0, iter(self.dataset.as_numpy_iterator())
+                self._passed.clear()
+            while self._next < number:
+                self._passed[self._next] = next(self._iterator)
+                self._next += 1
+                if len(self._passed) > _MOST_PASSED:
+                    del self._passed[next(iter(self._passed))]
+            self._next += 1
+            return next(self._iterator)
 
     def description(self) -> str:
         return f"{self.name} {self.count}"
 
 
-def _in_tfds(name: str) -> LabelledImages:
+def _in_tfds(name: str, preferred: str = "") -> LabelledImages:
     tfds = extra("tfds", "tensorflow_datasets")
     dataset_name, _, split = name.partition(":")
     try:
@@ -201,11 +215,12 @@ def _in_tfds(name: str) -> LabelledImages:
     except Exception as error:  # tfds has many of its own
         raise Error(f"tensorflow_datasets has no {dataset_name} here: {first_line(error)}") from error
     splits = list(builder.info.splits)
-    chosen = split or next((known for known in ("validation", "test", *splits) if known in splits), "")
+    chosen = split or next((known for known in (preferred, "validation", "test", *splits) if known in splits), "")
     features = builder.info.features
-    if not {"image", "label"} <= set(features) or chosen not in splits:
+    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names") or chosen not in splits:
         raise Error(
-            f"{name}: expected a dataset with `image` and `label` and one of its splits ({', '.join(splits)}) or none."
+            f"{name}: expected a dataset with `image` and one `label` of each, and one of its splits "
+            f"({', '.join(splits)}) or none."
         )
     decoders = {"image": tfds.decode.SkipDecoding()}
     options = {"split": chosen, "shuffle_files": False, "read_config": tfds.ReadConfig(interleave_cycle_length=1)}

@@ -32,17 +32,22 @@ class Table:
 
     Attributes:
         path: of the file.
-        header: the first line in lower case, where it is one, else None.
+        titles: the first line where it is a header, else None.
         rows: the others, all of one length.
         lines: the number of each row's line in the file.
         images: the column with names of images.
     """
 
     path: str
-    header: list[str] | None
+    titles: list[str] | None
     rows: list[list[str]]
     lines: list[int]
     images: int
+
+    @staticmethod
+    def is_label_title(title: str) -> bool:
+        """Whether a column of this title has labels, one of several perhaps, as `label_2` is."""
+        return _plain(title).rstrip("0123456789") in _LABELS
 
     def names(self) -> list[str]:
         """The names of images, one for each row.
@@ -65,11 +70,11 @@ class Table:
     def label_columns(self) -> list[int]:
         """The columns that may have labels: the one that is called so, or else all but images and row numbers."""
         others = [number for number in range(len(self.rows[0])) if number != self.images]
-        if self.header:
+        if self.titles:
             for name in _LABELS:
-                if found := [number for number in others if _plain(self.header[number]) == name]:
+                if found := [number for number in others if _plain(self.titles[number]) == name]:
                     return found[:1]
-            return [number for number in others if not _INDEX.fullmatch(self.header[number])]
+            return [number for number in others if not _INDEX.fullmatch(self.titles[number])]
         if len(others) > 1 and _counts([row[0] for row in self.rows]):
             return others[1:]
         return others
@@ -77,12 +82,12 @@ class Table:
     def _label_column(self) -> int:
         others = self.label_columns()
         if len(others) != 1:
-            columns = ", ".join(self.header) if self.header else f"{len(self.rows[0])} columns"
+            columns = ", ".join(self.titles) if self.titles else f"{len(self.rows[0])} columns"
             raise Error(f"{self.path}, line 1 ({columns}): name the column with the labels `label`, and no other.")
         return others[0]
 
     def _column(self, number: int) -> list[str]:
-        title = f" ({self.header[number]})" if self.header else ""
+        title = f" ({self.titles[number]})" if self.titles else ""
         for line, row in zip(self.lines, self.rows, strict=True):
             if not row[number]:
                 raise Error(f"{self.path}, line {line}, column {number + 1}{title}: it is empty; fill it in.")
@@ -156,13 +161,13 @@ def read_table(path: str | os.PathLike[str], ragged: bool = False) -> Table:
     if not rows:
         raise Error(f"{name} is empty; expected a name of an image in each line.")
     lines, cells = list(rows), _of_one_length(name, rows, ragged)
-    header = None
+    titles = None
     known = {_plain(cell) for cell in cells[0]} & {*_IMAGES, *_LABELS}
     if not any(map(is_image, cells[0])) and (known or _images_in(cells)):
-        header, lines, cells = [cell.lower() for cell in cells[0]], lines[1:], cells[1:]
+        titles, lines, cells = cells[0], lines[1:], cells[1:]
     if not cells:
-        raise Error(f"{name} has no images, only the header {', '.join(header or [])}.")
-    return Table(name, header, cells, lines, _image_column(header, cells))
+        raise Error(f"{name} has no images, only the header {', '.join(titles or [])}.")
+    return Table(name, titles, cells, lines, _image_column(titles, cells))
 
 
 def _cells(path: str, text: str, separator: str, declared: bool) -> dict[int, list[str]]:

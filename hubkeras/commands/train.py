@@ -69,21 +69,23 @@ def train(options: Options, output: Output) -> int:
     rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]
     output.result(_facts(trained), rows, written=written)
     output.hint("hubkeras", "classify", options.out, "PHOTO")
-    top = trained.evaluation.top_1
-    if options.min_accuracy is not None and top.share < options.min_accuracy:
-        output.error(f"The accuracy on the test is {top.share:.3f}, below --min-accuracy {options.min_accuracy}.")
+    score = trained.evaluation.score
+    if options.min_accuracy is not None and score < options.min_accuracy:
+        output.error(f"The accuracy on the test is {score:.3f}, below --min-accuracy {options.min_accuracy}.")
         return 1
     return 0
 
 
 def _facts(trained: Any) -> dict[str, Any]:
+    from hubkeras.training.training import figures_of
+
     return {
         "path": str(trained.path),
         "report": str(trained.report),
         **trained.facts,
         "losses": trained.history["loss"],
         "evaluation": dataclasses.asdict(trained.evaluation),
-        "files": {name: dataclasses.asdict(each.top_1) for name, each in trained.files.items()},
+        "files": {name: figures_of(each) for name, each in trained.files.items()},
         "seconds": trained.seconds,
         "unreadable": list(trained.unreadable),
     }
@@ -92,7 +94,12 @@ def _facts(trained: Any) -> dict[str, Any]:
 def _planned(task: Any) -> dict[str, Any]:
     classes = {name: dict(zip(task.plan.classes, task.plan.counts(name), strict=True)) for name in task.plan.sets}
     facts = task.facts([], "")
-    return {"data": facts["data"], "options": facts["options"], "classes": classes, "seconds": task.estimated_seconds()}
+    return {
+        **{name: facts[name] for name in ("data", "options")},
+        "exclusive": task.plan.exclusive,
+        "classes": classes,
+        "seconds": task.estimated_seconds(),
+    }
 
 
 def _rows_of_plan(task: Any) -> list[tuple[str, object]]:
@@ -108,7 +115,7 @@ def _rows_of_plan(task: Any) -> list[tuple[str, object]]:
     seconds = task.estimated_seconds()
     return [
         ("base", f"{task.read.source}, {task.base.title}"),
-        ("classes", ", ".join(classes)),
+        ("classes", f"{', '.join(classes)}{'' if plan.exclusive else '; each for itself, an image may show several'}"),
         *rows,
         ("left out", in_words(plan.left_out)),
         ("image size", f"{options.image_size} x {options.image_size} pixels"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
-from hubkeras.bulk.labelled import LabelledImages, open_labelled
+from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
 from hubkeras.bulk.sources import Source
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
@@ -20,8 +20,12 @@ _MOST_NAMED = 5
 _READERS, _TOGETHER = 16, 64  # threads, and images that one of them reads in a row
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 UNREADABLE = "images that cannot be read"  # of what is left out
+TRAINING_SPLIT = "train"  # of `tfds:NAME`
+_NO_CLASS = -1
 Data = str | os.PathLike[str]
 File = tuple[int, int, str]  # size, time of change in nanoseconds, SHA-256
+Labels = frozenset[str]  # of an image
+Classes = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +34,14 @@ class Example:
 
     Attributes:
         path: as its source names it.
-        label: number of its class.
+        labels: numbers of its classes, sorted; one where the plan is exclusive.
         digest: SHA-256 of the file's bytes.
         number: of the image in its source.
         source: number of the data that it comes from, in `DataPlan.sources`.
     """
 
     path: str
-    label: int
+    labels: tuple[int, ...]
     digest: str
     number: int
     source: int
@@ -54,14 +58,16 @@ class DataPlan:
         how: `{set: how it was chosen}`, in words.
         sources: the data themselves, for reading.
         files: those that were read, by their paths, so that a run that goes on need not read them again.
+        exclusive: whether each image is of one class; else each class is for itself, and an image may have none.
     """
 
-    classes: tuple[str, ...]
+    classes: Classes
     sets: Mapping[str, tuple[Example, ...]]
     left_out: Mapping[str, int]
     how: Mapping[str, str]
-    sources: tuple[LabelledImages, ...] = dataclasses.field(repr=False)
+    sources: tuple[LabelSets, ...] = dataclasses.field(repr=False)
     files: Mapping[str, File] = dataclasses.field(default_factory=dict, repr=False)
+    exclusive: bool = True
 
     def read(self, example: Example) -> bytes:
         """The bytes of an image; hubkeras.Error where it cannot be read."""
@@ -70,12 +76,18 @@ class DataPlan:
     @property
     def digest(self) -> str:
         """SHA-256 over the images, their classes and sets: equal for equal data, wherever they lie."""
-        lines = [f"{name} {e.digest} {self.classes[e.label]}" for name, examples in self.sets.items() for e in examples]
+        lines = [
+            f"{name} {e.digest} {'|'.join(self.names(e))}" for name, examples in self.sets.items() for e in examples
+        ]
         return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+
+    def names(self, example: Example) -> tuple[str, ...]:
+        """The names of an image's classes."""
+        return tuple(self.classes[label] for label in example.labels)
 
     def counts(self, name: str) -> list[int]:
         """Images of each class in a set."""
-        counts = collections.Counter(example.label for example in self.sets[name])
+        counts = collections.Counter(label for example in self.sets[name] for label in example.labels)
         return [counts[number] for number in range(len(self.classes))]
 
 
@@ -91,7 +103,7 @@ def plan_data(
     move those that are there, and copies of one file are in one set.
 
     Args:
-        data: images with their classes, as `hubkeras.evaluate` takes them.
+        data: images with their classes, as `hubkeras.evaluate` takes them; of `tfds:NAME` the split `train`.
         validation: those by which the best model is chosen.
         test: those that are looked at once, at the end.
         known: files that an earlier run has read, of `DataPlan.files`.
@@ -101,21 +113,26 @@ def plan_data(
             data is no class of the first.
     """
     given = {TRAINING: data, VALIDATION: validation, TEST: test}
-    sources: list[LabelledImages] = []
+    sources: list[LabelSets] = []
     left_out = collections.Counter[str]()
-    opened: dict[str, list[tuple[str, Example]]] = {}
+    opened: dict[str, list[tuple[Labels, Example]]] = {}
     files = dict(known)
     for name, where in given.items():
         if where is None:
             continue
-        labelled = open_labelled(where)
+        first = sources[0] if sources else None
+        labelled = _opened(where, first, opened)
         left_out.update(labelled.left_out)
-        opened[name] = _examples(labelled, len(sources), left_out, files)
+        opened[name] = _examples(labelled, len(sources), (first or labelled).exclusive, left_out, files)
         sources.append(labelled)
+    exclusive = sources[0].exclusive
     classes = _classes(opened, given)
     numbers = {label: number for number, label in enumerate(classes)}
     examples = {
-        name: [dataclasses.replace(example, label=numbers[label]) for label, example in pairs]
+        name: [
+            dataclasses.replace(example, labels=tuple(sorted(numbers[label] for label in labels)))
+            for labels, example in pairs
+        ]
         for name, pairs in opened.items()
     }
     _drop_copies(examples, left_out)
@@ -125,7 +142,7 @@ def plan_data(
             examples[name] = _hold_back(examples, name)
             how[name] = f"{HELD_BACK:.0%} of the images of each class, by their content"
     sets = {name: tuple(examples[name]) for name in given}
-    plan = DataPlan(classes, sets, added([left_out]), how, tuple(sources), files)
+    plan = DataPlan(classes, sets, added([left_out]), how, tuple(sources), files, exclusive)
     for name in (TRAINING, VALIDATION):
         missing = [classes[number] for number, count in enumerate(plan.counts(name)) if not count]
         if missing:
@@ -133,26 +150,39 @@ def plan_data(
     return plan
 
 
+def _opened(where: Data, first: LabelSets | None, opened: Mapping[str, Sequence[tuple[Labels, Example]]]) -> LabelSets:
+    """Data, those for validation and for the test as the first, which are trained on, tell what labels mean."""
+    if first is None:
+        return open_examples(where, TRAINING_SPLIT)
+    if not first.exclusive:
+        return open_label_sets(where, sorted({label for labels, _ in opened[TRAINING] for label in labels}))
+    labelled = open_examples(where)
+    if not labelled.exclusive:
+        raise Error(f"{os.fspath(where)} has several labels of an image, where each image for training has one.")
+    return labelled
+
+
 def _examples(
-    labelled: LabelledImages, source: int, left_out: collections.Counter[str], files: dict[str, File]
-) -> list[tuple[str, Example]]:
+    labelled: LabelSets, source: int, exclusive: bool, left_out: collections.Counter[str], files: dict[str, File]
+) -> list[tuple[Labels, Example]]:
     """The examples with their labels; those that cannot be read are counted, and copies of one file are one."""
-    examples: dict[str, tuple[str, Example]] = {}
+    examples: dict[str, tuple[Labels, Example]] = {}
     twice = set()
-    for number, (label, digest) in enumerate(zip(labelled.labels, _digests(labelled.images, files), strict=True)):
+    contradicting = "images that are in two classes" if exclusive else "copies of an image with other labels"
+    for number, (names, digest) in enumerate(zip(labelled.labels, _digests(labelled.images, files), strict=True)):
         if digest is None:
             left_out[UNREADABLE] += 1
             continue
-        example = Example(labelled.images.path(number), -1, digest, number, source)
+        labels, example = frozenset(names), Example(labelled.images.path(number), (), digest, number, source)
         if digest not in examples:
-            examples[digest] = (label, example)
-        elif examples[digest][0] == label:
+            examples[digest] = (labels, example)
+        elif examples[digest][0] == labels:
             left_out["copies of an image"] += 1
         else:
             twice.add(digest)
-            left_out["images that are in two classes"] += 1
+            left_out[contradicting] += 1
     if twice:
-        left_out["images that are in two classes"] += len(twice)
+        left_out[contradicting] += len(twice)
     return [pair for digest, pair in examples.items() if digest not in twice]
 
 
@@ -183,8 +213,8 @@ def _digests(images: Source, files: dict[str, File]) -> Iterator[str | None]:
             yield from digests
 
 
-def _classes(opened: Mapping[str, Sequence[tuple[str, Example]]], given: Mapping[str, Data | None]) -> tuple[str, ...]:
-    counts = collections.Counter(label for label, _ in opened[TRAINING])
+def _classes(opened: Mapping[str, Sequence[tuple[Labels, Example]]], given: Mapping[str, Data | None]) -> Classes:
+    counts = collections.Counter(label for labels, _ in opened[TRAINING] for label in labels)
     data = os.fspath(given[TRAINING] or "")
     if len(counts) < 2:
         named = f"one class, {next(iter(counts))}" if counts else "no images that can be read"
@@ -193,7 +223,7 @@ def _classes(opened: Mapping[str, Sequence[tuple[str, Example]]], given: Mapping
     if few:
         raise Error(f"{data} has fewer than {FEWEST} images of {_listed(few)}; add some, or leave the class out.")
     for name, pairs in opened.items():
-        strange = sorted({label for label, _ in pairs} - set(counts))
+        strange = sorted({label for labels, _ in pairs for label in labels} - set(counts))
         if strange:
             raise Error(f"{os.fspath(given[name] or '')} has {_listed(strange)}, which {data} has no images of.")
     return tuple(sorted(counts))
@@ -220,17 +250,20 @@ def _drop_copies(examples: dict[str, list[Example]], left_out: collections.Count
 def _hold_back(examples: dict[str, list[Example]], name: str) -> list[Example]:
     """Takes a set out of the training images: of each class those with the lowest hashes, one at least."""
     by_class: dict[int, list[Example]] = {}
-    for example in examples[TRAINING]:
-        by_class.setdefault(example.label, []).append(example)
-    held: list[Example] = []
+    for example in sorted(examples[TRAINING], key=lambda example: _place(example, name)):
+        for label in example.labels or (_NO_CLASS,):
+            by_class.setdefault(label, []).append(example)
+    held: dict[str, Example] = {}
     for group in by_class.values():
-        order = sorted(group, key=lambda example: _place(example, name))
-        chosen = [example for example in order if _place(example, name) < HELD_BACK]
+        chosen = [example for example in group if _place(example, name) < HELD_BACK]
         enough = len(group) > FEWEST or name == VALIDATION
-        held += (chosen or order[: 1 if enough else 0])[: len(group) - 1]
-    taken = {example.digest for example in held}
-    examples[TRAINING] = [example for example in examples[TRAINING] if example.digest not in taken]
-    return held
+        chosen = (chosen or group[: 1 if enough else 0])[: len(group) - 1]
+        held.update((example.digest, example) for example in chosen)
+    for group in by_class.values():  # where images are of several classes, others may have taken all of one
+        if all(example.digest in held for example in group):
+            del held[group[-1].digest]
+    examples[TRAINING] = [example for example in examples[TRAINING] if example.digest not in held]
+    return list(held.values())
 
 
 def _place(example: Example, name: str) -> float:

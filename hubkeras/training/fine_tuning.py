@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.training.augmentation import Augmentation, changed
+from hubkeras.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Tuner:
         network: with a head; its variables change.
         recipe: how.
         augmentation: of the images.
+        objective: of the losses.
         seed: of dropout.
-        class_weights: `[classes]`, factors of the losses; all 1 by default.
     """
 
     def __init__(
@@ -59,29 +60,25 @@ class Tuner:
         network: SlimNetwork,
         recipe: Recipe,
         augmentation: Augmentation,
+        objective: Objective,
         seed: int = 0,
-        class_weights: np.ndarray | None = None,
     ) -> None:
-        self.network, self.recipe, self.augmentation, self.seed = network, recipe, augmentation, seed
-        self.weights = tf.constant(np.ones(network.num_classes) if class_weights is None else class_weights, tf.float32)
+        self.network, self.recipe, self.augmentation = network, recipe, augmentation
+        self.objective, self.seed = objective, seed
         self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "biases"])
         self.optimizer.build(network.trainable_variables)
         self._step = tf.function(self._train_step, autograph=False, reduce_retracing=True)
 
-    def _loss(self, logits: Any, targets: Any) -> Any:
-        weights, smoothing = tf.reduce_sum(targets * self.weights, -1), self.recipe.label_smoothing
-        targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits) * weights)
-
-    def _train_step(self, pixels: Any, targets: Any, maps: Any, light: Any) -> Any:
+    def _train_step(self, pixels: Any, targets: Any, weights: Any, maps: Any, light: Any) -> Any:
         images = changed(tf.cast(pixels, tf.float32) / 255, maps, light)
         momentum, step = self.recipe.momentum, tf.cast(self.optimizer.iterations, tf.int32)
         with tf.GradientTape() as tape:
             features, _ = self.network.outputs(images, True, momentum, include_head=False)
             # by the step, so that a run that goes on drops what it would have dropped
             features = tf.nn.experimental.stateless_dropout(features, self.recipe.dropout, [self.seed, step])
-            loss = self._loss(self._logits(features), targets)
+            losses = self.objective.losses(self._logits(features), targets, weights, self.recipe.label_smoothing)
+            loss = tf.reduce_mean(losses)
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
@@ -105,7 +102,9 @@ class Tuner:
         """
         self.optimizer.learning_rate = rate
         maps, light = self.augmentation.draw(len(pixels), pixels.shape[1:3], random)
-        return float(self._step(tf.constant(pixels), tf.constant(targets, tf.float32), maps, light))
+        targets = np.asarray(targets, np.float32)
+        arrays = (pixels, targets, self.objective.weights(targets), maps, light)
+        return float(self._step(*map(tf.constant, arrays)))
 
     def state(self) -> list[np.ndarray]:
         """All that training changes: the network's variables, then the optimizer's."""

@@ -47,12 +47,13 @@ def fit(
         targets: float `[batch, classes]`: shares of the classes, which sum to 1 where `exclusive`.
         strengths: from the strongest; each fit begins where the one before has ended.
         exclusive: whether an image is of one class, so that a softmax gives probabilities, else a sigmoid.
-        example_weights: `[batch]`, of the losses; all 1 by default.
+        example_weights: `[batch]`, of the losses, or where not `exclusive` `[batch, classes]`; all 1 by default.
     """
     optimize = extra("train", "scipy.optimize")
     scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))) or 1.0
     weights = np.ones(len(features)) if example_weights is None else np.asarray(example_weights, np.float64)
-    compute = _loss_of(features / scale, targets, weights / weights.sum(), exclusive)
+    weights = weights.reshape(len(features), -1)
+    compute = _loss_of(features / scale, targets, weights * weights.shape[1] / weights.sum(), exclusive)
     parameters = np.zeros((features.shape[1] + 1, targets.shape[1]))
 
     def loss(flat: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
@@ -75,26 +76,28 @@ def _loss_of(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, exc
 
     In TensorFlow: NumPy's own threads wait for each other where other work has the processor, ten times as long.
     """
-    inputs, shares, factors = (tf.constant(each, tf.float32) for each in (features, targets, weights[:, np.newaxis]))
+    inputs, shares, factors = (tf.constant(each, tf.float32) for each in (features, targets, weights))
 
     @tf.function(autograph=False)
     def compute(matrix: Any) -> tuple[Any, Any]:
         logits = inputs @ matrix[:-1] + matrix[-1]
         if exclusive:
-            losses = tf.nn.softmax_cross_entropy_with_logits(shares, logits)
+            losses = tf.nn.softmax_cross_entropy_with_logits(shares, logits)[:, tf.newaxis]
             errors = tf.nn.softmax(logits) - shares
         else:
-            losses = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(shares, logits), -1)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(shares, logits)
             errors = tf.nn.sigmoid(logits) - shares
         errors *= factors
         slopes = tf.concat([tf.matmul(inputs, errors, transpose_a=True), tf.reduce_sum(errors, 0, keepdims=True)], 0)
-        return tf.reduce_sum(losses * factors[:, 0]), slopes
+        return tf.reduce_sum(losses * factors), slopes
 
     return compute
 
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The mean loss of logits `[batch, classes]`, where an image is of one class."""
+def cross_entropy(logits: np.ndarray, targets: np.ndarray, exclusive: bool = True) -> float:
+    """The mean loss of logits `[batch, classes]`, where an image is of one class or each class is for itself."""
     exact = np.asarray(logits, np.float64)
+    if not exclusive:
+        return float((np.logaddexp(0, exact) - exact * targets).sum(1).mean())
     exact = exact - exact.max(1, keepdims=True)
     return float(((np.log(np.exp(exact).sum(1, keepdims=True)) - exact) * targets).sum(1).mean())

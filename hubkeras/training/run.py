@@ -11,6 +11,7 @@ import numpy as np
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk.pipeline import Preparation
 from hubkeras.common.errors import Error
+from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress
 from hubkeras.training import logistic
@@ -18,6 +19,7 @@ from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
 from hubkeras.training.fine_tuning import Recipe, Tuner, average_batches, batches_of, features_of
 from hubkeras.training.images import read_images
+from hubkeras.training.objective import Objective, mean_average_precision, right_images
 from hubkeras.training.working_folder import WorkingFolder
 
 HEAD, TUNED, REFITTED = "head", "fine-tuned", "fine-tuned, head fitted again"
@@ -55,14 +57,21 @@ class Stage:
 
     Attributes:
         name: `head`, `fine-tuned` or `fine-tuned, head fitted again`.
-        right, count: images of validation that are right, and all.
+        right, count: images of validation that are right, and all that show a class.
         loss: mean cross entropy.
+        average_precision: the mean over the classes, where each is for itself.
     """
 
     name: str
     right: int
     count: int
     loss: float
+    average_precision: float | None = None
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """What the best of the stages has most of."""
+        return (self.right if self.average_precision is None else self.average_precision, -self.loss)
 
 
 class Run:
@@ -92,7 +101,7 @@ class Run:
         examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
         preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
         keras.utils.set_random_seed(options.seed)
-        self.network = _with_head(base, len(plan.classes))
+        self.network = _with_head(base, len(plan.classes), SOFTMAX if plan.exclusive else SIGMOID)
         self._run = features_of(self.network)
         read = read_images(
             plan,
@@ -105,7 +114,9 @@ class Run:
             progress=progress,
         )
         self.features, self.pixels, readable = read.features, read.pixels, read.readable
-        labels = np.array([example.label for example in examples])
+        targets = np.zeros([len(examples), len(plan.classes)], np.float32)
+        for row, example in zip(targets, examples, strict=True):
+            row[list(example.labels)] = 1
         border = len(plan.sets[TRAINING])
         self.training, self.validation = readable[readable < border], readable[readable >= border]
         lost = np.setdiff1d(np.arange(len(examples)), readable)
@@ -114,12 +125,10 @@ class Run:
             VALIDATION: [examples[number].path for number in lost[lost >= border]],
         }
         for name, numbers in ((TRAINING, self.training), (VALIDATION, self.validation)):
-            if missing := sorted(set(range(len(plan.classes))) - set(labels[numbers].tolist())):
-                raise Error(f"None of the images for {name} of the class {plan.classes[missing[0]]} can be read.")
-        self.labels, self.targets = labels, np.eye(len(plan.classes), dtype=np.float32)[labels]
-        counts = np.bincount(labels[self.training], minlength=len(plan.classes))
-        balanced = counts.sum() / (len(counts) * counts)
-        self.class_weights = balanced if options.balance else np.ones(len(counts))
+            if not (shown := targets[numbers].any(0)).all():
+                raise Error(f"None of the images for {name} of the class {plan.classes[shown.argmin()]} can be read.")
+        self.targets = targets
+        self.objective = Objective.of(targets[self.training], plan.exclusive, options.balance)
         self.callbacks = keras.callbacks.CallbackList(list(callbacks), model=self.network)
 
     def fit(self, finish: bool = False) -> tuple[list[Stage], str, dict[str, list[float]]]:
@@ -144,7 +153,7 @@ class Run:
             fitted[REFITTED] = (features, self._fit_head(features))
             stages.append(self._measured(REFITTED, features))
             states.append(self._state())
-        best = max(range(len(stages)), key=lambda number: (stages[number].right, -stages[number].loss))
+        best = max(range(len(stages)), key=lambda number: stages[number].score)
         for variable, value in zip(self.network.variables, states[best], strict=True):
             variable.assign(value)
         if stages[best].name in fitted:
@@ -181,7 +190,7 @@ class Run:
 
     def _tuner(self) -> Tuner:
         options = self.options
-        return Tuner(self.network, options.recipe, AUGMENTATIONS[options.augment], options.seed, self.class_weights)
+        return Tuner(self.network, options.recipe, AUGMENTATIONS[options.augment], self.objective, options.seed)
 
     def _tune(self, epochs: int, history: dict[str, list[float]], finish: bool) -> None:
         """Trains the whole network, from the epoch that was kept last."""
@@ -230,7 +239,8 @@ class Run:
         self.progress(0, 1, "fitting the head")
         heads = self._heads(features, self.training, logistic.STRENGTHS)
         validation, truth = features[self.validation], self.targets[self.validation]
-        head = min(heads, key=lambda head: logistic.cross_entropy(head.logits(validation), truth))
+        exclusive = self.objective.exclusive
+        head = min(heads, key=lambda head: logistic.cross_entropy(head.logits(validation), truth, exclusive))
         self._set_head(head)
         return head.strength
 
@@ -240,8 +250,9 @@ class Run:
         self._set_head(head)
 
     def _heads(self, features: np.ndarray, numbers: np.ndarray, strengths: Sequence[float]) -> list[logistic.Linear]:
-        weights = self.class_weights[self.labels[numbers]]
-        return logistic.fit(features[numbers], self.targets[numbers], strengths, example_weights=weights)
+        targets, objective = self.targets[numbers], self.objective
+        weights = objective.weights(targets)
+        return logistic.fit(features[numbers], targets, strengths, objective.exclusive, weights)
 
     def _set_head(self, head: logistic.Linear) -> None:
         for name, variable in self.network.slim_variables().items():
@@ -253,14 +264,17 @@ class Run:
         """The network on the images for validation, from their features."""
         head: Any = self.network.head
         logits = np.asarray(head(features[self.validation, np.newaxis, np.newaxis])["Logits"])
-        loss = logistic.cross_entropy(logits, self.targets[self.validation])
-        right = logits.argmax(1) == self.labels[self.validation]
-        return Stage(name, int(right.sum()), len(right), loss)
+        truth, exclusive = self.targets[self.validation], self.objective.exclusive
+        right = right_images(logits, truth)
+        precision = None if exclusive else mean_average_precision(logits, truth)
+        loss = logistic.cross_entropy(logits, truth, exclusive)
+        return Stage(name, int(right.sum()), len(right), loss, precision)
 
 
-def _with_head(base: SlimNetwork, num_classes: int) -> SlimNetwork:
+def _with_head(base: SlimNetwork, num_classes: int, activation: str) -> SlimNetwork:
     """A network of the same weights with a new head, Slim's."""
-    network = type(base)(**{**base.settings(), "num_classes": num_classes}, dtype="float32")
+    settings = {**base.settings(), "num_classes": num_classes, "classifier_activation": activation}
+    network = type(base)(**settings, dtype="float32")
     variables = network.slim_variables()
     for name, variable in base.slim_variables().items():
         variables[name].assign(variable)

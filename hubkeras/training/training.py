@@ -12,7 +12,7 @@ import numpy as np
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk import reports
 from hubkeras.bulk.evaluating import Evaluation, evaluate
-from hubkeras.bulk.labelled import LabelledImages
+from hubkeras.bulk.label_sets import LabelSets
 from hubkeras.common.choices import Format
 from hubkeras.common.counts import added, in_words
 from hubkeras.common.errors import Error
@@ -170,7 +170,7 @@ def train(
             convert(task.path, each, overwrite=overwrite, progress=show)
             files[os.fspath(each)] = evaluate(each, held_out)
         unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
-        _write_report(task, evaluation, files, history["loss"], facts, unreadable, overwrite)
+        _write_report(task, held_out, evaluation, files, history["loss"], facts, unreadable, overwrite)
     seconds = time.monotonic() - began
     paths = (task.path, written, task.report, task.plan)
     return Training(*paths, stages, chosen, history, evaluation, files, facts, seconds, unreadable)
@@ -280,6 +280,8 @@ def prepare(
             raise Error(f"also (--also) takes files that end in {', '.join(_MEASURED)}; got {each}.")
     progress(0, 1, "looking at the images")
     plan = plan_data(data, validation, test, known_files(path))
+    if not any(example.labels for example in plan.sets[TEST]):
+        raise Error("There are no images for the test; add some to the classes, or give test (--test).")
     extra("train", "scipy.optimize")
     base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress)
     size = fitting_size(plan, match.image_size, base.minimum_image_size)
@@ -305,17 +307,18 @@ def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, o
         raise Error(f"seed must not be negative; got {seed}.")
 
 
-def _held_out(plan: DataPlan, test: Data | None) -> Any:
+def _held_out(plan: DataPlan, test: Data | None) -> LabelSets:
     """The images of the test, as `evaluate` takes them."""
     if test is not None:
-        return test
+        return dataclasses.replace(plan.sources[-1], without_images=plan.classes)
     examples = plan.sets[TEST]
-    labels = [plan.classes[example.label] for example in examples]
-    return LabelledImages(Examples(plan, examples), labels, plan.how[TEST], without_images=plan.classes)
+    labels = [plan.names(example) for example in examples]
+    return LabelSets(Examples(plan, examples), labels, plan.how[TEST], without_images=plan.classes)
 
 
 def _write_report(
     task: Prepared,
+    held_out: LabelSets,
     evaluation: Evaluation,
     files: Mapping[str, Evaluation],
     losses: Sequence[float],
@@ -323,9 +326,14 @@ def _write_report(
     unreadable: Sequence[str],
     overwrite: bool,
 ) -> None:
-    others = {name: dataclasses.asdict(each.top_1) for name, each in files.items()}
+    others = {name: figures_of(each) for name, each in files.items()}
     classes = task.plan.classes
-    test = [(_from_anywhere(example.path), classes[example.label]) for example in task.plan.sets[TEST]]
+    # a line for each label, whatever characters names have
+    test = [
+        (_from_anywhere(held_out.images.path(number)), label)
+        for number, labels in enumerate(held_out.labels)
+        for label in labels or ("",)
+    ]
     reports.write(
         evaluation,
         task.report,
@@ -336,6 +344,13 @@ def _write_report(
         facts={"base": task.read.provenance, **facts, "files": others},
         test=test,
     )
+
+
+def figures_of(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of a file of another format, as JSON."""
+    precision = evaluation.mean_average_precision
+    others = {} if precision is None else {"mean_average_precision": precision}
+    return {**dataclasses.asdict(evaluation.top_1), **others}
 
 
 def _from_anywhere(path: str) -> str:
@@ -362,6 +377,8 @@ def rows_of(
     for stage in facts["stages"]:
         written = ", which was written" if stage["name"] == facts["written_stage"] else ""
         share = f"{stage['right'] / stage['count']:.3f} ({stage['right']} of {stage['count']})"
+        if stage["average_precision"] is not None:
+            share = f"average precision {stage['average_precision']:.3f}"
         rows.append((f"{stage['name']}, on validation", f"{share}{written}"))
     rows.append(("test", _accuracy(evaluation)))
     rows += [(f"test of {name}", _accuracy(each)) for name, each in files.items()]
@@ -371,5 +388,7 @@ def rows_of(
 
 
 def _accuracy(evaluation: Evaluation) -> str:
-    top = evaluation.top_1
+    top, precision = evaluation.top_1, evaluation.mean_average_precision
+    if precision is not None:
+        return f"average precision {precision:.3f}, the mean of {len(evaluation.classes)} classes; {top.count} images"
     return f"{top.share:.3f} ({top.right} of {top.count}), 95% from {top.low:.3f} to {top.high:.3f}"
