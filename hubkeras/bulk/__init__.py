@@ -1,3 +1,13 @@
 """Many images through one model: features and classes as Parquet, accuracy, Apache Beam."""
 
-__all__ = ["beam", "classifying", "embedding", "evaluating", "labelled", "pipeline", "reports"]
+__all__ = [
+    "beam",
+    "classifying",
+    "embedding",
+    "evaluating",
+    "journal",
+    "label_sets",
+    "pipeline",
+    "reports",
+    "sources",
+]
