@@ -22,6 +22,7 @@ import math
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TextIO
@@ -49,12 +50,15 @@ class Show(Protocol):
 class Output:
     """Writes what one run of a command says; the table above tells what goes where.
 
+    Attributes:
+        began: when the command did, of `time.monotonic`, before libraries were imported.
+
     Args:
         mode: how results are written.
     """
 
     def __init__(self, mode: Mode = Mode.TEXT) -> None:
-        self.mode = mode
+        self.mode, self.began = mode, time.monotonic()
         self._warnings: list[str] = []
 
     def result(

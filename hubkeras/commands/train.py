@@ -57,7 +57,13 @@ def train(options: Options, output: Output) -> int:
     try:
         with output.status() as progress:
             trained = training.train(
-                options.data, options.out, options.source, finish=options.finish, progress=progress, **chosen
+                options.data,
+                options.out,
+                options.source,
+                finish=options.finish,
+                progress=progress,
+                began=output.began,
+                **chosen,
             )
     except KeyboardInterrupt as error:
         kept = f"{os.path.normpath(options.out)}{ENDING}"

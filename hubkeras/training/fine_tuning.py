@@ -36,7 +36,7 @@ class Recipe:
     dropout: float = 0.2
     batch_size: int = 32
 
-    def rate(self, step: int, steps: int) -> float:
+    def rate(self, step: float, steps: int) -> float:
         """The learning rate of a step of `steps`."""
         rising = max(1, round(self.warm_up * steps))
         if step < rising:
@@ -155,10 +155,10 @@ def average_batches(network: SlimNetwork, batches: Iterator[np.ndarray]) -> None
         layer.moving_variance.assign(sums[2 * number + 1] / count)
 
 
-def features_of(network: SlimNetwork) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from float32 `[batch, height, width, 3]`, RGB in [0, 1], to pooled features `[batch, features]`."""
+def features_of(network: SlimNetwork, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from float32 `[batch, size, size, 3]`, RGB in [0, 1], to pooled features `[batch, features]`."""
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, size, size, 3])])
     def features(images: Any) -> Any:
         return network.outputs(images, include_head=False)[0]
 

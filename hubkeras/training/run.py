@@ -1,6 +1,7 @@
 """The fitting of one run: a head on features, fine-tuning, and the best of both."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress
 from hubkeras.training import logistic
 from hubkeras.training.augmentation import AUGMENTATIONS
+from hubkeras.training.budget import Budget, Part
 from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
 from hubkeras.training.fine_tuning import Recipe, Tuner, average_batches, batches_of, features_of
 from hubkeras.training.images import read_images
@@ -24,8 +26,7 @@ from hubkeras.training.working_folder import WorkingFolder
 
 HEAD, TUNED, REFITTED = "head", "fine-tuned", "fine-tuned, head fitted again"
 _CHUNK = 64  # images at once, without gradients
-_TRIAL = 4  # steps that are timed for a budget of minutes
-_WRITING = 30  # seconds that writing and checking take
+_PARTS = 1000  # in which the share of fine-tuning is counted, where minutes tell it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Run:
         options: of the run.
         folder: that keeps what was done.
         progress: see `train`.
-        began: when the run did, of `time.monotonic`.
+        budget: of its time.
         callbacks: of Keras, see `train`.
     """
 
@@ -94,25 +95,28 @@ class Run:
         options: Options,
         folder: WorkingFolder,
         progress: Progress,
-        began: float,
+        budget: Budget,
         callbacks: Sequence[Any] = (),
     ) -> None:
-        self.options, self.folder, self.progress, self.began = options, folder, progress, began
+        self.options, self.folder, self.progress, self.budget = options, folder, progress, budget
         examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
         preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
         keras.utils.set_random_seed(options.seed)
         self.network = _with_head(base, len(plan.classes), SOFTMAX if plan.exclusive else SIGMOID)
-        self._run = features_of(self.network)
-        read = read_images(
-            plan,
-            examples,
-            preparation,
-            self._run,
-            self.network.num_features,
-            keep_pixels=options.epochs != 0,
-            folder=folder,
-            progress=progress,
-        )
+        self._run = features_of(self.network, options.image_size)
+        with budget.measuring(Part.FEATURES):
+            self._run(np.zeros([1, *preparation.size, 3], np.float32))
+        with budget.measuring(Part.IMAGES):
+            read = read_images(
+                plan,
+                examples,
+                preparation,
+                self._run,
+                self.network.num_features,
+                keep_pixels=options.epochs != 0,
+                folder=folder,
+                progress=budget.watched(progress),
+            )
         self.features, self.pixels, readable = read.features, read.pixels, read.readable
         targets = np.zeros([len(examples), len(plan.classes)], np.float32)
         for row, example in zip(targets, examples, strict=True):
@@ -140,11 +144,12 @@ class Run:
         Returns:
             The stages, the name of the one that the network is left in, and the history.
         """
-        fitted = {HEAD: (self.features, self._fit_head(self.features))}
+        with self.budget.measuring(Part.HEAD):
+            strength = self._fit_head(self.features)
+        fitted = {HEAD: (self.features, strength)}
         stages, states = [self._measured(HEAD, self.features)], [self._state()]
         history: dict[str, list[float]] = {"loss": []}
-        if epochs := self._epochs(states[0]):
-            self._tune(epochs, history, finish)
+        if self._tune(history, finish):
             self.progress(0, 1, "averaging")
             average_batches(self.network, self._chunks(self.training))
             features = self._features()
@@ -160,26 +165,6 @@ class Run:
             self._fit_whole_head(*fitted[stages[best].name])
         return stages, stages[best].name, history
 
-    def _epochs(self, state: Sequence[np.ndarray]) -> int:
-        """The number of epochs; where a budget of minutes tells it, by timing steps that are taken back."""
-        kept = self.folder.last_epoch()
-        if kept:  # as the run that was stopped had planned
-            return kept[0]["epochs"]
-        if self.options.minutes is None:
-            return self.options.epochs or 0
-        head_seconds = time.monotonic() - self.began
-        tuner, random = self._tuner(), np.random.default_rng(0)
-        batch = next(batches_of(len(self.training), tuner.recipe.batch_size, random))
-        for trial in range(_TRIAL + 1):
-            if trial == 1:  # the first is slow
-                started = time.monotonic()
-            tuner.train(np.asarray(self.pixels[self.training[batch]]), self.targets[self.training[batch]], random, 0.0)
-        epoch = (time.monotonic() - started) / _TRIAL * max(1, len(self.training) // len(batch))
-        for variable, value in zip(self.network.variables, state, strict=True):
-            variable.assign(value)
-        left = self.options.minutes * 60 - (time.monotonic() - self.began) - 2 * head_seconds - _WRITING
-        return max(0, int(left / epoch))
-
     def _state(self) -> list[np.ndarray]:
         return [np.array(variable) for variable in self.network.variables]
 
@@ -192,37 +177,61 @@ class Run:
         options = self.options
         return Tuner(self.network, options.recipe, AUGMENTATIONS[options.augment], self.objective, options.seed)
 
-    def _tune(self, epochs: int, history: dict[str, list[float]], finish: bool) -> None:
-        """Trains the whole network, from the epoch that was kept last."""
-        tuner, size = self._tuner(), self.options.recipe.batch_size
-        kept = self.folder.last_epoch()
+    def _tune(self, history: dict[str, list[float]], finish: bool) -> bool:
+        """Trains the whole network, from the epoch that was kept last; returns whether there was time for it."""
+        options, kept = self.options, self.folder.last_epoch()
+        if not kept and (finish or options.epochs == 0 or self._share(0) >= 1):
+            return False
+        tuner = self._tuner()
         if kept:
-            tuner.restore(kept[1])
-            history["loss"] = kept[0]["loss"]
+            facts, state = kept
+            tuner.restore(state)
+            history["loss"] = facts["loss"]
+            self.budget.go_on(facts["share"], facts["spent"])
         self.network.stop_training = finish
-        steps = max(1, len(self.training) // size)
         self.callbacks.on_train_begin()
-        for epoch in range(len(history["loss"]), epochs):
-            if self.network.stop_training or self._is_late():
+        for epoch in itertools.count(len(history["loss"])):
+            if self.network.stop_training or self._share(epoch) >= 1:
                 break
             self.callbacks.on_epoch_begin(epoch)
-            random, losses = np.random.default_rng([self.options.seed, epoch]), []
-            for step, numbers in enumerate(batches_of(len(self.training), size, random)):
-                self.callbacks.on_train_batch_begin(step)
-                chosen = np.sort(self.training[numbers])
-                rate = self.options.recipe.rate(epoch * steps + step, epochs * steps)
-                losses.append(tuner.train(np.asarray(self.pixels[chosen]), self.targets[chosen], random, rate))
-                self.callbacks.on_train_batch_end(step, {"loss": losses[-1]})
-                self.progress(epoch * steps + step + 1, epochs * steps, "fine-tuning")
+            losses = self._train_epoch(tuner, epoch)
             history["loss"].append(float(np.mean(losses)))
             self.callbacks.on_epoch_end(epoch, {"loss": history["loss"][-1]})
-            self.folder.save_epoch({"epochs": epochs, "loss": history["loss"]}, tuner.state())
+            facts = {"loss": history["loss"], "share": self._share(epoch + 1), "spent": self.budget.spent()}
+            self.folder.save_epoch(facts, tuner.state())
         self.callbacks.on_train_end()
+        return bool(options.epochs) or int(tuner.optimizer.iterations) > 1  # the first step shows whether there is time
 
-    def _is_late(self) -> bool:
-        """Whether the budget of minutes has no place for another epoch: trials can be wrong."""
-        minutes = self.options.minutes
-        return minutes is not None and time.monotonic() - self.began > minutes * 60 - _WRITING
+    def _train_epoch(self, tuner: Tuner, epoch: int) -> list[float]:
+        """The losses of the steps of an epoch, which a budget may cut short after the first."""
+        size = self.options.recipe.batch_size
+        random = np.random.default_rng([self.options.seed, epoch])
+        losses: list[float] = []
+        for step, numbers in enumerate(batches_of(len(self.training), size, random)):
+            done, total = self._place(epoch, step)
+            if losses and done >= total:
+                break
+            self.callbacks.on_train_batch_begin(step)
+            chosen, began = np.sort(self.training[numbers]), time.monotonic()
+            rate = self.options.recipe.rate(done, total)
+            losses.append(tuner.train(np.asarray(self.pixels[chosen]), self.targets[chosen], random, rate))
+            self.budget.step_done(time.monotonic() - began)
+            self.callbacks.on_train_batch_end(step, {"loss": losses[-1]})
+            done, total = self._place(epoch, step + 1)
+            self.progress(round(done), total, "fine-tuning")
+        return losses
+
+    def _place(self, epoch: int, step: int) -> tuple[float, int]:
+        """How much of fine-tuning is done before a step, and of how much: of all steps, or of the time that is left."""
+        if self.options.epochs is None:
+            return _PARTS * self.budget.share(), _PARTS
+        steps = max(1, len(self.training) // self.options.recipe.batch_size)
+        return epoch * steps + step, self.options.epochs * steps
+
+    def _share(self, epoch: int) -> float:
+        """The share of fine-tuning that is done before an epoch."""
+        done, total = self._place(epoch, 0)
+        return done / total
 
     def _features(self) -> np.ndarray:
         """Pooled features of all images that could be decoded, by their numbers, of the network as it is now."""

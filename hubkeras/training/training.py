@@ -26,6 +26,7 @@ from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
 from hubkeras.exporting import Export, convert, export, folder_to_write
 from hubkeras.training.augmentation import AUGMENTATIONS
+from hubkeras.training.budget import Budget
 from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
@@ -95,6 +96,7 @@ def train(
     overwrite: bool = False,
     callbacks: Sequence[Any] = (),
     progress: Progress | None = None,
+    began: float | None = None,
 ) -> Training:
     """Trains a classifier on images, and writes it as a SavedModel.
 
@@ -110,7 +112,7 @@ def train(
         validation, test: images of the same form; by default 15% of `data` each, by the hash of their content.
         only_head: whether to leave the base as it is, which takes seconds.
         epochs: of fine-tuning; 20 by default.
-        minutes: that the run may take: as many epochs as fit; 0.5 minutes or more.
+        minutes: that the run may take, that of earlier runs which it goes on from included; 0.5 or more.
         image_size: height and width in pixels; by default the base's, less where most images are much smaller.
         augment: `none`, `light` (mirrored, shifted, zoomed) or `photo`, which changes the light too.
         balance: whether each class counts alike, whatever the number of its images.
@@ -122,6 +124,7 @@ def train(
         callbacks: of Keras; they are told of epochs and batches with their loss, and may stop the training
             (`model.stop_training`).
         progress: called with (done, total, what) as work goes on.
+        began: when the time of `minutes` does, of `time.monotonic`; by default now.
 
     Returns:
         A `Training`.
@@ -140,7 +143,7 @@ def train(
         ...     print(error)
         photos has fewer than 2 images of the classes 1, 2, 3, 4; add some, or leave the class out.
     """
-    began, show = time.monotonic(), progress or silent
+    began, show = time.monotonic() if began is None else began, progress or silent
     task = prepare(
         data, directory, source, validation=validation, test=test, only_head=only_head, epochs=epochs, minutes=minutes,
         image_size=image_size, augment=augment, balance=balance, seed=seed, also=also, weights=weights,
@@ -150,7 +153,8 @@ def train(
         check_epoch_kept(task.path)
     with working_folder(task.path, task.fingerprint) as folder:
         folder.keep_files(task.plan.files)
-        run = Run(task.plan, task.base, task.options, folder, show, began, callbacks)
+        budget = task.budget(began, len(also))
+        run = Run(task.plan, task.base, task.options, folder, show, budget, callbacks)
         stages, chosen, history = run.fit(finish)
         facts = task.facts(stages, chosen, run.unreadable)
         written = export(
@@ -228,11 +232,17 @@ class Prepared:
             "written_stage": chosen,
         }
 
+    def budget(self, began: float, files: int) -> Budget:
+        """The time of the run that began then, of `time.monotonic`, and writes files of other formats."""
+        counts = {name: len(examples) for name, examples in self.plan.sets.items()}
+        batches = (2 * counts[TRAINING] + counts[VALIDATION]) / self.options.recipe.batch_size
+        return Budget(self.options.minutes, began, batches, counts[TEST], files)
+
     def estimated_seconds(self) -> float:
         """About how long the run will take on this machine, by a trial of a few seconds."""
         if self.options.minutes is not None:
             return self.options.minutes * 60
-        run, size = features_of(self.base), self.options.image_size
+        run, size = features_of(self.base, self.options.image_size), self.options.image_size
         batch = np.zeros((_TRIED, size, size, 3), np.float32)
         run(batch)  # the first call is slow
         began = time.monotonic()
