@@ -29,7 +29,7 @@ _PREPARING = (
     one_of(
         flag("--only-head", "leave the base as it is: seconds in place of minutes"),
         argument("--epochs", type=int, metavar="N", help="of fine-tuning (20)"),
-        argument("--minutes", type=float, metavar="M", help="as many epochs as this allows"),
+        argument("--minutes", type=float, metavar="M", help="that all of it may take, kept by the clock"),
     ),
     argument("--image-size", type=int, metavar="N", help="height and width (the base's, less for small images)"),
     argument("--augment", choices=["none", "light", "photo"], default="photo", help="random changes of images (photo)"),
