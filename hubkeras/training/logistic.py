@@ -1,5 +1,6 @@
 """Logistic regression on features: a head that is fitted to the optimum, in seconds."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hubkeras.common.extras import extra
+from hubkeras.training.lbfgs import minimum
 
 STRENGTHS = tuple(10.0**power for power in (1, 0.5, 0, -0.5, -1, -1.5, -2, -2.5, -3))  # of L2, the strongest first
 _STEPS = 300  # of L-BFGS for each strength; it begins where the stronger one has ended
@@ -49,7 +50,6 @@ def fit(
         exclusive: whether an image is of one class, so that a softmax gives probabilities, else a sigmoid.
         example_weights: `[batch]`, of the losses, or where not `exclusive` `[batch, classes]`; all 1 by default.
     """
-    optimize = extra("train", "scipy.optimize")
     scale = float(np.sqrt(np.mean(np.square(features, dtype=np.float64)))) or 1.0
     weights = np.ones(len(features)) if example_weights is None else np.asarray(example_weights, np.float64)
     weights = weights.reshape(len(features), -1)
@@ -64,8 +64,7 @@ def fit(
 
     heads, flat = [], parameters.reshape(-1)
     for strength in strengths:
-        options: dict[str, Any] = {"maxiter": _STEPS, "maxcor": 20}
-        flat = optimize.minimize(loss, flat, (strength,), "L-BFGS-B", jac=True, options=options).x
+        flat = minimum(functools.partial(loss, strength=strength), flat, _STEPS)
         matrix = flat.reshape(parameters.shape)
         heads.append(Linear(matrix[:-1] / scale, matrix[-1].copy(), strength))
     return heads

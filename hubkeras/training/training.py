@@ -292,7 +292,7 @@ def prepare(
     plan = plan_data(data, validation, test, known_files(path))
     if not any(example.labels for example in plan.sets[TEST]):
         raise Error("There are no images for the test; add some to the classes, or give test (--test).")
-    extra("train", "scipy.optimize")
+    extra("train", "matplotlib")  # for the report, at the end
     base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress)
     size = fitting_size(plan, match.image_size, base.minimum_image_size)
     size = size if image_size is None else whole(image_size, "image_size")

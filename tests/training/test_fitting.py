@@ -5,12 +5,14 @@ import os
 
 import numpy as np
 import pytest
+from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 
 import hubkeras
 from hubkeras.training import logistic
 from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
 from hubkeras.training.fine_tuning import Recipe, batches_of
+from hubkeras.training.lbfgs import minimum
 from hubkeras.training.working_folder import Table, check_epoch_kept, known_files, working_folder
 
 
@@ -29,6 +31,19 @@ def test_the_head_is_scikit_learns(points):
     peer = LogisticRegression(C=1 / (0.01 * len(features)), max_iter=2000, tol=1e-8).fit(features / scale, labels)
     shares = np.exp(head.logits(features))
     np.testing.assert_allclose(shares / shares.sum(1, keepdims=True), peer.predict_proba(features / scale), atol=2e-3)
+
+
+def test_the_minimum_is_scipys():
+    random = np.random.default_rng(0)
+    slopes, shifts = random.normal(0, 1, (60, 40)) * np.geomspace(1e-2, 1, 40), random.normal(0, 3, 60)
+
+    def loss(x):
+        distances = slopes @ x - shifts
+        return np.logaddexp(distances, -distances).mean(), np.tanh(distances) @ slopes / len(slopes)
+
+    peer = optimize.minimize(loss, np.zeros(40), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+    assert loss(minimum(loss, np.zeros(40), 1000))[0] == pytest.approx(peer.fun, rel=1e-4)
+    assert loss(minimum(loss, np.zeros(40), 3))[0] > peer.fun * 1.01  # steps are counted
 
 
 def test_weights_of_examples_count_as_copies(points):
