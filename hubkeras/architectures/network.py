@@ -264,7 +264,7 @@ class SlimNetwork(keras.Model):
         fold = self.folds_for_inference if fold is None else fold
         out = self.compute_end_points(images, options, fold and not self._normalizes_batches(options), include_head)
         if count is not None:
-            out = {name: x[:count] for name, x in out.items()}
+            out = operations.first_images(out, count)
         features, default = out.pop("features"), out.pop("default")
         return features, {"default": default, **{f"{self.scope}/{name}": x for name, x in out.items()}}
 

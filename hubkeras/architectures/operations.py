@@ -115,6 +115,15 @@ def without_empty_batch(images: Any, training: bool) -> tuple[Any, Any]:
     return tf.ensure_shape(images, [None, *shape[1:]]), count
 
 
+def first_images(outputs: dict[str, Any], count: Any) -> dict[str, Any]:
+    """The first `count` of each output `[batch, ...]`; on TensorFlow all share the operations that say how many."""
+    tf = _tensorflow()
+    if tf is None:
+        return {name: x[:count] for name, x in outputs.items()}
+    begin, end, strides = tf.constant([0]), tf.reshape(count, [1]), tf.constant([1])
+    return {name: tf.strided_slice(x, begin, end, strides) for name, x in outputs.items()}
+
+
 def momentum_for(count: Any, momentum: Any) -> Any:
     """The momentum of batch norm for what `without_empty_batch` returns: 1 where there are no images to learn from."""
     if count is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hubkeras.common.guards.integrity import write_checksums
 from hubkeras.common.tensorflow_internals import fingerprint_of
-from hubkeras.packaging.shortening import drop_identities, drop_unused_functions, inline_saver, make_calls_direct
+from hubkeras.packaging.shortening import drop_unused_functions, inline_saver, make_calls_direct, shorten_functions
 from hubkeras.packaging.tensorflow_internals import ARGUMENT_NAME, saved_model_pb2
 
 SEEDS = {"seed", "seed2"}  # attributes of the random operations
@@ -31,7 +31,7 @@ def finish(directory: str | os.PathLike[str]) -> None:
     model = saved_model_pb2.SavedModel()
     model.ParseFromString(path.read_bytes())
     for graph in model.meta_graphs:
-        for shorten in (make_calls_direct, drop_identities, inline_saver, drop_unused_functions):
+        for shorten in (make_calls_direct, shorten_functions, inline_saver, drop_unused_functions):
             shorten(graph)
         _rename(graph)
     path.write_bytes(model.SerializeToString(deterministic=True))

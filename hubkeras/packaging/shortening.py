@@ -1,6 +1,6 @@
 """Takes out of a SavedModel what does nothing, which makes it smaller and quicker to load."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hubkeras.packaging.tensorflow_internals import function_def_to_graph_def
@@ -77,33 +77,90 @@ def drop_unused_functions(graph: Any) -> None:
     library.extend(kept)
 
 
-def drop_identities(graph: Any) -> None:
-    """Takes out of all functions the operations that only pass a tensor on.
+def shorten_functions(graph: Any) -> None:
+    """Takes out of all functions what does nothing; TensorFlow makes a Python object of every operation it loads.
 
-    TensorFlow puts one or two for each variable into the functions that save and restore them.
+    That is waiting for reads of variables, and for what a result is computed from anyway; equal constants; operations
+    that only pass a tensor on, of which TensorFlow puts one or two for each variable into the functions that save and
+    restore them; and operations that no result needs.
 
     Args:
         graph: the MetaGraphDef of a SavedModel, changed in place.
     """
     for function in graph.graph_def.library.function:
-        awaited = {name[1:] for node in function.node_def for name in node.input if name.startswith("^")}
-        awaited.update(function.control_ret.values())
-        kept, sources = [], {}
-        for node in function.node_def:
-            # one with a second input, a control, waits for something
-            if node.op == "Identity" and len(node.input) == 1 and node.name not in awaited:
-                sources[f"{node.name}:output:0"] = node.input[0]
-            else:
-                kept.append(node)
+        _drop_waits(function)
+        _drop_copies(function)
+        _drop_unused_operations(function)
 
-        def source(name: str, sources: dict[str, str] = sources) -> str:
-            while name in sources:
-                name = sources[name]
-            return name
 
-        del function.node_def[:]
-        function.node_def.extend(kept)
-        _reconnect(function, source)
+def _drop_waits(function: Any) -> None:
+    """Results of a FunctionDef wait for what changes something, and for nothing else."""
+    nodes = {node.name: node for node in function.node_def}
+    reads = {name for name, node in nodes.items() if node.op == "ReadVariableOp"}
+    for result, name in list(function.control_ret.items()):
+        if name in reads:
+            del function.control_ret[result]
+    signature = function.signature
+    signature.control_output[:] = [name for name in signature.control_output if name in function.control_ret]
+    for node in nodes.values():
+        if node.op == "NoOp":
+            node.input[:] = [name for name in node.input if name[1:] not in reads]
+    for node in nodes.values():
+        if node.op == "Identity" and len(node.input) == 2:
+            awaited = nodes.get(node.input[1][1:], node)
+            if awaited.op == "NoOp" and {n[1:] for n in awaited.input} <= _ancestors(nodes, [node.input[0]]):
+                del node.input[1]
+
+
+def _drop_copies(function: Any) -> None:
+    """Takes operations out of a FunctionDef that pass a tensor on, and constants that there are already."""
+    awaited = {name[1:] for node in function.node_def for name in node.input if name.startswith("^")}
+    awaited.update(function.control_ret.values())
+    kept, sources = [], {}
+    constants: dict[tuple[str, bytes], str] = {}
+    for node in function.node_def:
+        output = f"{node.name}:output:0"
+        if node.op == "Const" and not node.input and node.name not in awaited:
+            constant = node.device, node.attr["value"].SerializeToString(deterministic=True)
+            if constants.setdefault(constant, output) != output:
+                sources[output] = constants[constant]
+                continue
+        # one with a second input, a control, waits for something
+        if node.op == "Identity" and len(node.input) == 1 and node.name not in awaited:
+            sources[output] = node.input[0]
+        else:
+            kept.append(node)
+
+    def source(name: str) -> str:
+        while name in sources:
+            name = sources[name]
+        return name
+
+    _keep(function, kept)
+    _reconnect(function, source)
+
+
+def _drop_unused_operations(function: Any) -> None:
+    nodes = {node.name: node for node in function.node_def}
+    used = _ancestors(nodes, (*function.ret.values(), *function.control_ret.values()))
+    _keep(function, [node for node in function.node_def if node.name in used])
+
+
+def _ancestors(nodes: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Names of the operations that tensors and controls come from, directly or not."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop().removeprefix("^").partition(":")[0]
+        if name in nodes and name not in found:
+            found.add(name)
+            waiting.extend(nodes[name].input)
+    return found
+
+
+def _keep(function: Any, nodes: Sequence[Any]) -> None:
+    del function.node_def[:]
+    function.node_def.extend(nodes)
 
 
 def _reconnect(function: Any, source: Callable[[str], str]) -> None:

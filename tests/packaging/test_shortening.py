@@ -93,7 +93,7 @@ def only_passing_on(function):
     return [node.name for node in identities if len(node.input) == 1]
 
 
-def test_drop_identities(saved):
+def test_shorten_functions_drops_what_only_passes_on(saved):
     library = saved.graph.graph_def.library.function
     outer = saved.function("__inference_outer")
     (result,) = outer.ret
@@ -102,13 +102,72 @@ def test_drop_identities(saved):
     waiting = outer.node_def.add(name="waiting", op="Identity", input=["second:output:0", f"^{outer.node_def[0].name}"])
     for node in (first, second, waiting):
         node.attr["T"].type = tf.float32.as_datatype_enum
-    source, outer.ret[result] = outer.ret[result], "waiting:output:0"
-    shortening.drop_identities(saved.graph)
+    outer.ret[result] = "waiting:output:0"
+    shortening.shorten_functions(saved.graph)
     assert not any(only_passing_on(function) for function in library)
     (left,) = (node for node in outer.node_def if node.name == "waiting")  # it does more than pass on
-    assert left.input[0] == source
+    assert left.input[0].startswith(outer.node_def[0].name)
     assert not {"first", "second"} & {node.name for node in outer.node_def}
     saved.check()
+
+
+def test_shorten_functions_drops_equal_constants_and_what_no_result_needs(saved):
+    inner = saved.function("__inference_inner")
+    for name, value in (("first", 3.0), ("second", 3.0), ("third", 4.0)):
+        node = inner.node_def.add(name=name, op="Const")
+        node.attr["dtype"].type = tf.float32.as_datatype_enum
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    for name, inputs in (("sum", ["first:output:0", "second:output:0"]), ("unused", ["sum:z:0", "third:output:0"])):
+        node = inner.node_def.add(name=name, op="AddV2", input=inputs)
+        node.attr["T"].type = tf.float32.as_datatype_enum
+    inner.node_def.add(name="check", op="NoOp", input=["^sum"])
+    inner.control_ret["check"] = "check"
+    inner.signature.control_output.append("check")
+    shortening.shorten_functions(saved.graph)
+    nodes = {node.name: list(node.input) for node in inner.node_def}
+    assert not {"second", "third", "unused"} & nodes.keys()
+    assert nodes["sum"] == ["first:output:0", "first:output:0"]
+    assert nodes["check"] == ["^sum"]
+    saved.check()
+
+
+def test_shorten_functions_results_wait_for_changes_alone(tmp_path):
+    class Counting(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.count = tf.Variable(0.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([], name="inputs")])
+        def add(self, inputs):
+            self.count.assign_add(inputs)
+            return {"outputs": inputs * 2}
+
+        @tf.function(input_signature=[tf.TensorSpec([], name="inputs")])
+        def scale(self, inputs):
+            return {"outputs": inputs * self.count}
+
+    module = Counting()
+    tf.saved_model.save(module, str(tmp_path), {"add": module.add, "scale": module.scale})
+    file = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
+    shortening.shorten_functions(file.meta_graphs[0])
+    functions = {f.signature.name: f for f in file.meta_graphs[0].graph_def.library.function}
+    (scale,) = (f for name, f in functions.items() if name.startswith("__inference_scale"))
+    assert sorted(node.op for node in scale.node_def) == ["Mul", "ReadVariableOp"]
+    assert not scale.control_ret
+    assert not scale.signature.control_output
+    (add,) = (f for name, f in functions.items() if name.startswith("__inference_add"))
+    assert [node.op for node in add.node_def if node.name in add.control_ret.values()] == ["AssignAddVariableOp"]
+    (tmp_path / "saved_model.pb").write_bytes(file.SerializeToString())
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path))
+        for name, expected in (("add", 6.0), ("scale", 9.0)):
+            signature = graph.signature_def[name]
+            images, outputs = signature.inputs["inputs"].name, signature.outputs["outputs"].name
+            np.testing.assert_array_equal(session.run(outputs, {images: 3.0}), expected)
+    loaded = tf.saved_model.load(str(tmp_path))
+    loaded.signatures["add"](inputs=tf.constant(3.0))
+    assert loaded.count.numpy() == 3
+    assert loaded.signatures["scale"](inputs=tf.constant(2.0))["outputs"].numpy() == 6
 
 
 def test_inline_saver(saved):
