@@ -8,6 +8,7 @@ from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID
 from hubkeras.common.labels import Labels
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import Preprocessing, preprocessing_of
 from hubkeras.runtimes.opening import RunnableModel, open_model
 from hubkeras.runtimes.scores import Run, Scores
@@ -30,6 +31,7 @@ class ImageModel:
         probabilities: whether `run` gives what needs no softmax, as of a sigmoid.
         activation: what the classes mean: `softmax`, one of n, or `sigmoid`, each for itself; None without a head.
         outputs: what the model gives, in words, and how that is known; empty for a feature vector.
+        metadata: what hubkeras wrote of it, None of other models.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ImageModel:
     probabilities: bool = False
     activation: str | None = None
     outputs: str = ""
+    metadata: Metadata | None = None
 
 
 def open_image_model(
@@ -87,6 +90,7 @@ def open_image_model(
         probabilities=scores.activation == SIGMOID,
         activation=scores.activation,
         outputs=scores.words,
+        metadata=metadata,
     )
 
 

@@ -15,6 +15,8 @@ from hubkeras.bulk.pipeline import Preparation
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
+from hubkeras.common.head_layers import without_head
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.numbers import plain
 from hubkeras.common.staging import anything, staged
 from hubkeras.common.version import __version__
@@ -22,6 +24,7 @@ from hubkeras.consuming.predictions import decode_predictions
 
 PREFIX = b"hubkeras."  # of the keys in the schema's metadata
 TOP = 5  # classes a row, where nobody says otherwise
+FLOAT = "float32"  # of a base, unless a file says otherwise
 _MUST_AGREE = ("model", "options", "images")
 
 
@@ -108,7 +111,7 @@ def fingerprint(
 ) -> dict[str, str]:
     """All that rows depend on, as texts for the schema's metadata: the model's content hash, options and images.
 
-    The model's name, its outputs in words and versions of libraries go there too.
+    The model's name and base, its outputs in words and versions of libraries go there too.
 
     Args:
         model, layout, preparation: of the run.
@@ -127,11 +130,27 @@ def fingerprint(
     return {
         "model": model.content_hash,
         "model_name": model.name,
+        "base": json.dumps(base_of(model.metadata)),
         "options": json.dumps(plain(options), sort_keys=True),
         "images": images,
         "outputs": model.outputs,
         "versions": json.dumps(versions),
     }
+
+
+def base_of(metadata: Metadata | None) -> dict[str, Any] | None:
+    """What tells the base of a model from others, JSON-ready; None of a model that has no metadata."""
+    if metadata is None:
+        return None
+    return plain(
+        {
+            "architecture": metadata.architecture,
+            "settings": without_head(metadata.settings),
+            "source": metadata.source,
+            "weights": metadata.weights,
+            "precision": metadata.interface.precision if metadata.interface else FLOAT,
+        }
+    )
 
 
 def read_fingerprint(file: str | os.PathLike[str]) -> dict[str, str]:

@@ -213,19 +213,21 @@ def _image_column(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -
 
 
 class Finder:
-    """Finds the image files that a table means, below a folder.
+    """Finds the image files that a table means, below a folder, or their rows.
 
     Args:
         folder: relative names begin there.
-        files: the images that lie in it.
+        files: the images that lie in it, or paths of rows.
+        rows: the folder of the rows; None where images are files.
     """
 
-    def __init__(self, folder: pathlib.Path, files: Sequence[str]) -> None:
-        self.folder = folder
+    def __init__(self, folder: pathlib.Path, files: Sequence[str], rows: str | None = None) -> None:
+        self.folder, self.rows = folder, rows
+        self.paths = {} if rows is None else {os.path.abspath(file): file for file in files}
         self.names: dict[str, list[str]] = {}
         self.stems: dict[str, list[str]] = {}
         for file in files:
-            name = _folded(os.path.basename(file))
+            name = _folded(os.path.basename(self._unpacked(file)))
             self.names.setdefault(name, []).append(file)
             self.stems.setdefault(os.path.splitext(name)[0], []).append(file)
 
@@ -237,19 +239,31 @@ class Finder:
         """
         name = name.removeprefix("file://")
         for candidate in (name, name.replace("\\", "/")):
-            if (self.folder / candidate).is_file():
-                return str(self.folder / candidate)
-        parts = _folded(name.replace("\\", "/")).strip("/").split("/")
+            if (path := self._exact(candidate)) is not None:
+                return path
+        parts = _folded(self._unpacked(name).replace("\\", "/")).strip("/").split("/")
         found = self.names.get(parts[-1]) or self.stems.get(parts[-1]) or []
         if len(found) > 1:  # as many of its folders as tell them apart
-            ends = {file: _folded(file.replace(os.sep, "/")).split("/")[:-1][::-1] for file in found}
+            ends = {file: _folded(self._unpacked(file).replace(os.sep, "/")).split("/")[:-1][::-1] for file in found}
             shared = {file: _shared(end, parts[:-1][::-1]) for file, end in ends.items()}
             found = [file for file in found if shared[file] == max(shared.values())]
         if not found:
-            raise Error(f"{name} is not in {self.folder} or below")
+            place = f"in {self.folder} or below" if self.rows is None else f"among the rows of {self.rows}"
+            raise Error(f"{name} is not {place}")
         if len(found) > 1:
             raise Error(f"{name} may be {found[0]} or {found[1]}; give its folder too")
         return found[0]
+
+    def _exact(self, name: str) -> str | None:
+        """The path of what is named exactly, from the folder on or as it stands."""
+        path = str(self.folder / name)
+        if self.rows is None:
+            return path if os.path.isfile(path) else None
+        return next((self.paths[each] for each in map(os.path.abspath, (path, name)) if each in self.paths), None)
+
+    def _unpacked(self, name: str) -> str:
+        """The path of a row, in which the name of an image in a tar shard stands behind `#`, as one of folders."""
+        return name if self.rows is None else name.replace("#", "/")
 
 
 def _folded(name: str) -> str:
