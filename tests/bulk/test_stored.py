@@ -108,7 +108,7 @@ def test_names_find_rows_wherever_the_images_were(tmp_path):
     ]
     finder = Finder(tmp_path, paths, "rows")
     expected = {
-        "gs://bucket/photos/cats/1.jpg": 0, "dogs/1.jpg": 1, "Cats\\1.JPG": 0, "a/x.png": 2, "1.tar#x.png": 3,
+        "gs://bucket/photos/cats/1.jpg": 0, "dogs/1.jpg": 1, "Cats\\1.JPG": 0, "a/x.png": 2, "shard-1.tar#x.png": 3,
         "dogs/1": 1,
     }  # fmt: skip
     assert {name: paths.index(finder.find(name)) for name in expected} == expected
