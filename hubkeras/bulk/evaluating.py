@@ -1,6 +1,5 @@
 """Accuracy of a model on images with known classes, beside what was published."""
 
-import collections
 import dataclasses
 import math
 import os
@@ -9,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.bulk.label_matching import match_labels
+from hubkeras.bulk.label_matching import LabelMatch, match_labels
 from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.models import ImageModel, open_image_model
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
+from hubkeras.bulk.ranking import average_precision, doubt, mistakes_of
 from hubkeras.bulk.sources import Source
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
@@ -226,16 +226,53 @@ def evaluate(
     assert opened.labels is not None
     several = opened.activation == SIGMOID
     labelled = open_label_sets(data, opened.labels) if several else _exclusive(data)
+    truth, match = _truth(opened, labelled)
+    preparation = Preparation.of(opened, resize, central_fraction)
+    batches = read_batches(labelled.images, range(len(truth)), preparation, batch_size)
+    outputs = run_batches(opened.run, batches)
+    return _evaluation(opened, labelled, truth, match, outputs, preparation, published or {}, progress)
+
+
+def evaluate_outputs(
+    model: str | os.PathLike[str], labelled: LabelSets, outputs: Iterable[Batch], preparation: Preparation
+) -> Evaluation:
+    """As `evaluate`, of images whose outputs are known: they are not read.
+
+    Args:
+        model: with a classification head.
+        labelled: the images.
+        outputs: pairs of the numbers of images and the model's logits for them, or shares where these are its outputs.
+        preparation: how the images were made ready.
+    """
+    opened = open_image_model(model, task=Task.CLASSIFICATION)
+    return _evaluation(opened, labelled, *_truth(opened, labelled), outputs, preparation, {})
+
+
+def _truth(model: ImageModel, labelled: LabelSets) -> tuple[np.ndarray, LabelMatch]:
+    """bool `[images, classes]`, and how the labels were matched."""
     wanted = [label for labels_of_image in labelled.labels for label in labels_of_image]
     if not wanted:
         raise Error(f"{labelled.form} gives no image a label; there is nothing to measure.")
-    match = match_labels(wanted, opened.labels, labelled.without_images)
-    truth = np.zeros([len(labelled.labels), opened.width], bool)
+    match = match_labels(wanted, model.labels or [], labelled.without_images)
+    truth = np.zeros([len(labelled.labels), model.width], bool)
     for row, labels_of_image in zip(truth, labelled.labels, strict=True):
         row[[match.classes[label] for label in labels_of_image]] = True
-    preparation = Preparation.of(opened, resize, central_fraction)
-    batches = read_batches(labelled.images, range(len(truth)), preparation, batch_size)
-    best, scores, probabilities = _outputs(opened, batches, len(truth), progress or (lambda done, total: None))
+    return truth, match
+
+
+def _evaluation(
+    opened: ImageModel,
+    labelled: LabelSets,
+    truth: np.ndarray,
+    match: LabelMatch,
+    outputs: Iterable[Batch],
+    preparation: Preparation,
+    published: Mapping[str, float],
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """The accuracy of outputs, pairs of the numbers of images and what the model makes of them."""
+    names, several = opened.labels or [], opened.activation == SIGMOID
+    best, scores, probabilities = _ranked(opened, outputs, len(truth), progress or (lambda done, total: None))
     read = best[:, 0] >= 0
     if not truth[read].any():
         raise Error(f"None of the {len(truth)} images of {labelled.form} can be read.")
@@ -243,13 +280,13 @@ def evaluate(
     return Evaluation(
         model=opened.name,
         data=labelled.form,
-        labels=match.how + ("" if several else _doubt(match.other, truth[read], best[read])),
+        labels=match.how + ("" if several else doubt(match.other, truth[read], best[read])),
         preprocessing=str(preparation),
         left_out=dict(labelled.left_out),
         unreadable=unreadable,
         outputs=opened.outputs,
-        **_figures(truth[read], best[read], opened.labels, None if scores is None else scores[read], published or {}),
-        **({} if several else _mistakes_and_trust(labelled.images, truth, best, probabilities, opened.labels)),
+        **_figures(truth[read], best[read], names, None if scores is None else scores[read], published),
+        **({} if several else _mistakes_and_trust(labelled.images, truth, best, probabilities, names)),
     )
 
 
@@ -259,8 +296,8 @@ def _exclusive(data: str | os.PathLike[str] | LabelSets) -> LabelSets:
     return labelled if labelled.exclusive or isinstance(data, LabelSets) else LabelSets.of(open_labelled(data))
 
 
-def _outputs(
-    model: ImageModel, batches: Iterable[Batch], count: int, progress: Callable[[int, int], None]
+def _ranked(
+    model: ImageModel, outputs: Iterable[Batch], count: int, progress: Callable[[int, int], None]
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """The likeliest classes of each image, the best first, -1 where it cannot be read; scores of classes that are each
     for itself; and the softmax of the likeliest class.
@@ -269,7 +306,7 @@ def _outputs(
     scores = np.zeros([count, model.width], np.float32) if model.activation == SIGMOID else None
     probabilities = np.zeros(count)
     progress(0, count)
-    for numbers, output in run_batches(model.run, batches):
+    for numbers, output in outputs:
         best[numbers] = np.argsort(-output, axis=1, kind="stable")[:, : best.shape[1]]
         probabilities[numbers] = 1 / np.exp(output - output.max(1, keepdims=True)).sum(1)
         if scores is not None:
@@ -298,7 +335,7 @@ def _figures(
     hits = np.take_along_axis(truth, best, 1)[truth.any(1)]
     right = {"top_1": hits[:, 0], "top_5": hits.any(1)}
     measured = {name: Share.of(int(each.sum()), len(hits)) for name, each in right.items()}
-    mistakes = _mistakes(truth.argmax(1), best) if scores is None else []
+    mistakes = mistakes_of(truth.argmax(1), best) if scores is None else []
     mistaken_for = {true: names[predicted] for true, predicted, _ in reversed(mistakes)}
     classes = []
     for number in np.flatnonzero(truth.any(0)).tolist():
@@ -357,38 +394,3 @@ def _mistakes_and_trust(
         "reliability": bins,
         "calibration_error": error,
     }
-
-
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """How well scores tell one class from all others: `sum((R_n - R_n-1) * P_n)` over the thresholds n.
-
-    P_n and R_n are precision and recall of what scores as much as the n-th highest score or more.
-
-    Args:
-        scores: `[images]`.
-        truth: bool `[images]`, of which one at least is true.
-
-    >>> average_precision(np.array([0.9, 0.8, 0.3]), np.array([True, False, True]))
-    0.8333333333333333
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # images of one score are one threshold
-    right = np.cumsum(truth[order])[ends]
-    return float((np.diff(right, prepend=0) / right[-1] * right / (ends + 1)).sum())
-
-
-def _doubt(other: int, truth: np.ndarray, best: np.ndarray) -> str:
-    """A remark where labels are numbers, more of which would be right if they were counted from another class."""
-    true = truth.argmax(1)
-    right, counted_otherwise = (int((best[:, 0] == each).sum()) for each in (true, true + other))
-    if counted_otherwise <= right:
-        return ""
-    where = f"{abs(other)} {'higher' if other > 0 else 'lower'}"
-    return f"; were each {where}, top-1 would be {counted_otherwise / len(truth):.3f}: give names by --labels"
-
-
-def _mistakes(truth: np.ndarray, best: np.ndarray) -> list[tuple[int, int, int]]:
-    """(true class, predicted class, images) of what was wrong, the most frequent first."""
-    pairs = zip(truth.tolist(), best[:, 0].tolist(), strict=True)
-    counts = collections.Counter((true, predicted) for true, predicted in pairs if true != predicted)
-    return [(*pair, count) for pair, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]

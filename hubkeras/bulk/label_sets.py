@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hubkeras.bulk.label_matching import folded
-from hubkeras.bulk.labelled import LabelledImages, labels_table, left_out_of, open_labelled, unnamed
+from hubkeras.bulk.labelled import LabelledImages, Rows, labels_table, left_out_of, listed, open_labelled, unnamed
 from hubkeras.bulk.sources import Files, Source
-from hubkeras.bulk.tables import Finder, Table, read_table
+from hubkeras.bulk.tables import Table, read_table
 from hubkeras.common.errors import Error
-from hubkeras.consuming.listing import is_image, list_folder
+from hubkeras.consuming.listing import is_image
 
 _SEPARATORS = (";", "|", ",", None)  # of labels in one cell; None is any space
 # of the parts of cells with several, the share that stands in other cells too, where a separator is one: names of
@@ -53,7 +53,9 @@ class LabelSets:
         return all(len(labels) == 1 for labels in self.labels)
 
 
-def open_label_sets(data: "str | os.PathLike[str] | LabelSets", names: Sequence[str]) -> LabelSets:
+def open_label_sets(
+    data: "str | os.PathLike[str] | LabelSets", names: Sequence[str], rows: Rows | None = None
+) -> LabelSets:
     """Opens images with none, one or several labels each, for a model whose classes are each for itself.
 
     A table has several labels in one cell, in several cells, in several lines of an image, or a column for each class
@@ -62,6 +64,7 @@ def open_label_sets(data: "str | os.PathLike[str] | LabelSets", names: Sequence[
     Args:
         data: see `open_labelled`, or what is open already.
         names: of the model's classes, which tell what separates labels in one cell.
+        rows: see `open_labelled`.
 
     Raises:
         hubkeras.Error: see `open_labelled`.
@@ -70,12 +73,14 @@ def open_label_sets(data: "str | os.PathLike[str] | LabelSets", names: Sequence[
         return data
     place = labels_table(data)
     if place is None:
-        return LabelSets.of(open_labelled(data))
+        return LabelSets.of(open_labelled(data, rows=rows))
     table = read_table(place[0], ragged=True)
-    return _in_table(*place, table, _labels(table, names))
+    return _in_table(*place, table, _labels(table, names), rows)
 
 
-def open_examples(data: "str | os.PathLike[str] | LabelledImages | LabelSets", split: str = "") -> LabelSets:
+def open_examples(
+    data: "str | os.PathLike[str] | LabelledImages | LabelSets", split: str = "", rows: Rows | None = None
+) -> LabelSets:
     """Opens images whose classes nobody knows yet: with several labels each where a table leaves no doubt of it.
 
     The forms are those of `open_label_sets`. What separates labels in a cell are semicolons and bars, commas where most
@@ -84,7 +89,7 @@ def open_examples(data: "str | os.PathLike[str] | LabelledImages | LabelSets", s
 
     Args:
         data: see `open_labelled`, or what is open already.
-        split: see `open_labelled`.
+        split, rows: see `open_labelled`.
 
     Raises:
         hubkeras.Error: see `open_labelled`.
@@ -96,13 +101,14 @@ def open_examples(data: "str | os.PathLike[str] | LabelledImages | LabelSets", s
         table = read_table(place[0], ragged=True)
         labels = _labels_told(table)
         if labels is not None:
-            return _in_table(*place, table, labels)
-    return LabelSets.of(open_labelled(data, split))
+            return _in_table(*place, table, labels, rows)
+    return LabelSets.of(open_labelled(data, split, rows))
 
 
-def _in_table(file: pathlib.Path, folder: pathlib.Path, table: Table, labels: Sequence[Sequence[str]]) -> LabelSets:
-    listing = list_folder(folder)
-    finder = Finder(folder, listing.files)
+def _in_table(
+    file: pathlib.Path, folder: pathlib.Path, table: Table, labels: Sequence[Sequence[str]], rows: Rows | None
+) -> LabelSets:
+    listing, finder = listed(folder, rows)
     found: dict[str, dict[str, None]] = {}
     for line, name, of_line in zip(table.lines, table.names(), labels, strict=True):
         try:

@@ -16,7 +16,7 @@ from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.permissions import check_ordinary
-from hubkeras.consuming.listing import is_hidden, is_image, list_folder
+from hubkeras.consuming.listing import Listing, is_hidden, is_image, list_folder
 
 ACCEPTED_DATA = (
     "a folder with a folder of images for each class, a CSV of names and labels (or a folder with one), ImageNet's "
@@ -26,6 +26,19 @@ _TFDS = "tfds:"
 _MOST_PASSED = 2048  # images that are kept for another thread
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.jpeg", re.IGNORECASE)
 _GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Images that need not be there: of each there is a row that somebody has computed.
+
+    Attributes:
+        folder: of the rows.
+        paths: of the images.
+    """
+
+    folder: str
+    paths: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +60,16 @@ class LabelledImages:
     without_images: Sequence[str] = ()
 
 
-def open_labelled(data: str | os.PathLike[str] | LabelledImages, split: str = "") -> LabelledImages:
+def open_labelled(
+    data: str | os.PathLike[str] | LabelledImages, split: str = "", rows: Rows | None = None
+) -> LabelledImages:
     """Opens images with labels.
 
     Args:
         data: one of `ACCEPTED_DATA`, or what is open already. `tfds:NAME` takes the split `validation`, or `test`, or
             the first one; `tfds:NAME:SPLIT` that one.
         split: what `tfds:NAME` takes in place of these, where it is there.
+        rows: of the images, which need not be there then.
 
     Raises:
         hubkeras.Error: there is no such thing there, or a label or an image of it is missing.
@@ -68,7 +84,21 @@ def open_labelled(data: str | os.PathLike[str] | LabelledImages, split: str = ""
         raise Error(f"{name} does not exist; expected {ACCEPTED_DATA}.")
     check_ordinary(path)
     place = _table_in(path)
-    return _in_table(*place) if place else _in_folders(path)
+    if place:
+        return _in_table(*place, rows)
+    labelled = _in_folders(path)
+    return labelled if rows is None else dataclasses.replace(labelled, images=_rows_of(labelled, path, rows))
+
+
+def _rows_of(labelled: LabelledImages, folder: pathlib.Path, rows: Rows) -> Files:
+    finder = Finder(folder, rows.paths, rows.folder)
+    return Files([finder.find(os.path.abspath(labelled.images.path(each))) for each in range(len(labelled.labels))])
+
+
+def listed(folder: pathlib.Path, rows: Rows | None) -> tuple[Listing, Finder]:
+    """The images of a folder, or of rows, and what finds them by the names in a table of that folder."""
+    listing = list_folder(folder) if rows is None else Listing(list(rows.paths))
+    return listing, Finder(folder, listing.files, rows.folder if rows else None)
 
 
 def labels_table(data: str | os.PathLike[str]) -> tuple[pathlib.Path, pathlib.Path] | None:
@@ -115,9 +145,13 @@ def left_out_of(listed: Mapping[str, int], others: Mapping[str, int]) -> dict[st
     return added([listed, {kind: count for kind, count in others.items() if count}])
 
 
-def _in_table(table: pathlib.Path, folder: pathlib.Path) -> LabelledImages:
+def _in_table(table: pathlib.Path, folder: pathlib.Path, rows: Rows | None) -> LabelledImages:
     numbers = _numbers_of_imagenet(table)
-    return _in_imagenet(table, folder, numbers) if numbers else _in_csv(table, folder)
+    if not numbers:
+        return _in_csv(table, folder, rows)
+    if rows is not None:
+        raise Error(f"{table} has no names of images, by which rows could be found; give a CSV of names and labels.")
+    return _in_imagenet(table, folder, numbers)
 
 
 def _numbers_of_imagenet(table: pathlib.Path) -> list[str]:
@@ -147,11 +181,10 @@ def _in_imagenet(table: pathlib.Path, folder: pathlib.Path, labels: list[str]) -
     return LabelledImages(Files(list(classes)), names, f"ImageNet's validation images with {table.name}", left_out)
 
 
-def _in_csv(file: pathlib.Path, folder: pathlib.Path) -> LabelledImages:
-    table, listing = read_table(file), list_folder(folder)
+def _in_csv(file: pathlib.Path, folder: pathlib.Path, rows: Rows | None) -> LabelledImages:
+    table, (listing, finder) = read_table(file), listed(folder, rows)
     # `LOC_val_solution.csv` has the synset, then boxes
     labels = [label.split()[0] if SYNSET.match(label) else label for label in table.labels()]
-    finder = Finder(folder, listing.files)
     lines: dict[str, tuple[int, str]] = {}
     for line, name, label in zip(table.lines, table.names(), labels, strict=True):
         try:

@@ -24,7 +24,6 @@ from hubkeras.consuming.predictions import decode_predictions
 
 PREFIX = b"hubkeras."  # of the keys in the schema's metadata
 TOP = 5  # classes a row, where nobody says otherwise
-FLOAT = "float32"  # of a base, unless a file says otherwise
 _MUST_AGREE = ("model", "options", "images")
 
 
@@ -130,7 +129,7 @@ def fingerprint(
     return {
         "model": model.content_hash,
         "model_name": model.name,
-        "base": json.dumps(base_of(model.metadata)),
+        "base": json.dumps(_base_of(model.metadata)),
         "options": json.dumps(plain(options), sort_keys=True),
         "images": images,
         "outputs": model.outputs,
@@ -138,19 +137,26 @@ def fingerprint(
     }
 
 
-def base_of(metadata: Metadata | None) -> dict[str, Any] | None:
-    """What tells the base of a model from others, JSON-ready; None of a model that has no metadata."""
+def base_of(
+    architecture: str,
+    settings: Mapping[str, Any],
+    source: Mapping[str, Any] | None,
+    weights: str | None,
+    precision: str = "float32",
+) -> dict[str, Any]:
+    """What tells the base of a model from others, JSON-ready; arguments are as in `Metadata` and `Interface`."""
+    settings = plain(without_head(settings))
+    weights = None if weights is None else str(weights)
+    base = {"architecture": architecture, "settings": settings, "source": source, "weights": weights}
+    return json.loads(json.dumps({**base, "precision": "int8" if precision == "int8" else "float"}))
+
+
+def _base_of(metadata: Metadata | None) -> dict[str, Any] | None:
+    """As `base_of`; None of a model that has no metadata."""
     if metadata is None:
         return None
-    return plain(
-        {
-            "architecture": metadata.architecture,
-            "settings": without_head(metadata.settings),
-            "source": metadata.source,
-            "weights": metadata.weights,
-            "precision": metadata.interface.precision if metadata.interface else FLOAT,
-        }
-    )
+    precision = metadata.interface.precision if metadata.interface else "float32"
+    return base_of(metadata.architecture, metadata.settings, metadata.source, metadata.weights, precision)
 
 
 def read_fingerprint(file: str | os.PathLike[str]) -> dict[str, str]:

@@ -63,14 +63,24 @@ class StoredFeatures:
         return json.loads(self.fingerprint.get("base") or "null")
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """float32 `[rows, width]`, the features of rows by their numbers.
+        """float32 `[rows, width]`, the features of rows by their numbers, each of which is there once.
+
+        Raises:
+            hubkeras.Error: see `scan`.
+        """
+        features = np.empty([len(numbers), self.width], np.float32)
+        for places, values in self.scan(numbers):
+            features[places] = values
+        return features
+
+    def scan(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields features of rows by their numbers, in the order of the files: places in `numbers`, and the features.
 
         Raises:
             hubkeras.Error: a file is damaged, or holds what are no numbers.
         """
         places = np.full(len(self.paths), -1)
         places[numbers] = np.arange(len(numbers))
-        features = np.empty([len(numbers), self.width], np.float32)
         for file, rows in zip(self._files, self._numbers, strict=True):
             start = 0
             for batch in _batches(file, ["features"]):
@@ -80,9 +90,8 @@ class StoredFeatures:
                 values = column.flatten().to_numpy(zero_copy_only=False)
                 if values.size != len(wanted) * self.width or not np.isfinite(values).all():
                     raise Error(f"{file} has rows without finite features and without an error; embed the images anew.")
-                features[places[here[wanted]]] = values.reshape(len(wanted), self.width)
                 start += len(batch)
-        return features
+                yield places[here[wanted]], values.reshape(len(wanted), self.width)
 
 
 def open_features(folder: str | os.PathLike[str]) -> StoredFeatures:

@@ -13,7 +13,7 @@ from hubkeras.common.progress import silent
 # options that are arguments of `train`
 _PREPARING = (
     *("validation", "test", "only_head", "epochs", "minutes", "image_size"),
-    *("augment", "balance", "seed", "also", "weights", "overwrite"),
+    *("augment", "balance", "seed", "features", "also", "weights", "overwrite"),
 )
 
 
@@ -35,6 +35,7 @@ _PREPARING = (
     argument("--augment", choices=["none", "light", "photo"], default="photo", help="random changes of images (photo)"),
     flag("--balance", "count each class alike, whatever the number of its images"),
     argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (0)"),
+    argument("--features", metavar="FOLDER", help="rows that embed wrote with SOURCE: the images need not be there"),
     argument("--also", nargs="+", default=[], metavar="FILE", help="write .onnx, .tflite, .xml too, and measure them"),
     argument("--weights", choices=["ema", "raw"], help="of SOURCE, as for export"),
     argument("--min-accuracy", type=float, metavar="X", help="exit with 1 where the accuracy on the test is below X"),
@@ -44,6 +45,7 @@ _PREPARING = (
 )
 def train(options: Options, output: Output) -> int:
     from hubkeras.training import training
+    from hubkeras.training.wording import rows_of
     from hubkeras.training.working_folder import ENDING
 
     if options.min_accuracy is not None and not 0 <= options.min_accuracy <= 1:
@@ -71,7 +73,7 @@ def train(options: Options, output: Output) -> int:
             raise
         raise type(error)(f"{kept} is what it goes on from: give the same command again") from None
     written = [options.out, *options.also]
-    rows = training.rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
+    rows = rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
     rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]
     output.result(_facts(trained), rows, written=written)
     output.hint("hubkeras", "classify", options.out, "PHOTO")
@@ -83,7 +85,7 @@ def train(options: Options, output: Output) -> int:
 
 
 def _facts(trained: Any) -> dict[str, Any]:
-    from hubkeras.training.training import figures_of
+    from hubkeras.training.wording import figures_of
 
     return {
         "path": str(trained.path),

@@ -17,6 +17,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.parity import Parity
 from hubkeras.common.plain_settings import plain_settings
+from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.converters import Report
@@ -70,6 +71,7 @@ def export(
     input_range: Sequence[float] | None = None,
     input_mean: Sequence[float] | float | None = None,
     input_std: Sequence[float] | float | None = None,
+    preprocessing: Preprocessing | None = None,
     verify: bool = True,
     progress: Progress | None = None,
 ) -> Export:
@@ -106,6 +108,7 @@ def export(
             say it: `(0, 1)`, `(0, 255)`; by default `(-1, 1)`, as TF-Slim's. What is written takes images in [0, 1].
         input_mean, input_std: in place of a range, mean and deviation of red, green and blue that images in [0, 1] were
             normalized with.
+        preprocessing: how images are cut for it, by default as its source says or as such a network was published.
         verify: whether to compare what was written with its source, which takes seconds.
         progress: called with (done, total, what) as work goes on.
 
@@ -129,6 +132,8 @@ def export(
     task = task or (Task.BACKBONE if endpoints else source.task)
     source = adapt(source, task, endpoints, output_stride)
     plan = plan_saved_model(source, task, labels, image_size, handle, fixed_size, frozen)
+    if preprocessing is not None:
+        plan = dataclasses.replace(plan, metadata=dataclasses.replace(plan.metadata, preprocessing=preprocessing))
     return _write(plan, path, overwrite, verify, progress)
 
 

@@ -5,12 +5,16 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
+import numpy as np
+
 from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
+from hubkeras.bulk.labelled import Rows
 from hubkeras.bulk.sources import Source
+from hubkeras.bulk.stored import StoredFeatures
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 
@@ -22,6 +26,7 @@ TRAINING, VALIDATION, TEST = "training", "validation", "test"
 UNREADABLE = "images that cannot be read"  # of what is left out
 TRAINING_SPLIT = "train"  # of `tfds:NAME`
 _NO_CLASS = -1
+_SUMS, _STEPS = 8, 1000  # of a hash of features, and their steps to 1
 Data = str | os.PathLike[str]
 File = tuple[int, int, str]  # size, time of change in nanoseconds, SHA-256
 Labels = frozenset[str]  # of an image
@@ -58,6 +63,7 @@ class DataPlan:
         how: `{set: how it was chosen}`, in words.
         sources: the data themselves, for reading.
         files: those that were read, by their paths, so that a run that goes on need not read them again.
+        stored: rows with the features of the images, which are not read then; else None.
         exclusive: whether each image is of one class; else each class is for itself, and an image may have none.
     """
 
@@ -67,11 +73,17 @@ class DataPlan:
     how: Mapping[str, str]
     sources: tuple[LabelSets, ...] = dataclasses.field(repr=False)
     files: Mapping[str, File] = dataclasses.field(default_factory=dict, repr=False)
+    stored: StoredFeatures | None = None
     exclusive: bool = True
 
     def read(self, example: Example) -> bytes:
         """The bytes of an image; hubkeras.Error where it cannot be read."""
         return self.sources[example.source].images.read(example.number)
+
+    def features(self, examples: Sequence[Example]) -> np.ndarray:
+        """float32 `[examples, features]` of the rows."""
+        assert self.stored is not None
+        return self.stored.read(np.array([self.stored.number_of[example.path] for example in examples]))
 
     @property
     def digest(self) -> str:
@@ -96,17 +108,20 @@ def plan_data(
     validation: Data | None = None,
     test: Data | None = None,
     known: Mapping[str, File] = MappingProxyType({}),
+    stored: StoredFeatures | None = None,
 ) -> DataPlan:
     """Which images are trained on, and which are held back.
 
     Where validation or test data are not given, images are held back by the hash of their content: more photos do not
-    move those that are there, and copies of one file are in one set.
+    move those that are there, and copies of one file are in one set. Images that need not be there are told by their
+    features.
 
     Args:
         data: images with their classes, as `hubkeras.evaluate` takes them; of `tfds:NAME` the split `train`.
         validation: those by which the best model is chosen.
         test: those that are looked at once, at the end.
         known: files that an earlier run has read, of `DataPlan.files`.
+        stored: rows with the features of all of them, in place of the images.
 
     Raises:
         hubkeras.Error: there are fewer than two classes, a class has fewer than two images, or a label of the other
@@ -117,13 +132,15 @@ def plan_data(
     left_out = collections.Counter[str]()
     opened: dict[str, list[tuple[Labels, Example]]] = {}
     files = dict(known)
+    rows = Rows(stored.folder, [*stored.paths, *sorted(stored.unreadable)]) if stored else None
     for name, where in given.items():
         if where is None:
             continue
         first = sources[0] if sources else None
-        labelled = _opened(where, first, opened)
+        labelled = _opened(where, first, opened, rows)
         left_out.update(labelled.left_out)
-        opened[name] = _examples(labelled, len(sources), (first or labelled).exclusive, left_out, files)
+        digests = _digests_of_rows(labelled.images, stored) if stored else _digests(labelled.images, files)
+        opened[name] = _examples(labelled, len(sources), (first or labelled).exclusive, left_out, digests)
         sources.append(labelled)
     exclusive = sources[0].exclusive
     classes = _classes(opened, given)
@@ -140,9 +157,9 @@ def plan_data(
     for name in (TEST, VALIDATION):
         if name not in examples:
             examples[name] = _hold_back(examples, name)
-            how[name] = f"{HELD_BACK:.0%} of the images of each class, by their content"
+            how[name] = f"{HELD_BACK:.0%} of the images of each class, by their {'features' if stored else 'content'}"
     sets = {name: tuple(examples[name]) for name in given}
-    plan = DataPlan(classes, sets, added([left_out]), how, tuple(sources), files, exclusive)
+    plan = DataPlan(classes, sets, added([left_out]), how, tuple(sources), files, stored, exclusive)
     for name in (TRAINING, VALIDATION):
         missing = [classes[number] for number, count in enumerate(plan.counts(name)) if not count]
         if missing:
@@ -150,26 +167,35 @@ def plan_data(
     return plan
 
 
-def _opened(where: Data, first: LabelSets | None, opened: Mapping[str, Sequence[tuple[Labels, Example]]]) -> LabelSets:
+def _opened(
+    where: Data,
+    first: LabelSets | None,
+    opened: Mapping[str, Sequence[tuple[Labels, Example]]],
+    rows: Rows | None,
+) -> LabelSets:
     """Data, those for validation and for the test as the first, which are trained on, tell what labels mean."""
     if first is None:
-        return open_examples(where, TRAINING_SPLIT)
+        return open_examples(where, TRAINING_SPLIT, rows)
     if not first.exclusive:
-        return open_label_sets(where, sorted({label for labels, _ in opened[TRAINING] for label in labels}))
-    labelled = open_examples(where)
+        return open_label_sets(where, sorted({label for labels, _ in opened[TRAINING] for label in labels}), rows)
+    labelled = open_examples(where, rows=rows)
     if not labelled.exclusive:
         raise Error(f"{os.fspath(where)} has several labels of an image, where each image for training has one.")
     return labelled
 
 
 def _examples(
-    labelled: LabelSets, source: int, exclusive: bool, left_out: collections.Counter[str], files: dict[str, File]
+    labelled: LabelSets,
+    source: int,
+    exclusive: bool,
+    left_out: collections.Counter[str],
+    digests: Iterable[str | None],
 ) -> list[tuple[Labels, Example]]:
     """The examples with their labels; those that cannot be read are counted, and copies of one file are one."""
     examples: dict[str, tuple[Labels, Example]] = {}
     twice = set()
     contradicting = "images that are in two classes" if exclusive else "copies of an image with other labels"
-    for number, (names, digest) in enumerate(zip(labelled.labels, _digests(labelled.images, files), strict=True)):
+    for number, (names, digest) in enumerate(zip(labelled.labels, digests, strict=True)):
         if digest is None:
             left_out[UNREADABLE] += 1
             continue
@@ -211,6 +237,24 @@ def _digests(images: Source, files: dict[str, File]) -> Iterator[str | None]:
     with ThreadPoolExecutor(_READERS) as pool:  # which wait for a disk or a network most of the time
         for digests in pool.map(digests_of, range(0, len(images), _TOGETHER)):
             yield from digests
+
+
+def _digests_of_rows(images: Source, stored: StoredFeatures) -> list[str | None]:
+    """A hash of the features of each image, None where it has none.
+
+    Copies of an image have features that differ by rounding, in other batches: a few random sums of them are rounded.
+    """
+    numbers = [stored.number_of.get(images.path(number)) for number in range(len(images))]
+    known = np.array([number for number in numbers if number is not None], int)
+    directions = np.random.default_rng(0).normal(size=(stored.width, _SUMS)).astype(np.float32)
+    digests = [""] * len(known)
+    for places, features in stored.scan(known):
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        sums = np.round(features @ directions / np.maximum(lengths, np.finfo(np.float32).tiny) * _STEPS)
+        for place, each in zip(places.tolist(), sums.astype(np.int32), strict=True):
+            digests[place] = hashlib.sha256(each.tobytes()).hexdigest()
+    following = iter(digests)
+    return [None if number is None else next(following) for number in numbers]
 
 
 def _classes(opened: Mapping[str, Sequence[tuple[Labels, Example]]], given: Mapping[str, Data | None]) -> Classes:

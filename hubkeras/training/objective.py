@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hubkeras.bulk.evaluating import average_precision
+from hubkeras.bulk.ranking import average_precision
 
 
 @dataclass(frozen=True)

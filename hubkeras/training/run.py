@@ -22,6 +22,7 @@ from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
 from hubkeras.training.fine_tuning import Recipe, Tuner, average_batches, batches_of, features_of
 from hubkeras.training.images import read_images
 from hubkeras.training.objective import Objective, mean_average_precision, right_images
+from hubkeras.training.stored import rows_as_read
 from hubkeras.training.working_folder import WorkingFolder
 
 HEAD, TUNED, REFITTED = "head", "fine-tuned", "fine-tuned, head fitted again"
@@ -104,19 +105,22 @@ class Run:
         keras.utils.set_random_seed(options.seed)
         self.network = _with_head(base, len(plan.classes), SOFTMAX if plan.exclusive else SIGMOID)
         self._run = features_of(self.network, options.image_size)
-        with budget.measuring(Part.FEATURES):
-            self._run(np.zeros([1, *preparation.size, 3], np.float32))
-        with budget.measuring(Part.IMAGES):
-            read = read_images(
-                plan,
-                examples,
-                preparation,
-                self._run,
-                self.network.num_features,
-                keep_pixels=options.epochs != 0,
-                folder=folder,
-                progress=budget.watched(progress),
-            )
+        if plan.stored:
+            read = rows_as_read(plan, examples)
+        else:
+            with budget.measuring(Part.FEATURES):
+                self._run(np.zeros([1, *preparation.size, 3], np.float32))
+            with budget.measuring(Part.IMAGES):
+                read = read_images(
+                    plan,
+                    examples,
+                    preparation,
+                    self._run,
+                    self.network.num_features,
+                    keep_pixels=options.epochs != 0,
+                    folder=folder,
+                    progress=budget.watched(progress),
+                )
         self.features, self.pixels, readable = read.features, read.pixels, read.readable
         targets = np.zeros([len(examples), len(plan.classes)], np.float32)
         for row, example in zip(targets, examples, strict=True):

@@ -13,13 +13,15 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk import reports
 from hubkeras.bulk.evaluating import Evaluation, evaluate
 from hubkeras.bulk.label_sets import LabelSets
+from hubkeras.bulk.stored import open_features
 from hubkeras.common.choices import Format
-from hubkeras.common.counts import added, in_words
+from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.metadata import LARGEST_IMAGE
 from hubkeras.common.numbers import whole
 from hubkeras.common.plain_settings import check_backend
+from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing
 from hubkeras.common.version import __version__
@@ -31,6 +33,15 @@ from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data,
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
 from hubkeras.training.run import Options, Run, Stage
+from hubkeras.training.stored import (
+    Comparison,
+    check_rows,
+    evaluate_rows,
+    images_are_there,
+    preprocessing_of_rows,
+    rows_in_words,
+)
+from hubkeras.training.wording import figures_of, rows_of
 from hubkeras.training.working_folder import check_epoch_kept, known_files, working_folder
 
 EPOCHS = 20
@@ -90,6 +101,7 @@ def train(
     augment: str = "photo",
     balance: bool = False,
     seed: int = 0,
+    features: str | os.PathLike[str] | None = None,
     also: Sequence[str | os.PathLike[str]] = (),
     weights: str | None = None,
     finish: bool = False,
@@ -117,6 +129,8 @@ def train(
         augment: `none`, `light` (mirrored, shifted, zoomed) or `photo`, which changes the light too.
         balance: whether each class counts alike, whatever the number of its images.
         seed: of all that is drawn: order, changes of images, dropout.
+        features: the folder of rows that `hubkeras.embed` or Beam wrote with this base, found by the paths of the
+            images, which need not be there: a head alone is fitted on them, and measured on those of the test.
         also: files of other formats to write, as `hubkeras.convert` does; each is measured too.
         weights: of the source, `ema` or `raw`, see `hubkeras.export`.
         finish: whether to write the best so far of a run that was stopped, in place of going on.
@@ -146,8 +160,8 @@ def train(
     began, show = time.monotonic() if began is None else began, progress or silent
     task = prepare(
         data, directory, source, validation=validation, test=test, only_head=only_head, epochs=epochs, minutes=minutes,
-        image_size=image_size, augment=augment, balance=balance, seed=seed, also=also, weights=weights,
-        overwrite=overwrite, progress=show,
+        image_size=image_size, augment=augment, balance=balance, seed=seed, features=features, also=also,
+        weights=weights, overwrite=overwrite, progress=show,
     )  # fmt: skip
     if finish:
         check_epoch_kept(task.path)
@@ -164,15 +178,20 @@ def train(
             image_size=task.options.image_size,
             provenance={**task.read.provenance, "training": facts},
             weights=task.read.weights,
+            preprocessing=preprocessing_of_rows(task.plan.stored) if task.plan.stored else WHOLE,
             overwrite=overwrite,
             progress=show,
         )
         held_out = _held_out(task.plan, test)
-        evaluation = evaluate(task.path, held_out, progress=lambda done, total: show(done, total, "testing"))
+        if task.plan.stored:
+            evaluation = evaluate_rows(task.path, task.plan, held_out)
+        else:
+            evaluation = evaluate(task.path, held_out, progress=lambda done, total: show(done, total, "testing"))
         files = {}
         for each in also:
             convert(task.path, each, overwrite=overwrite, progress=show)
-            files[os.fspath(each)] = evaluate(each, held_out)
+            if not task.plan.stored or images_are_there(task.plan):
+                files[os.fspath(each)] = evaluate(each, held_out)
         unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
         _write_report(task, held_out, evaluation, files, history["loss"], facts, unreadable, overwrite)
     seconds = time.monotonic() - began
@@ -190,6 +209,7 @@ class Prepared:
         base: the network without a head.
         read: what became of the tensors of its source.
         options: of the run.
+        compared: rows beside the images that are there; None where no rows were given.
     """
 
     path: pathlib.Path
@@ -198,6 +218,7 @@ class Prepared:
     base: SlimNetwork
     read: Report
     options: Options
+    compared: Comparison | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -205,6 +226,8 @@ class Prepared:
         options = dataclasses.asdict(self.options)
         options.pop("minutes")
         source = {"source": self.read.provenance["sha256"], "weights": str(self.read.weights)}
+        if self.plan.stored:
+            source["features"] = self.plan.stored.fingerprint["model"]
         return {"data": self.plan.digest, **source, "hubkeras": __version__, **options}
 
     def facts(
@@ -225,6 +248,8 @@ class Prepared:
             "chosen": dict(self.plan.how),
             "left_out": added([self.plan.left_out, damaged]),
         }
+        if self.plan.stored and self.compared:
+            data["features"] = rows_in_words(self.plan.stored, self.compared)
         return {
             "data": data,
             "options": dataclasses.asdict(self.options),
@@ -242,6 +267,8 @@ class Prepared:
         """About how long the run will take on this machine, by a trial of a few seconds."""
         if self.options.minutes is not None:
             return self.options.minutes * 60
+        if self.plan.stored:
+            return _WRITING
         run, size = features_of(self.base, self.options.image_size), self.options.image_size
         batch = np.zeros((_TRIED, size, size, 3), np.float32)
         run(batch)  # the first call is slow
@@ -268,6 +295,7 @@ def prepare(
     augment: str,
     balance: bool,
     seed: int,
+    features: str | os.PathLike[str] | None,
     also: Sequence[str | os.PathLike[str]],
     weights: str | None,
     overwrite: bool,
@@ -280,7 +308,9 @@ def prepare(
     """
     check_backend()
     _check(epochs, minutes, augment, seed, only_head)
-    inputs = [data, validation, test, source]
+    if features is not None and (epochs or minutes):
+        raise Error("features (--features) give a head alone; leave epochs and minutes out, or features, to fine-tune.")
+    inputs = [data, validation, test, source, features]
     path = pathlib.Path(os.path.abspath(folder_to_write(directory, overwrite, inputs)))
     report = path.with_name(f"{path.name}{REPORT_ENDING}")
     reports.check(report, overwrite)
@@ -289,18 +319,22 @@ def prepare(
         if os.path.splitext(each)[1] not in _MEASURED:
             raise Error(f"also (--also) takes files that end in {', '.join(_MEASURED)}; got {each}.")
     progress(0, 1, "looking at the images")
-    plan = plan_data(data, validation, test, known_files(path))
+    stored = None if features is None else open_features(features)
+    plan = plan_data(data, validation, test, known_files(path), stored)
     if not any(example.labels for example in plan.sets[TEST]):
         raise Error("There are no images for the test; add some to the classes, or give test (--test).")
     extra("train", "matplotlib")  # for the report, at the end
     base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress)
-    size = fitting_size(plan, match.image_size, base.minimum_image_size)
+    size = stored.preparation.size[0] if stored else fitting_size(plan, match.image_size, base.minimum_image_size)
     size = size if image_size is None else whole(image_size, "image_size")
+    if stored and size != stored.preparation.size[0]:
+        raise Error(f"{features} holds features of {stored.preparation.size[0]} pixels; got image_size {size}.")
     if not base.minimum_image_size <= size <= LARGEST_IMAGE:
         bounds = f"at least {base.minimum_image_size} and at most {LARGEST_IMAGE}"
         raise Error(f"image_size must be {bounds} for {base.title}; got {size}.")
-    asked = 0 if only_head else None if minutes is not None else EPOCHS if epochs is None else epochs
-    return Prepared(path, report, plan, base, read, Options(size, asked, minutes, augment, balance, seed))
+    asked = 0 if only_head or stored else None if minutes is not None else EPOCHS if epochs is None else epochs
+    compared = check_rows(stored, base, read) if stored else None
+    return Prepared(path, report, plan, base, read, Options(size, asked, minutes, augment, balance, seed), compared)
 
 
 def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, only_head: bool) -> None:
@@ -319,7 +353,7 @@ def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, o
 
 def _held_out(plan: DataPlan, test: Data | None) -> LabelSets:
     """The images of the test, as `evaluate` takes them."""
-    if test is not None:
+    if test is not None and not plan.stored:
         return dataclasses.replace(plan.sources[-1], without_images=plan.classes)
     examples = plan.sets[TEST]
     labels = [plan.names(example) for example in examples]
@@ -356,49 +390,6 @@ def _write_report(
     )
 
 
-def figures_of(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures of a file of another format, as JSON."""
-    precision = evaluation.mean_average_precision
-    others = {} if precision is None else {"mean_average_precision": precision}
-    return {**dataclasses.asdict(evaluation.top_1), **others}
-
-
 def _from_anywhere(path: str) -> str:
     """A path that a table in another folder may have: relative names of a table begin at its own folder."""
     return os.path.abspath(path) if os.path.isfile(path) else path
-
-
-def rows_of(
-    base: str,
-    facts: Mapping[str, Any],
-    evaluation: Evaluation,
-    files: Mapping[str, Evaluation],
-    unreadable: Sequence[str],
-) -> list[tuple[str, object]]:
-    """What a run has found, as (name, value), for people."""
-    options, data = facts["options"], facts["data"]
-    counts = ", ".join(f"{count} for {name}" for name, count in data["images"].items())
-    rows: list[tuple[str, object]] = [
-        ("base", base),
-        ("images", f"{counts}; {options['image_size']} x {options['image_size']} pixels"),
-        *((f"images for {name}", how) for name, how in data["chosen"].items() if name != TRAINING),
-        ("left out", in_words(data["left_out"])),
-    ]
-    for stage in facts["stages"]:
-        written = ", which was written" if stage["name"] == facts["written_stage"] else ""
-        share = f"{stage['right'] / stage['count']:.3f} ({stage['right']} of {stage['count']})"
-        if stage["average_precision"] is not None:
-            share = f"average precision {stage['average_precision']:.3f}"
-        rows.append((f"{stage['name']}, on validation", f"{share}{written}"))
-    rows.append(("test", _accuracy(evaluation)))
-    rows += [(f"test of {name}", _accuracy(each)) for name, each in files.items()]
-    if unreadable:
-        rows.append(("unreadable", f"{len(unreadable)} images, not counted, such as {unreadable[0]}"))
-    return rows
-
-
-def _accuracy(evaluation: Evaluation) -> str:
-    top, precision = evaluation.top_1, evaluation.mean_average_precision
-    if precision is not None:
-        return f"average precision {precision:.3f}, the mean of {len(evaluation.classes)} classes; {top.count} images"
-    return f"{top.share:.3f} ({top.right} of {top.count}), 95% from {top.low:.3f} to {top.high:.3f}"

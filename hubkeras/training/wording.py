@@ -1,0 +1,53 @@
+"""What a run has found, in words and as JSON."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hubkeras.bulk.evaluating import Evaluation
+from hubkeras.common.counts import in_words
+from hubkeras.training.data import TRAINING
+
+
+def figures_of(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of a file of another format, as JSON."""
+    precision = evaluation.mean_average_precision
+    others = {} if precision is None else {"mean_average_precision": precision}
+    return {**dataclasses.asdict(evaluation.top_1), **others}
+
+
+def rows_of(
+    base: str,
+    facts: Mapping[str, Any],
+    evaluation: Evaluation,
+    files: Mapping[str, Evaluation],
+    unreadable: Sequence[str],
+) -> list[tuple[str, object]]:
+    """What a run has found, as (name, value), for people."""
+    options, data = facts["options"], facts["data"]
+    counts = ", ".join(f"{count} for {name}" for name, count in data["images"].items())
+    rows: list[tuple[str, object]] = [
+        ("base", base),
+        ("images", f"{counts}; {options['image_size']} x {options['image_size']} pixels"),
+        *((f"images for {name}", how) for name, how in data["chosen"].items() if name != TRAINING),
+        ("left out", in_words(data["left_out"])),
+        *((name, data[name]) for name in ("features",) if name in data),
+    ]
+    for stage in facts["stages"]:
+        written = ", which was written" if stage["name"] == facts["written_stage"] else ""
+        share = f"{stage['right'] / stage['count']:.3f} ({stage['right']} of {stage['count']})"
+        if stage["average_precision"] is not None:
+            share = f"average precision {stage['average_precision']:.3f}"
+        rows.append((f"{stage['name']}, on validation", f"{share}{written}"))
+    rows.append(("test", _accuracy(evaluation)))
+    rows += [(f"test of {name}", _accuracy(each)) for name, each in files.items()]
+    if unreadable:
+        rows.append(("unreadable", f"{len(unreadable)} images, not counted, such as {unreadable[0]}"))
+    return rows
+
+
+def _accuracy(evaluation: Evaluation) -> str:
+    top, precision = evaluation.top_1, evaluation.mean_average_precision
+    if precision is not None:
+        return f"average precision {precision:.3f}, the mean of {len(evaluation.classes)} classes; {top.count} images"
+    return f"{top.share:.3f} ({top.right} of {top.count}), 95% from {top.low:.3f} to {top.high:.3f}"
