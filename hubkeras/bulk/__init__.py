@@ -7,7 +7,11 @@ __all__ = [
     "evaluating",
     "journal",
     "label_sets",
+    "labelled",
     "pipeline",
+    "ranking",
     "reports",
+    "rows",
     "sources",
+    "stored",
 ]

@@ -156,7 +156,7 @@ def _width(file: pathlib.Path) -> int:
     kinds = {field.name: field.type for field in schema}
     if "labels" in kinds:
         raise Error(f"{file} holds classes, not features; embed the images with --task feature_vector.")
-    kind = kinds.get("features")
+    kind: Any = kinds.get("features")
     texts = all(arrow.types.is_string(kinds.get(name, arrow.null())) for name in ("path", "error"))
     is_vector = kind is not None and arrow.types.is_fixed_size_list(kind) and kind.value_type == arrow.float32()
     if not texts or not is_vector or not 0 < kind.list_size <= _MOST_FEATURES or count > _MOST_ROWS:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
-from hubkeras.bulk.containers import read_file
 from hubkeras.bulk.evaluating import Evaluation, evaluate_outputs
 from hubkeras.bulk.label_sets import LabelSets
 from hubkeras.bulk.pipeline import Batch
 from hubkeras.bulk.rows import base_of
+from hubkeras.bulk.sources import Files
 from hubkeras.bulk.stored import StoredFeatures
 from hubkeras.common.errors import Error
 from hubkeras.common.guards.integrity import content_hash, hashes
@@ -77,7 +77,7 @@ def _look_again(stored: StoredFeatures, base: SlimNetwork) -> Comparison:
     for number in range(0, len(stored.paths), max(1, len(stored.paths) // _LOOKED_AT)):
         with contextlib.suppress(Error):  # it is not there
             path = stored.paths[number]
-            images.append(stored.preparation.decode(read_file(path), path))
+            images.append(stored.preparation.decode(Files([path]).read(0), path))
             there.append(number)
     if not there:
         return Comparison(0, 0.0)
