@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.bulk.choosing import AUTO, Choice
 from hubkeras.bulk.models import open_image_model
-from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
+from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.reports import drawing
 from hubkeras.bulk.rows import TOP, RowLayout
+from hubkeras.bulk.running import check_run, in_fastest_runtime, outputs_of
 from hubkeras.bulk.sources import Files, Images, Source, list_images, sources
 from hubkeras.common import addresses
 from hubkeras.common.choices import Task
@@ -22,7 +24,6 @@ from hubkeras.common.marks import WRITTEN_BY
 from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.consuming import downloads
 from hubkeras.consuming.decoding import decode_pixels
-from hubkeras.consuming.images import check_size
 
 MOST_DRAWN = 24  # images of a picture
 _COLUMNS = 4  # of a picture
@@ -55,6 +56,7 @@ class Classification:
         images: one for each image, in the order in which they were given.
         preprocessing: how the images were cut and resized, in words.
         outputs: what the model gives, in words, and how that is known.
+        choice: of the runtime, see `hubkeras.bulk.choosing.Choice`.
         source: the images themselves, for a picture.
     """
 
@@ -62,6 +64,7 @@ class Classification:
     images: list[Classified]
     preprocessing: str
     outputs: str
+    choice: Choice
     source: Source = dataclasses.field(repr=False)
 
     def __iter__(self) -> Iterator[Classified]:
@@ -83,7 +86,8 @@ def classify(
     resize: str | None = None,
     central_fraction: float | None = None,
     image_size: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    runtime: str = AUTO,
     safe_mode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Classification:
@@ -96,7 +100,7 @@ def classify(
             classification head.
         images: what `hubkeras.embed` takes: paths, folders and globs; or http(s) addresses of images; or one of these.
         top: how many classes an image has; all where there are fewer.
-        labels, resize, central_fraction, image_size, batch_size, safe_mode: as for `hubkeras.embed`.
+        labels, resize, central_fraction, image_size, batch_size, runtime, safe_mode: as for `hubkeras.embed`.
         progress: called with the number of images done and of all.
 
     Returns:
@@ -111,9 +115,7 @@ def classify(
         photos/1/a.png 1
         photos/2/a.png 1
     """
-    if batch_size < 1:
-        raise Error(f"batch_size must be at least 1; got {batch_size}.")
-    check_size(1, central_fraction, resize)
+    asked = check_run(batch_size, central_fraction, resize, runtime)
     found = _open(images)
     opened = open_image_model(
         model, task=Task.CLASSIFICATION, image_size=image_size, labels=labels, safe_mode=safe_mode
@@ -122,14 +124,15 @@ def classify(
     show, count = progress or (lambda done, total: None), len(found)
     show(0, count)
     rows: dict[int, dict[str, Any]] = {}
-    for numbers, output in run_batches(opened.run, read_batches(found, range(count), preparation, batch_size)):
+    opened = in_fastest_runtime(opened, found, range(count), preparation, asked, batch_size, safe_mode)
+    for numbers, output in outputs_of(opened, found, range(count), preparation):
         rows.update(zip(numbers.tolist(), layout.values(output), strict=True))
         show(len(rows), count)
     classified = [_classified(found, number, rows.get(number), preparation) for number in range(count)]
     if not rows:
         raise Error(f"None of the {count} images can be read; of the first: {classified[0].error}")
     show(count, count)
-    return Classification(opened.name, classified, str(preparation), opened.outputs, found)
+    return Classification(opened.name, classified, str(preparation), opened.outputs, opened.choice, found)
 
 
 def _open(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Images:

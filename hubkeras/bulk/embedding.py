@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 
 from hubkeras.bulk import rows as row_files
+from hubkeras.bulk.choosing import AUTO, Choice
 from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.models import ImageModel, open_image_model
-from hubkeras.bulk.pipeline import Preparation, read_batches, run_batches
+from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.rows import RowLayout
+from hubkeras.bulk.running import check_run, in_fastest_runtime, outputs_of
 from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
+from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error, reason
 from hubkeras.common.locks import lock, unlock
-from hubkeras.consuming.images import check_size
 
-BATCH_SIZE = 32
 ROWS_PER_FILE = 4096  # 20 MiB of 1280 features
 _LOCK, JOURNAL = ".lock", ".reading"
 
@@ -44,6 +45,7 @@ class EmbeddingSummary:
         preprocessing: how the images were cut and resized, in words.
         outputs: what a classifier gives, in words, and how that is known; empty for a feature vector.
         left_out: `{kind: number}` of what the folders and tar shards hold besides images.
+        choice: of the runtime, see `hubkeras.bulk.choosing.Choice`.
     """
 
     path: str
@@ -55,6 +57,7 @@ class EmbeddingSummary:
     preprocessing: str
     outputs: str
     left_out: dict[str, int]
+    choice: Choice
 
 
 def embed(
@@ -69,7 +72,8 @@ def embed(
     image_size: int | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     column: str | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    runtime: str = AUTO,
     rows_per_file: int = ROWS_PER_FILE,
     safe_mode: bool = True,
     progress: Progress | None = None,
@@ -93,7 +97,9 @@ def embed(
         image_size: height and width in pixels; by default what the model was trained with.
         labels: class names, a list or a file with one a line; by default the model's own.
         column: of Parquet files, the one with the images: bytes, or paths.
-        batch_size: how many images the model gets at once.
+        batch_size: how many images the model gets at once; by default as many as are fastest.
+        runtime: what computes: `tensorflow`, `onnx`, `openvino` or `litert`; by default the fastest for this model on
+            this machine whose outputs are TensorFlow's. A run that goes on keeps its own.
         rows_per_file: the same in every run into one folder.
         safe_mode: whether to refuse a model that could do more than compute.
         progress: called with the number of rows that there are and of all rows.
@@ -107,10 +113,9 @@ def embed(
         >>> result.rows, result.errors
         (4, 0)
     """
-    for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
-        if value < 1:
-            raise Error(f"{name} must be at least 1; got {value}.")
-    check_size(1, central_fraction, resize)
+    if rows_per_file < 1:
+        raise Error(f"rows_per_file must be at least 1; got {rows_per_file}.")
+    asked = check_run(batch_size, central_fraction, resize, runtime)
     out = addresses.output(out)
     source = open_images(images, column, out)
     opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
@@ -118,10 +123,20 @@ def embed(
     layout = RowLayout.of(opened, top)
     fingerprint = row_files.fingerprint(opened, layout, preparation, source.description(), rows_per_file=rows_per_file)
     parts = Parts(pathlib.Path(out), len(source), rows_per_file)
-    runner = Runner(opened, layout, source, preparation, batch_size, parts, fingerprint)
     with _locked(parts.folder):
         finished = parts.finished(fingerprint)
         begin = time.perf_counter()
+        numbers = [number for part in parts if part not in finished for number in parts.numbers(part)]
+        journal = Journal(parts.folder / JOURNAL, fingerprint["images"])
+        journal.try_suspects(numbers, source.read)
+        unsuspected = [number for number in numbers if number not in journal.suspects]
+        kept = _kept_runtime(parts, finished, opened, asked)
+        opened = in_fastest_runtime(
+            opened, source, unsuspected, preparation, kept or asked, batch_size, safe_mode, journal
+        )
+        opened = _as_before(opened, kept, parts.folder)
+        fingerprint |= row_files.runtime_texts(opened.choice)
+        runner = Runner(opened, layout, source, preparation, parts, fingerprint, journal)
         errors = runner.write_missing_parts(finished, progress or (lambda done, total: None))
         already_there = sum(len(parts.numbers(part)) for part in finished)
         if errors == len(source) - already_there:  # this run has read none
@@ -136,7 +151,28 @@ def embed(
         preprocessing=str(preparation),
         outputs=opened.outputs,
         left_out=source.left_out,
+        choice=opened.choice,
     )
+
+
+def _kept_runtime(parts: "Parts", finished: Sequence[int], model: ImageModel, asked: Runtime | None) -> Runtime | None:
+    """The runtime of the rows that are there, None where there are none; the run goes on in it."""
+    if not finished:
+        return None
+    kept = row_files.runtime_of(parts.file(finished[0])) or model.opened.runtime
+    if asked not in (None, kept):
+        raise Error(f"{parts.folder} holds rows made in {kept}, and {asked} is asked for; leave the runtime out.")
+    return kept
+
+
+def _as_before(model: ImageModel, kept: Runtime | None, folder: pathlib.Path) -> ImageModel:
+    """The model, whose runtime must be that of the rows that are there."""
+    if kept is None:
+        return model
+    if model.choice.runtime != kept:
+        raise Error(f"{folder} holds rows made in {kept}; here {model.choice.reason}; name another OUT.")
+    choice = dataclasses.replace(model.choice, reason="as the rows that are there")
+    return dataclasses.replace(model, choice=choice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,22 +215,20 @@ class Runner:
     layout: RowLayout
     images: Images
     preparation: Preparation
-    batch_size: int
     parts: Parts
     fingerprint: dict[str, str]
+    journal: Journal
 
     def write_missing_parts(self, finished: Sequence[int], progress: Progress) -> int:
         """Writes the parts that are not finished; returns how many of their images could not be read."""
         missing = sorted(set(self.parts) - set(finished))
-        journal = Journal(self.parts.folder / JOURNAL, self.fingerprint["images"])
-        journal.try_suspects((number for part in missing for number in self.parts.numbers(part)), self.images.read)
         schema, errors = self.layout.schema(self.fingerprint), 0
         done, total = sum(len(self.parts.numbers(part)) for part in finished), len(self.images)
         with ThreadPoolExecutor(1) as writer:  # compressing a file takes the time of many images
             writing: Future[None] | None = None
             for part in missing:
                 progress(done, total)
-                rows = self._rows(part, journal, progress, done)
+                rows = self._rows(part, progress, done)
                 errors += sum(row["error"] is not None for row in rows)
                 done += len(rows)
                 if writing:
@@ -202,21 +236,20 @@ class Runner:
                 writing = writer.submit(row_files.write, rows, schema, self.parts.file(part))
             if writing:
                 writing.result()
-        journal.close()
+        self.journal.close()
         progress(done, total)
         return errors
 
-    def _rows(self, part: int, journal: Journal, progress: Progress, done: int) -> list[dict[str, Any]]:
+    def _rows(self, part: int, progress: Progress, done: int) -> list[dict[str, Any]]:
         values: dict[int, dict[str, Any]] = {}
-        numbers = [number for number in self.parts.numbers(part) if number not in journal.suspects]
-        batches = read_batches(self.images, numbers, self.preparation, self.batch_size, journal)
-        for read, output in run_batches(self.model.run, batches):
+        numbers = [number for number in self.parts.numbers(part) if number not in self.journal.suspects]
+        for read, output in outputs_of(self.model, self.images, numbers, self.preparation, self.journal):
             values.update(zip(read.tolist(), self.layout.values(output), strict=True))
             progress(done + len(values), len(self.images))
-        return [self._row(number, values.get(number), journal) for number in self.parts.numbers(part)]
+        return [self._row(number, values.get(number)) for number in self.parts.numbers(part)]
 
-    def _row(self, number: int, values: dict[str, Any] | None, journal: Journal) -> dict[str, Any]:
-        path = self.images.path(number)
+    def _row(self, number: int, values: dict[str, Any] | None) -> dict[str, Any]:
+        path, journal = self.images.path(number), self.journal
         if values is not None:
             return self.layout.row(path, values, None)
         if number in journal.fatal:

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.bulk.choosing import AUTO, Choice
 from hubkeras.bulk.label_matching import LabelMatch, match_labels
 from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
 from hubkeras.bulk.labelled import open_labelled
 from hubkeras.bulk.models import ImageModel, open_image_model
-from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
+from hubkeras.bulk.pipeline import Batch, Preparation
 from hubkeras.bulk.ranking import average_precision, doubt, mistakes_of
+from hubkeras.bulk.running import check_run, in_fastest_runtime, outputs_of
 from hubkeras.bulk.sources import Source
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID
-from hubkeras.consuming.images import check_size
 
 TOP = 5
 _Z = 1.959963984540054  # of the normal distribution, two-sided 95%
@@ -142,6 +143,7 @@ class Evaluation:
         unreadable: paths of the images that could not be read, which count nowhere.
         classes: one `ClassAccuracy` for each class that has images, in the order of the model.
         outputs: what the model gives, in words, and how that is known.
+        choice: of the runtime, see `hubkeras.bulk.choosing.Choice`.
         confusions: (true class, predicted class, images), the most frequent first, at most twenty.
         mean_average_precision: where each class is for itself, the mean over the classes that have images.
         worst_mistakes: the wrong classes of the highest probability, at most 24.
@@ -165,6 +167,7 @@ class Evaluation:
     classes: list[ClassAccuracy]
     confusions: list[tuple[str, str, int]]
     outputs: str
+    choice: Choice
     mean_average_precision: float | None = None
     worst_mistakes: list[Mistake] = dataclasses.field(default_factory=list)
     confusion_matrix: list[list[int]] | None = None
@@ -187,7 +190,8 @@ def evaluate(
     resize: str | None = None,
     central_fraction: float | None = None,
     image_size: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    runtime: str = AUTO,
     safe_mode: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -205,7 +209,7 @@ def evaluate(
             each class.
         labels: the model's class names, a list or a file with one a line; by default the model's own.
         published: `{"top_1": share, "top_5": share}` in [0, 1] to compare with.
-        resize, central_fraction, image_size, batch_size, safe_mode: as for `hubkeras.embed`.
+        resize, central_fraction, image_size, batch_size, runtime, safe_mode: as for `hubkeras.embed`.
         progress: called with the number of images done and of all.
 
     Raises:
@@ -217,9 +221,7 @@ def evaluate(
         >>> result.top_1.count
         4
     """
-    if batch_size < 1:
-        raise Error(f"batch_size must be at least 1; got {batch_size}.")
-    check_size(1, central_fraction, resize)
+    asked = check_run(batch_size, central_fraction, resize, runtime)
     opened = open_image_model(
         model, task=Task.CLASSIFICATION, image_size=image_size, labels=labels, safe_mode=safe_mode
     )
@@ -228,8 +230,9 @@ def evaluate(
     labelled = open_label_sets(data, opened.labels) if several else _exclusive(data)
     truth, match = _truth(opened, labelled)
     preparation = Preparation.of(opened, resize, central_fraction)
-    batches = read_batches(labelled.images, range(len(truth)), preparation, batch_size)
-    outputs = run_batches(opened.run, batches)
+    numbers = range(len(truth))
+    opened = in_fastest_runtime(opened, labelled.images, numbers, preparation, asked, batch_size, safe_mode)
+    outputs = outputs_of(opened, labelled.images, numbers, preparation)
     return _evaluation(opened, labelled, truth, match, outputs, preparation, published or {}, progress)
 
 
@@ -285,6 +288,7 @@ def _evaluation(
         left_out=dict(labelled.left_out),
         unreadable=unreadable,
         outputs=opened.outputs,
+        choice=opened.choice,
         **_figures(truth[read], best[read], names, None if scores is None else scores[read], published),
         **({} if several else _mistakes_and_trust(labelled.images, truth, best, probabilities, names)),
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+from hubkeras.bulk.choosing import Choice
 from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
@@ -28,6 +29,8 @@ class ImageModel:
         labels: class names; None for a feature vector.
         run: function from float32 `[batch, height, width, 3]`, RGB in [0, 1], to float32 `[batch, width]`, logits or
             features; where `probabilities`, the share of each class for itself.
+        opened: the model as it was opened.
+        choice: of the runtime that `run` runs in.
         probabilities: whether `run` gives what needs no softmax, as of a sigmoid.
         activation: what the classes mean: `softmax`, one of n, or `sigmoid`, each for itself; None without a head.
         outputs: what the model gives, in words, and how that is known; empty for a feature vector.
@@ -42,6 +45,8 @@ class ImageModel:
     width: int
     labels: list[str] | None
     run: Run
+    opened: RunnableModel = dataclasses.field(repr=False)
+    choice: Choice
     probabilities: bool = False
     activation: str | None = None
     outputs: str = ""
@@ -91,6 +96,8 @@ def open_image_model(
         activation=scores.activation,
         outputs=scores.words,
         metadata=metadata,
+        opened=opened,
+        choice=Choice(opened.runtime, "the only one for such a file"),
     )
 
 

@@ -3,13 +3,13 @@
 import collections
 import contextlib
 import dataclasses
-import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from hubkeras.bulk.choosing import CORES
 from hubkeras.bulk.journal import NO_JOURNAL, Journal
 from hubkeras.bulk.models import ImageModel, Run
 from hubkeras.bulk.sources import Source
@@ -19,10 +19,9 @@ from hubkeras.consuming.images import CENTRAL_FRACTION, check_size, decode
 
 Batch = tuple[np.ndarray, np.ndarray]  # the numbers of images, and what there is of each
 
-_READERS = 16  # threads, which wait for a disk or a network most of the time
-_AHEAD = 2  # batches
+_READERS = max(16, 2 * CORES)  # threads, which wait for a disk or a network most of the time
+_AHEAD = 2  # batches, at least
 _TOGETHER = 4  # images that one thread reads, since handing over each of them takes longer than decoding a small one
-_CALLS = 2  # of the model at once: one leaves cores idle between its layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +70,8 @@ def read_batches(
     Returns:
         Pairs of int64 `[batch]`, the numbers, and float32 `[batch, height, width, 3]`, RGB in [0, 1].
     """
-    cores = threading.Semaphore(os.cpu_count() or 1)  # readers wait for a disk or a network most of the time
+    cores = threading.Semaphore(CORES)  # readers wait for a disk or a network most of the time
+    ahead = batch_size * max(_AHEAD, -(-2 * _TOGETHER * CORES // batch_size))
 
     def read(group: Sequence[int]) -> list[tuple[int, np.ndarray]]:
         contents, decoded = [], []
@@ -87,12 +87,12 @@ def read_batches(
     reading: collections.deque[tuple[Sequence[int], list[Future[list[tuple[int, np.ndarray]]]]]] = collections.deque()
     pool = ThreadPoolExecutor(_READERS)
     try:
-        for start in range(0, len(numbers) + _AHEAD * batch_size, batch_size):
+        for start in range(0, len(numbers) + ahead, batch_size):
             if batch := numbers[start : start + batch_size]:
                 journal.begin(batch)
                 groups = (batch[first : first + _TOGETHER] for first in range(0, len(batch), _TOGETHER))
                 reading.append((batch, [pool.submit(read, group) for group in groups]))
-            if start >= _AHEAD * batch_size and reading:
+            if start >= ahead and reading:
                 batch, groups_read = reading.popleft()
                 decoded = [pair for group in groups_read for pair in group.result()]
                 journal.end(batch)
@@ -102,13 +102,19 @@ def read_batches(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run_batches(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yields what a model makes of the batches of `read_batches`, in order: pairs of the numbers and its outputs."""
+def run_batches(run: Run, batches: Iterable[Batch], at_once: int = 2) -> Iterator[Batch]:
+    """Yields what a model makes of the batches of `read_batches`, in order: pairs of the numbers and its outputs.
+
+    Args:
+        run: the model.
+        batches: of images.
+        at_once: calls of the model at once.
+    """
     waiting: collections.deque[tuple[np.ndarray, Future[np.ndarray]]] = collections.deque()
-    with ThreadPoolExecutor(_CALLS) as calls:
+    with ThreadPoolExecutor(at_once) as calls:
         for numbers, pixels in batches:
             waiting.append((numbers, calls.submit(run, pixels)))
-            if len(waiting) > _CALLS:
+            if len(waiting) > at_once:
                 numbers, output = waiting.popleft()
                 yield numbers, output.result()
         for numbers, output in waiting:

@@ -78,7 +78,7 @@ def write(
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, object]]:
     names = ("model", "data", "labels", "preprocessing", "outputs")
-    return [(name, getattr(evaluation, name)) for name in names]
+    return [*((name, getattr(evaluation, name)) for name in names), ("runtime", evaluation.choice)]
 
 
 def _png(figure: Any, pyplot: Any) -> bytes:

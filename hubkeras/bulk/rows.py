@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.bulk.choosing import Choice
 from hubkeras.bulk.models import ImageModel
 from hubkeras.bulk.pipeline import Preparation
-from hubkeras.common.choices import Task
+from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.head_layers import without_head
@@ -24,6 +25,7 @@ from hubkeras.consuming.predictions import decode_predictions
 
 PREFIX = b"hubkeras."  # of the keys in the schema's metadata
 TOP = 5  # classes a row, where nobody says otherwise
+RUNTIME = "runtime"
 _MUST_AGREE = ("model", "options", "images")
 
 
@@ -157,6 +159,17 @@ def _base_of(metadata: Metadata | None) -> dict[str, Any] | None:
         return None
     precision = metadata.interface.precision if metadata.interface else "float32"
     return base_of(metadata.architecture, metadata.settings, metadata.source, metadata.weights, precision)
+
+
+def runtime_texts(choice: Choice) -> dict[str, str]:
+    """What computed the rows, as texts for the schema's metadata."""
+    return {RUNTIME: choice.runtime, "choice": json.dumps(dataclasses.asdict(choice))}
+
+
+def runtime_of(file: str | os.PathLike[str]) -> Runtime | None:
+    """The runtime that computed the rows of a file; None where it does not say it, as those of before."""
+    name = read_fingerprint(file).get(RUNTIME)
+    return Runtime(name) if name in list(Runtime) else None
 
 
 def read_fingerprint(file: str | os.PathLike[str]) -> dict[str, str]:

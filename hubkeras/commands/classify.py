@@ -1,5 +1,6 @@
 """`hubkeras classify`: what is in a few images, by name."""
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -76,6 +77,7 @@ def _facts(found: Any, picture: str | None) -> dict[str, Any]:
         for image in found
     ]
     facts = {name: getattr(found, name) for name in ("model", "preprocessing", "outputs")}
+    facts["choice"] = dataclasses.asdict(found.choice)
     return {**facts, "picture": picture, "images": images}
 
 

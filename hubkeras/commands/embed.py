@@ -6,8 +6,9 @@ from typing import Any
 
 from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
+from hubkeras.common.choices import Runtime
 
-PREPARING = ("safe_mode", "image_size", "labels", "batch_size", "resize", "central_fraction")
+PREPARING = ("safe_mode", "runtime", "image_size", "labels", "batch_size", "resize", "central_fraction")
 _EMBEDDING = (*PREPARING, "task", "top", "column")
 
 
@@ -25,7 +26,13 @@ PREPARING_ARGUMENTS = (
     ),
     argument("--image-size", type=int, metavar="N", help="height and width that the model gets"),
     argument("--labels", metavar="FILE", help="class names, one a line, in place of the model's own"),
-    argument("--batch-size", type=int, default=32, metavar="N", help="images that the model gets at once (32)"),
+    argument("--batch-size", type=int, metavar="N", help="images that the model gets at once (as is fastest)"),
+    argument(
+        "--runtime",
+        choices=["auto", *Runtime],
+        default="auto",
+        help="what computes (auto: the fastest here whose outputs are TensorFlow's)",
+    ),
     UNSAFE,
 )
 IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of image/encoded, .parquet"
@@ -54,7 +61,7 @@ def embed(options: Options, output: Output) -> None:
     output.hint(sys.executable, "-c", show)
 
 
-def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, object]]]:
     from hubkeras.bulk import embedding
     from hubkeras.common.counts import in_words
 
@@ -64,17 +71,18 @@ def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dic
             options.model, options.images, options.out, rows_per_file=rows_per_file, progress=progress, **chosen
         )
     made = result.rows - result.already_there
-    rows = [
+    rows: list[tuple[str, object]] = [
         *([("outputs", result.outputs)] if result.outputs else []),
         ("written", f"{result.path}, {result.rows} rows, {result.already_there} of them by an earlier run"),
         ("images", result.preprocessing),
+        ("runtime", result.choice),
         ("left out", in_words(result.left_out)),
         ("this run", f"{made} images, {made / max(result.seconds, 1e-9):.1f} a second, {result.errors} unreadable"),
     ]
     return dataclasses.asdict(result), rows
 
 
-def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, object]]]:
     from hubkeras.common.extras import extra
 
     extra("beam", "apache_beam")
@@ -82,6 +90,6 @@ def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[
     from hubkeras.common.counts import in_words
 
     result = beam.embed(options.model, options.images, options.out, options.pipeline, **chosen)
-    rows = [("outputs", result.outputs)] if result.outputs else []
+    rows: list[tuple[str, object]] = [("outputs", result.outputs)] if result.outputs else []
     rows += [("written", result.path), ("images", result.preprocessing)]
     return dataclasses.asdict(result), [*rows, ("left out", in_words(result.left_out))]

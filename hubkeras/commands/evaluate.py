@@ -72,7 +72,7 @@ def _rows(result: Any, report: str | None) -> list[tuple[str, str]]:
     from hubkeras.common.counts import in_words
 
     names = ("model", "data", "labels", "preprocessing", "outputs")
-    rows = [(name, getattr(result, name)) for name in names]
+    rows = [*((name, getattr(result, name)) for name in names), ("runtime", result.choice)]
     several = result.mean_average_precision is not None
     if several:
         classes = sorted(result.classes, key=lambda each: each.share)

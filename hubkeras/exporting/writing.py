@@ -198,6 +198,21 @@ def convert(
     return _write(plan, path, overwrite, True, progress)
 
 
+def write_unchecked(model: Model, path: pathlib.Path, task: Task) -> None:
+    """Writes a file as `convert` does, straight to its place and without its check; for whoever compares it anyway.
+
+    Args:
+        model, task: as for `convert`.
+        path: the file, in a folder that nobody reads yet.
+
+    Raises:
+        hubkeras.Error: the source cannot be read, or the file cannot be written.
+    """
+    with without_collection():
+        plan = plan_file(format_of(path, None), resolve(model, task), task, None, None, {})
+        _write_files(plan, path, path)
+
+
 def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progress: Progress) -> Export:
     """Writes beside the target, loads what was written, compares it with the source, and puts it in place."""
     source, metadata, calibration = plan.source, plan.metadata, plan.calibration

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 
-Load = Callable[[Path, int | None, bool], Session]  # path, threads, safe mode
+Load = Callable[[Path, int | None, bool, int | None], Session]  # path, threads, safe mode, streams
 Write = Callable[["SlimNetwork", Description, pathlib.Path, np.ndarray | None], None]  # see `write`
 
 
@@ -44,6 +44,7 @@ class Engine:
         suffix: of a model's file; empty where a model is a folder.
         write: writes a network, see the function `write`; None for folders, which `hubkeras.packaging` makes.
         beside: suffix of the file with the weights that lies beside it, if there is one.
+        package: that runs it, installed by the extra of the runtime's name.
     """
 
     runtime: Runtime
@@ -52,6 +53,7 @@ class Engine:
     suffix: str = ""
     write: Write | None = None
     beside: str = ""
+    package: str = "tensorflow"
 
     def files(self, path: Path) -> list[pathlib.Path]:
         """All files of a model, that at `path` first."""
@@ -64,11 +66,12 @@ class Engine:
 
 TENSORFLOW = Engine(Runtime.TENSORFLOW, "TensorFlow", saved_model.load)
 ENGINES = (
-    Engine(Runtime.ONNX, "ONNX Runtime", onnx.load, ".onnx", onnx.write),
-    Engine(Runtime.LITERT, "LiteRT", litert.load, ".tflite", litert.write),
-    Engine(Runtime.OPENVINO, "OpenVINO", openvino.load, ".xml", openvino.write, beside=".bin"),
+    Engine(Runtime.ONNX, "ONNX Runtime", onnx.load, ".onnx", onnx.write, package="onnxruntime"),
+    Engine(Runtime.LITERT, "LiteRT", litert.load, ".tflite", litert.write, package="ai_edge_litert"),
+    Engine(Runtime.OPENVINO, "OpenVINO", openvino.load, ".xml", openvino.write, beside=".bin", package="openvino"),
 )
 _BY_SUFFIX = {engine.suffix: engine for engine in ENGINES}
+BY_RUNTIME = {engine.runtime: engine for engine in (TENSORFLOW, *ENGINES)}
 
 
 def is_runtime_file(path: Path) -> bool:
@@ -134,7 +137,7 @@ def write(
     engine.write(network, Description(metadata, labels), pathlib.Path(path), calibration)
 
 
-def load(path: Path, threads: int | None = None, safe_mode: bool = True) -> Session:
+def load(path: Path, threads: int | None = None, safe_mode: bool = True, streams: int | None = None) -> Session:
     """A model in its runtime, with inputs and outputs as it has them; `open_model` does more.
 
     Args:
@@ -142,6 +145,8 @@ def load(path: Path, threads: int | None = None, safe_mode: bool = True) -> Sess
         threads: of one call; as many as there are cores by default.
         safe_mode: whether to refuse a SavedModel that could do more than compute, and an ONNX file with custom
             operators. The other runtimes know no operations but their own.
+        streams: how many calls run at once, beside other work of the process: threads that have nothing to do leave
+            their cores to it. None is one call at a time, which has the machine for itself.
 
     Raises:
         hubkeras.Error: the ending is unknown, the runtime is not installed, it cannot read the file, or that is not
@@ -153,4 +158,4 @@ def load(path: Path, threads: int | None = None, safe_mode: bool = True) -> Sess
         raise Error(f"There is no file {path}.")
     engine = engine_of(path)
     model_files.check(path)
-    return engine.load(path, threads, safe_mode)
+    return engine.load(path, threads, safe_mode, streams)

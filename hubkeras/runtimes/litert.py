@@ -7,7 +7,6 @@ import dataclasses
 import io
 import os
 import pathlib
-import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from hubkeras.runtimes import litert_graph
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import quantized_litert
-from hubkeras.runtimes.sessions import Description, Session, only_input
+from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -53,8 +52,16 @@ def write(
     path.write_bytes(whole.getbuffer())
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True, streams: int | None = None
+) -> Session:
     """A LiteRT file in LiteRT with XNNPACK, see `hubkeras.runtimes.files.load`."""
+    sessions = [_interpreter(path, threads) for _ in range(streams or 1)]
+    return dataclasses.replace(sessions[0], run=in_turns([session.run for session in sessions]))
+
+
+def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
+    """A LiteRT file in an interpreter, which runs one call at a time."""
     interpreter_module = extra("litert", "ai_edge_litert.interpreter")
     try:
         interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
@@ -64,18 +71,16 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
     images = only_input(interpreter.get_input_details(), path)
     outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
     state: dict[str, tuple[int, ...]] = {}
-    lock = threading.Lock()  # an interpreter runs one call at a time
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
-        with lock:
-            if state.get("shape") != values.shape:
-                interpreter.resize_tensor_input(images["index"], values.shape)
-                with quietly():  # it tells of XNNPACK
-                    interpreter.allocate_tensors()
-                state["shape"] = values.shape
-            interpreter.set_tensor(images["index"], values)
-            interpreter.invoke()
-            return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+        if state.get("shape") != values.shape:
+            interpreter.resize_tensor_input(images["index"], values.shape)
+            with quietly():  # it tells of XNNPACK
+                interpreter.allocate_tensors()
+            state["shape"] = values.shape
+        interpreter.set_tensor(images["index"], values)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
 
     shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name

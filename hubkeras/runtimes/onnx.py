@@ -84,12 +84,16 @@ def halve_weights(onnx: Any, graph: Any) -> None:
             graph.node.insert(0, onnx.helper.make_node("Cast", [half], [name], name, to=onnx.TensorProto.FLOAT))
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True, streams: int | None = None
+) -> Session:
     """An ONNX file in ONNX Runtime, see `hubkeras.runtimes.files.load`."""
     onnxruntime = extra("onnx", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only
+    if streams:  # threads that wait would take the cores of others
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graph = onnx_safety.read(path)
     if safe_mode:
         onnx_safety.check(graph, path)

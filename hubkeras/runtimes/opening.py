@@ -114,6 +114,7 @@ def open_model(
     image_size: int | None = None,
     threads: int | None = None,
     safe_mode: bool = True,
+    streams: int | None = None,
 ) -> RunnableModel:
     """Opens a model of any format.
 
@@ -126,6 +127,7 @@ def open_model(
         threads: of one call; as many as there are cores by default. Those of TensorFlow are set for the whole process,
             which must not have run it yet.
         safe_mode: whether to refuse models that could do more than compute.
+        streams: how many calls run at once beside other work, see `hubkeras.runtimes.files.load`.
 
     Raises:
         hubkeras.Error: there is no such model, it takes no images, it is not safe, or an argument does not fit it.
@@ -138,7 +140,7 @@ def open_model(
     if asked == Task.BACKBONE:
         raise Error(f"task must be {' or '.join(_SIGNATURES)}; got {str(asked)!r}.")
     if files.is_runtime_file(name):
-        path, session = name, files.load(name, threads, safe_mode)
+        path, session = name, files.load(name, threads, safe_mode, streams)
     else:
         path = handles.resolve(name)
         if not os.path.isfile(os.path.join(path, "saved_model.pb")):
@@ -147,7 +149,7 @@ def open_model(
                 f"{name} is not a model: it has no saved_model.pb; expected a SavedModel or a file ending in {known}."
             )
         wanted = [_SIGNATURES[asked]] if asked else list(_SIGNATURES.values())
-        session = saved_model.load(path, threads, safe_mode, (*wanted, saved_model.SIGNATURE))
+        session = saved_model.load(path, threads, safe_mode, streams, (*wanted, saved_model.SIGNATURE))
     _check_input(name, session)
     output = next(output for output in (*_OUTPUTS, *session.outputs) if output in session.outputs)
     own_task = _task(session, output, asked)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import os
 import pathlib
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from hubkeras.common.extras import extra
 from hubkeras.runtimes import activations
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.quantization import quantized_openvino
-from hubkeras.runtimes.sessions import Description, Session, only_input
+from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
@@ -55,11 +55,17 @@ def write(
         raise Error(f"Cannot write {os.path.basename(path)}: {reason}; it is as it was before.") from error
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True) -> Session:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True, streams: int | None = None
+) -> Session:
     """An OpenVINO model in OpenVINO, computing in float32, see `hubkeras.runtimes.files.load`."""
     openvino = extra("openvino", "openvino")
     # its own choice is bfloat16 where the processor has it
-    options = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads * (streams or 1)
+    if streams:
+        options["NUM_STREAMS"] = streams
     try:
         core = openvino.Core()
         model = core.read_model(os.fspath(path))
@@ -68,12 +74,11 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
         raise Error(f"OpenVINO cannot read {path} ({' '.join(str(error).split())[:200]}).") from error
     images = only_input(model.inputs, path)
     outputs = {output.get_any_name(): _sizes(output.partial_shape) for output in compiled.outputs}
-    lock = threading.Lock()  # a call waits for the one before it
+    requests = [compiled.create_infer_request() for _ in range(streams or 1)]
 
-    def run(values: np.ndarray) -> dict[str, np.ndarray]:
-        with lock:
-            results = compiled(values)
-            return {name: np.array(results[number]) for number, name in enumerate(outputs)}
+    def run(request: Any, values: np.ndarray) -> dict[str, np.ndarray]:
+        results = request.infer([values], share_inputs=True)
+        return {name: np.array(results[number]) for number, name in enumerate(outputs)}
 
     texts = {
         name: json.loads(model.get_rt_info([SECTION, name]).value)
@@ -82,7 +87,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None, safe_mode: bo
     }
     nodes = [result.get_node() for result in model.outputs]
     return Session(
-        run,
+        in_turns([functools.partial(run, request) for request in requests]),
         Description.of_texts(texts),
         images.element_type.to_dtype().name,
         _sizes(images.partial_shape),

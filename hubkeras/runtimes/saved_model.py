@@ -22,6 +22,7 @@ def load(
     path: str | os.PathLike[str],
     threads: int | None = None,
     safe_mode: bool = True,
+    streams: int | None = None,
     signatures: Sequence[str] = (SIGNATURE,),
 ) -> Session:
     """A signature of a SavedModel of images.
@@ -31,6 +32,7 @@ def load(
         threads: of one operation, in the whole process, which must not have run TensorFlow yet; as many as there are
             cores by default.
         safe_mode: whether to refuse one that could do more than compute.
+        streams: without effect; TensorFlow runs any number of calls at once.
         signatures: names of signatures, of which the first that is there is taken.
 
     Raises:

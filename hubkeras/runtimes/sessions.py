@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import queue
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import Metadata
 
 Shape = Sequence[int | str | None]
+Call = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Session:
         content_hash: of a SavedModel, SHA-256 over its files, in hexadecimal.
     """
 
-    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    run: Call
     description: Description
     dtype: str
     shape: Shape
@@ -77,6 +79,22 @@ class Session:
     activations: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     signature: str | None = None
     content_hash: str | None = None
+
+
+def in_turns(calls: Sequence[Call]) -> Call:
+    """A function that any number of threads may call, of some that run one call at a time: it waits for a free one."""
+    free: queue.SimpleQueue[Call] = queue.SimpleQueue()
+    for call in calls:
+        free.put(call)
+
+    def run(values: np.ndarray) -> dict[str, np.ndarray]:
+        call = free.get()
+        try:
+            return call(values)
+        finally:
+            free.put(call)
+
+    return run
 
 
 def only_input(inputs: Sequence[Any], path: object) -> Any:

@@ -86,7 +86,7 @@ def open_original(original: Any, safe_mode: bool = True) -> Original:
         return _of_session(_TITLES[files.engine_of(path).runtime], files.load(path, safe_mode=safe_mode), name)
     folder = path.parent if path.name == "saved_model.pb" else path
     if (folder / "saved_model.pb").is_file():
-        return _of_session("TensorFlow", saved_model.load(folder, None, safe_mode, _SIGNATURES), name)
+        return _of_session("TensorFlow", saved_model.load(folder, safe_mode=safe_mode, signatures=_SIGNATURES), name)
     if (folder / "config.json").is_file():
         title, run = torch_originals.open_folder(folder)
         return Original(title, run, activations.LINEAR)

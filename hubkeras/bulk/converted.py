@@ -1,0 +1,89 @@
+"""Files for other runtimes that many images make worth writing: made once, kept in the cache by their content."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+from hubkeras.common.choices import Runtime, Task
+from hubkeras.common.errors import Error
+from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.networks import NETWORKS, NetworkFacts
+from hubkeras.common.staging import anything, staged
+from hubkeras.common.version import __version__
+from hubkeras.consuming.cache import cache_dir
+from hubkeras.runtimes import files
+from hubkeras.runtimes.opening import RunnableModel
+
+_FOLDER = "hubkeras_runtimes"  # below tensorflow_hub's cache folder
+_DIGEST = "sha256.txt"  # of the file beside it
+
+
+@dataclasses.dataclass(frozen=True)
+class Convertible:
+    """A network that can be written for any runtime.
+
+    Attributes:
+        key: hash of all that its outputs depend on.
+        task: `classification` or `feature_vector`.
+        facts: of its architecture.
+        source: it, or the folder of its SavedModel.
+    """
+
+    key: str
+    task: Task
+    facts: NetworkFacts
+    source: Any
+
+    @classmethod
+    def of(cls, model: RunnableModel) -> "Convertible | None":
+        """Of a SavedModel that hubkeras wrote with variables, else None: a frozen one has constants of TensorFlow's."""
+        if model.metadata is None or model.metadata.frozen or model.metadata.architecture not in NETWORKS:
+            return None
+        facts = NETWORKS[model.metadata.architecture]
+        return cls(model.content_hash, model.task, facts, model.path)
+
+    def _path(self, runtime: Runtime) -> pathlib.Path:
+        name = f"{self.key[:40]}-{self.task}-{__version__}-{runtime}"
+        return _cache() / name / f"model{files.BY_RUNTIME[runtime].suffix}"
+
+    def is_kept(self, runtime: Runtime) -> bool:
+        """Whether the file is in the cache, as it was written."""
+        path = self._path(runtime)
+        with contextlib.suppress(OSError, ValueError, Error):
+            return path.with_name(_DIGEST).read_text("ascii") == files.content_hash(path)
+        return False
+
+    def file(self, runtime: Runtime) -> pathlib.Path:
+        """The path of the file for a runtime, which is made where it is missing or damaged.
+
+        Raises:
+            hubkeras.Error: the network cannot be written for this runtime, or not at all.
+        """
+        path = self._path(runtime)
+        if self.is_kept(runtime):
+            return path
+        from hubkeras.exporting import write_unchecked
+
+        with staged(path.parent, overwrite=True, foreign=anything) as folder:
+            folder.mkdir()
+            write_unchecked(self.source, folder / path.name, self.task)
+            (folder / _DIGEST).write_text(files.content_hash(folder / path.name), "ascii")
+        return path
+
+
+def _cache() -> pathlib.Path:
+    """The folder of the files; one of this process where the cache is not writable, or of another user."""
+    folder = cache_dir() / _FOLDER
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK) and (not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()):
+            return folder
+    return pathlib.Path(_temporary().name)
+
+
+@functools.cache
+def _temporary() -> TemporaryFolder:
+    return TemporaryFolder()

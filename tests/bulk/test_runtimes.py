@@ -1,0 +1,191 @@
+"""Many images in another runtime: equal rows, one file in the cache, and never a runtime that is not equal."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pyarrow import parquet
+
+import hubkeras
+from hubkeras.bulk import choosing
+from hubkeras.bulk.converted import Convertible
+from hubkeras.common.choices import Runtime
+from hubkeras.common.networks import MOBILENET_V2
+from hubkeras.runtimes.opening import open_model
+from tests.support import image_files
+from tests.support.killing import rows_of
+
+COUNT = 40
+BOUND = 5e-5  # of the contract, for MobileNet V2
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    images = image_files.damaged(image_files.photo_jpegs(COUNT, 128), 3)
+    return image_files.write_folder(tmp_path_factory.mktemp("photos"), images)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """The cache of files, one for all tests of this module."""
+    folder = tmp_path_factory.getbasetemp() / "cache_of_runtimes"
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tiny, made):
+    """With variables, of which files are made."""
+    return made("tiny_saved_model", lambda path: hubkeras.export(tiny, path, image_size=32, verify=False))
+
+
+@pytest.fixture(scope="module")
+def features(model, photos, tmp_path_factory):
+    """`{path: features}` by TensorFlow, None of damaged images."""
+    out = tmp_path_factory.mktemp("tensorflow") / "out"
+    hubkeras.embed(model, photos, out, runtime="tensorflow")
+    return features_in(out)
+
+
+def features_in(out):
+    return {row["path"]: row["features"] for row in rows_of(out)}
+
+
+def check_same(found, expected):
+    assert found.keys() == expected.keys()
+    assert [found[path] is None for path in expected] == [value is None for value in expected.values()]
+    both = [np.array([each[path] for path in expected if expected[path] is not None]) for each in (found, expected)]
+    assert np.abs(both[0] - both[1]).max() <= BOUND * np.abs(both[1]).max()
+
+
+@pytest.mark.parametrize(
+    "runtime", ["onnx", *(pytest.param(n, marks=pytest.mark.slow) for n in ("openvino", "litert"))]
+)
+def test_rows_are_those_of_tensorflow_and_say_what_made_them(model, photos, features, tmp_path, runtime):
+    made = hubkeras.embed(model, photos, tmp_path / "out", runtime=runtime)
+    check_same(features_in(tmp_path / "out"), features)
+    assert made.errors == 3
+    assert made.choice.runtime == runtime
+    assert made.choice.error <= made.choice.bound == BOUND
+    texts = parquet.read_schema(tmp_path / "out" / "part-00000.parquet").metadata
+    assert texts[b"hubkeras.runtime"].decode() == runtime
+    assert json.loads(texts[b"hubkeras.choice"])["error"] == made.choice.error
+
+
+def test_a_file_is_made_once_and_again_where_it_is_damaged(model):
+    convertible = Convertible.of(open_model(model))
+    file = convertible.file(Runtime.ONNX)
+    made, content = file.stat().st_mtime_ns, file.read_bytes()
+    assert convertible.file(Runtime.ONNX).stat().st_mtime_ns == made
+    file.write_bytes(content[:5000] + b"\xff" * 100 + content[5100:])
+    assert convertible.file(Runtime.ONNX).read_bytes() == content
+    file.with_name("sha256.txt").unlink()
+    assert convertible.file(Runtime.ONNX).read_bytes() == content
+    assert convertible.is_kept(Runtime.ONNX)
+
+
+def test_a_run_that_goes_on_keeps_its_runtime(model, photos, features, tmp_path):
+    arguments = (model, photos, tmp_path / "out")
+    options = {"rows_per_file": 20}
+    hubkeras.embed(*arguments, runtime="onnx", **options)
+    (tmp_path / "out" / "part-00001.parquet").unlink()
+    with pytest.raises(hubkeras.Error, match=r"holds rows made in onnx, and openvino is asked for"):
+        hubkeras.embed(*arguments, runtime="openvino", **options)
+    again = hubkeras.embed(*arguments, **options)
+    assert (again.choice.runtime, again.already_there) == (Runtime.ONNX, 20)
+    check_same(features_in(tmp_path / "out"), features)
+
+
+def test_a_runtime_of_other_outputs_is_not_used(model, photos, features, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    kept = Convertible.of(open_model(model)).file(Runtime.ONNX)
+    other = hubkeras.MobileNetV2(0.35, num_classes=None, final_endpoint="layer_4")
+    hubkeras.convert(other, tmp_path / "other.onnx")
+    kept.write_bytes((tmp_path / "other.onnx").read_bytes())
+    kept.with_name("sha256.txt").write_text(choosing.files.content_hash(kept))
+    made = hubkeras.embed(model, photos, tmp_path / "out", runtime="onnx")
+    assert made.choice.runtime == Runtime.TENSORFLOW
+    assert "ONNX Runtime is not used: its outputs differ by" in made.choice.reason
+    check_same(features_in(tmp_path / "out"), features)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "chosen"),
+    [
+        ({"tensorflow": 10, "onnx": 30, "openvino": 20}, "onnx"),
+        ({"tensorflow": 10, "onnx": 20, "openvino": 30}, "openvino"),
+        ({"tensorflow": 10, "onnx": 10.4, "openvino": 9}, "tensorflow"),
+    ],
+    ids=["onnx", "openvino", "no gain"],
+)
+def test_the_fastest_is_chosen(speeds, chosen, monkeypatch):
+    """By figures in place of a clock; what `fastest_setup` finds is the best of its setups."""
+
+    def measured(run, first, streams, batch, seconds):
+        asked.append((streams, batch))
+        return speeds[run.name] / (1 + abs(batch - 4))
+
+    class Named:
+        def __init__(self, name):
+            self.name = str(name)
+
+        def __call__(self, images):
+            return np.ones([len(images), 3], np.float32)
+
+    class Files:
+        facts = MOBILENET_V2
+
+        def is_kept(self, runtime):
+            return True
+
+        def file(self, runtime):
+            return runtime
+
+    asked = []
+    monkeypatch.setattr(choosing, "_images_per_second", measured)
+    monkeypatch.setattr(choosing, "_rate", lambda wall, processor, decoding: speeds["tensorflow"])
+    monkeypatch.setattr(choosing, "_WORTH_KEPT", 0.0)
+    subject = choosing.Subject("model", Named("tensorflow"), Files(), lambda path, threads, streams: Named(path))
+    sample = choosing.Sample(np.zeros([2, 8, 8, 3], np.float32), 0.001)
+    run, choice = choosing.choose(subject, None, None, lambda: sample, 1000)
+    assert (choice.runtime, run.name) == (chosen, chosen)
+    assert choice.images_per_second == speeds
+    assert choice.batch_size == (32 if chosen == "tensorflow" else 4)
+    assert {batch for _, batch in asked} == {1, 4, 16}
+
+
+def test_few_images_and_foreign_models_stay_with_tensorflow(model, photos, tmp_path):
+    assert "40 images are too few" in hubkeras.embed(model, photos, tmp_path / "out").choice.reason
+
+    class Mean(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3])])
+        def __call__(self, inputs):
+            return {"features": tf.reduce_mean(inputs, [1, 2])}
+
+    mean = Mean()
+    tf.saved_model.save(mean, tmp_path / "mean", mean.__call__)
+    with pytest.raises(hubkeras.Error, match=r"is frozen, or not written by hubkeras, so it cannot be run in"):
+        hubkeras.embed(tmp_path / "mean", photos, tmp_path / "rows", runtime="onnx")
+    made = hubkeras.embed(tmp_path / "mean", photos, tmp_path / "rows")
+    assert made.choice.reason == "the only one for a SavedModel that is frozen, or that hubkeras did not write"
+
+
+def test_what_cannot_be_asked_for(model, photos, tmp_path, monkeypatch):
+    with pytest.raises(hubkeras.Error, match=r"must be one of auto, tensorflow, onnx, .*; got 'torch'"):
+        hubkeras.embed(model, photos, tmp_path / "rows", runtime="torch")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(hubkeras.Error, match=r"pip install 'hubkeras\[openvino\]'"):
+        hubkeras.embed(model, photos, tmp_path / "rows", runtime="openvino")
+    assert not (tmp_path / "rows").exists()
+
+
+def test_a_file_runs_in_its_runtime_and_in_no_other(model, photos, features, tmp_path, monkeypatch):
+    file = Convertible.of(open_model(model)).file(Runtime.ONNX)
+    with pytest.raises(hubkeras.Error, match=r"runs in ONNX Runtime alone, and openvino was asked for"):
+        hubkeras.embed(file, photos, tmp_path / "rows", runtime="openvino")
+    monkeypatch.setattr("hubkeras.bulk.running.FEWEST", 8)  # so that its setup is tried
+    made = hubkeras.embed(file, photos, tmp_path / "rows", image_size=32)
+    assert made.choice.images_per_second["onnx"] > 0
+    check_same(features_in(tmp_path / "rows"), features)
