@@ -60,7 +60,11 @@ class StoredFeatures:
     @property
     def base(self) -> dict[str, Any] | None:
         """What the model says of itself, see `hubkeras.bulk.rows.base_of`; None where it says nothing."""
-        return json.loads(self.fingerprint.get("base") or "null")
+        try:
+            facts = json.loads(self.fingerprint.get("base", ""))
+        except (ValueError, RecursionError):
+            return None
+        return facts if isinstance(facts, dict) else None
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """float32 `[rows, width]`, the features of rows by their numbers, each of which is there once.
@@ -174,7 +178,7 @@ def _preparation(file: pathlib.Path, options: str) -> Preparation:
         if len(size) != 2 or size[0] != size[1]:
             raise Error(f"{file} holds features of images that are not square; embed the images anew.")
         return Preparation((size[0], size[1]), facts["resize"], facts["central_fraction"])
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         if isinstance(error, Error):
             raise
         raise Error(f"{file} does not say how its images were cut; embed them anew.") from error

@@ -80,12 +80,20 @@ def test_what_is_not_rows_of_one_model_is_refused(damage, words, folder):
         ({**OPTIONS, "image_size": None}, "does not say how its images were cut"),
         ({**OPTIONS, "central_fraction": 2}, "central_fraction must be above 0"),
         ([], "does not say how its images were cut"),
+        ("deep", "does not say how its images were cut"),
     ],
-    ids=["classes", "oblong", "size", "fraction", "list"],
+    ids=["classes", "oblong", "size", "fraction", "list", "deep"],
 )
 def test_options_of_strangers_are_checked(options, words, tmp_path):
     with pytest.raises(hubkeras.Error, match=words):
-        open_features(write(tmp_path / "rows", ["a.png"], options=json.dumps(options)))
+        open_features(
+            write(tmp_path / "rows", ["a.png"], options="[" * 99999 if options == "deep" else json.dumps(options))
+        )
+
+
+@pytest.mark.parametrize("base", ["[" * 99999, "[]", "", "null"], ids=["deep", "list", "empty", "null"])
+def test_a_base_of_strangers_that_is_none_is_none(base, tmp_path):
+    assert open_features(write(tmp_path / "rows", ["a.png"], base=base)).base is None
 
 
 def test_columns_of_others_are_refused(tmp_path):

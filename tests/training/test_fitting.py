@@ -4,16 +4,20 @@ import contextlib
 import os
 
 import numpy as np
+import PIL.Image
 import pytest
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 
 import hubkeras
-from hubkeras.training import logistic
+from hubkeras.bulk.pipeline import Preparation
+from hubkeras.training import images, logistic
+from hubkeras.training import working_folder as folders
 from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
+from hubkeras.training.data import plan_data
 from hubkeras.training.fine_tuning import Recipe, batches_of
 from hubkeras.training.lbfgs import minimum
-from hubkeras.training.working_folder import Table, check_epoch_kept, known_files, working_folder
+from hubkeras.training.working_folder import Table, WorkingFolder, check_epoch_kept, known_files, working_folder
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,43 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         with pytest.raises(hubkeras.Error, match="No space left on device; make room, and give the same command"):
             table.write("features", np.array([0]), np.ones((1, 3), np.float32))
     table.close()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A plan of forty images of one colour each, one of them damaged."""
+    for number in range(40):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGB", (9, 9), (number, 0, 0)).save(path)
+    (tmp_path / "photos" / "a" / "06.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return plan_data(tmp_path / "photos")
+
+
+@pytest.mark.parametrize("keep_pixels", [False, True])
+def test_reading_goes_on_with_the_image_where_it_was_stopped(photos, keep_pixels, tmp_path, monkeypatch):
+    examples = sorted((example for each in photos.sets.values() for example in each), key=lambda each: each.path)
+    seen, preparation = [], Preparation((4, 4), "squash", 1.0)
+    monkeypatch.setattr(images, "_BATCH", 8)
+    monkeypatch.setattr(folders, "_KEPT_EVERY", 0.0)
+
+    def run(pixels, stop=1000):
+        if len(seen) >= stop:
+            raise KeyboardInterrupt
+        seen.append(len(pixels))
+        return np.round(pixels[:, 0, 0] * 255)
+
+    def read(run):
+        folder = WorkingFolder(tmp_path)
+        return images.read_images(photos, examples, preparation, run, 3, keep_pixels, folder, lambda *_: None)
+
+    with pytest.raises(KeyboardInterrupt):
+        read(lambda pixels: run(pixels, stop=2))
+    result = read(run)
+    assert seen == [7, 8, 8, 8, 8]  # two batches before, the rest after
+    expected = [int(os.path.basename(example.path)[:2]) for example in examples]
+    damaged = expected.index(6)
+    assert sorted({*range(40)} - set(result.readable.tolist())) == [damaged]
+    np.testing.assert_array_equal(result.features[result.readable, 0], np.delete(expected, damaged))
+    if keep_pixels:
+        np.testing.assert_array_equal(result.pixels[result.readable, 3, 3, 0], np.delete(expected, damaged))
