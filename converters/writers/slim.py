@@ -3,8 +3,6 @@
 import pathlib
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.marks import SLIM_ENDING
 from hubkeras.common.metadata import Metadata
@@ -36,6 +34,8 @@ def write(
         hubkeras.Error: a variable is not float32, or the head has layers that TF-Slim's networks have not.
         tf.errors.OpError: the files cannot be written.
     """
+    import tensorflow as tf
+
     require_plain_head(network, "TF-Slim")
     values = slim_values(network, "A Slim checkpoint")
     tf.raw_ops.SaveV2(

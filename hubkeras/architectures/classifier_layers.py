@@ -7,10 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-
 from hubkeras.architectures import operations
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.architectures.convolutions import average
 from hubkeras.architectures.layers import Dense, Shape, SlimLayer, Tensor
 from hubkeras.architectures.options import INFERENCE, CallOptions

@@ -3,9 +3,8 @@
 import functools
 from typing import Any
 
-from keras import ops
-
 from hubkeras.architectures import operations
+from hubkeras.architectures.backend import ops
 from hubkeras.architectures.convolutions import ACTIVATIONS
 from hubkeras.architectures.layers import CHANNELS_LAST, Tensor
 from hubkeras.common import steps

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-
 from hubkeras.architectures import operations
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.architectures.layers import CHANNELS_LAST, Shape, SlimLayer, Tensor
 from hubkeras.architectures.options import INFERENCE, CallOptions
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from hubkeras.architectures import classifier_layers
+from hubkeras.architectures.backend import ops
 from hubkeras.architectures.computing import compute as compute
 from hubkeras.architectures.computing import run as run
 from hubkeras.architectures.convolutions import Convolution, DepthwiseConv2D, SeparableConv2D

@@ -6,8 +6,7 @@ Slim's three networks have one head, dropout and the logits; users have chains o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras import ops
-
+from hubkeras.architectures.backend import ops
 from hubkeras.architectures.classifier_layers import layer_of
 from hubkeras.architectures.layers import Dense, Dropout, Scope, Shape, SlimLayer, Tensor
 from hubkeras.architectures.options import INFERENCE, CallOptions

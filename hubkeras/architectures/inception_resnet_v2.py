@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import keras
-from keras import ops
-
 from hubkeras.architectures import operations
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.architectures.convolutions import ACTIVATIONS, EPSILON, Conv2D
 from hubkeras.architectures.folding import Builder, steps_of, window_of
 from hubkeras.architectures.heads import Head

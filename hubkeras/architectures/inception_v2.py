@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import keras
-from keras import ops
-
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, SeparableConv2D
 from hubkeras.architectures.heads import Head
 from hubkeras.architectures.layers import Branches, Dense, Pooling2D, Scope, SlimLayer, l2_regularizer

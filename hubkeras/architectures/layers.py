@@ -10,10 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
-from keras import ops
-
 from hubkeras.architectures import operations
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.architectures.options import INFERENCE, CallOptions
 
 WEIGHT_DECAY = 4e-5  # `weight_decay` of Slim's arg scopes; Slim's l2_regularizer(s) is s * sum(w ** 2) / 2

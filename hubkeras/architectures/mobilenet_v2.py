@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import keras
-
+from hubkeras.architectures.backend import keras
 from hubkeras.architectures.convolutions import EPSILON, Conv2D, DepthwiseConv2D
 from hubkeras.architectures.folding import Builder, steps_of
 from hubkeras.architectures.heads import Head

@@ -8,10 +8,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import keras
-from keras import ops
-
 from hubkeras.architectures import computing, folding, operations, states
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.architectures.convolutions import EPSILON
 from hubkeras.architectures.end_points import Structure
 from hubkeras.architectures.given_heads import given_head, take_weights

@@ -8,9 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-
+from hubkeras.architectures.backend import keras, ops
 from hubkeras.common.head_layers import ACTIVATIONS
 from hubkeras.common.input_range import InputRange
 

@@ -7,7 +7,7 @@ network anew (a saved model, a clone, a copy) gets them back.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
+from hubkeras.architectures.backend import keras
 
 
 def _below(network: Any) -> Iterator[tuple[str, str, Any]]:

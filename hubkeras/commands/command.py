@@ -38,7 +38,7 @@ class Command:
             of `hubkeras --help`.
         arguments: functions that add its arguments to a parser.
         run: does the work and writes to an `Output`; returns the exit status, None for 0.
-        tensorflow: whether TensorFlow is imported, in silence, before it runs.
+        tensorflow: whether TensorFlow is imported, in silence, before it runs; or what tells it of the options.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Command:
     example: str
     arguments: tuple[Add, ...]
     run: Run
-    tensorflow: bool
+    tensorflow: bool | Callable[[Options], bool]
 
 
 def command(
-    group: Group, help_text: str, example: str, *arguments: Add, tensorflow: bool = True
+    group: Group, help_text: str, example: str, *arguments: Add, tensorflow: bool | Callable[[Options], bool] = True
 ) -> Callable[[Run], Command]:
     """A decorator that makes the `Command` of a function, and of its name."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
 WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
+RUNTIMES = (".onnx", ".tflite", ".xml")
 SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")  # options of files for runtimes
 
 
@@ -99,6 +100,11 @@ def export(options: Options, output: Output) -> None:
         output.hint("hubkeras", "inspect", written.path)
 
 
+def _needs_keras(options: Options) -> bool:
+    """Whether networks must be Keras': files for runtimes are written, and checked, without it and TensorFlow."""
+    return not (options.path and options.to is None and options.path.endswith(RUNTIMES))
+
+
 @command(
     Group.CONVERT,
     "Convert a checkpoint to a weights file or another form, by its ending.",
@@ -128,6 +134,7 @@ def export(options: Options, output: Output) -> None:
             argument("--int8", metavar="IMAGES", help=IMAGES),
         ),
     ),
+    tensorflow=_needs_keras,
 )
 def convert(options: Options, output: Output) -> None:
     from hubkeras import exporting

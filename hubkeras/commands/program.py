@@ -24,6 +24,7 @@ from hubkeras.commands import (
 )
 from hubkeras.commands.command import Options
 from hubkeras.commands.output import ClosedPipe, Mode, Output
+from hubkeras.common import without_keras
 from hubkeras.common.errors import Error
 from hubkeras.common.quiet import quietly
 
@@ -67,13 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
         warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
-        return _run(options, output, typed)
+        return _run(options, output, typed, alone=arguments is None)
 
 
-def _run(options: Options, output: Output, typed: Sequence[str]) -> int:
+def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) -> int:
     try:
         _mend_texts(options)
-        if options.command.tensorflow:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        needed = options.command.tensorflow
+        if alone and callable(needed) and not needed(options):
+            without_keras.choose()  # of a process that does nothing else
+        elif needed:
             _import_tensorflow()
         status = options.command.run(options, output) or 0
         output.close()
@@ -177,7 +182,6 @@ def _import_tensorflow() -> None:
 
     Raises hubkeras.Error where KERAS_BACKEND, or ~/.keras/keras.json, names another backend than TensorFlow.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quietly():
         import tensorflow  # noqa: F401
 

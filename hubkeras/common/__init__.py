@@ -38,4 +38,5 @@ __all__ = [
     "tensorflow_internals",
     "version",
     "widths",
+    "without_keras",
 ]

@@ -1,6 +1,7 @@
 """The one exception that hubkeras raises for bad input, and the words of other libraries in it."""
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 
@@ -63,3 +64,9 @@ def first_line(error: BaseException) -> str:
 def reason(error: OSError) -> str:
     """Why something cannot be written, in words; a file in the place of a folder is said to be one."""
     return "it is a file, no folder" if isinstance(error, FileExistsError | NotADirectoryError) else str(error.strerror)
+
+
+def tensorflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """The errors that TensorFlow raises, where it was imported, and others."""
+    tensorflow = sys.modules.get("tensorflow")
+    return others if tensorflow is None else (tensorflow.errors.OpError, *others)

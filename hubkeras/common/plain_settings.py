@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from hubkeras.common import without_keras
 from hubkeras.common.errors import Error
 
 FLOAT, LAYOUT = "float32", "channels_last"
@@ -29,9 +30,14 @@ def plain_settings() -> Iterator[None]:
     device and a distribution strategy of the process would be written into it, or break it. What was set before is set
     again at the end.
 
+    Where networks are of NumPy there is nothing to set.
+
     Raises:
         hubkeras.Error: Keras does not run on TensorFlow, or TensorFlow not eagerly.
     """
+    if without_keras.chosen():
+        yield
+        return
     check_backend()
     import keras
     import tensorflow as tf

@@ -16,8 +16,7 @@ from hubkeras.common import addresses
 from hubkeras.common.choices import Format
 from hubkeras.common.errors import Error
 from hubkeras.common.staging import refuse_existing
-from hubkeras.converters.writers import hubkeras_weights, keras_applications, numpy_archives, pytorch, slim
-from hubkeras.packaging import saving
+from hubkeras.converters.writers import hubkeras_weights, numpy_archives, pytorch, slim
 from hubkeras.runtimes import files
 
 
@@ -59,9 +58,21 @@ class FormatWriter:
         return given
 
 
+def _write_saved_model(*arguments: Any) -> None:
+    from hubkeras.packaging import saving  # for which TensorFlow is imported
+
+    saving.write(*arguments)
+
+
+def _write_keras_applications(*arguments: Any) -> Sequence[str]:
+    from hubkeras.converters.writers import keras_applications  # for which Keras is imported
+
+    return keras_applications.write(*arguments)
+
+
 _OPTIONS = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")
 FORMATS = {
-    Format.SAVED_MODEL: FormatWriter(saving.write),
+    Format.SAVED_MODEL: FormatWriter(_write_saved_model),
     Format.KERAS_WEIGHTS: FormatWriter(hubkeras_weights.write),
     Format.NUMPY: FormatWriter(numpy_archives.write),
     **{
@@ -69,7 +80,7 @@ FORMATS = {
         for engine in files.ENGINES
     },
     Format.HUGGING_FACE: FormatWriter(pytorch.write_hugging_face),
-    Format.KERAS_APPLICATIONS: FormatWriter(keras_applications.write),
+    Format.KERAS_APPLICATIONS: FormatWriter(_write_keras_applications),
     Format.TIMM: FormatWriter(pytorch.write_timm),
     Format.SLIM: FormatWriter(slim.write, endings=slim.ENDINGS),
 }

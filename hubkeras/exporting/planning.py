@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import keras
-import tensorflow as tf
-
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import labels as label_files
 from hubkeras.common.choices import Averages, Format, Task
@@ -22,7 +19,7 @@ from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
 from hubkeras.common.numbers import plain, whole
 from hubkeras.common.preprocessing import preprocessing_of, source_files
 from hubkeras.common.progress import Progress, silent
-from hubkeras.common.version import __version__
+from hubkeras.common.version import __version__, version_of
 from hubkeras.converters import Report, read_network
 from hubkeras.converters.sources import models_in_memory
 from hubkeras.converters.sources.models_in_memory import KerasModel
@@ -243,7 +240,7 @@ def describe(
         source=plain(source.provenance),
         weights=source.averages,
         handle=handle,
-        versions={"hubkeras": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+        versions={"hubkeras": __version__, **{name: version_of(name) for name in ("keras", "tensorflow")}},
         preprocessing=cut or preprocessing_of(handle, files, source.num_classes, labels or source.labels),
     )
     if handle is not None:

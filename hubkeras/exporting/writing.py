@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
-from hubkeras import verifying
 from hubkeras.common import addresses
 from hubkeras.common.choices import Format, Task
 from hubkeras.common.collecting import without_collection
-from hubkeras.common.errors import Error, first_line
+from hubkeras.common.errors import Error, first_line, tensorflow_errors
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.parity import Parity
 from hubkeras.common.plain_settings import plain_settings
@@ -25,6 +22,7 @@ from hubkeras.exporting.formats import FORMATS, folder_to_write, format_of
 from hubkeras.exporting.planning import Labels, Model, Plan, adapt, plan_file, plan_saved_model, resolve
 from hubkeras.publishing import catalog, documentation
 from hubkeras.runtimes import inference
+from hubkeras.verifying import comparing
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,7 @@ def _write_files(plan: Plan, staging: pathlib.Path, path: pathlib.Path) -> Seque
         return FORMATS[plan.format].write(plan.source.network, staging, plan.metadata, plan.labels, **images) or ()
     except UnicodeError as error:
         raise Error(f"{str(path)!a} is not UTF-8; give it a name of UTF-8 text.") from error
-    except tf.errors.OpError as error:
+    except tensorflow_errors() as error:
         raise Error(f"Cannot write {path}: {first_line(error)}; it is as it was before.") from error
 
 
@@ -257,7 +255,7 @@ def _compare(plan: Plan, staging: pathlib.Path, path: pathlib.Path) -> Parity:
     digests = source.report.digests if source.report else None
     images = plan.calibration.held_back if plan.calibration else None
     try:
-        parity = verifying.compare(staging, source.network, source.name, digests=digests, images=images)
-    except (tf.errors.OpError, MemoryError) as error:
+        parity = comparing.compare(staging, source.network, source.name, digests=digests, images=images)
+    except tensorflow_errors(MemoryError) as error:
         raise Error(f"{path} could not be checked ({first_line(error)}); it is as it was before.") from error
     return parity.require(path)

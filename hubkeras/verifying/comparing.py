@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
-from hubkeras.common.head_layers import SIGMOID
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.parity import Parity
 from hubkeras.consuming.loading import load_saved_model
+from hubkeras.consuming.predictions import shares_of
 from hubkeras.converters import match, open_checkpoint
 from hubkeras.converters.agreement import require_agreement
 from hubkeras.converters.digests import different
@@ -84,6 +83,8 @@ def compare_saved_model(
         path, network, reference, digests: as for `compare`.
         safe_mode: whether to refuse a SavedModel that could do more than compute.
     """
+    import tensorflow as tf
+
     metadata = read_metadata(path)
     module = load_saved_model(path, safe_mode=safe_mode).module
     head = f"{network.scope}/Logits/"
@@ -131,10 +132,9 @@ def compare_outputs(
     bound, agreement, change = interface.tolerance(exact), None, None
     if bound > exact and interface.task == Task.CLASSIFICATION:
         agreement = float((values.argmax(-1) == truth.values.argmax(-1)).mean())
-        pair = values, truth.values
+        pair = [np.asarray(logits, np.float64) for logits in (values, truth.values)]
         if not interface.probabilities:
-            function = tf.sigmoid if network.classifier_activation == SIGMOID else tf.nn.softmax
-            pair = tuple(function(tf.cast(logits, tf.float64)).numpy() for logits in pair)
+            pair = [shares_of(logits, network.classifier_activation) for logits in pair]
         change = float(np.abs(np.subtract(*pair)).max(-1).mean())
     return Parity(
         reference,
@@ -152,6 +152,8 @@ def compare_outputs(
 
 def _called(module: Any, images: np.ndarray) -> Any:
     """What `module(images)` returns, by the function behind it: TensorFlow would trace a call of it once more."""
+    import tensorflow as tf
+
     for concrete in module.__call__.concrete_functions:
         (_, *options), _ = concrete.structured_input_signature
         if not any(option is True for option in options):

@@ -9,15 +9,16 @@ import functools
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from hubkeras.architectures.folding import compute, fold
+from hubkeras.architectures import folding
+from hubkeras.architectures.backend import ops
+from hubkeras.architectures.folding import fold
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import steps
 
 # a value, the sum of the magnitudes that it adds up, and how far rounding until there may spread, in units of float32's
 # last place: errors are independent, so that a dense layer adds up their squares
-Triple = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _SHIFT = 1e-6  # in float64
 
@@ -37,13 +38,18 @@ def magnitudes(network: SlimNetwork, features: Any, end_point: str = "default") 
         float64 `[batch, num_classes]`, at least the magnitude of the value.
     """
     plan = fold(network)
-    value = tf.convert_to_tensor(features, tf.float64)
-    triples: dict[str, Triple] = {plan.end_points["features"]: (value, tf.abs(value), tf.abs(value))}
+    value = np.asarray(features, np.float64)
+    triples: dict[str, Triple] = {plan.end_points["features"]: (value, abs(value), abs(value))}
     for step in plan.steps:
         if set(step.inputs) <= triples.keys() and step.inputs:
             (name,) = step.inputs
             triples[step.output] = _applied(_in_float64(step), *triples[name])
-    return triples[plan.end_points[end_point]][1].numpy()
+    return triples[plan.end_points[end_point]][1]
+
+
+def compute(step: Any, value: np.ndarray) -> np.ndarray:
+    """What a step computes of a value."""
+    return np.asarray(folding.compute(step, ops.convert_to_tensor(value, "float64")))
 
 
 def _in_float64(step: Any) -> Any:
@@ -55,17 +61,17 @@ def _in_float64(step: Any) -> Any:
     return dataclasses.replace(step, **constants)
 
 
-def _applied(step: Any, value: tf.Tensor, total: tf.Tensor, spread: tf.Tensor) -> Triple:
+def _applied(step: Any, value: np.ndarray, total: np.ndarray, spread: np.ndarray) -> Triple:
     """What a step of the head makes of a value."""
     if not isinstance(step, steps.Dense):
         return compute(step, value), added_up(step, value, total), added_up(step, value, spread)
     bias = 0 if step.bias is None else abs(step.bias)
-    total = tf.maximum(tf.abs(value), spread) @ abs(step.kernel) + bias
-    return compute(step, value), total, tf.sqrt(spread**2 @ step.kernel**2 + bias**2)
+    total = np.maximum(abs(value), spread) @ abs(step.kernel) + bias
+    return compute(step, value), total, np.sqrt(spread**2 @ step.kernel**2 + bias**2)
 
 
 @functools.singledispatch
-def added_up(step: Any, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def added_up(step: Any, value: np.ndarray, total: np.ndarray) -> np.ndarray:
     """The magnitudes that a step adds up: its Jacobian's, times those that its input has added up, and its own.
 
     Dense layers have sums of their own.
@@ -74,37 +80,37 @@ def added_up(step: Any, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
 
 
 @added_up.register
-def _(step: steps.Flatten, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def _(step: steps.Flatten, value: np.ndarray, total: np.ndarray) -> np.ndarray:
     return compute(step, total)
 
 
 @added_up.register
-def _(step: steps.Softmax, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def _(step: steps.Softmax, value: np.ndarray, total: np.ndarray) -> np.ndarray:
     shares = compute(step, value)
-    return shares * (1 + (1 - 2 * shares) * total + tf.reduce_sum(shares * total, -1, keepdims=True))
+    return shares * (1 + (1 - 2 * shares) * total + np.sum(shares * total, -1, keepdims=True))
 
 
 @added_up.register
-def _(step: steps.Activate, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def _(step: steps.Activate, value: np.ndarray, total: np.ndarray) -> np.ndarray:
     # by a difference: while something is exported TensorFlow records no gradients
     below, above = (compute(step, value + shift) for shift in (-_SHIFT, _SHIFT))
-    return tf.abs(above - below) / (2 * _SHIFT) * total + tf.abs(compute(step, value))
+    return abs(above - below) / (2 * _SHIFT) * total + abs(compute(step, value))
 
 
 @added_up.register
-def _(step: steps.Scale, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def _(step: steps.Scale, value: np.ndarray, total: np.ndarray) -> np.ndarray:
     return total * abs(step.factor) + abs(step.shift)
 
 
 @added_up.register
-def _(step: steps.LayerNormalize, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-    mean, variance = tf.nn.moments(value, -1, keepdims=True)
-    scale = tf.math.rsqrt(variance + step.epsilon)
-    normal = tf.abs(value - mean) * scale
-    spread = tf.reduce_mean(total, -1, keepdims=True) + normal * tf.reduce_mean(normal * total, -1, keepdims=True)
+def _(step: steps.LayerNormalize, value: np.ndarray, total: np.ndarray) -> np.ndarray:
+    mean, variance = np.mean(value, -1, keepdims=True), np.var(value, -1, keepdims=True)
+    scale = 1 / np.sqrt(variance + step.epsilon)
+    normal = abs(value - mean) * scale
+    spread = np.mean(total, -1, keepdims=True) + normal * np.mean(normal * total, -1, keepdims=True)
     return (total + spread) * scale * abs(step.gamma) + abs(step.beta)
 
 
 @added_up.register
-def _(step: steps.TwoClasses, value: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+def _(step: steps.TwoClasses, value: np.ndarray, total: np.ndarray) -> np.ndarray:
     return compute(step, total)

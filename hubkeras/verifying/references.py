@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
@@ -74,7 +73,7 @@ def reference_of(network: SlimNetwork, images: np.ndarray, task: str, probabilit
         network, images, task: as for `reference_outputs`.
         probabilities: whether to give those in place of logits.
     """
-    features, outputs = network.copy("float64").outputs(tf.constant(images, tf.float64), fold=False)
+    features, outputs = network.copy("float64").outputs(images.astype(np.float64), fold=False)
     if task != Task.CLASSIFICATION:
         return _relative_to_largest(features)
     values = outputs[f"{network.scope}/{PREDICTIONS}" if probabilities else "default"]
@@ -87,7 +86,7 @@ def reference_of(network: SlimNetwork, images: np.ndarray, task: str, probabilit
 def reference_maps(network: SlimNetwork, images: np.ndarray) -> dict[str, Reference]:
     """The feature maps of a network with `endpoints`, as `reference_of`."""
     exact = network.copy("float64")
-    _, outputs = exact.outputs(tf.constant(images, tf.float64), fold=False)
+    _, outputs = exact.outputs(images.astype(np.float64), fold=False)
     return {name: _relative_to_largest(value) for name, value in exact.feature_maps(outputs).items()}
 
 
