@@ -10,16 +10,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hubkeras.bulk import rows as row_files
+from hubkeras.bulk.choosing import AUTO
 from hubkeras.bulk.containers import open_local
 from hubkeras.bulk.models import ImageModel, Labels, open_image_model
 from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.rows import RowLayout, printable
+from hubkeras.bulk.running import check_run, for_single_calls
 from hubkeras.bulk.sources import Images, is_container, list_images, sources
 from hubkeras.common import addresses
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
 from hubkeras.consuming.handles import absolute
-from hubkeras.consuming.images import check_size
 
 try:
     import apache_beam as beam
@@ -51,6 +52,7 @@ class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, ImageMod
         task: `classification` or `feature_vector`; by default classification where the model has a head.
         image_size: height and width in pixels, where the model does not say it.
         safe_mode: whether to refuse a model that could do more than compute.
+        runtime: what computes, as for `hubkeras.embed`; each worker chooses where it is `auto`.
         min_batch_size, max_batch_size: of the batches that Beam makes.
         options: more of Beam's, such as `max_batch_duration_secs`, `large_model` and `model_copies`.
 
@@ -68,17 +70,19 @@ class ModelHandler(base.ModelHandler[np.ndarray, base.PredictionResult, ImageMod
         task: str | None = None,
         image_size: int | None = None,
         safe_mode: bool = True,
+        runtime: str = AUTO,
         min_batch_size: int = 1,
         max_batch_size: int = BATCH_SIZE,
         **options: Any,
     ) -> None:
         super().__init__(min_batch_size=min_batch_size, max_batch_size=max_batch_size, **options)
         self.handle, self.task, self.image_size = absolute(handle), task, image_size
-        self.safe_mode = safe_mode
+        self.safe_mode, self.runtime = safe_mode, check_run(None, None, None, runtime)
 
     def load_model(self) -> ImageModel:
         """Opens the model; raises hubkeras.Error where it cannot."""
-        return open_image_model(self.handle, task=self.task, image_size=self.image_size, safe_mode=self.safe_mode)
+        model = open_image_model(self.handle, task=self.task, image_size=self.image_size, safe_mode=self.safe_mode)
+        return for_single_calls(model, self.runtime, BATCH_SIZE)
 
     def run_inference(
         self, batch: Sequence[np.ndarray], model: ImageModel, inference_args: Mapping[str, Any] | None = None
@@ -114,7 +118,7 @@ class EmbedImages(beam.PTransform):
 
     Args:
         model: as for `ModelHandler`.
-        task, image_size, labels, top, resize, central_fraction, column, batch_size, safe_mode: as for
+        task, image_size, labels, top, resize, central_fraction, column, batch_size, runtime, safe_mode: as for
             `hubkeras.embed`.
 
     Raises:
@@ -137,18 +141,24 @@ class EmbedImages(beam.PTransform):
         image_size: int | None = None,
         labels: Labels = None,
         column: str | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
+        runtime: str = AUTO,
         safe_mode: bool = True,
     ) -> None:
         super().__init__()
-        check_size(1, central_fraction, resize)
+        check_run(batch_size, central_fraction, resize, runtime)
         opened = open_image_model(model, task=task, image_size=image_size, labels=labels, safe_mode=safe_mode)
         self.layout, self.column = RowLayout.of(opened, top), column
         self.preparation = Preparation.of(opened, resize, central_fraction)
         self.handler = ModelHandler(
-            model, task=opened.task, image_size=image_size, safe_mode=safe_mode, max_batch_size=batch_size
+            model,
+            task=opened.task,
+            image_size=image_size,
+            safe_mode=safe_mode,
+            runtime=runtime,
+            max_batch_size=batch_size or BATCH_SIZE,
         )
-        self.fingerprint = row_files.fingerprint(opened, self.layout, self.preparation)
+        self.fingerprint = {**row_files.fingerprint(opened, self.layout, self.preparation), row_files.RUNTIME: runtime}
 
     def expand(self, inputs: beam.PCollection) -> dict[str, beam.PCollection]:
         """The collections `rows` and `unreadable`."""

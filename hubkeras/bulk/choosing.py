@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from hubkeras.runtimes.scores import Run
 AUTO = "auto"
 SAMPLE = 16  # images of the trial and of the comparison
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+ONE_CALL = ((CORES, 1),)  # (threads, calls at once)
+SETUPS = tuple(dict.fromkeys([(1, CORES), *ONE_CALL]))
 _TRIED = (Runtime.ONNX, Runtime.OPENVINO)  # by `auto`
 FEWEST = 8 * SAMPLE  # images of a run for which a trial is made
 _WORTH, _WORTH_KEPT = 8.0, 3.0  # seconds of work in TensorFlow from which a file is worth making, or loading
@@ -122,7 +125,12 @@ def in_pieces(run: Run, size: int) -> Run:
 
 
 def choose(
-    subject: Subject, asked: Runtime | None, batch_size: int | None, sample: Callable[[], Sample], count: int
+    subject: Subject,
+    asked: Runtime | None,
+    batch_size: int | None,
+    sample: Callable[[], Sample],
+    count: int,
+    setups: Sequence[tuple[int, int]] = SETUPS,
 ) -> tuple[Run, Choice]:
     """What is to run many images, in TensorFlow or in another runtime.
 
@@ -132,6 +140,7 @@ def choose(
         batch_size: images of a call, by default as many as are fastest.
         sample: gives the first images; none where none can be read.
         count: of all images.
+        setups: (threads of a call, calls at once) to try.
     """
     here = Choice(batch_size=batch_size or Choice.batch_size)
     stays = functools.partial(dataclasses.replace, here)
@@ -153,7 +162,7 @@ def choose(
         rates = {here.runtime: _rate(wall / number, processor / number, first.decoding)}
         if seconds < (_WORTH_KEPT if all(map(subject.convertible.is_kept, tried)) else _WORTH):
             return subject.run, stays(reason=f"about {seconds:.0f} seconds of work, too few for another runtime")
-    setup = functools.partial(_setup_of_few if count < FEWEST else fastest_setup, batch_size=batch_size)
+    setup = functools.partial(_setup_of_few if count < FEWEST else fastest_setup, batch_size=batch_size, setups=setups)
     return _fastest(subject, asked, tried, setup, first, truth, here, rates)
 
 
@@ -225,7 +234,13 @@ def _fastest(
 
 
 def fastest_setup(
-    open_run: Callable[[int, int], Run], runtime: Runtime, first: Sample, *, batch_size: int | None, share: int = 1
+    open_run: Callable[[int, int], Run],
+    runtime: Runtime,
+    first: Sample,
+    *,
+    batch_size: int | None,
+    share: int = 1,
+    setups: Sequence[tuple[int, int]] = SETUPS,
 ) -> tuple[float, Run, Choice]:
     """The fastest number of threads, of calls at once and of images a call, by trial.
 
@@ -235,11 +250,12 @@ def fastest_setup(
         first: images.
         batch_size: the only one to try, or None.
         share: among how many runtimes the time of the trials is divided.
+        setups: (threads of a call, calls at once) to try.
 
     Returns:
         Images a second beside decoding, what runs, and the choice.
     """
-    setups, batches = list(dict.fromkeys([(1, CORES), (CORES, 1)])), (batch_size,) if batch_size else _BATCHES
+    batches = (batch_size,) if batch_size else _BATCHES
     seconds = _TRIAL / share / len(setups) / len(batches)
     best: tuple[float, Run, Choice] | None = None
     for threads, streams in setups:
@@ -256,7 +272,7 @@ def fastest_setup(
 
 
 def _setup_of_few(
-    open_run: Callable[[int, int], Run], runtime: Runtime, first: Sample, *, batch_size: int | None, share: int = 1
+    open_run: Callable[[int, int], Run], runtime: Runtime, first: Sample, *, batch_size: int | None, **_: Any
 ) -> tuple[float, Run, Choice]:
     """One that needs no trial, as `fastest_setup`."""
     return 0.0, open_run(CORES, 1), Choice(runtime, "", 1, CORES, batch_size or _BATCHES[-1])

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class Classification:
         outputs: what the model gives, in words, and how that is known.
         choice: of the runtime, see `hubkeras.bulk.choosing.Choice`.
         source: the images themselves, for a picture.
+        missing: names that were given and name no image; `images` says why.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Classification:
     outputs: str
     choice: Choice
     source: Source = dataclasses.field(repr=False)
+    missing: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[Classified]:
         return iter(self.images)
@@ -107,7 +109,8 @@ def classify(
         A `Classification`: for each image its path and (name, probability) of its likeliest classes, float in [0, 1].
 
     Raises:
-        hubkeras.Error: the model has no head or cannot be opened, there are no images, or none can be read.
+        hubkeras.Error: the model has no head or cannot be opened, there are no images, or none can be read. Where some
+            can, the others have an `error`.
 
     Examples:
         >>> for image in hubkeras.classify("build/digits", ["photos/1/a.png", "photos/2/a.png"], top=1):
@@ -116,7 +119,7 @@ def classify(
         photos/2/a.png 1
     """
     asked = check_run(batch_size, central_fraction, resize, runtime)
-    found = _open(images)
+    found, missing = _open(images)
     opened = open_image_model(
         model, task=Task.CLASSIFICATION, image_size=image_size, labels=labels, safe_mode=safe_mode
     )
@@ -132,22 +135,39 @@ def classify(
     if not rows:
         raise Error(f"None of the {count} images can be read; of the first: {classified[0].error}")
     show(count, count)
-    return Classification(opened.name, classified, str(preparation), opened.outputs, opened.choice, found)
+    return Classification(opened.name, classified, str(preparation), opened.outputs, opened.choice, found, missing)
 
 
-def _open(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Images:
-    """The images as one source, in the order in which they were given, each file once."""
+def _open(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[Images, list[str]]:
+    """The images as one source, in the order in which they were given, each file once; and the names of none."""
     names = [images] if isinstance(images, str | os.PathLike) else list(images)
     if not names:
         raise Error("There is no image to classify; give the path of one, or a folder of them.")
     files: dict[str, None] = {}
+    missing: dict[str, Error] = {}
     for name in map(addresses.local, names):
-        files |= dict.fromkeys([name] if addresses.is_url(name) else list_images(name).files)
+        try:
+            files |= dict.fromkeys([name] if addresses.is_url(name) else list_images(name).files)
+        except Error as error:
+            files[name], missing[name] = None, error
+    if len(missing) == len(files):
+        raise next(iter(missing.values()))
     parts: list[Source] = []
-    for is_url, group in itertools.groupby(files, addresses.is_url):
-        paths = list(group)
-        parts += [_Web(paths)] if is_url else sources(paths)
-    return Images(parts)
+    for kind, group in itertools.groupby(files, lambda name: (name in missing, addresses.is_url(name))):
+        paths, (is_missing, is_url) = list(group), kind
+        parts += [_Missing(paths, missing)] if is_missing else [_Web(paths)] if is_url else sources(paths)
+    return Images(parts), list(missing)
+
+
+class _Missing(Files):
+    """Names of no images."""
+
+    def __init__(self, paths: Sequence[str], errors: Mapping[str, Error]) -> None:
+        super().__init__(paths)
+        self.errors = errors
+
+    def read(self, number: int) -> bytes:
+        raise self.errors[self.paths[number]]
 
 
 class _Web(Files):

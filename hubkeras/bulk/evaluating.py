@@ -143,7 +143,6 @@ class Evaluation:
         unreadable: paths of the images that could not be read, which count nowhere.
         classes: one `ClassAccuracy` for each class that has images, in the order of the model.
         outputs: what the model gives, in words, and how that is known.
-        choice: of the runtime, see `hubkeras.bulk.choosing.Choice`.
         confusions: (true class, predicted class, images), the most frequent first, at most twenty.
         mean_average_precision: where each class is for itself, the mean over the classes that have images.
         worst_mistakes: the wrong classes of the highest probability, at most 24.
@@ -151,8 +150,9 @@ class Evaluation:
         class_names: all classes of the model, where there is a matrix.
         reliability: probabilities beside accuracies, in ten ranges.
         calibration_error: the mean difference of the two over all images (expected calibration error).
+        choice: of the runtime, see `hubkeras.bulk.choosing.Choice`.
 
-    The last five are of models that give each image to one class.
+    The five before the choice are of models that give each image to one class.
     """
 
     model: str
@@ -167,13 +167,13 @@ class Evaluation:
     classes: list[ClassAccuracy]
     confusions: list[tuple[str, str, int]]
     outputs: str
-    choice: Choice
     mean_average_precision: float | None = None
     worst_mistakes: list[Mistake] = dataclasses.field(default_factory=list)
     confusion_matrix: list[list[int]] | None = None
     class_names: list[str] = dataclasses.field(default_factory=list)
     reliability: list[ProbabilityBin] = dataclasses.field(default_factory=list)
     calibration_error: float | None = None
+    choice: Choice = dataclasses.field(default_factory=Choice)
 
     @property
     def score(self) -> float:

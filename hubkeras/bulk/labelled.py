@@ -16,6 +16,7 @@ from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.permissions import check_ordinary
+from hubkeras.common.marks import is_result
 from hubkeras.consuming.listing import Listing, is_hidden, is_image, list_folder
 
 ACCEPTED_DATA = (
@@ -97,7 +98,10 @@ def _rows_of(labelled: LabelledImages, folder: pathlib.Path, rows: Rows) -> File
 
 def listed(folder: pathlib.Path, rows: Rows | None) -> tuple[Listing, Finder]:
     """The images of a folder, or of rows, and what finds them by the names in a table of that folder."""
-    listing = list_folder(folder) if rows is None else Listing(list(rows.paths))
+    if rows is not None:
+        listing = Listing(list(rows.paths))
+    else:  # of a report, whose table names images elsewhere, the files are not data that were left out
+        listing = Listing([]) if is_result(folder) else list_folder(folder)
     return listing, Finder(folder, listing.files, rows.folder if rows else None)
 
 

@@ -7,13 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from hubkeras.bulk.choosing import AUTO, FEWEST, SAMPLE, Choice, Sample, Subject, choose, fastest_setup, in_pieces
+from hubkeras.bulk.choosing import (
+    AUTO,
+    FEWEST,
+    ONE_CALL,
+    SAMPLE,
+    Choice,
+    Sample,
+    Subject,
+    choose,
+    fastest_setup,
+    in_pieces,
+)
 from hubkeras.bulk.converted import Convertible
 from hubkeras.bulk.journal import NO_JOURNAL, Journal
 from hubkeras.bulk.models import ImageModel
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
 from hubkeras.bulk.sources import Source
-from hubkeras.common.choices import Runtime
+from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.head_layers import SOFTMAX
@@ -23,6 +34,7 @@ from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import RunnableModel, open_model
 from hubkeras.runtimes.scores import Run, Scores
 
+_MANY = 1 << 30  # images
 _READ_AT_ONCE = 16  # images, for calls with fewer
 _FEW_CLASSES = 5  # all of whose logits may be near 0, so that their probabilities are compared
 
@@ -87,6 +99,17 @@ def in_fastest_runtime(
     return dataclasses.replace(model, run=run, choice=choice)
 
 
+def for_single_calls(model: ImageModel, runtime: Runtime | None, batch_size: int) -> ImageModel:
+    """As `in_fastest_runtime`, where calls come one by one, of any number of images that are not known yet."""
+    random = np.random.RandomState(0).uniform(0, 1, (SAMPLE, *model.image_size, 3)).astype(np.float32)
+    if model.opened.runtime != Runtime.TENSORFLOW:
+        run, choice = _file_setup(model, runtime, batch_size, True, lambda: Sample(random, 0.0), 0)
+    else:
+        subject = _subject(model)
+        run, choice = choose(subject, runtime, None, lambda: Sample(random, 0.0), _MANY, setups=ONE_CALL)
+    return dataclasses.replace(model, run=in_pieces(run, choice.batch_size), choice=choice)
+
+
 def _subject(model: ImageModel) -> Subject:
     def open_run(path: str, threads: int, streams: int) -> Run:
         return _run(open_model(path, task=model.task, threads=threads, streams=streams), model.width)
@@ -100,7 +123,7 @@ def _subject(model: ImageModel) -> Subject:
 
 
 def _run(opened: RunnableModel, width: int) -> Run:
-    return opened.run if opened.activation is None and opened.metadata else Scores.of(opened, width).run
+    return Scores.of(opened, width).run if opened.task == Task.CLASSIFICATION else opened.run
 
 
 def _file_setup(
@@ -125,7 +148,9 @@ def _file_setup(
         return model.run, choice
 
     def open_run(threads: int, streams: int) -> Run:
-        again = open_model(opened.path, threads=threads, safe_mode=safe_mode, streams=streams)
+        height, width = opened.image_size
+        size = height if height == width else None  # which a file may not say itself
+        again = open_model(opened.path, image_size=size, threads=threads, safe_mode=safe_mode, streams=streams)
         return _run(again, model.width)
 
     rate, run, fastest = fastest_setup(open_run, opened.runtime, first, batch_size=batch_size)

@@ -32,7 +32,7 @@ _MOST_TOLD = 5  # unreadable images
     flag("--overwrite", "replace PNG, where hubkeras wrote it"),
     *PREPARING_ARGUMENTS,
 )
-def classify(options: Options, output: Output) -> None:
+def classify(options: Options, output: Output) -> int:
     from hubkeras.bulk import classifying
 
     if options.csv and output.mode is not Mode.TEXT:
@@ -43,6 +43,7 @@ def classify(options: Options, output: Output) -> None:
     with output.status("images") as progress:
         chosen = {name: getattr(options, name) for name in (*PREPARING, "top")}
         found = classifying.classify(options.model, images, progress=progress, **chosen)
+    status = 1 if found.missing else 0
     errors = [image.error for image in found if image.error]
     for error in errors[:_MOST_TOLD]:
         output.warning(error)
@@ -54,10 +55,11 @@ def classify(options: Options, output: Output) -> None:
             output.warning(f"{options.picture} shows {drawn} of the {len(found)} images.")
     if options.csv:
         output.csv(_csv(found), ("image", "rank", "class", "probability", "error"))
-        return
+        return status
     best = [image.classes[0][0] for image in found if image.classes]
     output.result(_facts(found, options.picture), _rows(found), _columns(found), best)
     output.hint("hubkeras", "evaluate", options.model, "PHOTOS")
+    return status
 
 
 def _of_stdin() -> list[str]:

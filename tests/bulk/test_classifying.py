@@ -111,6 +111,14 @@ def test_one_line_of_what_is_wrong(model, photos, arguments, words, capsys, monk
     assert sorted(photos.iterdir()) == before
 
 
+def test_a_missing_name_leaves_the_others(model, photos, capsys):
+    assert main(["classify", str(model), str(photos / "c.png"), str(photos / "gone.png"), "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert [len(image["classes"]) for image in facts["images"]] == [5, 0]
+    assert "gone.png matches nothing" in facts["images"][1]["error"]
+    assert facts["warnings"] == [facts["images"][1]["error"]]
+
+
 def test_no_images(model):
     with pytest.raises(hubkeras.Error, match="no image to classify"):
         hubkeras.classify(model, [])

@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 from pyarrow import parquet
@@ -11,6 +12,8 @@ from pyarrow import parquet
 import hubkeras
 from hubkeras.bulk import choosing
 from hubkeras.bulk.converted import Convertible
+from hubkeras.bulk.models import open_image_model
+from hubkeras.bulk.running import for_single_calls
 from hubkeras.common.choices import Runtime
 from hubkeras.common.networks import MOBILENET_V2
 from hubkeras.runtimes.opening import open_model
@@ -186,6 +189,19 @@ def test_a_file_runs_in_its_runtime_and_in_no_other(model, photos, features, tmp
     with pytest.raises(hubkeras.Error, match=r"runs in ONNX Runtime alone, and openvino was asked for"):
         hubkeras.embed(file, photos, tmp_path / "rows", runtime="openvino")
     monkeypatch.setattr("hubkeras.bulk.running.FEWEST", 8)  # so that its setup is tried
-    made = hubkeras.embed(file, photos, tmp_path / "rows", image_size=32)
-    assert made.choice.images_per_second["onnx"] > 0
-    check_same(features_in(tmp_path / "rows"), features)
+    foreign = onnx.load(file)
+    del foreign.metadata_props[:]  # it says neither size nor task
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    for number, each in enumerate((file, tmp_path / "foreign.onnx")):
+        made = hubkeras.embed(each, photos, tmp_path / f"rows{number}", image_size=32)
+        assert made.choice.images_per_second["onnx"] > 0
+        check_same(features_in(tmp_path / f"rows{number}"), features)
+
+
+def test_single_calls_of_a_worker(model):
+    opened = open_image_model(model)
+    chosen = for_single_calls(opened, Runtime.ONNX, 32)
+    images = np.random.RandomState(1).uniform(0, 1, (20, 32, 32, 3)).astype(np.float32)
+    expected = opened.run(images)
+    assert chosen.choice.runtime == Runtime.ONNX
+    assert np.abs(chosen.run(images) - expected).max() <= BOUND * np.abs(expected).max()

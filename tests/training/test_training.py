@@ -61,6 +61,7 @@ def test_what_was_written_has_the_accuracy_of_the_report(trained, photos):
     for model, evaluation in ((trained.path, trained.evaluation), *trained.files.items()):
         again = hubkeras.evaluate(model, test)
         assert again.top_1 == evaluation.top_1
+        assert again.left_out == {}  # the report's own files are no data
         assert again.top_1.count == len(trained.plan.sets["test"])
     assert trained.evaluation.top_1.share > 0.8
     kept = json.loads((trained.report / "report.json").read_text("utf-8"))
