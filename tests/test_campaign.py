@@ -1,10 +1,10 @@
-"""Six small cases of `tools/campaign`, which has thousands: damaged models, killed runs, faults, crowds."""
+"""Seven small cases of `tools/campaign`, which has thousands: damaged models, killed runs, faults, crowds."""
 
 import contextlib
 
 import pytest
 
-from tools.campaign import bench, crowds, kills, running
+from tools.campaign import bench, crowds, kills, running, trainings
 from tools.campaign.commands import COMMANDS, make_models
 from tools.campaign.faults import FAULTS
 from tools.campaign.forms import FORMS
@@ -29,6 +29,12 @@ def test_a_damaged_model_of_each_form_is_refused_or_harmless(tmp_path):
 def test_a_killed_install_leaves_the_old_or_the_new(tmp_path):
     (tmp_path / "models").mkdir()
     assert sum(kills.kill_many("install", range(4), make_models(tmp_path / "models"), tmp_path).values()) == 4
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_goes_on_to_the_same_model(tmp_path):
+    count = trainings.check(trainings.write_photos(tmp_path / "photos"), tmp_path, range(1), most=1)
+    assert sum(count.values()) == 1
 
 
 @pytest.mark.slow

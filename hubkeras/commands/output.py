@@ -7,7 +7,7 @@
 | `error`, to standard error | yes | yes | yes | yes |
 | `warning` | standard error | in the table or the JSON object | as without | as without |
 | `csv`, to standard output | CSV | CSV | no | no |
-| `status`, to standard error | yes | no | as without | no |
+| `status`, to standard error | yes | no, or lines on standard output | as without, without lines | no |
 | `hint`, to standard error | yes | no | no | no |
 
 Whether standard error is a terminal decides about warnings, status and hints: elsewhere it has errors only. Colours are
@@ -30,6 +30,7 @@ from typing import Any, Protocol, TextIO
 from hubkeras.common.errors import Error, printable
 
 WIDTH_OF_FILES = 140  # columns: enough for any variable's name where the output is no terminal
+_LINE_EVERY = 60.0  # seconds
 _BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "33"  # of ANSI terminals
 
 
@@ -125,14 +126,15 @@ class Output:
             write(printable(text))
 
     @contextlib.contextmanager
-    def status(self, unit: str = "") -> Iterator[Show]:
+    def status(self, unit: str = "", is_long: bool = False) -> Iterator[Show]:
         """Context manager that yields a function of (done, total, what), which shows a bar for each `what`.
 
         Args:
             unit: what is counted, in the plural, where the rate is of interest.
+            is_long: whether to tell the time that is left, and in lines on standard output where there is no terminal.
         """
         if self.mode is Mode.QUIET or not _is_terminal(sys.stderr):
-            yield lambda done, total, what="": None
+            yield _Lines() if is_long and self.mode is Mode.TEXT else lambda done, total, what="": None
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -143,6 +145,7 @@ class Output:
             TextColumn("{task.percentage:>3.0f}%"),
         )
         times = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) if unit else (TimeElapsedColumn(),)
+        times = (*times, TextColumn("left"), TimeRemainingColumn()) if is_long else times
         with Progress(*columns, *times, console=Console(stderr=True)) as bars:
 
             def finish() -> None:
@@ -186,6 +189,28 @@ class Output:
         if self._warnings:
             self.table([])
         flush()
+
+
+class _Lines:
+    """Progress in lines on standard output: where something begins, and each minute the time that is left of it."""
+
+    def __init__(self) -> None:
+        self._what: str | None = None
+        self._began = self._told = 0.0
+        self._first = 0
+
+    def __call__(self, done: int, total: int, what: str = "") -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._began, self._told, self._first = what, now, now, done
+            write(f"{what} ...")
+        elif now - self._told >= _LINE_EVERY and done > self._first:
+            left = (now - self._began) * (total - done) / (done - self._first)
+            write(f"{what}: {done / total:.0%}, {left / 60:.1f} minutes left")
+            self._told = now
+        else:
+            return
+        flush()  # where it goes into a file that somebody follows
 
 
 class ClosedPipe(Exception):  # noqa: N818 - no error: `head` has read enough

@@ -57,7 +57,7 @@ def train(options: Options, output: Output) -> int:
         output.hint("hubkeras", "train", options.data, options.out, "--from", options.source)
         return 0
     try:
-        with output.status() as progress:
+        with output.status(is_long=True) as progress:
             trained = training.train(
                 options.data,
                 options.out,

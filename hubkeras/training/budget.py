@@ -3,8 +3,10 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
+
+import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.progress import Progress
@@ -12,12 +14,30 @@ from hubkeras.common.progress import Progress
 # The first step of training builds its graph, in Python as most of what follows does; so the latter is told in times of
 # the former, as they were on two cores with MobileNet V2 and Inception V2.
 _FIRST_STEP = 9.0  # of the first call of features
-_WRITING = 1.4  # of the first step: writing, comparing, and loading what was written
+_WRITTEN = 1.4  # of the first step: writing, comparing, and loading what was written
 _FILE = 0.4  # of the first step: another format
 _AGAIN = 0.25  # of the first step: the first batch of averages, and of features once more
 _FORWARD = 0.4  # of a step: as many images without gradients
 _HEADS = 1.3  # of fitting the head: once more, and again with the strength that was found
 _SURE, _HOPELESS = 5.0, 1.5  # seconds of reading images, after which so many times the budget are refused
+
+
+_TRIED = 32  # images of a trial
+_TRAINED_AS_MANY = 4  # inferences that one image in training takes as long as
+WRITING = 30.0  # seconds, in an estimate before the run
+
+
+def estimated_seconds(
+    run: Callable[[np.ndarray], np.ndarray], size: int, training: int, others: int, epochs: int
+) -> float:
+    """About how long a run will take, by a trial of its base on images of a size, and their numbers."""
+    batch = np.zeros((_TRIED, size, size, 3), np.float32)
+    run(batch)  # the first call is slow
+    began = time.monotonic()
+    run(batch)
+    each = (time.monotonic() - began) / _TRIED
+    forward = (1 + (epochs > 0)) * (training + others)
+    return each * (forward + _TRAINED_AS_MANY * epochs * training) + WRITING
 
 
 class Part(Enum):
@@ -89,7 +109,7 @@ class Budget:
         seconds = self.seconds
         first = seconds.get(Part.TRAINING, _FIRST_STEP * seconds.get(Part.FEATURES, 0))
         image = seconds.get(Part.IMAGES, 0) / self._images
-        building = first * (_WRITING + _FILE * self.files + _AGAIN)
+        building = first * (_WRITTEN + _FILE * self.files + _AGAIN)
         images = _FORWARD * self._step * self.batches + image * self.tested * (1 + self.files)
         return building + images + _HEADS * seconds.get(Part.HEAD, 0)
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk import reports
 from hubkeras.bulk.evaluating import Evaluation, evaluate
@@ -28,7 +26,7 @@ from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
 from hubkeras.exporting import Export, convert, export, folder_to_write
 from hubkeras.training.augmentation import AUGMENTATIONS
-from hubkeras.training.budget import Budget
+from hubkeras.training.budget import WRITING, Budget, estimated_seconds
 from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
@@ -42,14 +40,11 @@ from hubkeras.training.stored import (
     rows_in_words,
 )
 from hubkeras.training.wording import figures_of, rows_of
-from hubkeras.training.working_folder import check_epoch_kept, known_files, working_folder
+from hubkeras.training.working_folder import check_stopped, known_files, was_writing, working_folder
 
 EPOCHS = 20
 FEWEST_MINUTES = 0.5
 REPORT_ENDING = ".report"
-_TRIED = 32  # images of the trial that tells the time
-_TRAINED_AS_MANY = 4  # inferences that one image in training takes as long as
-_WRITING = 30  # seconds
 _MOST_NAMED = 4
 _MEASURED = (Format.ONNX, Format.LITERT, Format.OPENVINO)  # of `also`: what `evaluate` runs
 
@@ -158,19 +153,21 @@ def train(
         photos has fewer than 2 images of the classes 1, 2, 3, 4; add some, or leave the class out.
     """
     began, show = time.monotonic() if began is None else began, progress or silent
+    overwrite = overwrite or was_writing([directory, *also])
     task = prepare(
         data, directory, source, validation=validation, test=test, only_head=only_head, epochs=epochs, minutes=minutes,
         image_size=image_size, augment=augment, balance=balance, seed=seed, features=features, also=also,
         weights=weights, overwrite=overwrite, progress=show,
     )  # fmt: skip
     if finish:
-        check_epoch_kept(task.path)
+        check_stopped(task.path)
     with working_folder(task.path, task.fingerprint) as folder:
         folder.keep_files(task.plan.files)
         budget = task.budget(began, len(also))
         run = Run(task.plan, task.base, task.options, folder, show, budget, callbacks)
         stages, chosen, history = run.fit(finish)
         facts = task.facts(stages, chosen, run.unreadable)
+        folder.begin_writing([task.path, *also])
         written = export(
             run.network,
             task.path,
@@ -259,26 +256,23 @@ class Prepared:
 
     def budget(self, began: float, files: int) -> Budget:
         """The time of the run that began then, of `time.monotonic`, and writes files of other formats."""
-        counts = {name: len(examples) for name, examples in self.plan.sets.items()}
-        batches = (2 * counts[TRAINING] + counts[VALIDATION]) / self.options.recipe.batch_size
-        return Budget(self.options.minutes, began, batches, counts[TEST], files)
+        counts, options = self._counts(), self.options
+        batches = (2 * counts[TRAINING] + counts[VALIDATION]) / options.recipe.batch_size
+        return Budget(options.minutes, began, batches, counts[TEST], files)
 
     def estimated_seconds(self) -> float:
         """About how long the run will take on this machine, by a trial of a few seconds."""
-        if self.options.minutes is not None:
-            return self.options.minutes * 60
+        counts, options = self._counts(), self.options
+        if options.minutes is not None:
+            return options.minutes * 60
         if self.plan.stored:
-            return _WRITING
-        run, size = features_of(self.base, self.options.image_size), self.options.image_size
-        batch = np.zeros((_TRIED, size, size, 3), np.float32)
-        run(batch)  # the first call is slow
-        began = time.monotonic()
-        run(batch)
-        each = (time.monotonic() - began) / _TRIED
-        counts = {name: len(examples) for name, examples in self.plan.sets.items()}
-        epochs = self.options.epochs or 0
-        forward = (1 + (epochs > 0)) * (counts[TRAINING] + counts[VALIDATION]) + counts[TEST]
-        return each * (forward + _TRAINED_AS_MANY * epochs * counts[TRAINING]) + _WRITING
+            return WRITING
+        epochs, others = options.epochs or 0, counts[VALIDATION] + counts[TEST]
+        run = features_of(self.base, options.image_size)
+        return estimated_seconds(run, options.image_size, counts[TRAINING], others, epochs)
+
+    def _counts(self) -> dict[str, int]:
+        return {name: len(examples) for name, examples in self.plan.sets.items()}
 
 
 def prepare(

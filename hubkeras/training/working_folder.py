@@ -6,7 +6,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,10 +14,10 @@ import numpy as np
 
 from hubkeras.common.errors import Error, reason
 from hubkeras.common.locks import lock, unlock
-from hubkeras.common.staging import anything, staged
+from hubkeras.common.staging import anything, remove, settle_leftovers, staged
 
 ENDING = ".train"
-_FINGERPRINT, _LOCK, _FILES, _EPOCH = "run.json", ".lock", "files.json", "epoch.npz"
+_FINGERPRINT, _LOCK, _FILES, _EPOCH, _WRITING = "run.json", ".lock", "files.json", "epoch.npz", "writing.json"
 _STATES, _READ, _UNREADABLE = "states", 1, 2  # a column of tables, and what it has of an image
 _KEPT_EVERY = 5.0  # seconds
 Column = tuple[tuple[int, ...], Any]
@@ -42,6 +41,11 @@ class WorkingFolder:
         """Keeps what `known_files` returns."""
         with staged(self.path / _FILES, overwrite=True, foreign=anything) as partial:
             partial.write_text(json.dumps(files), "utf-8")
+
+    def begin_writing(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Keeps what `was_writing` is asked for."""
+        with staged(self.path / _WRITING, overwrite=True, foreign=anything) as partial:
+            partial.write_text(json.dumps(list(map(os.path.abspath, paths))), "utf-8")
 
     def save_epoch(self, facts: Mapping[str, Any], state: Sequence[np.ndarray]) -> None:
         """Keeps the state after an epoch, in place of the one before."""
@@ -166,11 +170,20 @@ def known_files(out: pathlib.Path) -> dict[str, Any]:
         return {}
 
 
-def check_epoch_kept(out: pathlib.Path) -> None:
-    """Raises hubkeras.Error unless a run that was to write `out` was stopped after a whole epoch."""
+def check_stopped(out: pathlib.Path) -> None:
+    """Raises hubkeras.Error unless a run that was to write `out` was stopped."""
     path = out.with_name(f"{out.name}{ENDING}")
-    if not (path / _EPOCH).exists():
-        raise Error(f"{path} has no whole epoch of a run that was stopped; leave finish (--finish) out to train.")
+    if not (path / _FINGERPRINT).exists():
+        raise Error(f"There is no run that was stopped at {path}; leave finish (--finish) out to train.")
+
+
+def was_writing(paths: Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether a run was stopped while it wrote these, the first of them OUT: it may replace them when it goes on."""
+    try:
+        file = f"{os.path.abspath(paths[0])}{ENDING}/{_WRITING}"
+        return json.loads(pathlib.Path(file).read_text("utf-8")) == list(map(os.path.abspath, paths))
+    except (OSError, ValueError):
+        return False
 
 
 @contextlib.contextmanager
@@ -187,6 +200,7 @@ def working_folder(out: pathlib.Path, fingerprint: Mapping[str, Any]) -> Iterato
         hubkeras.Error: it holds another run, another process is in it, or it cannot be written.
     """
     path = out.with_name(f"{out.name}{ENDING}")
+    settle_leftovers(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / _LOCK).touch()
@@ -199,7 +213,8 @@ def working_folder(out: pathlib.Path, fingerprint: Mapping[str, Any]) -> Iterato
     try:
         _check(path / _FINGERPRINT, fingerprint)
         yield WorkingFolder(path)
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(Error, OSError):
+            remove(path)
     finally:
         unlock(held)
 

@@ -67,6 +67,29 @@ def test_what_is_counted_has_a_rate(terminal, capsys):
     assert "60 of 100" in capsys.readouterr().err
 
 
+def test_long_work_tells_the_time_that_is_left(terminal, monkeypatch, capsys):
+    clock = iter([0.0, 0.0, 30.0, 60.0, 90.0, 150.0])  # when the output began, and of each call
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    with Output().status(is_long=True) as show:
+        show(10, 100, "training")
+        for done in (20, 30, 35):
+            show(done, 100, "training")
+        show(0, 1, "writing")
+    monkeypatch.undo()
+    captured = capsys.readouterr()
+    assert captured.out == "training ...\ntraining: 30%, 3.5 minutes left\nwriting ...\n"
+    assert captured.err == ""
+    with Output(Mode.JSON).status(is_long=True) as show:
+        show(10, 100, "training")
+    assert capsys.readouterr().out == ""
+    terminal()
+    with Output().status(is_long=True) as show:
+        show(10, 100, "training")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert " left " in captured.err
+
+
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_no_colours_where_they_are_not_wanted(name, value, terminal, monkeypatch, capsys):
     terminal()

@@ -12,6 +12,7 @@ from hubkeras.common import marks
 from hubkeras.common.guards import integrity
 from hubkeras.common.labels import default_labels, imagenet_labels
 from hubkeras.common.metadata import read_metadata
+from hubkeras.common.preprocessing import WHOLE
 from hubkeras.packaging import reproducible
 from hubkeras.verifying import comparing
 from tests.support.files import DIGITS
@@ -197,3 +198,12 @@ def test_bad_arguments(small, tiny, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(hubkeras.Error, match="exists already"):
         hubkeras.export(small, tmp_path / "out")
+
+
+def test_a_classifier_of_a_thousand_classes_of_its_own_is_shown_what_it_was_trained_on(tmp_path):
+    network = hubkeras.MobileNetV2(0.35, num_classes=1000, final_endpoint="layer_2")
+    base = {"checkpoint": "mobilenet_v2_0.35_96.tgz", "sha256": {"mobilenet_v2_0.35_96.tgz": "0" * 64}}
+    options = {"provenance": base, "image_size": 96, "verify": False}
+    for name, cut, fraction in (("imagenet", None, 0.875), ("own", WHOLE, 1.0)):
+        written = hubkeras.export(network, tmp_path / name, preprocessing=cut, **options)
+        assert read_metadata(written.path).preprocessing.central_fraction == fraction

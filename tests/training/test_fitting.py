@@ -17,7 +17,14 @@ from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
 from hubkeras.training.data import plan_data
 from hubkeras.training.fine_tuning import Recipe, batches_of
 from hubkeras.training.lbfgs import minimum
-from hubkeras.training.working_folder import Table, WorkingFolder, check_epoch_kept, known_files, working_folder
+from hubkeras.training.working_folder import (
+    Table,
+    WorkingFolder,
+    check_stopped,
+    known_files,
+    was_writing,
+    working_folder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +121,27 @@ def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
             pass
     assert (facts, [value.shape for value in state]) == ({"loss": [1.5]}, [(2,), (1, 3)])
     assert not (tmp_path / "out.train").exists()
-    with pytest.raises(hubkeras.Error, match="no whole epoch"):
-        check_epoch_kept(out)
+    with pytest.raises(hubkeras.Error, match="no run that was stopped"):
+        check_stopped(out)
     (tmp_path / "out.train").mkdir()
     (tmp_path / "out.train" / "somebody's").touch()
     with pytest.raises(hubkeras.Error, match="somebody's"), working_folder(out, {"seed": 0}):
         pass
+
+
+def test_a_run_that_was_stopped_while_it_wrote_may_replace_what_it_wrote(tmp_path):
+    out, other = tmp_path / "out", tmp_path / "out.onnx"
+    assert not was_writing([out])
+    with contextlib.suppress(KeyboardInterrupt), working_folder(out, {"seed": 0}) as folder:
+        assert not was_writing([out, other])
+        folder.begin_writing([out, other])
+        raise KeyboardInterrupt
+    assert was_writing([os.path.relpath(out), str(other)])
+    assert not was_writing([out])  # of another command
+    with working_folder(out, {"seed": 0}):
+        pass
+    assert not was_writing([out, other])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_table_goes_on_after_the_rows_that_are_on_the_disk(tmp_path):

@@ -1,12 +1,7 @@
 """Training from photos to files: what is written is what was measured, goes on after a kill, never below its head."""
 
 import json
-import os
 import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import PIL.Image
@@ -20,9 +15,6 @@ from hubkeras.training import training
 from hubkeras.training.data import UNREADABLE
 from hubkeras.training.run import HEAD
 from tests.support.files import DIGITS
-
-COMMAND = [sys.executable, "-c", "import sys; from hubkeras.commands import main; sys.exit(main())", "train"]
-ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -87,37 +79,6 @@ def test_the_best_on_validation_is_written_and_says_where_it_comes_from(trained)
     assert labels == ["digit 0", "digit 1", "digit 2", "digit 3"]
     assert trained.plan.left_out == {}  # it has a name and a size; whether it can be decoded shows later
     assert not pathlib.Path(f"{trained.path}.train").exists()
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(photos, tmp_path):
-    def run(name, kill_in=None):
-        environment = {**os.environ, **ONE_THREAD}
-        arguments = [photos, tmp_path / name, "--from", DIGITS, "--epochs", "2", "--json"]
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        if kill_in is None:
-            out, err = process.communicate(timeout=300)
-            assert process.returncode == 0, err
-            return json.loads(out)
-        epoch = tmp_path / f"{name}.train" / "epoch.npz"
-        until = time.monotonic() + 200
-        while not epoch.exists() and time.monotonic() < until:
-            time.sleep(0.05)
-        time.sleep(kill_in)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert not (tmp_path / name).exists()
-        return None
-
-    undisturbed = run("undisturbed")
-    run("killed", kill_in=0.2)
-    finished = run("killed")
-    assert finished["losses"] == undisturbed["losses"]
-    assert finished["stages"] == undisturbed["stages"]
-    one, other = (hubkeras.load(tmp_path / name).slim_variables() for name in ("undisturbed", "killed"))
-    assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.slow

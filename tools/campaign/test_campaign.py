@@ -7,11 +7,11 @@ import pathlib
 
 import pytest
 
-from tools.campaign import bench, crowds, forms, kills, running
+from tools.campaign import bench, crowds, forms, kills, running, trainings
 from tools.campaign.commands import COMMANDS, make_models
 from tools.campaign.faults import FAULTS
 
-MUTANTS, MOMENTS = 5000, 6
+MUTANTS, MOMENTS, TRAININGS = 5000, 6, 10
 KILLS = sum(command.kills for command in COMMANDS.values())
 
 pytestmark = pytest.mark.campaign
@@ -61,6 +61,13 @@ def test_kills(name, models, tmp_path):
     share, first = number("KILLS", KILLS) / KILLS, number("SEED", 0)
     seeds = range(first, first + math.ceil(COMMANDS[name].kills * share))
     print(f"\n{name}: {dict(kills.kill_many(name, seeds, models, tmp_path))}")
+
+
+def test_trainings(tmp_path):
+    first = number("SEED", 0)
+    seeds = range(first, first + number("TRAININGS", TRAININGS))
+    photos = trainings.write_photos(tmp_path / "photos")
+    print(f"\ntrainings: {dict(trainings.check(photos, tmp_path, seeds, most=3))}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
