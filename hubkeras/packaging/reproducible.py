@@ -4,7 +4,11 @@ import os
 import pathlib
 import re
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from hubkeras.common.guards.integrity import write_checksums
 from hubkeras.common.tensorflow_internals import fingerprint_of
@@ -15,7 +19,7 @@ SEEDS = {"seed", "seed2"}  # attributes of the random operations
 _NUMBERED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
 
 
-def finish(directory: str | os.PathLike[str]) -> None:
+def finish(directory: str | os.PathLike[str], constants: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
     """Takes out of a SavedModel what does nothing, and makes its bytes the same in every process.
 
     Functions are named by the order in which they were traced, the fingerprint is made anew, and the checksums of all
@@ -26,6 +30,7 @@ def finish(directory: str | os.PathLike[str]) -> None:
 
     Args:
         directory: a SavedModel that `tf.saved_model.save` has just written.
+        constants: values of constants by the names of their operations, see `hubkeras.packaging.frozen`.
     """
     path = pathlib.Path(directory, "saved_model.pb")
     model = saved_model_pb2.SavedModel()
@@ -34,9 +39,26 @@ def finish(directory: str | os.PathLike[str]) -> None:
         for shorten in (make_calls_direct, shorten_functions, inline_saver, drop_unused_functions):
             shorten(graph)
         _rename(graph)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+        _fill_in(graph, constants)
+    content = model.SerializeToString(deterministic=True)
+    del model, graph  # a frozen network is large
+    path.write_bytes(content)
+    del content
     _renew_fingerprint(pathlib.Path(directory))
     write_checksums(directory)
+
+
+def _fill_in(graph: Any, constants: Mapping[str, np.ndarray]) -> None:
+    """Gives constants in the functions of a MetaGraphDef their values, in place."""
+    for function in graph.graph_def.library.function:
+        for node in function.node_def:
+            if node.op == "Const" and node.name in constants:
+                tensor, value = node.attr["value"].tensor, constants[node.name]
+                tensor.Clear()
+                tensor.dtype = node.attr["dtype"].type
+                for size in value.shape:
+                    tensor.tensor_shape.dim.add(size=size)
+                tensor.tensor_content = np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes()
 
 
 def _renew_fingerprint(directory: pathlib.Path) -> None:

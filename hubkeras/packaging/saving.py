@@ -1,8 +1,10 @@
 """A network becomes a SavedModel in a folder."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
@@ -29,7 +31,8 @@ def write(network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: 
     texts = {"metadata": (METADATA_FILE, metadata.to_json())}
     if labels is not None:
         texts["labels"] = (LABELS_FILE, "\n".join(labels))
-    build = frozen_module if metadata.frozen else reusable_module
+    constants: dict[str, np.ndarray] = {}
+    build = functools.partial(frozen_module, constants=constants) if metadata.frozen else reusable_module
     with TemporaryFolder() as scratch:
         assets = {name: pathlib.Path(scratch, file) for name, (file, _) in texts.items()}
         for name, (_, text) in texts.items():
@@ -39,4 +42,5 @@ def write(network: SlimNetwork, path: pathlib.Path, metadata: Metadata, labels: 
         path.mkdir()
         with without_wildcards(path) as plain:
             tf.saved_model.save(module, str(plain), signatures)
-            reproducible.finish(plain)
+            del module, signatures
+            reproducible.finish(plain, constants)
