@@ -84,8 +84,8 @@ def conv(x: Array, kernel: Array, strides: int, padding: str, data_format: str, 
     out: Any = 0
     for row, column, pixels in _taps(x, kernel.shape[:2], strides, padding, dilation_rate):
         flat = pixels.reshape(-1, pixels.shape[-1])  # one product of matrices, which BLAS computes
-        out = out + (flat @ kernel[row, column]).reshape(*pixels.shape[:3], -1)
-    return out
+        out += flat @ kernel[row, column]
+    return out.reshape(*pixels.shape[:3], -1)
 
 
 def depthwise_conv(
@@ -93,7 +93,7 @@ def depthwise_conv(
 ) -> Array:
     out: Any = 0
     for row, column, pixels in _taps(x, kernel.shape[:2], strides, padding, dilation_rate):
-        out = out + pixels[..., None] * kernel[row, column]
+        out += pixels[..., None] * kernel[row, column]
     return out.reshape(*out.shape[:3], -1)
 
 
