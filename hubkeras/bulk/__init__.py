@@ -12,6 +12,7 @@ __all__ = [
     "ranking",
     "reports",
     "rows",
+    "running",
     "sources",
     "stored",
 ]

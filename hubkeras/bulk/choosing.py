@@ -138,21 +138,19 @@ def choose(
         subject: what is to run.
         asked: the runtime that shall be used where its outputs are equal; None is the fastest.
         batch_size: images of a call, by default as many as are fastest.
-        sample: gives the first images; none where none can be read.
+        sample: gives the first images.
         count: of all images.
         setups: (threads of a call, calls at once) to try.
     """
     here = Choice(batch_size=batch_size or Choice.batch_size)
     stays = functools.partial(dataclasses.replace, here)
-    if asked == Runtime.TENSORFLOW:
-        return subject.run, here
+    if asked == Runtime.TENSORFLOW or not count:
+        return subject.run, stays(runtime=asked or here.runtime)
     tried = [asked] if asked else [each for each in _TRIED if _is_installed(each)]
     if reason := _reason_to_stay(subject, asked, tried, count):
         return subject.run, stays(reason=reason)
     assert subject.convertible is not None
     first = sample()
-    if not len(first.images):
-        return subject.run, stays(reason="none of the first images can be read")
     truth, rates = subject.run(first.images), {}
     if asked is None:
         wall, processor = time.perf_counter(), time.process_time()

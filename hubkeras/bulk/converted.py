@@ -3,9 +3,12 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 from typing import Any
+
+import numpy as np
 
 from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error
@@ -44,6 +47,14 @@ class Convertible:
             return None
         facts = NETWORKS[model.metadata.architecture]
         return cls(model.content_hash, model.task, facts, model.path)
+
+    @classmethod
+    def of_network(cls, network: Any) -> "Convertible":
+        """Of the features of a network in memory."""
+        digest = hashlib.sha256(repr(sorted(network.settings().items(), key=str)).encode())
+        for name, variable in network.slim_variables().items():
+            digest.update(name.encode() + np.asarray(variable).tobytes())
+        return cls(digest.hexdigest(), Task.FEATURE_VECTOR, network.facts, network)
 
     def _path(self, runtime: Runtime) -> pathlib.Path:
         name = f"{self.key[:40]}-{self.task}-{__version__}-{runtime}"

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -99,15 +100,39 @@ def in_fastest_runtime(
     return dataclasses.replace(model, run=run, choice=choice)
 
 
+def _random_images(size: Sequence[int]) -> np.ndarray:
+    return np.random.RandomState(0).uniform(0, 1, (SAMPLE, *size, 3)).astype(np.float32)
+
+
 def for_single_calls(model: ImageModel, runtime: Runtime | None, batch_size: int) -> ImageModel:
     """As `in_fastest_runtime`, where calls come one by one, of any number of images that are not known yet."""
-    random = np.random.RandomState(0).uniform(0, 1, (SAMPLE, *model.image_size, 3)).astype(np.float32)
+    random = _random_images(model.image_size)
     if model.opened.runtime != Runtime.TENSORFLOW:
         run, choice = _file_setup(model, runtime, batch_size, True, lambda: Sample(random, 0.0), 0)
     else:
         subject = _subject(model)
         run, choice = choose(subject, runtime, None, lambda: Sample(random, 0.0), _MANY, setups=ONE_CALL)
     return dataclasses.replace(model, run=in_pieces(run, choice.batch_size), choice=choice)
+
+
+def features_in_fastest_runtime(
+    network: Any,
+    run: Run,
+    images: Source,
+    numbers: Sequence[int],
+    preparation: Preparation,
+    runtime: Runtime | None,
+    journal: Journal,
+) -> tuple[Run, Choice]:
+    """As `in_fastest_runtime`, of the features that `run` computes of a network in memory."""
+
+    def open_run(path: str, threads: int, streams: int) -> Run:
+        return open_model(path, threads=threads, streams=streams).run
+
+    sample = functools.partial(_first_images, images, numbers, preparation, journal)
+    subject = Subject(network.name, run, Convertible.of_network(network), open_run)
+    fastest, choice = choose(subject, runtime, None, sample, len(numbers))
+    return in_pieces(fastest, choice.batch_size), choice
 
 
 def _subject(model: ImageModel) -> Subject:
@@ -144,7 +169,7 @@ def _file_setup(
         batch_size = fixed
     choice = dataclasses.replace(model.choice, batch_size=batch_size or model.choice.batch_size)
     first = sample() if count >= FEWEST else None
-    if first is None or not len(first.images):
+    if first is None:
         return model.run, choice
 
     def open_run(threads: int, streams: int) -> Run:
@@ -162,4 +187,4 @@ def _first_images(images: Source, numbers: Sequence[int], preparation: Preparati
     begin, first = time.process_time(), numbers[:SAMPLE]
     batches = [pixels for _, pixels in read_batches(images, first, preparation, len(first) or 1, journal)]
     decoding = (time.process_time() - begin) / max(1, sum(map(len, batches)))
-    return Sample(np.concatenate(batches) if batches else np.zeros([0, 1, 1, 3], np.float32), decoding)
+    return Sample(np.concatenate(batches) if batches else _random_images(preparation.size), decoding)

@@ -12,6 +12,12 @@ PREPARING = ("safe_mode", "runtime", "image_size", "labels", "batch_size", "resi
 _EMBEDDING = (*PREPARING, "task", "top", "column")
 
 
+RUNTIME = argument(
+    "--runtime",
+    choices=["auto", *Runtime],
+    default="auto",
+    help="what computes (auto: the fastest here whose outputs are TensorFlow's)",
+)
 PREPARING_ARGUMENTS = (
     argument(
         "--resize",
@@ -27,12 +33,7 @@ PREPARING_ARGUMENTS = (
     argument("--image-size", type=int, metavar="N", help="height and width that the model gets"),
     argument("--labels", metavar="FILE", help="class names, one a line, in place of the model's own"),
     argument("--batch-size", type=int, metavar="N", help="images that the model gets at once (as is fastest)"),
-    argument(
-        "--runtime",
-        choices=["auto", *Runtime],
-        default="auto",
-        help="what computes (auto: the fastest here whose outputs are TensorFlow's)",
-    ),
+    RUNTIME,
     UNSAFE,
 )
 IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of image/encoded, .parquet"

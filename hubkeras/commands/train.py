@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of
+from hubkeras.commands.embed import RUNTIME
 from hubkeras.commands.evaluate import DATA
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
@@ -13,7 +14,7 @@ from hubkeras.common.progress import silent
 # options that are arguments of `train`
 _PREPARING = (
     *("validation", "test", "only_head", "epochs", "minutes", "image_size"),
-    *("augment", "balance", "seed", "features", "also", "weights", "overwrite"),
+    *("augment", "balance", "seed", "features", "also", "weights", "runtime", "overwrite"),
 )
 
 
@@ -38,6 +39,7 @@ _PREPARING = (
     argument("--features", metavar="FOLDER", help="rows that embed wrote with SOURCE: the images need not be there"),
     argument("--also", nargs="+", default=[], metavar="FILE", help="write .onnx, .tflite, .xml too, and measure them"),
     argument("--weights", choices=["ema", "raw"], help="of SOURCE, as for export"),
+    RUNTIME,
     argument("--min-accuracy", type=float, metavar="X", help="exit with 1 where the accuracy on the test is below X"),
     flag("--dry-run", "tell what would be done, and stop"),
     flag("--finish", "write the best so far of a run that was stopped"),

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import PIL.Image
 
+from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
+from hubkeras.bulk.running import features_in_fastest_runtime
+from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error
 from hubkeras.common.progress import Progress
 from hubkeras.training.data import TRAINING, DataPlan, Example
@@ -84,6 +87,8 @@ def read_images(
     keep_pixels: bool,
     folder: WorkingFolder,
     progress: Progress,
+    network: SlimNetwork | None = None,
+    runtime: Runtime | None = None,
 ) -> ReadImages:
     """Reads images and computes their features beside it; goes on where an earlier run was stopped.
 
@@ -96,6 +101,8 @@ def read_images(
         keep_pixels: whether images are needed again, for fine-tuning.
         folder: of the run.
         progress: see `train`.
+        network: whose features `run` computes, where another runtime may compute them.
+        runtime: that one, None for the fastest.
 
     Raises:
         hubkeras.Error: none of them can be read, or the disk is full.
@@ -108,6 +115,8 @@ def read_images(
     journal.try_suspects(range(table.start, count), images.read)
     numbers = [number for number in range(table.start, count) if number not in journal.fatal]
 
+    run, at_once = _fastest(run, network, images, numbers, preparation, runtime, table.start > 0, folder, journal)
+
     def batches() -> Iterator[Batch]:
         for those, values in read_batches(images, numbers, preparation, _BATCH, journal):
             if keep_pixels:
@@ -117,7 +126,7 @@ def read_images(
             yield those, values
 
     try:
-        for those, values in run_batches(run, batches()):
+        for those, values in run_batches(run, batches(), at_once):
             table.write(_FEATURES, those, values)
             table.finish(those, int(those[-1]) + 1)
             progress(int(those[-1]) + 1, count, "reading images")
@@ -131,3 +140,25 @@ def read_images(
         raise Error(f"None of the {count} images can be read; of the first: {examples[0].path}.")
     pixels = table.array(_PIXELS) if keep_pixels else np.zeros((0, *preparation.size, 3), np.uint8)
     return ReadImages(table.array(_FEATURES), pixels, readable)
+
+
+def _fastest(
+    run: Callable[[np.ndarray], np.ndarray],
+    network: SlimNetwork | None,
+    images: Examples,
+    numbers: Sequence[int],
+    preparation: Preparation,
+    runtime: Runtime | None,
+    goes_on: bool,
+    folder: WorkingFolder,
+    journal: Journal,
+) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """What computes features, and its calls at once; a run that goes on keeps its runtime."""
+    if network is None:
+        return run, 2
+    kept = folder.runtime() if goes_on else None
+    run, choice = features_in_fastest_runtime(network, run, images, numbers, preparation, kept or runtime, journal)
+    if kept not in (None, choice.runtime):
+        raise Error(f"{folder.path} has features by {kept}; here {choice.reason}; remove it to begin anew.")
+    folder.keep_runtime(choice.runtime)
+    return run, choice.streams

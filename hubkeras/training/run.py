@@ -11,6 +11,8 @@ import numpy as np
 
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.bulk.pipeline import Preparation
+from hubkeras.bulk.running import AUTO, check_run
+from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.preprocessing import WHOLE
@@ -42,6 +44,7 @@ class Options:
         balance: whether each class counts alike, whatever the number of its images.
         seed: of everything that is drawn.
         recipe: of fine-tuning.
+        runtime: what computes features of images that are read, see `train`.
     """
 
     image_size: int
@@ -51,6 +54,10 @@ class Options:
     balance: bool
     seed: int
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    runtime: str = AUTO
+
+    def __post_init__(self) -> None:
+        check_run(None, None, None, self.runtime)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +127,8 @@ class Run:
                     keep_pixels=options.epochs != 0,
                     folder=folder,
                     progress=budget.watched(progress),
+                    network=self.network,
+                    runtime=None if options.runtime == AUTO else Runtime(options.runtime),
                 )
         self.features, self.pixels, readable = read.features, read.pixels, read.readable
         targets = np.zeros([len(examples), len(plan.classes)], np.float32)

@@ -30,7 +30,7 @@ from hubkeras.training.budget import WRITING, Budget, estimated_seconds
 from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
-from hubkeras.training.run import Options, Run, Stage
+from hubkeras.training.run import AUTO, Options, Run, Stage
 from hubkeras.training.stored import (
     Comparison,
     check_rows,
@@ -99,6 +99,7 @@ def train(
     features: str | os.PathLike[str] | None = None,
     also: Sequence[str | os.PathLike[str]] = (),
     weights: str | None = None,
+    runtime: str = AUTO,
     finish: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[Any] = (),
@@ -127,6 +128,7 @@ def train(
         features: the folder of rows that `hubkeras.embed` or Beam wrote with this base, found by the paths of the
             images, which need not be there: a head alone is fitted on them, and measured on those of the test.
         also: files of other formats to write, as `hubkeras.convert` does; each is measured too.
+        runtime: what computes the features of the images that are read, as for `hubkeras.embed`.
         weights: of the source, `ema` or `raw`, see `hubkeras.export`.
         finish: whether to write the best so far of a run that was stopped, in place of going on.
         overwrite: whether to replace what hubkeras wrote.
@@ -157,7 +159,7 @@ def train(
     task = prepare(
         data, directory, source, validation=validation, test=test, only_head=only_head, epochs=epochs, minutes=minutes,
         image_size=image_size, augment=augment, balance=balance, seed=seed, features=features, also=also,
-        weights=weights, overwrite=overwrite, progress=show,
+        weights=weights, runtime=runtime, overwrite=overwrite, progress=show,
     )  # fmt: skip
     if finish:
         check_stopped(task.path)
@@ -292,6 +294,7 @@ def prepare(
     features: str | os.PathLike[str] | None,
     also: Sequence[str | os.PathLike[str]],
     weights: str | None,
+    runtime: str,
     overwrite: bool,
     progress: Progress,
 ) -> Prepared:
@@ -327,8 +330,8 @@ def prepare(
         bounds = f"at least {base.minimum_image_size} and at most {LARGEST_IMAGE}"
         raise Error(f"image_size must be {bounds} for {base.title}; got {size}.")
     asked = 0 if only_head or stored else None if minutes is not None else EPOCHS if epochs is None else epochs
-    compared = check_rows(stored, base, read) if stored else None
-    return Prepared(path, report, plan, base, read, Options(size, asked, minutes, augment, balance, seed), compared)
+    options = Options(size, asked, minutes, augment, balance, seed, runtime=runtime)
+    return Prepared(path, report, plan, base, read, options, check_rows(stored, base, read) if stored else None)
 
 
 def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, only_head: bool) -> None:

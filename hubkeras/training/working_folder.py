@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error, reason
 from hubkeras.common.locks import lock, unlock
 from hubkeras.common.staging import anything, remove, settle_leftovers, staged
@@ -20,6 +21,7 @@ ENDING = ".train"
 _FINGERPRINT, _LOCK, _FILES, _EPOCH, _WRITING = "run.json", ".lock", "files.json", "epoch.npz", "writing.json"
 _STATES, _READ, _UNREADABLE = "states", 1, 2  # a column of tables, and what it has of an image
 _KEPT_EVERY = 5.0  # seconds
+_RUNTIME = "runtime.txt"
 Column = tuple[tuple[int, ...], Any]
 
 
@@ -46,6 +48,15 @@ class WorkingFolder:
         """Keeps what `was_writing` is asked for."""
         with staged(self.path / _WRITING, overwrite=True, foreign=anything) as partial:
             partial.write_text(json.dumps(list(map(os.path.abspath, paths))), "utf-8")
+
+    def keep_runtime(self, runtime: Runtime) -> None:
+        """Keeps what `runtime` returns."""
+        (self.path / _RUNTIME).write_text(runtime, "ascii")
+
+    def runtime(self) -> Runtime | None:
+        """What computed the features that are there."""
+        name = (self.path / _RUNTIME).read_text("ascii") if (self.path / _RUNTIME).exists() else None
+        return Runtime(name) if name in list(Runtime) else None
 
     def save_epoch(self, facts: Mapping[str, Any], state: Sequence[np.ndarray]) -> None:
         """Keeps the state after an epoch, in place of the one before."""

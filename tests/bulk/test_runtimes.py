@@ -99,6 +99,8 @@ def test_a_run_that_goes_on_keeps_its_runtime(model, photos, features, tmp_path)
     again = hubkeras.embed(*arguments, **options)
     assert (again.choice.runtime, again.already_there) == (Runtime.ONNX, 20)
     check_same(features_in(tmp_path / "out"), features)
+    again = hubkeras.embed(*arguments, **options)  # with nothing to do
+    assert (again.choice.runtime, again.already_there) == (Runtime.ONNX, COUNT)
 
 
 def test_a_runtime_of_other_outputs_is_not_used(model, photos, features, tmp_path, monkeypatch):

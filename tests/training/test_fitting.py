@@ -11,12 +11,14 @@ from sklearn.linear_model import LogisticRegression
 
 import hubkeras
 from hubkeras.bulk.pipeline import Preparation
+from hubkeras.common.choices import Runtime
 from hubkeras.training import images, logistic
 from hubkeras.training import working_folder as folders
 from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
 from hubkeras.training.data import plan_data
-from hubkeras.training.fine_tuning import Recipe, batches_of
+from hubkeras.training.fine_tuning import Recipe, batches_of, features_of
 from hubkeras.training.lbfgs import minimum
+from hubkeras.training.run import Options
 from hubkeras.training.working_folder import (
     Table,
     WorkingFolder,
@@ -215,3 +217,23 @@ def test_reading_goes_on_with_the_image_where_it_was_stopped(photos, keep_pixels
     np.testing.assert_array_equal(result.features[result.readable, 0], np.delete(expected, damaged))
     if keep_pixels:
         np.testing.assert_array_equal(result.pixels[result.readable, 3, 3, 0], np.delete(expected, damaged))
+
+
+def test_features_by_another_runtime(photos, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    examples, folder = [example for each in photos.sets.values() for example in each], WorkingFolder(tmp_path)
+    run, preparation = features_of(tiny, 32), Preparation((32, 32), "squash", 1.0)
+    options = (photos, examples, preparation, run, tiny.num_features, True, folder, lambda *_: None)
+    expected = images.read_images(*options)
+    other = WorkingFolder(tmp_path / "other")
+    other.path.mkdir()
+    options = (*options[:6], other, options[-1])
+    found = images.read_images(*options, network=tiny, runtime=Runtime.ONNX)
+    assert other.runtime() is Runtime.ONNX
+    np.testing.assert_array_equal(found.readable, expected.readable)
+    assert np.abs(found.features - expected.features).max() <= 5e-5 * np.abs(expected.features).max()
+    again = images.read_images(*options, network=tiny)  # with nothing to do
+    np.testing.assert_array_equal(again.features, found.features)
+    assert other.runtime() is Runtime.ONNX
+    with pytest.raises(hubkeras.Error, match="must be one of auto, tensorflow"):
+        Options(96, 0, None, "none", False, 0, runtime="torch")
