@@ -42,6 +42,12 @@ def _(step: steps.Subtract, x: Tensor) -> Tensor:
 
 
 @compute.register
+def _(step: steps.Pad, x: Tensor) -> Tensor:
+    above, left, below, right = step.pads
+    return ops.pad(x, [[0, 0], [above, below], [left, right], [0, 0]], constant_values=step.value)
+
+
+@compute.register
 def _(step: steps.Convolution, x: Tensor) -> Tensor:
     convolve = ops.depthwise_conv if isinstance(step, steps.DepthwiseConvolution) else ops.conv
     x = convolve(x, step.kernel, step.strides, step.padding, CHANNELS_LAST, step.dilation)

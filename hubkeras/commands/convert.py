@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of, titled, words
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
 WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
 RUNTIMES = (".onnx", ".tflite", ".xml")
-SERVING = ("fixed_size", "endpoints", "probabilities", "uint8", "float16", "int8")  # options of files for runtimes
+SERVING = (
+    "fixed_size",
+    "endpoints",
+    "probabilities",
+    "uint8",
+    "float16",
+    "bfloat16",
+    "int8",
+)  # options of files for runtimes
 
 
 CHOICES = (
@@ -131,6 +140,7 @@ def _needs_keras(options: Options) -> bool:
         flag("--uint8", "take raw pixels, 0 to 255, in place of 0.0 to 1.0"),
         one_of(
             flag("--float16", "keep weights in half precision"),
+            flag("--bfloat16", "compute in bfloat16 where the processor does (.xml)"),
             argument("--int8", metavar="IMAGES", help=IMAGES),
         ),
     ),
@@ -170,11 +180,24 @@ def _rows_of_files(written: Export) -> list[tuple[str, str]]:
     if facts := written.calibration:
         counts = f"{facts['images']} images, {facts['held_back']} more to check"
         rows.append(("calibrated", f"{counts}; {facts['preprocessing']}; left out: {in_words(facts['left_out'])}"))
+    if written.speedups:
+        rows.append(("speed", speed_in_words(written.speedups)))
     if written.parameters is not None:
         size = sum(file.stat().st_size for file in written.files) / 1e6
         weights = ", ".join(f"{written.parameters * width / 1e6:.2f} in {name}" for name, width in WIDTHS.items())
         rows.append(("size", f"{size:.2f} MB; the weights are {weights}"))
     return rows
+
+
+def speed_in_words(speedups: Mapping[str, float]) -> str:
+    """What 8 bits gain on this machine."""
+    from hubkeras.runtimes.measuring import multiplies_bytes
+
+    times = ", ".join(f"{ratio:.1f} times for {batch} image{'s' * (batch != '1')}" for batch, ratio in speedups.items())
+    if min(speedups.values()) >= 1:
+        return f"the speed of float32 {times}, on this machine"
+    reason = ": this processor has no products of bytes (VNNI)" if multiplies_bytes() is False else ""
+    return f"slower than float32 on this machine, its speed {times}{reason}; take --float16 where size counts"
 
 
 def _facts(written: Export) -> dict[str, Any]:
@@ -188,4 +211,5 @@ def _facts(written: Export) -> dict[str, Any]:
         "parity": written.parity and dataclasses.asdict(written.parity),
         "parameters": written.parameters,
         "calibration": written.calibration or None,
+        "speedups": written.speedups or None,
     }

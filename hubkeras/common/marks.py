@@ -288,8 +288,8 @@ def _is_openvino(path: pathlib.Path) -> bool:
             return False
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         end = file.read()
-    ours, of_8_bits = rb"<hubkeras>\s.*<metadata value=.*</hubkeras>\s*", rb"(<nncf>.*</nncf>\s*)?"
-    return re.search(ours + of_8_bits + rb"</rt_info>\s*</net>\s*$", end, re.DOTALL) is not None
+    ours = rb"<hubkeras>\s.*<metadata value=.*</hubkeras>\s*</rt_info>\s*</net>\s*$"
+    return re.search(ours, end, re.DOTALL) is not None
 
 
 def _is_safetensors(path: pathlib.Path) -> bool:

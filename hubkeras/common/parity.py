@@ -10,6 +10,7 @@ from hubkeras.common.errors import Error
 # what errors are relative to, in words
 LARGEST = "the largest"
 SUMMANDS = "the largest sum of magnitudes that one adds up"
+COSINES = "1, by the mean cosines of features with the network's, and among pairs of images"
 ABSOLUTE = "1, since probabilities are compared as they are"
 
 _LEAST_AGREEMENT, _PROBABILITY_BOUND = 0.8, 0.1
@@ -28,7 +29,8 @@ class Parity:
         images: how many images were compared, where that is told.
         agreement: share of them with the same top class, where there are classes.
         relative_to: what the error is divided by, in words: the largest absolute value of the reference; of logits the
-            sum of the magnitudes that the largest one adds up, since they may be near 0 where these are not.
+            sum of the magnitudes that the largest one adds up, since they may be near 0 where these are not. Of
+            features in 8 bits the directions count, and the error is what their cosines lack to 1.
         probability_error: with `agreement`, the mean over the images of the largest difference of a probability.
     """
 

@@ -76,7 +76,9 @@ FORMATS = {
     Format.KERAS_WEIGHTS: FormatWriter(hubkeras_weights.write),
     Format.NUMPY: FormatWriter(numpy_archives.write),
     **{
-        Format(engine.suffix): FormatWriter(files.write, _OPTIONS, beside=engine.beside, for_inference=True)
+        Format(engine.suffix): FormatWriter(
+            files.write, _OPTIONS + engine.options, beside=engine.beside, for_inference=True
+        )
         for engine in files.ENGINES
     },
     Format.HUGGING_FACE: FormatWriter(pytorch.write_hugging_face),

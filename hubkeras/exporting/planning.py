@@ -13,7 +13,7 @@ from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import without_head
 from hubkeras.common.input_range import InputRange
-from hubkeras.common.interface import Interface
+from hubkeras.common.interface import PRECISIONS, Interface
 from hubkeras.common.labels import Labels
 from hubkeras.common.metadata import LARGEST_IMAGE, Metadata
 from hubkeras.common.numbers import plain, whole
@@ -285,5 +285,5 @@ def _interface(metadata: Metadata, options: Mapping[str, Any]) -> Interface:
         tuple(options.get("endpoints", ())),
         probabilities="probabilities" in options,
         uint8="uint8" in options,
-        precision="int8" if "int8" in options else "float16" if "float16" in options else "float32",
+        precision=next((name for name in PRECISIONS if name in options), "float32"),
     )

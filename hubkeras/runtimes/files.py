@@ -45,6 +45,7 @@ class Engine:
         write: writes a network, see the function `write`; None for folders, which `hubkeras.packaging` makes.
         beside: suffix of the file with the weights that lies beside it, if there is one.
         package: that runs it, installed by the extra of the runtime's name.
+        options: of `convert`, those that this runtime alone has.
     """
 
     runtime: Runtime
@@ -54,6 +55,7 @@ class Engine:
     write: Write | None = None
     beside: str = ""
     package: str = "tensorflow"
+    options: tuple[str, ...] = ()
 
     def files(self, path: Path) -> list[pathlib.Path]:
         """All files of a model, that at `path` first."""
@@ -68,7 +70,16 @@ TENSORFLOW = Engine(Runtime.TENSORFLOW, "TensorFlow", saved_model.load)
 ENGINES = (
     Engine(Runtime.ONNX, "ONNX Runtime", onnx.load, ".onnx", onnx.write, package="onnxruntime"),
     Engine(Runtime.LITERT, "LiteRT", litert.load, ".tflite", litert.write, package="ai_edge_litert"),
-    Engine(Runtime.OPENVINO, "OpenVINO", openvino.load, ".xml", openvino.write, beside=".bin", package="openvino"),
+    Engine(
+        Runtime.OPENVINO,
+        "OpenVINO",
+        openvino.load,
+        ".xml",
+        openvino.write,
+        beside=".bin",
+        package="openvino",
+        options=("bfloat16",),
+    ),
 )
 _BY_SUFFIX = {engine.suffix: engine for engine in ENGINES}
 BY_RUNTIME = {engine.runtime: engine for engine in (TENSORFLOW, *ENGINES)}

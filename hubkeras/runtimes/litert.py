@@ -19,7 +19,7 @@ from hubkeras.common.quiet import quietly
 from hubkeras.runtimes import litert_graph
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
-from hubkeras.runtimes.quantization import quantized_litert
+from hubkeras.runtimes.quantization import quantized, quantized_litert
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ def write(
     in_integers = interface.precision == "int8"
     seen = dataclasses.replace(interface, uint8=interface.uint8 and not in_integers)
     plan, half = plan_for(network, seen), interface.precision == "float16"
+    if in_integers:
+        assert calibration is not None
+        in_8_bits = quantized(plan, calibration, whole=True)
+        plan = in_8_bits.plan
     graph = litert_graph.GraphWriter(schema, plan, interface.image_size, seen.dtype, half)
     model = graph.model()
     if in_integers:
-        assert calibration is not None
         content = quantized_litert(litert_graph.serialized(model), calibration, interface.uint8)
         model = schema.ModelT.InitFromPackedBuf(content)
     litert_graph.add_metadata(schema, model, METADATA_BUFFER, metadata_of(network, description, [*graph.outputs]))

@@ -27,6 +27,7 @@ from hubkeras.runtimes.opening import RunnableModel, open_model
 
 PAUSE = 0.02  # seconds; threads of ONNX Runtime and OpenVINO keep a core busy for a while after a call
 _ROUNDS = 3  # at least
+_BATCHES = 1, 8  # of `speedups`
 _LONGEST = 300  # characters of what a runtime says
 
 Times = tuple[list[float], list[float]]  # wall and processor times of calls, in seconds
@@ -154,6 +155,11 @@ def _load(path: str, threads: int | None, safe_mode: bool) -> ModelTimings:
 @functools.lru_cache(1)
 def _images(batch: int) -> np.ndarray:
     (model,) = _served
+    return _random_images(model, batch)
+
+
+def _random_images(model: RunnableModel, batch: int) -> np.ndarray:
+    """Images as a model takes them."""
     images = np.random.RandomState(0).uniform(0, 1, (batch, *model.image_size, 3)).astype(np.float32)
     return (images * LARGEST_PIXEL).astype(np.uint8) if model.session.dtype == "uint8" else images
 
@@ -193,6 +199,41 @@ def _place(path: str, safe_mode: bool) -> str:
     if safe_mode and place.lower().endswith(".onnx") and os.path.isfile(place):  # before a process is started for it
         onnx_safety.check(onnx_safety.read(place), place)
     return place
+
+
+def speedups(model: str | os.PathLike[str], other: str | os.PathLike[str], seconds: float = 0.3) -> dict[str, float]:
+    """How many times as fast as another a model is here, `{number of images in a call: ratio of medians}`.
+
+    Both run in this process, in turns: it tells more from less, not a percent.
+
+    Args:
+        model, other: paths.
+        seconds: how long to go on with each number of images, at least.
+    """
+    models, ratios = [open_model(path) for path in (model, other)], {}
+    for batch in _BATCHES:
+        given = [_random_images(each, batch) for each in models]
+        times: list[list[float]] = [[], []]
+        end, rounds = time.perf_counter() + seconds, 0
+        while rounds <= _ROUNDS or time.perf_counter() < end:
+            for each, images, kept in zip(models, given, times, strict=True):
+                time.sleep(PAUSE)
+                start = time.perf_counter()
+                each.session.run(images)
+                kept.append(time.perf_counter() - start)
+            rounds += 1
+        ratios[str(batch)] = round(float(np.median(times[1][1:]) / np.median(times[0][1:])), 2)
+    return ratios
+
+
+def multiplies_bytes() -> bool | None:
+    """Whether this processor has instructions for products of bytes (VNNI, or those of ARM); None if it cannot tell."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            words = file.read()
+        return any(name in words for name in ("_vnni", "asimddp", "amx_int8"))
+    except OSError:
+        return None
 
 
 def compare(

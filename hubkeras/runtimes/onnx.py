@@ -20,8 +20,8 @@ from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
 from hubkeras.runtimes import activations, onnx_safety
 from hubkeras.runtimes.inference import plan_for
-from hubkeras.runtimes.onnx_graph import GraphWriter
-from hubkeras.runtimes.quantization import quantized_onnx
+from hubkeras.runtimes.onnx_graph import GraphWriter, without_shift
+from hubkeras.runtimes.quantization import Quantized, quantized
 from hubkeras.runtimes.sessions import Description, Session, only_input
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16
 IR_VERSION = 8  # the file format that came with this opset
 
 
-def model_of(network: SlimNetwork, interface: Interface, texts: Mapping[str, str]) -> Any:
+def model_of(
+    network: SlimNetwork, interface: Interface, texts: Mapping[str, str], calibration: np.ndarray | None = None
+) -> Any:
     """An `onnx.ModelProto` of a network.
 
     Args:
@@ -40,13 +42,16 @@ def model_of(network: SlimNetwork, interface: Interface, texts: Mapping[str, str
         interface: inputs and outputs.
         texts: what travels in the metadata properties: `metadata` (JSON) and, with a head, `labels` (one class name a
             line).
+        calibration: images for the ranges of 8 bits, float32 in [0, 1], or None.
 
     Raises:
         hubkeras.Error: the package onnx is missing, or the network cannot serve this interface.
     """
     onnx = extra("onnx", "onnx")
     size = interface.image_size
-    graph = GraphWriter(onnx, plan_for(network, interface), size)
+    plan = without_shift(plan_for(network, interface), size)
+    in_8_bits = Quantized(plan) if calibration is None else quantized(plan, interface.to_input(calibration))
+    graph = GraphWriter(onnx, in_8_bits, size)
     dtype = onnx.TensorProto.UINT8 if interface.uint8 else onnx.TensorProto.FLOAT
     spatial = [size or "height", size or "width"]
     images = onnx.helper.make_tensor_value_info(INPUT, dtype, ["batch", *spatial, 3])
@@ -65,10 +70,7 @@ def write(
 ) -> None:
     """Writes a network as an ONNX file, see `hubkeras.runtimes.files.write`."""
     interface = description.interface
-    model = model_of(network, interface, description.texts())
-    if interface.precision == "int8":
-        assert calibration is not None
-        model = quantized_onnx(model, interface.to_input(calibration))
+    model = model_of(network, interface, description.texts(), calibration)
     extra("onnx", "onnx.checker").check_model(model, full_check=True)
     with open(path, "wb") as file:
         file.write(model.SerializeToString(deterministic=True))

@@ -13,6 +13,7 @@ import numpy as np
 
 from hubkeras.common import steps
 from hubkeras.common.head_layers import ACTIVATIONS
+from hubkeras.runtimes.quantization import Quantized
 
 CHANNELS_FIRST = (0, 3, 1, 2)
 CHANNELS_LAST = (0, 2, 3, 1)
@@ -47,22 +48,31 @@ class GraphWriter:
 
     Args:
         onnx: the package.
-        plan: its end points become the outputs.
+        quantized: a plan, whose end points become the outputs, and what of it is in integers.
         image_size: height and width in pixels that images are fixed to; None leaves them free.
     """
 
-    def __init__(self, onnx: Any, plan: steps.Plan, image_size: int | None = None) -> None:
+    def __init__(self, onnx: Any, quantized: Quantized, image_size: int | None = None) -> None:
         self.onnx = onnx
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
-        plan = without_shift(plan, image_size)
+        self.quantized, plan = quantized, quantized.plan
         self.shapes = plan.shapes(image_size)
         first = f"{steps.INPUT}/channels_first"
         self.node("Transpose", first, [steps.INPUT], perm=CHANNELS_FIRST)
         for step in plan.steps:
-            inputs = [first if name == steps.INPUT else name for name in step.inputs]
+            inputs = [first if name == steps.INPUT else self.taken(name) for name in step.inputs]
             write(step, self, *inputs)
+            if rounding := quantized.values.get(step.output):
+                scale = self.constant(f"{step.output}/scale", np.float32(rounding.scale))
+                parameters = [scale, self.constant(f"{step.output}/zero", np.uint8(rounding.zero))]
+                self.node("QuantizeLinear", f"{step.output}/integers", [step.output, *parameters])
+                self.node("DequantizeLinear", f"{step.output}/rounded", [f"{step.output}/integers", *parameters])
         self.outputs = [self.output(name, value) for name, value in plan.end_points.items()]
+
+    def taken(self, value: str) -> str:
+        """The name of a value as steps take it, rounded where it is in integers."""
+        return f"{value}/rounded" if value in self.quantized.values else value
 
     def node(self, kind: str, output: str, inputs: list[str], **attributes: Any) -> None:
         """Adds a node."""
@@ -73,13 +83,36 @@ class GraphWriter:
         self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
+    def constants(self, step: steps.Convolution | steps.Dense, kernel: np.ndarray) -> list[str]:
+        """Adds kernel and bias of a step; returns their names. The kernel's first axis is that of output channels."""
+        values = {"weights": kernel} if step.bias is None else {"weights": kernel, "biases": step.bias}
+        scales, rounding = self.quantized.scales.get(step.output), self.quantized.values.get(step.inputs[0])
+        if scales is None or rounding is None:
+            return [self.constant(f"{step.output}/{name}", value) for name, value in values.items()]
+        return [
+            self.integers(f"{step.output}/weights", kernel, scales, np.int8),
+            self.integers(f"{step.output}/biases", values["biases"], scales * np.float32(rounding.scale), np.int32),
+        ]
+
+    def integers(self, name: str, value: np.ndarray, scales: np.ndarray, dtype: Any) -> str:
+        """Adds a constant in integers, with a scale for each item of the first axis; returns its name."""
+        exact = np.rint(value / scales.astype(np.float64).reshape(-1, *[1] * (value.ndim - 1)))
+        limits = np.iinfo(dtype)
+        stored = self.constant(f"{name}/integers", np.clip(exact, limits.min, limits.max).astype(dtype))
+        parameters = [
+            self.constant(f"{name}/scales", scales),
+            self.constant(f"{name}/zeros", np.zeros(len(scales), dtype)),
+        ]
+        self.node("DequantizeLinear", name, [stored, *parameters], axis=0)
+        return name
+
     def output(self, name: str, value: str) -> Any:
         """Makes a value an output of this name, in TensorFlow's layout; returns its description."""
         shape = self.shapes[value]
         if len(shape) == 3:
-            self.node("Transpose", name, [value], perm=CHANNELS_LAST)
+            self.node("Transpose", name, [self.taken(value)], perm=CHANNELS_LAST)
         else:
-            self.node("Identity", name, [value])
+            self.node("Identity", name, [self.taken(value)])
         sizes = [size or f"{name}/{axis}" for size, axis in zip(shape, ("height", "width", ""), strict=False)]
         return self.onnx.helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, ["batch", *sizes])
 
@@ -95,8 +128,8 @@ class GraphWriter:
         return {"strides": [step.strides] * 2, **padding}
 
     def activate(self, activation: str | None, output: str, kind: str, inputs: list[str], **attributes: Any) -> None:
-        """Adds a node and the activation that follows it."""
-        if activation is None:
+        """Adds a node and the activation that follows it, unless integers have no other values."""
+        if activation is None or output in self.quantized.values:
             return self.node(kind, output, inputs, **attributes)
         self.node(kind, f"{output}/linear", inputs, **attributes)
         return self.formula(_FORMULAS[activation], output, f"{output}/linear")
@@ -184,9 +217,7 @@ def _(step: steps.Convolution, graph: GraphWriter, x: str) -> None:
     if isinstance(step, steps.DepthwiseConvolution):
         group = kernel.shape[2]  # each channel has its own filters
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-    inputs = [x, graph.constant(f"{step.output}/weights", kernel.transpose(3, 2, 0, 1))]
-    if step.bias is not None:
-        inputs.append(graph.constant(f"{step.output}/biases", step.bias))
+    inputs = [x, *graph.constants(step, kernel.transpose(3, 2, 0, 1))]
     window = {**graph.window(step), "dilations": [step.dilation] * 2, "group": group}
     graph.activate(step.activation, step.output, "Conv", inputs, **window)
 
@@ -224,10 +255,7 @@ def _(step: steps.Flatten, graph: GraphWriter, x: str) -> None:
 
 @write.register
 def _(step: steps.Dense, graph: GraphWriter, x: str) -> None:
-    inputs = [x, graph.constant(f"{step.output}/weights", step.kernel.T)]
-    if step.bias is not None:
-        inputs.append(graph.constant(f"{step.output}/biases", step.bias))
-    graph.node("Gemm", step.output, inputs, transB=1)
+    graph.node("Gemm", step.output, [x, *graph.constants(step, step.kernel.T)], transB=1)
 
 
 @write.register

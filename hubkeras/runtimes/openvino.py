@@ -17,7 +17,6 @@ from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.runtimes import activations
 from hubkeras.runtimes import onnx as onnx_files
-from hubkeras.runtimes.quantization import quantized_openvino
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
 if TYPE_CHECKING:
@@ -38,11 +37,8 @@ def write(
     interface = description.interface
     openvino = extra("openvino", "openvino")
     whole = dataclasses.replace(interface, precision="float32")
-    content = onnx_files.model_of(network, whole, {}).SerializeToString()
+    content = onnx_files.model_of(network, whole, {}, calibration).SerializeToString()
     model = openvino.convert_model(io.BytesIO(content))  # unlike read_model, it simplifies the graph
-    if interface.precision == "int8":
-        assert calibration is not None
-        model = quantized_openvino(model, interface.to_input(calibration))
     for number, node in enumerate(model.get_ordered_ops()):
         if COUNTED.fullmatch(node.get_friendly_name()):  # by how many there were in this process
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
@@ -58,17 +54,20 @@ def write(
 def load(
     path: str | os.PathLike[str], threads: int | None = None, safe_mode: bool = True, streams: int | None = None
 ) -> Session:
-    """An OpenVINO model in OpenVINO, computing in float32, see `hubkeras.runtimes.files.load`."""
+    """An OpenVINO model in OpenVINO, in float32 unless it says bfloat16, see `hubkeras.runtimes.files.load`."""
     openvino = extra("openvino", "openvino")
-    # its own choice is bfloat16 where the processor has it
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads * (streams or 1)
-    if streams:
-        options["NUM_STREAMS"] = streams
     try:
         core = openvino.Core()
         model = core.read_model(os.fspath(path))
+        description = Description.of_texts(_texts(model))
+        # its own choice is bfloat16 where the processor has it
+        interface = description.metadata and description.metadata.interface
+        hint = "bf16" if interface and interface.precision == "bfloat16" else "f32"
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads * (streams or 1)
+        if streams:
+            options["NUM_STREAMS"] = streams
         compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise Error(f"OpenVINO cannot read {path} ({' '.join(str(error).split())[:200]}).") from error
@@ -80,20 +79,21 @@ def load(
         results = request.infer([values], share_inputs=True)
         return {name: np.array(results[number]) for number, name in enumerate(outputs)}
 
-    texts = {
-        name: json.loads(model.get_rt_info([SECTION, name]).value)
-        for name in ("metadata", "labels")
-        if model.has_rt_info([SECTION, name])
-    }
     nodes = [result.get_node() for result in model.outputs]
     return Session(
         in_turns([functools.partial(run, request) for request in requests]),
-        Description.of_texts(texts),
+        description,
         images.element_type.to_dtype().name,
         _sizes(images.partial_shape),
         outputs,
         activations={name: _activation(node) for name, node in zip(outputs, nodes, strict=True)},
     )
+
+
+def _texts(model: Any) -> dict[str, str]:
+    """What a model says of itself."""
+    names = [name for name in ("metadata", "labels") if model.has_rt_info([SECTION, name])]
+    return {name: json.loads(model.get_rt_info([SECTION, name]).value) for name in names}
 
 
 def _sizes(shape: Any) -> tuple[int | None, ...]:

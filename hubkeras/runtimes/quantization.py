@@ -1,59 +1,155 @@
-"""Networks in 8-bit integers: the ranges of their tensors come from images of the kind that they will see."""
+"""Networks in 8-bit integers: a plan whose kernels are integers times a scale, and the ranges of its values.
 
-import logging
-import os
+Ranges come from images of the kind that the network will see. Rounding moves the mean of a convolution's outputs, by
+much where batch norm made a kernel of very different values; each bias takes that back, of the layers before it too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from hubkeras.common.extras import extra
-from hubkeras.common.files import TemporaryFolder
+from hubkeras.common import steps
 from hubkeras.common.quiet import quietly
 
-_HEAD = ("Logits/", "Predictions")  # of names of steps
-_IN_8_BITS = ("Gemm", "Relu", "Clip")
+_MOST_PIXELS = 3_700_000  # of the images that pass through the network side by side: 73 of 224 x 224
+_LARGEST = 127  # integer of a kernel
+# Without VNNI a processor adds products of unsigned and signed bytes in pairs and in 16 bits, where 2 * 255 * 127
+# saturates. What is written on one machine is served on another. Kernels of nine products are not added that way.
+_LARGEST_IN_PAIRS = 64
+_BEYOND, _SAMPLE = 1e-4, 2_000_000  # the share of values that a range leaves out at each end, and how many tell it
+_TINY = 1e-12
 
 
-def quantized_onnx(model: Any, images: np.ndarray) -> Any:
-    """An ONNX model in 8 bits: QDQ nodes, weights by output channel.
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """Values as integers in [0, 255]: `(integer - zero) * scale`."""
 
-    Weights have 7 bits, since without VNNI the products of 8 bits would overflow in pairs. Of a head only the dense
-    layers and what is fused into them are in 8 bits: the rest has few values, whose ranges are wide.
+    scale: float
+    zero: int
+
+    @classmethod
+    def of(cls, low: float, high: float) -> Rounding:
+        """The rounding of values in this range, to which 0 is added."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = float(np.float32(max(high - low, _TINY) / 255))
+        return cls(scale, round(-low / scale))
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """The values that the integers stand for."""
+        values = values / np.float32(self.scale)
+        np.clip(np.rint(values, out=values), -self.zero, 255 - self.zero, out=values)
+        return np.multiply(values, np.float32(self.scale), out=values)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quantized:
+    """A plan in 8 bits.
+
+    Attributes:
+        plan: its kernels are integers times the scale of their channel, float32.
+        values: by name, those in integers; all others stay in floating point.
+        scales: of kernels in integers, by the output of their step, `[output channels]`.
+    """
+
+    plan: steps.Plan
+    values: dict[str, Rounding] = dataclasses.field(default_factory=dict)
+    scales: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quantized:
+    """A plan in 8 bits, by one pass of images over it, beside themselves in floating point.
 
     Args:
-        model: an `onnx.ModelProto` of one input.
-        images: for calibration, as the model takes them.
+        plan: in float32.
+        images: for calibration, as the plan takes them.
+        whole: whether all of the network is in integers, and kernels in [-127, 127], as LiteRT has it. Else the first
+            layers are not, on whose few channels all others depend: there integers cost accuracy and win no time.
     """
-    onnx = extra("onnx", "onnx")
-    quantization: Any = extra("onnx", "onnxruntime.quantization")
-    preprocess = extra("onnx", "onnxruntime.quantization.shape_inference").quant_pre_process
-    name = model.graph.input[0].name
-    head = [node.name for node in model.graph.node if node.name.startswith(_HEAD) and node.op_type not in _IN_8_BITS]
+    from hubkeras.architectures.computing import compute
 
-    class Images(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rest = iter(images)
+    images = images[:: -(-len(images) * images.shape[1] ** 2 // _MOST_PIXELS)]
+    floats = set() if whole else _first_layers(plan)
+    last_use = {name: step.output for step in plan.steps for name in step.inputs}
+    exact, rounded = {steps.INPUT: images}, {steps.INPUT: images}
+    result, changed = Quantized(plan), []
+    for step in plan.steps:
+        before, after = ([values[name] for name in step.inputs] for values in (exact, rounded))
+        if isinstance(step, steps.Convolution | steps.Dense) and step.output not in floats:
+            if isinstance(step, steps.Dense):  # what it takes may be of any step
+                result.values[step.inputs[0]] = rounding = _range_of(before[0])
+                after = [rounding(after[0])]
+            kernel, result.scales[step.output] = _rounded_kernel(step, whole)
+            step, true, value = _corrected(step, kernel, before[0], after[0])
+        else:
+            true, value = (np.asarray(compute(step, *inputs)) for inputs in (before, after))
+        if isinstance(step, steps.Pool):
+            rounding = result.values.get(step.inputs[0])
+        else:
+            rounding = _range_of(true) if true.ndim == 4 and _in_integers(step, plan, floats) else None
+        if rounding:
+            result.values[step.output], value = rounding, rounding(value)
+        exact[step.output], rounded[step.output] = true, value
+        changed.append(step)
+        for name in step.inputs:
+            if last_use[name] == step.output:
+                exact.pop(name, None), rounded.pop(name, None)
+    return dataclasses.replace(result, plan=dataclasses.replace(plan, steps=tuple(changed)))
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.rest, None)
-            return None if image is None else {name: image[np.newaxis]}
 
-    with TemporaryFolder() as folder, quietly():
-        paths = [os.path.join(folder, f"{stage}.onnx") for stage in ("float", "prepared", "quantized")]
-        onnx.save(model, paths[0])
-        preprocess(paths[0], paths[1], skip_symbolic_shape=True)
-        quantization.quantize_static(
-            paths[1],
-            paths[2],
-            Images(),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=True,
-            nodes_to_exclude=head,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-        )
-        return onnx.load(paths[2])
+def _first_layers(plan: steps.Plan) -> set[str]:
+    """The outputs of the first convolution, and of the separable one that it belongs to or that follows it."""
+    convolutions = [step for step in plan.steps if isinstance(step, steps.Convolution)]
+    separable = (number for number, step in enumerate(convolutions[:2]) if isinstance(step, steps.DepthwiseConvolution))
+    return {step.output for step in convolutions[: next(separable, -1) + 2]}
+
+
+def _in_integers(step: steps.Step, plan: steps.Plan, floats: set[str]) -> bool:
+    """Whether what a step computes is in integers: of the first layers, what the others take."""
+    if not isinstance(step, steps.Convolution | steps.Add | steps.Concat):
+        return False
+    takers = [taker.output for taker in plan.steps if step.output in taker.inputs]
+    return step.output not in floats or not floats.issuperset(takers)
+
+
+def _range_of(values: np.ndarray) -> Rounding:
+    """The rounding of all values but the few that are far from the others; a sample tells, of large arrays."""
+    if values.size > _SAMPLE:
+        values = values.ravel()[np.random.RandomState(0).randint(0, values.size, _SAMPLE)]
+    return Rounding.of(*(float(each) for each in np.quantile(values, [_BEYOND, 1 - _BEYOND])))
+
+
+def _rounded_kernel(step: Any, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel of a step as integers times a scale for each output channel, and these."""
+    by_channel = isinstance(step, steps.DepthwiseConvolution)
+    most = _LARGEST if whole or by_channel else _LARGEST_IN_PAIRS
+    scales = np.abs(step.kernel).max((0, 1) if by_channel else tuple(range(step.kernel.ndim - 1)))
+    scales = np.maximum(scales, _TINY).astype(np.float32) / np.float32(most)
+    return np.clip(np.rint(step.kernel / scales), -most, most) * scales, scales.reshape(-1)
+
+
+def _corrected(
+    step: Any, kernel: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The step with another kernel, and a bias with which its outputs have the mean that they have in floating point.
+
+    Returns:
+        The step, its outputs in floating point and with the kernel; means are those before the activation.
+    """
+    from hubkeras.architectures.computing import compute
+    from hubkeras.architectures.convolutions import ACTIVATIONS
+
+    activation = getattr(step, "activation", None)
+    linear = dataclasses.replace(step, activation=None) if activation else step
+    true = np.asarray(compute(linear, before))
+    value = np.asarray(compute(dataclasses.replace(linear, kernel=kernel), after))
+    axes = tuple(range(true.ndim - 1))
+    shift = true.mean(axes, np.float64) - value.mean(axes, np.float64)
+    bias = ((0 if step.bias is None else step.bias) + shift).astype(np.float32)
+    true, value = (np.asarray(ACTIVATIONS[activation](each)) for each in (true, value + shift.astype(np.float32)))
+    return dataclasses.replace(step, kernel=kernel, bias=bias), true, value
 
 
 def quantized_litert(content: bytes, images: np.ndarray, uint8: bool) -> bytes:
@@ -73,33 +169,3 @@ def quantized_litert(content: bytes, images: np.ndarray, uint8: bool) -> bytes:
     with quietly():
         calibrated = calibrator.Calibrator(content).calibrate(lambda: ([image[np.newaxis]] for image in images))
         return convert.mlir_quantize(calibrated, input_data_type=tf.uint8 if uint8 else tf.float32)
-
-
-def quantized_openvino(model: Any, images: np.ndarray) -> Any:
-    """An OpenVINO model in 8 bits, by NNCF; weights have 7 of them, but for the depthwise layers.
-
-    A processor without VNNI adds products of unsigned and signed bytes in pairs and in 16 bits, where they saturate. A
-    file that is written on one machine is served on another, so that what is written gives the same bits on both.
-    NNCF's own choice is that for the first layer alone. With fewer bits, its fast bias correction and its ranges, means
-    over images, cost accuracy; extremes and the slower correction do not, and 7 bits take no time more than 8.
-
-    Args:
-        model: an `openvino.Model` of one input.
-        images: for calibration, as the model takes them.
-    """
-    with quietly():
-        nncf, extremes = extra("openvino", "nncf"), extra("openvino", "nncf.quantization.range_estimator")
-        nncf.set_log_level(logging.ERROR)
-        data = nncf.Dataset([image[np.newaxis] for image in images])
-        options = nncf.AdvancedQuantizationParameters(
-            overflow_fix=nncf.OverflowFix.ENABLE,
-            activations_range_estimator_params=extremes.RangeEstimatorParametersSet.MINMAX,
-        )
-        return nncf.quantize(
-            model,
-            data,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(images),
-            fast_bias_correction=False,
-            advanced_parameters=options,
-        )

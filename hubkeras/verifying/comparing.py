@@ -10,8 +10,9 @@ import numpy as np
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
+from hubkeras.common.interface import ROUGH
 from hubkeras.common.metadata import read_metadata
-from hubkeras.common.parity import Parity
+from hubkeras.common.parity import COSINES, Parity
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.consuming.predictions import shares_of
 from hubkeras.converters import match, open_checkpoint
@@ -19,7 +20,7 @@ from hubkeras.converters.agreement import require_agreement
 from hubkeras.converters.digests import different
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import RunnableModel, open_model
-from hubkeras.verifying.references import Reference, reference_maps, reference_of, sample_images
+from hubkeras.verifying.references import Reference, cosine_error, reference_maps, reference_of, sample_images
 
 Path = str | os.PathLike[str]
 
@@ -119,7 +120,8 @@ def compare_outputs(
 ) -> Parity:
     """Compares a file for a runtime, run there, on images that both see as the file takes them.
 
-    Where more than rounding is accepted, as in 8 bits, the top classes are compared too.
+    Where more than rounding is accepted, as in 8 bits, the top classes are compared too. Of features their
+    directions are then: the largest error of one of them says nothing of that.
 
     Args:
         model: the file in its runtime.
@@ -130,6 +132,9 @@ def compare_outputs(
     truth = reference_of(network, interface.seen(images), interface.task, interface.probabilities)
     values = model.run(images)
     bound, agreement, change = interface.tolerance(exact), None, None
+    error, relative_to = truth.error(values), truth.relative_to
+    if interface.precision in ROUGH and interface.task == Task.FEATURE_VECTOR:
+        error, relative_to = cosine_error(values, truth.values), COSINES
     if bound > exact and interface.task == Task.CLASSIFICATION:
         agreement = float((values.argmax(-1) == truth.values.argmax(-1)).mean())
         pair = [np.asarray(logits, np.float64) for logits in (values, truth.values)]
@@ -141,11 +146,11 @@ def compare_outputs(
         0,
         0,
         interface.output,
-        truth.error(values),
+        error,
         bound,
         len(images),
         agreement,
-        truth.relative_to,
+        relative_to,
         change,
     )
 

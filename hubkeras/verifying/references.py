@@ -48,6 +48,20 @@ def relative_error(value: Any, reference: Any, scale: float | None = None) -> fl
     return float(np.abs(value - reference).max() / (scale or 1.0))
 
 
+def cosine_error(value: Any, reference: Any) -> float:
+    """How far features `[images, width]` point elsewhere; infinity where a value is not finite.
+
+    That is what their mean cosine with the reference lacks to 1, or the mean change of the cosine of two images where
+    this is more.
+    """
+    value, reference = (np.asarray(each, np.float64) for each in (value, reference))
+    if not np.isfinite(value).all():
+        return float("inf")
+    units = [each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-30) for each in (value, reference)]
+    pairs = [unit @ unit.T for unit in units]
+    return float(max(1 - (units[0] * units[1]).sum(1).mean(), np.abs(pairs[0] - pairs[1]).mean()))
+
+
 def sample_images(size: int, batch: int = BATCH) -> np.ndarray:
     """Random images, float32 `[batch, size, size, 3]` in [0, 1], the same in every run."""
     return np.random.RandomState(7).uniform(0, 1, (batch, size, size, 3)).astype(np.float32)

@@ -112,7 +112,7 @@ def test_random_heads_come_whole(seed, tmp_path):
 
 @pytest.fixture(params=["onnx", "tflite", pytest.param("xml", marks=pytest.mark.slow)])
 def ending(request):
-    pytest.importorskip({**FORMS, "xml": "nncf"}[request.param], reason="needs hubkeras[onnx,litert,openvino]")
+    pytest.importorskip(FORMS[request.param], reason="needs hubkeras[onnx,litert,openvino]")
     return request.param
 
 
@@ -137,14 +137,18 @@ def two_classes():
     return two, (random.uniform(0, 1, (100, 16, 16, 3)) ** random.uniform(0.2, 4, (100, 1, 1, 3))).astype(np.float32)
 
 
-@pytest.mark.parametrize("options", [{"float16": True}, {"uint8": True}])
+@pytest.mark.parametrize("options", [{"float16": True}, {"uint8": True}, {"bfloat16": True}])
 def test_half_precision_and_raw_pixels(ending, two_classes, options, tmp_path):
     network, images = two_classes
+    if "bfloat16" in options and ending != "xml":
+        with pytest.raises(hubkeras.Error, match=r"takes no bfloat16 \(--bfloat16\)"):
+            hubkeras.convert(network, tmp_path / f"model.{ending}", image_size=16, **options)
+        return
     written = hubkeras.convert(network, tmp_path / f"model.{ending}", image_size=16, probabilities=True, **options)
     assert written.parity.passed
     model = open_model(tmp_path / f"model.{ending}")
     _, probabilities = in_float64(network, model.interface.seen(images))
-    assert np.abs(model.run(images) - probabilities).max() < (1e-2 if "float16" in options else 2e-5)
+    assert np.abs(model.run(images) - probabilities).max() < (2e-5 if "uint8" in options else 3e-2)
 
 
 # not of `-m processor`: OpenVINO ends the process on this small network in 8 bits under ONEDNN_MAX_CPU_ISA=AVX2
@@ -167,7 +171,13 @@ def test_8_bits_that_decide_otherwise_are_refused(tmp_path):
     weights, biases = (network.slim_variables()[f"Toy/Logits/Conv2d_1c_1x1/{name}"] for name in ("weights", "biases"))
     features = np.asarray(network.copy(num_classes=None)(images))
     toward = 2 / features.std() * np.linalg.svd(features - features.mean(0))[2][0]
-    weights.assign(np.reshape(random.normal(0, 3000, (16, 1)) + np.outer(toward, [0, 1]), weights.shape))
     biases.assign([0, -features.mean(0) @ toward])
+
+    def convert_each():  # by chance rounding may turn none of them, since biases keep the mean
+        for seed in range(6):
+            same = np.random.RandomState(seed).normal(0, 3000, (16, 1))
+            weights.assign(np.reshape(same + np.outer(toward, [0, 1]), weights.shape))
+            hubkeras.convert(network, tmp_path / "model.onnx", image_size=16, int8=images, overwrite=True)
+
     with pytest.raises(hubkeras.Error, match=r"the top class is the same for .* of 20 images only, and probabilities"):
-        hubkeras.convert(network, tmp_path / "model.onnx", image_size=16, int8=images)
+        convert_each()
