@@ -285,5 +285,5 @@ def _interface(metadata: Metadata, options: Mapping[str, Any]) -> Interface:
         tuple(options.get("endpoints", ())),
         probabilities="probabilities" in options,
         uint8="uint8" in options,
-        precision=next((name for name in PRECISIONS if name in options), "float32"),
+        precision=next((name for name in reversed(PRECISIONS) if name in options), "float32"),
     )
