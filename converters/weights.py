@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -69,6 +70,7 @@ def read_network(
     weights: str | None = None,
     progress: Progress = silent,
     seen: InputRange | None = None,
+    new_head: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[SlimNetwork, Match, Report]:
     """Builds the network that a source is of, with its weights.
 
@@ -82,6 +84,7 @@ def read_network(
             says that it was made of the others is refused, unless this is None.
         progress: called with (done, total, what) as work goes on.
         seen: what its base sees of images, where the source does not say it.
+        new_head: settings of a head that is started anew, `{"num_classes": 5}`, where `num_classes` is None.
 
     Raises:
         hubkeras.Error: the source cannot be read, see `match`; a variable is missing, or of another shape or dtype, or
@@ -97,16 +100,17 @@ def read_network(
                 f"num_classes={num_classes!r}; "
                 "leave it out, or give None for the pooled features."
             )
-        settings = without_head(match.settings) if num_classes is None else dict(match.settings)
+        settings = {**without_head(match.settings), **new_head} if num_classes is None else dict(match.settings)
         progress(0, 1, "building the network")
         try:
-            network = match.network(**settings, dtype="float32", initialize=False)  # whatever Keras' policy is
+            options: dict[str, Any] = {"dtype": "float32", "initialize": False, "new_head": bool(new_head)}
+            network = match.network(**settings, **options)  # float32 whatever Keras' policy is
         except (TypeError, ValueError) as error:  # settings that a file claims
             reason = first_line(error)
             raise Error(
                 f"{checkpoint.source}: {settings} are no settings of {match.network.__name__} ({reason})."
             ) from error
-        report = assign(network, checkpoint, match, weights, progress)
+        report = assign(network, checkpoint, match, weights, progress, bool(new_head))
         check_network(network, report.digests, checkpoint.source)
         return network, match, replace(report, notes=(*report.notes, *notes))
 

@@ -37,7 +37,9 @@ _PREPARING = (
     flag("--balance", "count each class alike, whatever the number of its images"),
     argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (0)"),
     argument("--features", metavar="FOLDER", help="rows that embed wrote with SOURCE: the images need not be there"),
-    argument("--also", nargs="+", default=[], metavar="FILE", help="write .onnx, .tflite, .xml too, and measure them"),
+    argument(
+        "--also", nargs="+", default=[], metavar="FILE", help="write .onnx, .tflite, .xml too (NAME.int8.* in 8 bits)"
+    ),
     argument("--weights", choices=["ema", "raw"], help="of SOURCE, as for export"),
     RUNTIME,
     argument("--min-accuracy", type=float, metavar="X", help="exit with 1 where the accuracy on the test is below X"),
@@ -74,16 +76,18 @@ def train(options: Options, output: Output) -> int:
         if not os.path.isdir(kept):
             raise
         raise type(error)(f"{kept} is what it goes on from: give the same command again") from None
-    written = [options.out, *options.also]
+    written = [options.out, *(each for each in options.also if each not in trained.facts["failed"])]
     rows = rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
     rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]
     output.result(_facts(trained), rows, written=written)
     output.hint("hubkeras", "classify", options.out, "PHOTO")
+    for why in trained.facts["failed"].values():
+        output.error(why)
     score = trained.evaluation.score
     if options.min_accuracy is not None and score < options.min_accuracy:
         output.error(f"The accuracy on the test is {score:.3f}, below --min-accuracy {options.min_accuracy}.")
         return 1
-    return 0
+    return 1 if trained.facts["failed"] else 0
 
 
 def _facts(trained: Any) -> dict[str, Any]:
@@ -131,5 +135,5 @@ def _rows_of_plan(task: Any) -> list[tuple[str, object]]:
         ("image size", f"{options.image_size} x {options.image_size} pixels"),
         ("fine-tuning", epochs if options.epochs != 0 else "none, the head alone"),
         ("time", f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} seconds"),
-        ("would be written", f"{task.path}, {task.report}"),
+        ("would be written", ", ".join(map(str, (task.path, task.report, *task.files)))),
     ]

@@ -3,4 +3,4 @@
 from hubkeras.exporting.formats import folder_to_write
 from hubkeras.exporting.writing import Export, convert, export, write_unchecked
 
-__all__ = ["Export", "convert", "export", "folder_to_write", "write_unchecked"]
+__all__ = ["Export", "calibration", "convert", "export", "folder_to_write", "write_unchecked"]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.training import devices
 from hubkeras.training.augmentation import Augmentation, changed
 from hubkeras.training.objective import Objective
 
@@ -48,11 +49,14 @@ class Tuner:
     """A network in training.
 
     Args:
-        network: with a head; its variables change.
+        network: with a head; its variables change, those of a copy first where it trains on several devices or in
+            another precision.
         recipe: how.
         augmentation: of the images.
         objective: of the losses.
         seed: of dropout.
+        where: devices that share the images of each step, where there are several.
+        precision: dtype policy of the computation; variables are float32.
     """
 
     def __init__(
@@ -62,30 +66,41 @@ class Tuner:
         augmentation: Augmentation,
         objective: Objective,
         seed: int = 0,
+        where: Sequence[str] = (),
+        precision: str = "float32",
     ) -> None:
         self.network, self.recipe, self.augmentation = network, recipe, augmentation
         self.objective, self.seed = objective, seed
-        self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "biases"])
-        self.optimizer.build(network.trainable_variables)
-        self._step = tf.function(self._train_step, autograph=False, reduce_retracing=True)
+        several, self.strategy = len(where) > 1, devices.strategy(where)
+        with self.strategy.scope():
+            self.trained = network.copy(dtype=precision) if several or precision != "float32" else network
+            self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+            self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "biases"])
+            self.optimizer.build(self.trained.trainable_variables)
+        self._step = tf.function(self._steps if several else self._train_step, autograph=False, reduce_retracing=True)
+
+    def _steps(self, *parts: Any) -> Any:
+        """A step of all devices, of which each has a part of the images."""
+        return self.strategy.reduce("SUM", self.strategy.run(self._train_step, parts), None)
 
     def _train_step(self, pixels: Any, targets: Any, weights: Any, maps: Any, light: Any) -> Any:
         images = changed(tf.cast(pixels, tf.float32) / 255, maps, light)
         momentum, step = self.recipe.momentum, tf.cast(self.optimizer.iterations, tf.int32)
+        replica: Any = tf.distribute.get_replica_context()
+        # by the step and the device, so that a run that goes on drops what it would have dropped
+        draw = step * self.strategy.num_replicas_in_sync + replica.replica_id_in_sync_group
         with tf.GradientTape() as tape:
-            features, _ = self.network.outputs(images, True, momentum, include_head=False)
-            # by the step, so that a run that goes on drops what it would have dropped
-            features = tf.nn.experimental.stateless_dropout(features, self.recipe.dropout, [self.seed, step])
-            losses = self.objective.losses(self._logits(features), targets, weights, self.recipe.label_smoothing)
-            loss = tf.reduce_mean(losses)
-        variables = self.network.trainable_variables
+            features, _ = self.trained.outputs(images, True, momentum, include_head=False)
+            features = tf.nn.experimental.stateless_dropout(features, self.recipe.dropout, [self.seed, draw])
+            logits = tf.cast(self._logits(features), tf.float32)
+            loss = tf.reduce_sum(self.objective.losses(logits, targets, weights, self.recipe.label_smoothing))
+        variables = self.trained.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
     def _logits(self, features: Any) -> Any:
         """The logits of pooled features, without the head's own dropout."""
-        head: Any = self.network.head
+        head: Any = self.trained.head
         return head(features[:, None, None, :])["Logits"]
 
     def train(self, pixels: np.ndarray, targets: np.ndarray, random: np.random.Generator, rate: float) -> float:
@@ -103,17 +118,38 @@ class Tuner:
         self.optimizer.learning_rate = rate
         maps, light = self.augmentation.draw(len(pixels), pixels.shape[1:3], random)
         targets = np.asarray(targets, np.float32)
-        arrays = (pixels, targets, self.objective.weights(targets), maps, light)
-        return float(self._step(*map(tf.constant, arrays)))
+        weights = self.objective.weights(targets) / np.float32(len(pixels))  # gradients of devices are added
+        return float(self._step(*map(self._tensor, (pixels, targets, weights, maps, light))))
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        """An array as a tensor, or a part of it on each device."""
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas == 1:
+            return tf.constant(array)
+        parts = np.array_split(array, replicas)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+
+    def _variables(self) -> list[Any]:
+        return [*self.trained.variables, *self.optimizer.variables]
 
     def state(self) -> list[np.ndarray]:
-        """All that training changes: the network's variables, then the optimizer's."""
-        return [np.asarray(variable) for variable in (*self.network.variables, *self.optimizer.variables)]
+        """All that training changes: the network's variables, then the optimizer's; the network gets its own."""
+        values = [np.asarray(variable) for variable in self._variables()]
+        self._assign_network(values)
+        return values
 
     def restore(self, state: Sequence[np.ndarray]) -> None:
         """Sets what `state` returned."""
-        for variable, value in zip((*self.network.variables, *self.optimizer.variables), state, strict=True):
+        for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)
+        self._assign_network(state)
+
+    def _assign_network(self, state: Sequence[np.ndarray]) -> None:
+        if self.trained is not self.network:
+            for variable, value in zip(self.network.variables, state, strict=False):
+                variable.assign(value)
 
 
 def batches_of(count: int, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:

@@ -14,10 +14,9 @@ from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.running import AUTO, check_run
 from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error
-from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress
-from hubkeras.training import logistic
+from hubkeras.training import devices, logistic
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.budget import Budget, Part
 from hubkeras.training.data import TRAINING, VALIDATION, DataPlan
@@ -88,7 +87,7 @@ class Run:
 
     Args:
         plan: of the data.
-        base: without a head; it is changed.
+        network: the base with a new head of the plan's classes; it is changed.
         options: of the run.
         folder: that keeps what was done.
         progress: see `train`.
@@ -99,7 +98,7 @@ class Run:
     def __init__(
         self,
         plan: DataPlan,
-        base: SlimNetwork,
+        network: SlimNetwork,
         options: Options,
         folder: WorkingFolder,
         progress: Progress,
@@ -110,7 +109,7 @@ class Run:
         examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
         preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
         keras.utils.set_random_seed(options.seed)
-        self.network = _with_head(base, len(plan.classes), SOFTMAX if plan.exclusive else SIGMOID)
+        self.network = network
         self._run = features_of(self.network, options.image_size)
         if plan.stored:
             read = rows_as_read(plan, examples)
@@ -188,7 +187,8 @@ class Run:
 
     def _tuner(self) -> Tuner:
         options = self.options
-        return Tuner(self.network, options.recipe, AUGMENTATIONS[options.augment], self.objective, options.seed)
+        augmentation, where = AUGMENTATIONS[options.augment], (devices.gpus(), devices.precision())
+        return Tuner(self.network, options.recipe, augmentation, self.objective, options.seed, *where)
 
     def _tune(self, history: dict[str, list[float]], finish: bool) -> bool:
         """Trains the whole network, from the epoch that was kept last; returns whether there was time for it."""
@@ -291,13 +291,3 @@ class Run:
         precision = None if exclusive else mean_average_precision(logits, truth)
         loss = logistic.cross_entropy(logits, truth, exclusive)
         return Stage(name, int(right.sum()), len(right), loss, precision)
-
-
-def _with_head(base: SlimNetwork, num_classes: int, activation: str) -> SlimNetwork:
-    """A network of the same weights with a new head, Slim's."""
-    settings = {**base.settings(), "num_classes": num_classes, "classifier_activation": activation}
-    network = type(base)(**settings, dtype="float32")
-    variables = network.slim_variables()
-    for name, variable in base.slim_variables().items():
-        variables[name].assign(variable)
-    return network

@@ -1,6 +1,7 @@
 """`train`: images in, a checked classifier out."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import time
@@ -12,22 +13,22 @@ from hubkeras.bulk import reports
 from hubkeras.bulk.evaluating import Evaluation, evaluate
 from hubkeras.bulk.label_sets import LabelSets
 from hubkeras.bulk.stored import open_features
-from hubkeras.common.choices import Format
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
+from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.metadata import LARGEST_IMAGE
 from hubkeras.common.numbers import whole
 from hubkeras.common.plain_settings import check_backend
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress, silent
-from hubkeras.common.staging import refuse_existing
 from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
-from hubkeras.exporting import Export, convert, export, folder_to_write
+from hubkeras.exporting import Export, export, folder_to_write
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.budget import WRITING, Budget, estimated_seconds
 from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data
+from hubkeras.training.files import check_files, images_of, in_words_of, other_formats
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size
 from hubkeras.training.run import AUTO, Options, Run, Stage
@@ -46,7 +47,6 @@ EPOCHS = 20
 FEWEST_MINUTES = 0.5
 REPORT_ENDING = ".report"
 _MOST_NAMED = 4
-_MEASURED = (Format.ONNX, Format.LITERT, Format.OPENVINO)  # of `also`: what `evaluate` runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Training:
         history: `{"loss": one an epoch}`.
         evaluation: of what was written, on the images of the test.
         files: of the other formats, `{path: Evaluation}`.
-        facts: on data, options and stages, as `report.json` has them.
+        facts: on data, options and stages, as `report.json` has them; `failed` has `{file: why it was not written}`.
         seconds: that it took, without those of earlier runs that it went on from.
         unreadable: paths of the images of all sets that could not be decoded, which count nowhere.
     """
@@ -127,7 +127,8 @@ def train(
         seed: of all that is drawn: order, changes of images, dropout.
         features: the folder of rows that `hubkeras.embed` or Beam wrote with this base, found by the paths of the
             images, which need not be there: a head alone is fitted on them, and measured on those of the test.
-        also: files of other formats to write, as `hubkeras.convert` does; each is measured too.
+        also: files of other formats to write, as `hubkeras.convert` does; each is measured too. One that is called
+            `NAME.int8.tflite` or the like has 8 bits, whose ranges are found with images of training.
         runtime: what computes the features of the images that are read, as for `hubkeras.embed`.
         weights: of the source, `ema` or `raw`, see `hubkeras.export`.
         finish: whether to write the best so far of a run that was stopped, in place of going on.
@@ -186,15 +187,13 @@ def train(
             evaluation = evaluate_rows(task.path, task.plan, held_out)
         else:
             evaluation = evaluate(task.path, held_out, progress=lambda done, total: show(done, total, "testing"))
-        files = {}
-        for each in also:
-            convert(task.path, each, overwrite=overwrite, progress=show)
-            if not task.plan.stored or images_are_there(task.plan):
-                files[os.fspath(each)] = evaluate(each, held_out)
+        measured = not task.plan.stored or images_are_there(task.plan)
+        calibrating = functools.partial(images_of, task.plan, task.options.image_size)
+        files, failed = other_formats(task.path, also, held_out if measured else None, calibrating, overwrite, show)
+        facts = {**facts, "failed": failed}
         unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
         _write_report(task, held_out, evaluation, files, history["loss"], facts, unreadable, overwrite)
-    seconds = time.monotonic() - began
-    paths = (task.path, written, task.report, task.plan)
+    paths, seconds = (task.path, written, task.report, task.plan), time.monotonic() - began
     return Training(*paths, stages, chosen, history, evaluation, files, facts, seconds, unreadable)
 
 
@@ -204,8 +203,9 @@ class Prepared:
 
     Attributes:
         path, report: the folders to write.
+        files: of other formats, in words.
         plan: of the data.
-        base: the network without a head.
+        base: the network, with a new head.
         read: what became of the tensors of its source.
         options: of the run.
         compared: rows beside the images that are there; None where no rows were given.
@@ -213,6 +213,7 @@ class Prepared:
 
     path: pathlib.Path
     report: pathlib.Path
+    files: Sequence[str]
     plan: DataPlan
     base: SlimNetwork
     read: Report
@@ -311,17 +312,15 @@ def prepare(
     path = pathlib.Path(os.path.abspath(folder_to_write(directory, overwrite, inputs)))
     report = path.with_name(f"{path.name}{REPORT_ENDING}")
     reports.check(report, overwrite)
-    for each in also:
-        refuse_existing(each, overwrite, inputs)
-        if os.path.splitext(each)[1] not in _MEASURED:
-            raise Error(f"also (--also) takes files that end in {', '.join(_MEASURED)}; got {each}.")
+    check_files(also, overwrite, inputs)
     progress(0, 1, "looking at the images")
     stored = None if features is None else open_features(features)
     plan = plan_data(data, validation, test, known_files(path), stored)
     if not any(example.labels for example in plan.sets[TEST]):
         raise Error("There are no images for the test; add some to the classes, or give test (--test).")
     extra("train", "matplotlib")  # for the report, at the end
-    base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress)
+    head = {"num_classes": len(plan.classes), "classifier_activation": SOFTMAX if plan.exclusive else SIGMOID}
+    base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress, new_head=head)
     size = stored.preparation.size[0] if stored else fitting_size(plan, match.image_size, base.minimum_image_size)
     size = size if image_size is None else whole(image_size, "image_size")
     if stored and size != stored.preparation.size[0]:
@@ -331,7 +330,9 @@ def prepare(
         raise Error(f"image_size must be {bounds} for {base.title}; got {size}.")
     asked = 0 if only_head or stored else None if minutes is not None else EPOCHS if epochs is None else epochs
     options = Options(size, asked, minutes, augment, balance, seed, runtime=runtime)
-    return Prepared(path, report, plan, base, read, options, check_rows(stored, base, read) if stored else None)
+    compared = check_rows(stored, base, read) if stored else None
+    files = in_words_of(also, len(plan.sets[TRAINING]))
+    return Prepared(path, report, files, plan, base, read, options, compared)
 
 
 def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, only_head: bool) -> None:
@@ -369,8 +370,7 @@ def _write_report(
 ) -> None:
     others = {name: figures_of(each) for name, each in files.items()}
     classes = task.plan.classes
-    # a line for each label, whatever characters names have
-    test = [
+    test = [  # a line for each label, whatever characters names have
         (_from_anywhere(held_out.images.path(number)), label)
         for number, labels in enumerate(held_out.labels)
         for label in labels or ("",)

@@ -40,7 +40,11 @@ def rows_of(
             share = f"average precision {stage['average_precision']:.3f}"
         rows.append((f"{stage['name']}, on validation", f"{share}{written}"))
     rows.append(("test", _accuracy(evaluation)))
-    rows += [(f"test of {name}", _accuracy(each)) for name, each in files.items()]
+    for name, each in files.items():
+        loss = evaluation.score - each.score
+        beside = f"; {abs(loss):.3f} {'below' if loss > 0 else 'above'} the SavedModel" if loss else ""
+        rows.append((f"test of {name}", f"{_accuracy(each)}{beside}"))
+    rows += [(f"not written: {name}", why) for name, why in facts.get("failed", {}).items()]
     if unreadable:
         rows.append(("unreadable", f"{len(unreadable)} images, not counted, such as {unreadable[0]}"))
     return rows

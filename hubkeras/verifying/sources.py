@@ -81,7 +81,7 @@ def _read(
     source: AnySource, metadata: Metadata, weights: str | None, progress: Progress
 ) -> tuple[SlimNetwork, dict[str, str]]:
     """The network of a source with the settings of a model, and the digests of its tensors."""
-    head = {} if metadata.num_classes else {"num_classes": None}
+    head: dict[str, Any] = {} if metadata.num_classes else {"num_classes": None}
     if weights is None and metadata.weights == Averages.RAW:  # averages are taken by default
         weights = Averages.RAW
     seen = InputRange.of_settings(metadata.settings)  # which a source may not say
