@@ -40,11 +40,10 @@ def write(
     plan, half = plan_for(network, seen), interface.precision == "float16"
     if in_integers:
         assert calibration is not None
-        in_8_bits = quantized(plan, calibration, whole=True)
-        plan = in_8_bits.plan
+        plan = quantized(plan, calibration, whole=True).plan
     graph = litert_graph.GraphWriter(schema, plan, interface.image_size, seen.dtype, half)
     model = graph.model()
-    if in_integers:
+    if calibration is not None:
         content = quantized_litert(litert_graph.serialized(model), calibration, interface.uint8)
         model = schema.ModelT.InitFromPackedBuf(content)
     litert_graph.add_metadata(schema, model, METADATA_BUFFER, metadata_of(network, description, [*graph.outputs]))

@@ -79,8 +79,8 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
         before, after = ([values[name] for name in step.inputs] for values in (exact, rounded))
         if isinstance(step, steps.Convolution | steps.Dense) and step.output not in floats:
             if isinstance(step, steps.Dense):  # what it takes may be of any step
-                result.values[step.inputs[0]] = rounding = _range_of(before[0])
-                after = [rounding(after[0])]
+                result.values[step.inputs[0]] = _range_of(before[0])
+                after = [result.values[step.inputs[0]](after[0])]
             kernel, result.scales[step.output] = _rounded_kernel(step, whole)
             step, true, value = _corrected(step, kernel, before[0], after[0])
         else:
