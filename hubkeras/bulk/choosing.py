@@ -29,7 +29,9 @@ ONE_CALL = ((CORES, 1),)  # (threads, calls at once)
 SETUPS = tuple(dict.fromkeys([(1, CORES), *ONE_CALL]))
 _TRIED = (Runtime.ONNX, Runtime.OPENVINO)  # by `auto`
 FEWEST = 8 * SAMPLE  # images of a run for which a trial is made
-_WORTH, _WORTH_KEPT = 8.0, 3.0  # seconds of work in TensorFlow from which a file is worth making, or loading
+# seconds of work in TensorFlow from which a file is worth making, or loading: a third of it at best is gained, and
+# imports, writing and trials take about five
+_WORTH, _WORTH_KEPT = 20.0, 8.0
 _TRIAL = 2.0  # seconds of all trials together
 _BATCHES = (1, 4, 16)
 _GAIN = 1.05  # times TensorFlow's speed: less is no reason for another runtime
@@ -156,7 +158,8 @@ def choose(
         wall, processor = time.perf_counter(), time.process_time()
         subject.run(first.images)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        seconds, number = wall / len(first.images) * count, len(first.images)
+        number = len(first.images)
+        seconds = min(wall, processor) / number * count  # wall time alone counts what others compute
         rates = {here.runtime: _rate(wall / number, processor / number, first.decoding)}
         if seconds < (_WORTH_KEPT if all(map(subject.convertible.is_kept, tried)) else _WORTH):
             return subject.run, stays(reason=f"about {seconds:.0f} seconds of work, too few for another runtime")
