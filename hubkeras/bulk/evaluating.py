@@ -256,7 +256,7 @@ def _truth(model: ImageModel, labelled: LabelSets) -> tuple[np.ndarray, LabelMat
     wanted = [label for labels_of_image in labelled.labels for label in labels_of_image]
     if not wanted:
         raise Error(f"{labelled.form} gives no image a label; there is nothing to measure.")
-    match = match_labels(wanted, model.labels or [], labelled.without_images)
+    match = match_labels(wanted, model.labels or [], labelled.without_images, model.has_own_classes)
     truth = np.zeros([len(labelled.labels), model.width], bool)
     for row, labels_of_image in zip(truth, labelled.labels, strict=True):
         row[[match.classes[label] for label in labels_of_image]] = True

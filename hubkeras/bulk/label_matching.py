@@ -47,7 +47,9 @@ class LabelMatch:
     other: int = 0
 
 
-def match_labels(labels: Sequence[str], names: Sequence[str], without_images: Sequence[str] = ()) -> LabelMatch:
+def match_labels(
+    labels: Sequence[str], names: Sequence[str], without_images: Sequence[str] = (), own: bool = False
+) -> LabelMatch:
     """Finds the class of each label.
 
     WordNet synsets are the classes of a model for ILSVRC-2012. Names are the model's, if need be without regard to case
@@ -58,6 +60,7 @@ def match_labels(labels: Sequence[str], names: Sequence[str], without_images: Se
         labels: of the images, as text.
         names: of the model's classes.
         without_images: more labels, which only tell how numbers are counted; what is no number among them is nothing.
+        own: whether the names are those that somebody's images were trained with, which have no background.
 
     Raises:
         hubkeras.Error: a label is none of the model's classes, or stands for two of them.
@@ -73,7 +76,7 @@ def match_labels(labels: Sequence[str], names: Sequence[str], without_images: Se
         return LabelMatch(
             {label: _only_class(label, known.get(label, []), names) for label in wanted}, "by WordNet synset"
         )
-    are_numbers = list(names) == [str(number) for number in range(len(names))]  # no names at all
+    are_numbers = not own and list(names) == [str(number) for number in range(len(names))]  # no names at all
     if all(label.isdecimal() for label in wanted) and (are_numbers or not set(wanted) <= set(names)):
         counted = {int(label) for label in (*wanted, *without_images) if label.isdecimal()}
         return _match_numbers(wanted, counted, len(names), has_background or are_numbers)

@@ -52,6 +52,11 @@ class ImageModel:
     outputs: str = ""
     metadata: Metadata | None = None
 
+    @property
+    def has_own_classes(self) -> bool:
+        """Whether its classes are those of a user's images, so that none of them is Slim's background."""
+        return self.metadata is not None and self.metadata.has_own_classes
+
 
 def open_image_model(
     model: str | os.PathLike[str],

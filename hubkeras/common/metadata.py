@@ -170,6 +170,11 @@ class Metadata:
     input_std: Annotated[tuple[float, float, float] | None, _or_null(_STDS)] = None
     interface: Annotated[Interface | None, _or_null(_INTERFACE)] = None
 
+    @property
+    def has_own_classes(self) -> bool:
+        """Whether a user trained the head, whose classes then have no background before them as Slim's may."""
+        return "head" in self.settings or "training" in (self.source or {})
+
     def __post_init__(self) -> None:
         if self.preprocessing is None:
             cut = preprocessing_of(self.handle, source_files(self.source), self.num_classes)

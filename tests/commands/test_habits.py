@@ -127,6 +127,14 @@ def test_an_empty_folder_of_a_class_does_not_change_how_numbers_are_counted(tmp_
     assert (matched.classes, matched.other) == ({"0": 1, "1": 2}, 0)
 
 
+def test_numbers_that_a_user_trained_with_are_names():
+    """Digits without a nine: in a network of Slim's, these would be all classes but the background."""
+    labels, names = [*"012345678"], [*"0123456789"]
+    assert match_labels(labels, names).classes["8"] == 9
+    matched = match_labels(labels, names, own=True)
+    assert (matched.classes["8"], matched.how) == (8, "by name")
+
+
 def test_numbers_that_may_be_counted_otherwise(tmp_path):
     """A model that tells the brightness of an image, 0 to 3, and images in folders of numbers."""
     matched = match_labels(["1", "2"], ["0", "1", "2", "3"])

@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import hubkeras
+from hubkeras.bulk.models import open_image_model
 from hubkeras.commands import main
 from hubkeras.common.metadata import read_metadata
 from hubkeras.training import training
@@ -51,6 +52,7 @@ def trained(photos, tmp_path_factory):
 def test_what_was_written_has_the_accuracy_of_the_report(trained, photos):
     test = trained.report / "test.csv"
     for model, evaluation in ((trained.path, trained.evaluation), *trained.files.items()):
+        assert open_image_model(model).has_own_classes
         again = hubkeras.evaluate(model, test)
         assert again.top_1 == evaluation.top_1
         assert again.left_out == {}  # the report's own files are no data
