@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 import hubkeras
-from hubkeras import verifying
 from hubkeras.commands import main
 from hubkeras.converters import match, open_checkpoint
 from hubkeras.converters.naming import timm
 from hubkeras.converters.writers.limits import own_labels
-from hubkeras.verifying import Parity
+from hubkeras.verifying import Parity, comparing
 from tests.support import slim
 
 SETTINGS = {"depth_multiplier": 0.35, "num_classes": 3, "batch_norm_epsilon": 0.01, "output_stride": 16}
@@ -64,7 +63,7 @@ def test_a_slim_checkpoint_is_compared_before_it_takes_its_place(odd, tmp_path, 
     hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
-    monkeypatch.setattr(verifying, "compare", lambda *_, **__: Parity("the network", 262, 1))
+    monkeypatch.setattr(comparing, "compare", lambda *_, **__: Parity("the network", 262, 1))
     with pytest.raises(hubkeras.Error, match=r"m.ckpt failed its check: 1 of 262 weights differ"):
         hubkeras.convert(odd, tmp_path / "m.ckpt", to="slim", overwrite=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -152,8 +152,8 @@ def test_a_failed_check_leaves_the_old_model(damage, words, tiny, tmp_path, monk
     (out / "old").write_text("old")
     monkeypatch.setattr(marks, "foreign", lambda _: None)  # as if hubkeras had written it
 
-    def finish_and_damage(directory):
-        reproducible_finish(directory)
+    def finish_and_damage(directory, constants):
+        reproducible_finish(directory, constants)
         damage(directory)
 
     reproducible_finish = reproducible.finish
