@@ -39,6 +39,7 @@ def write(
     whole = dataclasses.replace(interface, precision="float32")
     content = onnx_files.model_of(network, whole, {}, calibration).SerializeToString()
     model = openvino.convert_model(io.BytesIO(content))  # unlike read_model, it simplifies the graph
+    _divide_by_roots(model)
     for number, node in enumerate(model.get_ordered_ops()):
         if COUNTED.fullmatch(node.get_friendly_name()):  # by how many there were in this process
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
@@ -49,6 +50,25 @@ def write(
     except RuntimeError as error:  # also of a full disk
         reason = " ".join(str(error).split())[:200]
         raise Error(f"Cannot write {os.path.basename(path)}: {reason}; it is as it was before.") from error
+
+
+def _divide_by_roots(model: Any) -> None:
+    """Writes the layer norms of a model as a difference and its division by the root of its mean square.
+
+    As one operation, MVN, they end the process in OpenVINO 2026.4 where `ONEDNN_MAX_CPU_ISA` takes AVX-512 from a
+    processor that has it, unless the number of channels is a multiple of 16. Of this form the plugin makes RMS.
+    """
+    operations = extra("openvino", "openvino.opset14")
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MVN":
+            x, axes = node.input_values()
+            difference = operations.subtract(x, operations.reduce_mean(x, axes, True))
+            square = operations.reduce_mean(operations.multiply(difference, difference), axes, True)
+            sum_ = operations.add(square, np.float32(node.get_attributes()["eps"]))
+            # by a power: the plugin makes MVN of a square root again
+            norm = operations.multiply(difference, operations.power(sum_, np.float32(-0.5)))
+            norm.set_friendly_name(node.get_friendly_name())
+            node.output(0).replace(norm.output(0))
 
 
 def load(

@@ -151,7 +151,7 @@ def test_half_precision_and_raw_pixels(ending, two_classes, options, tmp_path):
     assert np.abs(model.run(images) - probabilities).max() < (2e-5 if "uint8" in options else 3e-2)
 
 
-# not of `-m processor`: OpenVINO ends the process on this small network in 8 bits under ONEDNN_MAX_CPU_ISA=AVX2
+@pytest.mark.processor
 def test_8_bits(ending, two_classes, tmp_path):
     network, images = two_classes
     written = hubkeras.convert(network, tmp_path / f"model.{ending}", image_size=16, probabilities=True, int8=images)
