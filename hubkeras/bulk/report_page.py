@@ -32,7 +32,7 @@ def page(title: str, evaluation: Evaluation, rows: Rows, pictures: Iterable[tupl
     top, precision = evaluation.top_1, evaluation.mean_average_precision
     meaning = f"of {top.count} held-out images are right ({top.right}); 95% from {top.low:.3f} to {top.high:.3f}"
     if precision is not None:
-        meaning = f"mean average precision of {len(evaluation.classes)} classes, on {top.count} images"
+        meaning = f"mean average precision of {len(evaluation.classes)} classes, on {top.count} images with labels"
     sections = [_section("What was measured", _table(rows))]
     sections += [_section(heading, _image(png, heading)) for heading, png in pictures]
     columns = ("class", "images", "right" if precision is None else "average precision", "most often taken for")

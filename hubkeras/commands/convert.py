@@ -194,7 +194,7 @@ def speed_in_words(speedups: Mapping[str, float]) -> str:
     from hubkeras.runtimes.measuring import multiplies_bytes
 
     times = ", ".join(f"{ratio:.1f} times for {batch} image{'s' * (batch != '1')}" for batch, ratio in speedups.items())
-    if min(speedups.values()) >= 1:
+    if max(speedups.values()) >= 1:
         return f"the speed of float32 {times}, on this machine"
     reason = ": this processor has no products of bytes (VNNI)" if multiplies_bytes() is False else ""
     return f"slower than float32 on this machine, its speed {times}{reason}; take --float16 where size counts"

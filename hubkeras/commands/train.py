@@ -75,7 +75,8 @@ def train(options: Options, output: Output) -> int:
         kept = f"{os.path.normpath(options.out)}{ENDING}"
         if not os.path.isdir(kept):
             raise
-        raise type(error)(f"{kept} is what it goes on from: give the same command again") from None
+        again = "give the same command again, with --finish to write the best so far"
+        raise type(error)(f"{kept} is what it goes on from: {again}") from None
     written = [options.out, *(each for each in options.also if each not in trained.facts["failed"])]
     rows = rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
     rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]

@@ -53,5 +53,6 @@ def rows_of(
 def _accuracy(evaluation: Evaluation) -> str:
     top, precision = evaluation.top_1, evaluation.mean_average_precision
     if precision is not None:
-        return f"average precision {precision:.3f}, the mean of {len(evaluation.classes)} classes; {top.count} images"
+        mean = f"the mean of {len(evaluation.classes)} classes"
+        return f"average precision {precision:.3f}, {mean}; {top.count} images with labels"
     return f"{top.share:.3f} ({top.right} of {top.count}), 95% from {top.low:.3f} to {top.high:.3f}"

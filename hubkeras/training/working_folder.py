@@ -244,7 +244,8 @@ def _check(file: pathlib.Path, fingerprint: Mapping[str, Any]) -> None:
         raise Error(f"{file} is damaged; remove {file.parent} to begin anew.") from error
     changed = [name for name in fingerprint if kept.get(name) != fingerprint[name]]
     if changed:
-        raise Error(
-            f"{file.parent} holds a run with another {changed[0]} ({kept.get(changed[0])!r}, now "
-            f"{fingerprint[changed[0]]!r}); give the same options to go on, or remove that folder to begin anew."
-        )
+        name = changed[0]
+        told = f"{name} {kept.get(name)!r}, now {fingerprint[name]!r}; give the same options"
+        if name == "data":  # a hash
+            told = "other images or labels; give the same ones"
+        raise Error(f"{file.parent} holds a run with {told} to go on, or remove that folder to begin anew.")

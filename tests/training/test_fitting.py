@@ -115,7 +115,7 @@ def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
         folder.save_epoch({"loss": [1.5]}, [np.ones(2), np.zeros((1, 3))])
         raise KeyboardInterrupt
     assert known_files(out) == {"a.png": [1, 2, "digest"]}
-    with pytest.raises(hubkeras.Error, match="another seed"), working_folder(out, {"seed": 1}):
+    with pytest.raises(hubkeras.Error, match="a run with seed 0, now 1; give"), working_folder(out, {"seed": 1}):
         pass
     with working_folder(out, {"seed": 0}) as folder:
         facts, state = folder.last_epoch()
@@ -128,6 +128,14 @@ def test_a_working_folder_goes_on_and_knows_its_run(tmp_path):
     (tmp_path / "out.train").mkdir()
     (tmp_path / "out.train" / "somebody's").touch()
     with pytest.raises(hubkeras.Error, match="somebody's"), working_folder(out, {"seed": 0}):
+        pass
+
+
+def test_a_run_on_other_images_is_told_without_hashes(tmp_path):
+    with contextlib.suppress(KeyboardInterrupt), working_folder(tmp_path / "out", {"data": "0a1b"}):
+        raise KeyboardInterrupt
+    told = "a run with other images or labels; give the same ones to go on, or remove"
+    with pytest.raises(hubkeras.Error, match=told), working_folder(tmp_path / "out", {"data": "2c3d"}):
         pass
 
 

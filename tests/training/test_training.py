@@ -125,4 +125,5 @@ def test_an_interrupted_run_tells_how_to_go_on(tmp_path, capsys, monkeypatch):
     kept = tmp_path / "out.train"
     kept.mkdir()
     assert main(arguments) == 130
-    assert f"interrupted; {kept} is what it goes on from: give the same command again." in capsys.readouterr().err
+    told = f"interrupted; {kept} is what it goes on from: give the same command again, with --finish to write the best"
+    assert told in capsys.readouterr().err
