@@ -11,6 +11,7 @@ from hubkeras.common.labels import default_labels
 
 SYNSET = re.compile(r"n\d{8}")
 IMAGENET_CLASSES = 1000  # of ILSVRC-2012
+WHOLE = re.compile(r"(\d+)[.,]0+")  # how pandas and spreadsheets write whole numbers beside missing ones
 _BACKGROUND = "background"
 _MOST_NAMED = 4  # classes, by an error
 # in words, how numbers are counted, by what is added to each
@@ -76,6 +77,7 @@ def match_labels(
         return LabelMatch(
             {label: _only_class(label, known.get(label, []), names) for label in wanted}, "by WordNet synset"
         )
+    names = _whole_numbers(names) if not set(wanted) <= set(names) else names
     are_numbers = not own and list(names) == [str(number) for number in range(len(names))]  # no names at all
     if all(label.isdecimal() for label in wanted) and (are_numbers or not set(wanted) <= set(names)):
         counted = {int(label) for label in (*wanted, *without_images) if label.isdecimal()}
@@ -87,6 +89,13 @@ def match_labels(
         loose.setdefault(folded(name), []).append(number)
     numbers = {label: exact.get(label) or loose.get(folded(label), []) for label in wanted}
     return LabelMatch({label: _only_class(label, numbers[label], names) for label in wanted}, "by name")
+
+
+def _whole_numbers(names: Sequence[str]) -> Sequence[str]:
+    """Names as tables have them, which leave `.0` out where all labels are whole numbers."""
+    whole = [WHOLE.fullmatch(name) for name in names]
+    plain = [match[1] if match else name for match, name in zip(whole, names, strict=True)]
+    return plain if len(set(plain)) == len(names) else names
 
 
 def _match_numbers(wanted: Sequence[str], counted: set[int], count: int, may_have_background: bool) -> LabelMatch:

@@ -26,6 +26,7 @@ ACCEPTED_DATA = (
 _TFDS = "tfds:"
 _MOST_PASSED = 2048  # images that are kept for another thread
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.jpeg", re.IGNORECASE)
+_BOXES = re.compile(rf"{SYNSET.pattern}(\s+\d+)+(\s.*)?")  # of `LOC_val_solution.csv`
 _GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
 
 
@@ -188,7 +189,7 @@ def _in_imagenet(table: pathlib.Path, folder: pathlib.Path, labels: list[str]) -
 def _in_csv(file: pathlib.Path, folder: pathlib.Path, rows: Rows | None) -> LabelledImages:
     table, (listing, finder) = read_table(file), listed(folder, rows)
     # `LOC_val_solution.csv` has the synset, then boxes
-    labels = [label.split()[0] if SYNSET.match(label) else label for label in table.labels()]
+    labels = [label.split()[0] if _BOXES.fullmatch(label) else label for label in table.labels()]
     lines: dict[str, tuple[int, str]] = {}
     for line, name, label in zip(table.lines, table.names(), labels, strict=True):
         try:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from hubkeras.bulk.label_matching import WHOLE
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
 from hubkeras.common.labels import decode_text
@@ -23,7 +24,6 @@ _SEPARATORS = (",", ";", "\t", "|")
 _IMAGES = ("path", "image", "filename", "file", "filepath", "imagepath", "imagename", "imageid", "img", "name", "id")
 _LABELS = ("label", "labels", "class", "category", "target", "y", "synset", "classname", "tags", "predictionstring")
 _INDEX = re.compile(r"|unnamed: \d+|index", re.IGNORECASE)  # the header of a column of row numbers
-_WHOLE = re.compile(r"(\d+)[.,]0+")  # how pandas and spreadsheets write whole numbers beside missing ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Table:
             hubkeras.Error: it is not clear which column has them, or one is missing.
         """
         labels = self._column(self._label_column())
-        whole = [_WHOLE.fullmatch(label) for label in labels]
+        whole = [WHOLE.fullmatch(label) for label in labels]
         return [match[1] for match in whole if match] if all(whole) else labels
 
     def label_columns(self) -> list[int]:

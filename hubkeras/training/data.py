@@ -17,6 +17,7 @@ from hubkeras.bulk.sources import Source
 from hubkeras.bulk.stored import StoredFeatures
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
+from hubkeras.common.labels import check_labels
 
 HELD_BACK = 0.15  # share of the images for validation, and as many for the test, where no data are given for these
 FEWEST = 2  # images of a class
@@ -163,7 +164,9 @@ def plan_data(
     for name in (TRAINING, VALIDATION):
         missing = [classes[number] for number, count in enumerate(plan.counts(name)) if not count]
         if missing:
-            raise Error(f"There are no images for {name} of {_listed(missing)}; add some, or leave the class out.")
+            reasons = [reason for reason in plan.left_out if reason.startswith(f"images of {name} ")]
+            why = f" ({plan.left_out[reasons[0]]} {reasons[0]})" if reasons else ""
+            raise Error(f"There are no images for {name} of {_listed(missing)}{why}; add some, or leave the class out.")
     return plan
 
 
@@ -263,6 +266,7 @@ def _classes(opened: Mapping[str, Sequence[tuple[Labels, Example]]], given: Mapp
     if len(counts) < 2:
         named = f"one class, {next(iter(counts))}" if counts else "no images that can be read"
         raise Error(f"{data} has {named}; a classifier needs two classes at least, each a folder of images.")
+    check_labels(sorted(counts), len(counts), data)
     few = sorted(label for label, count in counts.items() if count < FEWEST)
     if few:
         raise Error(f"{data} has fewer than {FEWEST} images of {_listed(few)}; add some, or leave the class out.")

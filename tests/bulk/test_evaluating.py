@@ -152,6 +152,8 @@ def test_synsets_are_in_the_order_of_the_classes():
         (["0", "1"], ["0", "1", "2"], {"0": 1, "1": 2}),
         (["1", "2"], ["0", "1", "2"], {"1": 1, "2": 2}),
         (["7"], ["1", "7"], {"7": 1}),
+        (["1", "10", "2"], ["1.0", "10.0", "2.0"], {"1": 0, "10": 1, "2": 2}),  # as tables have them
+        (["1.0", "2.0"], ["1.0", "10.0", "2.0"], {"1.0": 0, "2.0": 2}),
     ],
 )
 def test_labels_are_matched_by_name_and_by_number(labels, names, expected):
@@ -219,6 +221,7 @@ def test_a_dataset_of_tensorflow_datasets(tmp_path):
         (["a.png,y", "b.png,n"], ["y", "n"]),
         (["image,width,label", "a.png,8,cat", "sub/b.png,8,dog"], ["cat", "dog"]),
         (["Filename,Class", "b,dog", "", '"a.png","cat, big"'], ["dog", "cat, big"]),
+        (["a.png,n01440764 tench", "b.png,n02119789 85 1 499 272"], ["n01440764 tench", "n02119789"]),
     ],
 )
 def test_csvs_as_people_write_them(tmp_path, lines, labels):

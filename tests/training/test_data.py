@@ -92,6 +92,20 @@ def test_too_little_is_one_sentence(make, words, tmp_path):
         plan_data(tmp_path / "photos")
 
 
+def test_a_class_whose_name_is_no_line_is_refused_before_the_training(tmp_path):
+    for number in range(4):
+        save(tmp_path / "photos" / ("a\nb", "c")[number % 2] / f"{number}.png", number)
+    with pytest.raises(hubkeras.Error, match=r"photos: .*'a\\nb'.* has a line break"):
+        plan_data(tmp_path / "photos")
+
+
+def test_data_that_are_held_back_too_are_said_to_be(photos):
+    with pytest.raises(
+        hubkeras.Error, match=r"no images for training .* \(80 images of training that are held back too"
+    ):
+        plan_data(photos, validation=photos)
+
+
 def test_labels_that_training_has_not_are_named(photos, tmp_path):
     save(tmp_path / "test" / "birds" / "1.png", 300)
     with pytest.raises(hubkeras.Error, match="has the class birds, which"):
