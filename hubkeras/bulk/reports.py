@@ -159,7 +159,8 @@ def _draw(evaluation: Evaluation, pyplot: Any) -> Any:
     classes = sorted(evaluation.classes, key=lambda each: each.share)
     shares = [each.share for each in classes]
     if len(classes) <= _MOST_BARS:
-        left.barh([each.name for each in classes], shares, color="tab:blue")
+        left.barh(range(len(classes)), shares, color="tab:blue")
+        left.set_yticks(range(len(classes)), [each.name for each in classes], parse_math=False)
         left.set_xlabel(measure)
         left.axvline(mean, color="black", linestyle=":")
     else:
@@ -171,6 +172,7 @@ def _draw(evaluation: Evaluation, pyplot: Any) -> Any:
         right.set_axis_off()
         return figure
     right.barh(range(len(worst)), [count for _, _, count in worst], color="tab:red")
-    right.set_yticks(range(len(worst)), [f"{true} as {predicted}" for true, predicted, _ in worst])
+    confusions = [f"{true} as {predicted}" for true, predicted, _ in worst]
+    right.set_yticks(range(len(worst)), confusions, parse_math=False)
     right.set(title="the worst confusions", xlabel="images")
     return figure

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command, flag
+from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command, flag, words
 from hubkeras.commands.output import Output
 from hubkeras.common.choices import Runtime
 
@@ -14,7 +14,7 @@ _EMBEDDING = (*PREPARING, "task", "top", "column")
 
 RUNTIME = argument(
     "--runtime",
-    choices=["auto", *Runtime],
+    choices=["auto", *words(Runtime)],
     default="auto",
     help="what computes (auto: the fastest here whose outputs are TensorFlow's)",
 )

@@ -94,6 +94,11 @@ class DataPlan:
         ]
         return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
+    @property
+    def order(self) -> str:
+        """SHA-256 over the images as they follow each other."""
+        return hashlib.sha256("".join(e.digest for each in self.sets.values() for e in each).encode()).hexdigest()
+
     def names(self, example: Example) -> tuple[str, ...]:
         """The names of an image's classes."""
         return tuple(self.classes[label] for label in example.labels)

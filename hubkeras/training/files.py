@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -28,14 +29,25 @@ def is_int8(path: Path) -> bool:
     return _INT8.fullmatch(os.path.basename(path).lower()) is not None
 
 
-def check_files(also: Sequence[Path], overwrite: bool, inputs: Sequence[object]) -> None:
-    """Raises hubkeras.Error where a file of `also` cannot be written; `inputs` are what the run reads."""
+def check_files(
+    also: Sequence[Path], overwrite: bool, inputs: Sequence[object], folders: Sequence[pathlib.Path] = ()
+) -> None:
+    """Raises hubkeras.Error where a file of `also` cannot be written.
+
+    Args:
+        also: the files.
+        overwrite: see `train`.
+        inputs: what the run reads.
+        folders: that the run writes or removes.
+    """
     for number, each in enumerate(also):
         refuse_existing(each, overwrite, inputs)
         if os.path.splitext(each)[1] not in _MEASURED:
             raise Error(f"also (--also) takes files that end in {', '.join(_MEASURED)}; got {each}.")
         if os.path.abspath(each) in map(os.path.abspath, also[:number]):
             raise Error(f"also (--also) names {each} twice.")
+        if holds := [folder for folder in folders if folder in pathlib.Path(os.path.abspath(each)).parents]:
+            raise Error(f"also (--also) names {each}, which lies in {holds[0]}; name a place beside that folder.")
 
 
 def in_words_of(also: Sequence[Path], trained_on: int) -> tuple[str, ...]:

@@ -41,10 +41,11 @@ from hubkeras.training.stored import (
     rows_in_words,
 )
 from hubkeras.training.wording import figures_of, rows_of
-from hubkeras.training.working_folder import check_stopped, known_files, was_writing, working_folder
+from hubkeras.training.working_folder import ENDING, check_stopped, known_files, was_writing, working_folder
 
 EPOCHS = 20
 FEWEST_MINUTES = 0.5
+LARGEST_SEED = 2**32 - 1  # of NumPy's generators
 REPORT_ENDING = ".report"
 _MOST_NAMED = 4
 
@@ -228,6 +229,8 @@ class Prepared:
         source = {"source": self.read.provenance["sha256"], "weights": str(self.read.weights)}
         if self.plan.stored:
             source["features"] = self.plan.stored.fingerprint["model"]
+        else:  # what is kept of images lies in their order
+            source["order of the images"] = self.plan.order
         return {"data": self.plan.digest, **source, "hubkeras": __version__, **options}
 
     def facts(
@@ -312,7 +315,7 @@ def prepare(
     path = pathlib.Path(os.path.abspath(folder_to_write(directory, overwrite, inputs)))
     report = path.with_name(f"{path.name}{REPORT_ENDING}")
     reports.check(report, overwrite)
-    check_files(also, overwrite, inputs)
+    check_files(also, overwrite, inputs, [path, report, path.with_name(f"{path.name}{ENDING}")])
     progress(0, 1, "looking at the images")
     stored = None if features is None else open_features(features)
     plan = plan_data(data, validation, test, known_files(path), stored)
@@ -345,8 +348,8 @@ def _check(epochs: int | None, minutes: float | None, augment: str, seed: int, o
         raise Error(f"minutes must be at least {FEWEST_MINUTES}; got {minutes}.")
     if augment not in AUGMENTATIONS:
         raise Error(f"augment must be one of {', '.join(AUGMENTATIONS)}; got {augment!r}.")
-    if whole(seed, "seed") < 0:
-        raise Error(f"seed must not be negative; got {seed}.")
+    if not 0 <= whole(seed, "seed") <= LARGEST_SEED:
+        raise Error(f"seed must be from 0 to {LARGEST_SEED}; got {seed}.")
 
 
 def _held_out(plan: DataPlan, test: Data | None) -> LabelSets:

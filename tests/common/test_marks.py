@@ -142,8 +142,9 @@ def test_archives_and_reports_of_ours(model, tmp_path):
     shutil.make_archive(tmp_path / "own", "gztar", model)
     with pytest.raises(hubkeras.Error, match="was not written by hubkeras"):
         archives.pack(model, tmp_path / "own.tar.gz", overwrite=True)
-    share, one = Share(1, 1, 1.0, 0.2, 1.0), ClassAccuracy("cat", 1, 1, 1, None)
-    evaluation = Evaluation("m", "photos", "names", "whole", share, None, {}, {}, [], [one], [], "softmax")
+    share, one = Share(1, 1, 1.0, 0.2, 1.0), ClassAccuracy("$x^$", 1, 1, 1, None)  # no formula, but a name
+    confusions = [("$x^$", "$y_", 1)]
+    evaluation = Evaluation("m", "photos", "names", "whole", share, None, {}, {}, [], [one], confusions, "softmax")
     reports.write(evaluation, tmp_path / "report")
     reports.write(evaluation, tmp_path / "report", overwrite=True)
     (tmp_path / "report" / "notes.txt").write_text("mine")

@@ -92,6 +92,20 @@ def test_too_little_is_one_sentence(make, words, tmp_path):
         plan_data(tmp_path / "photos")
 
 
+def test_the_order_of_the_images_is_told_beside_their_hash(photos):
+    """What a stopped run keeps of images lies in their order."""
+    table, lines = photos / "labels.csv", []
+    for path in sorted(photos.glob("*/*.png")):
+        lines.append(f"{path.relative_to(photos)},{path.parent.name}\n")
+    table.write_text("".join(lines), "utf-8")
+    first = plan_data(table)
+    assert plan_data(table).order == first.order
+    table.write_text("".join(reversed(lines)), "utf-8")
+    again = plan_data(table)
+    assert again.digest == first.digest
+    assert again.order != first.order
+
+
 def test_a_class_whose_name_is_no_line_is_refused_before_the_training(tmp_path):
     for number in range(4):
         save(tmp_path / "photos" / ("a\nb", "c")[number % 2] / f"{number}.png", number)

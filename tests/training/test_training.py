@@ -109,6 +109,17 @@ def test_other_files_are_those_that_can_be_measured(tmp_path):
         hubkeras.train(tmp_path, tmp_path / "out", DIGITS, also=["weights.npz"])
 
 
+@pytest.mark.parametrize("place", ["out/model.onnx", "out.report/model.onnx", "out.train/model.onnx"])
+def test_other_files_lie_beside_what_the_run_replaces_or_removes(tmp_path, place):
+    with pytest.raises(hubkeras.Error, match=f"names .*{place}, which lies in .*; name a place beside that folder"):
+        hubkeras.train(tmp_path / "photos", tmp_path / "out", DIGITS, also=[tmp_path / place])
+
+
+def test_a_seed_that_numpy_does_not_take_is_refused_before_the_training(tmp_path):
+    with pytest.raises(hubkeras.Error, match="seed must be from 0 to 4294967295; got 4294967296"):
+        hubkeras.train(tmp_path / "photos", tmp_path / "out", DIGITS, seed=2**32)
+
+
 def test_the_name_of_a_file_is_refused_before_the_training(tmp_path):
     with pytest.raises(hubkeras.Error, match=r"ends in \.keras as a file does"):
         hubkeras.train(tmp_path / "photos", tmp_path / "out.keras", DIGITS)
