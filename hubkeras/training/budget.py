@@ -20,8 +20,6 @@ _AGAIN = 0.25  # of the first step: the first batch of averages, and of features
 _FORWARD = 0.4  # of a step: as many images without gradients
 _HEADS = 1.3  # of fitting the head: once more, and again with the strength that was found
 _SURE, _HOPELESS = 5.0, 1.5  # seconds of reading images, after which so many times the budget are refused
-
-
 _TRIED = 32  # images of a trial
 _TRAINED_AS_MANY = 4  # inferences that one image in training takes as long as
 WRITING = 30.0  # seconds, in an estimate before the run

@@ -189,7 +189,7 @@ def train(
         else:
             evaluation = evaluate(task.path, held_out, progress=lambda done, total: show(done, total, "testing"))
         measured = not task.plan.stored or images_are_there(task.plan)
-        calibrating = functools.partial(images_of, task.plan, task.options.image_size)
+        calibrating = functools.cache(lambda: images_of(task.plan, task.options.image_size))  # once for all files
         files, failed = other_formats(task.path, also, held_out if measured else None, calibrating, overwrite, show)
         facts = {**facts, "failed": failed}
         unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
