@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.common import graphs
 from hubkeras.converters.naming.renaming import NamingError
 
 ARGUMENT, VARIABLE, CONSTANT = "Argument", "Variable", "Const"
@@ -66,12 +67,10 @@ class Value:
         source = self.source
         if source.op != CONSTANT:
             return None
-        import tensorflow as tf
-
         tensor = source.attributes["value"].tensor
         if np.prod([max(dim.size, 0) for dim in tensor.tensor_shape.dim]) * 8 > _MOST_CONSTANT_BYTES:
             return None
-        return tf.make_ndarray(tensor)
+        return graphs.array_of(tensor)
 
     def attribute(self, name: str) -> Any:
         """An attribute as a Python value; TensorFlow's default where the graph leaves it out, None for others."""

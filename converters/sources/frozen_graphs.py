@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from hubkeras.common import graphs
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents, messages
+from hubkeras.common.tensorflow_internals import new_message
 from hubkeras.converters.checkpoint import Checkpoint, Hints, NoSourceError, Tensor
 from hubkeras.converters.naming.renaming import NamingError, rename
 from hubkeras.converters.sources import pipeline_config
@@ -42,11 +44,9 @@ def open_frozen_graph(path: pathlib.Path) -> Iterator[Checkpoint]:
     Raises:
         hubkeras.Error: it is not a graph, or its variables are not frozen, or it is quantized.
     """
-    import tensorflow as tf
-
     contents.refuse(path, most=contents.GRAPH_BYTES)
     try:
-        graph = messages.parse(tf.compat.v1.GraphDef(), path.read_bytes())
+        graph = messages.parse(new_message("GraphDef"), path.read_bytes())
     except (DecodeError, OSError) as error:
         raise NoSourceError(f"{path} is not a frozen graph, or it is damaged") from error
     if any(node.op in _VARIABLES for node in graph.node):
@@ -95,9 +95,7 @@ def _retrained(path: pathlib.Path, graph: Any) -> Checkpoint | None:
 
 
 def _read(value: Any) -> np.ndarray:
-    import tensorflow as tf
-
-    return tf.make_ndarray(value).astype(np.float32, copy=False)
+    return graphs.array_of(value).astype(np.float32, copy=False)
 
 
 def _input_size(graph: Any) -> int | None:

@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from hubkeras.common import graphs
 from hubkeras.converters.checkpoint import Checkpoint, Hints, Tensor
 from hubkeras.converters.naming.keras_applications import network_of, renaming_of_model
@@ -83,6 +81,6 @@ def check_epsilon(folder: pathlib.Path | None) -> None:
             if node.op in _FUSED:
                 epsilon = node.attr["epsilon"].f
             elif node.op == "Const" and _UNFUSED.search(node.name):
-                epsilon = float(tf.make_ndarray(node.attr["value"].tensor))
+                epsilon = float(graphs.array_of(node.attr["value"].tensor))
             if abs(epsilon - _EPSILON) > 1e-8:
                 raise NamingError(f"its batch norm {node.name} has an epsilon of {epsilon:g}, expected {_EPSILON}")

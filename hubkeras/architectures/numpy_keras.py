@@ -102,6 +102,13 @@ class Regularizer:
         self.l1, self.l2 = l1, l2
 
 
+class L2(Regularizer):
+    """That of the sum of squares."""
+
+    def __init__(self, l2: float) -> None:
+        super().__init__(l2=l2)
+
+
 class Initializer:
     """An initializer, which draws nothing."""
 
@@ -126,7 +133,7 @@ def _initializer(value: Any) -> Any:
 
 layers = SimpleNamespace(Layer=Layer, BatchNormalization=BatchNormalization)
 regularizers = SimpleNamespace(
-    **dict.fromkeys(("Regularizer", "L1", "L2", "L1L2"), Regularizer), serialize=lambda regularizer: {}
+    **dict.fromkeys(("Regularizer", "L1", "L1L2"), Regularizer), L2=L2, serialize=lambda regularizer: {}
 )
 initializers = SimpleNamespace(TruncatedNormal=Initializer, VarianceScaling=Initializer, get=_initializer)
 saving = SimpleNamespace(register_keras_serializable=lambda package: lambda cls: cls)

@@ -38,7 +38,8 @@ class Command:
             of `hubkeras --help`.
         arguments: functions that add its arguments to a parser.
         run: does the work and writes to an `Output`; returns the exit status, None for 0.
-        tensorflow: whether TensorFlow is imported, in silence, before it runs; or what tells it of the options.
+        tensorflow: whether TensorFlow is imported, in silence, before it runs; or what tells it of the options, and
+            where it is not, the networks are those of NumPy.
     """
 
     name: str

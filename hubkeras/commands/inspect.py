@@ -27,7 +27,7 @@ _SHOWN = 8  # class names
     "Show what a checkpoint or a SavedModel is: settings and every variable.",
     "hubkeras inspect build/digits",
     argument("source", metavar="SOURCE|SAVED_MODEL"),
-    tensorflow=False,
+    tensorflow=lambda options: False,
 )
 def inspect(options: Options, output: Output) -> None:
     inspection = _inspected(options.source)
@@ -52,17 +52,15 @@ def inspect(options: Options, output: Output) -> None:
 
 
 def _inspected(source: str) -> Inspection:
-    """What a source is; TensorFlow, which some need and which writes to standard error as it starts, is kept quiet."""
+    """What a source is; TensorFlow, which few need and which writes to standard error as it starts, is kept quiet."""
     from hubkeras.common.quiet import quietly
     from hubkeras.converters import inspecting
-    from hubkeras.converters.sources.fetching import is_address
+    from hubkeras.converters.sources import fetching
 
-    if not is_address(source):
-        with quietly():
-            return inspecting.inspect(source)
+    if fetching.is_address(source):
+        fetching.local_path(source)  # which shows how far the download is
     with quietly():
-        import tensorflow  # noqa: F401
-    return inspecting.inspect(source)  # which shows how far the download is
+        return inspecting.inspect(source)
 
 
 def _safety(program: Program) -> Rows:

@@ -1,14 +1,27 @@
 """The graphs of a SavedModel, read as data: nothing of it runs, and TensorFlow loads nothing."""
 
+import math
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents, messages
+from hubkeras.common.tensorflow_internals import new_message
 
 MAIN = "main graph"  # stands for the name of a function where an operation is in none
+# types of constants: NumPy's, the field with the values that are not bytes, and how that has them
+_TYPES = {
+    1: ("float32", "float_val", "float32"),
+    2: ("float64", "double_val", "float64"),
+    3: ("int32", "int_val", "int32"),
+    9: ("int64", "int64_val", "int64"),
+    10: ("bool", "bool_val", "bool"),
+    19: ("float16", "half_val", "uint16"),
+}
 
 
 def read(directory: str | os.PathLike[str]) -> list[Any]:
@@ -18,11 +31,10 @@ def read(directory: str | os.PathLike[str]) -> list[Any]:
         hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
     """
     from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
 
     path = pathlib.Path(directory, "saved_model.pb")
     contents.refuse(path, source=directory, most=contents.GRAPH_BYTES)
-    model = saved_model_pb2.SavedModel()
+    model = new_message("SavedModel")
     try:
         messages.parse(model, path.read_bytes())
     except OSError as error:
@@ -54,3 +66,19 @@ def operations_of(directory: str | os.PathLike[str]) -> dict[str, list[str]]:
         for function, node in nodes_of(graph):
             found.setdefault(node.op, set()).add(function)
     return {operation: sorted(functions) for operation, functions in sorted(found.items())}
+
+
+def array_of(tensor: Any) -> np.ndarray:
+    """The array of a `TensorProto`, as `tf.make_ndarray` makes it, which does that of the rarer types."""
+    if tensor.dtype not in _TYPES:
+        import tensorflow as tf
+
+        return tf.make_ndarray(tensor)
+    dtype, field, stored = _TYPES[tensor.dtype]
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, dtype).copy().reshape(shape)
+    values = np.array(getattr(tensor, field), stored).view(dtype)
+    if not values.size:
+        return np.zeros(shape, dtype)
+    return np.pad(values, (0, math.prod(shape) - values.size), "edge").reshape(shape)

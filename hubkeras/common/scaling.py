@@ -1,6 +1,7 @@
 """Which depth multiplier gives a network the widths that a checkpoint has."""
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,10 @@ class Widths:
         if not unscaled:
             return {"depth_multiplier": 1.0}
 
+        widths = Counter((count, stored[scope]) for scope, count in unscaled.items())
+
         def agreement(multiplier: float) -> int:
-            return sum(self.scale(count, multiplier) == stored[scope] for scope, count in unscaled.items())
+            return sum(n for (count, width), n in widths.items() if self.scale(count, multiplier) == width)
 
         candidates = dict.fromkeys((*self.published, *_near(_ratio(stored, unscaled))))
         ranked = sorted(candidates, key=agreement, reverse=True)[:10]

@@ -3,13 +3,65 @@
 Tried with TensorFlow 2.16 and 2.21.
 """
 
+import ast
 import contextlib
+import functools
+import importlib
+import importlib.util
 import os
+import pathlib
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
 _SEED = ("_seed", "_rng")
+_MESSAGES = ("protobuf/saved_model", "protobuf/fingerprint", "framework/variable")  # with all that these import
+_DESCRIPTION = re.compile(r"^DESCRIPTOR = .*AddSerializedFile\((b'.*')\)$", re.MULTILINE)
+
+
+def new_message(name: str) -> Any:
+    """An empty message of TensorFlow's, `SavedModel`, without the import of TensorFlow, which takes seconds.
+
+    Its class is another than TensorFlow's own, with the same fields.
+    """
+    from google.protobuf import message_factory
+
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"tensorflow.{name}"))()
+
+
+@functools.cache
+def _pool() -> Any:
+    from google.protobuf import descriptor_pb2, descriptor_pool
+
+    pool, known = descriptor_pool.DescriptorPool(), set[str]()
+
+    def add(name: str) -> None:
+        if name not in known:
+            known.add(name)
+            description = _description(name.removesuffix(".proto") + "_pb2")
+            for other in descriptor_pb2.FileDescriptorProto.FromString(description).dependency:
+                add(other)
+            pool.AddSerializedFile(description)
+
+    for name in _MESSAGES:
+        add(f"tensorflow/core/{name}.proto")
+    return pool
+
+
+def _description(name: str) -> bytes:
+    """What a file of Python made by protobuf's compiler describes, read without running it where it is TensorFlow's.
+
+    Of another form than that of protobuf 3.20 to 7, or elsewhere, it is imported, and TensorFlow with it.
+    """
+    package, _, path = name.partition("/")
+    spec = importlib.util.find_spec(package)  # which imports nothing
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = pathlib.Path(folder, f"{path}.py")
+        match = _DESCRIPTION.search(file.read_text("utf-8")) if file.is_file() else None
+        if match:
+            return ast.literal_eval(match[1])
+    return importlib.import_module(name.replace("/", ".")).DESCRIPTOR.serialized_pb
 
 
 def fingerprint_of(directory: str | os.PathLike[str]) -> Any | None:
@@ -21,13 +73,11 @@ def fingerprint_of(directory: str | os.PathLike[str]) -> Any | None:
     Raises:
         ValueError: the SavedModel is damaged.
     """
-    from tensorflow.core.protobuf import fingerprint_pb2
-
     try:
         from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
     except ImportError:  # pragma: no cover
         return None
-    fingerprint = fingerprint_pb2.FingerprintDef()
+    fingerprint = new_message("FingerprintDef")
     try:
         fingerprint.ParseFromString(fingerprinting.CreateFingerprintDef(str(directory)))
     except fingerprinting.FingerprintException as error:

@@ -64,7 +64,7 @@ def test_variables_of_the_environment_that_libraries_cannot_read(name, value, wo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["export", "inspect"])  # the second imports TensorFlow itself
+@pytest.mark.parametrize("command", ["export", "benchmark"])  # the second imports TensorFlow itself
 @pytest.mark.parametrize(("name", "value", "words"), ENVIRONMENT)
 def test_what_libraries_raise_as_they_are_imported(name, value, words, command, digits_model, tmp_path):
     code = "import sys; from hubkeras.commands import main; sys.exit(main())"

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,6 +28,7 @@ from hubkeras.converters.inspecting import inspect
 from hubkeras.converters.uses import Use
 from tests.support import slim
 from tests.support.files import DIGITS
+from tests.support.foreign import freeze
 from tests.support.reading import SCOPE, assert_reads, fails
 
 WITH_SHADOWS = "mobilenet_v2_0.35_96_ema"
@@ -236,13 +239,35 @@ def test_digits_checkpoint():
     assert len(facts["variables"]) == 841
 
 
-def test_a_checkpoint_is_inspected_without_keras_and_tensorflow():
-    code = (
-        "import sys; from hubkeras.converters.inspecting import inspect; "
-        "print(inspect(sys.argv[1]).settings['depth_multiplier'], {'keras', 'tensorflow'} & set(sys.modules))"
-    )
-    process = subprocess.run([sys.executable, "-c", code, str(DIGITS)], capture_output=True, text=True, check=True)
-    assert process.stdout == "0.35 set()\n"
+_INSPECT = """
+import sys
+from hubkeras.commands import main
+for path in sys.argv[1:]:
+    sys.argv = ["hubkeras", "inspect", "--json", path]
+    assert main() == 0, path
+    assert not {"keras", "tensorflow"} & sys.modules.keys(), path
+    print("---")
+"""
+
+
+def test_containers_are_inspected_without_keras_and_tensorflow(digits_model, tensors, tiny, tmp_path):
+    network = read_network(digits_model)[0]
+    hubkeras.export(tiny, tmp_path / "frozen", frozen=True, verify=False)
+    (tmp_path / "graph.pb").write_bytes(freeze(tensors).SerializeToString())
+    base = keras.applications.MobileNetV2((96, 96, 3), 0.35, include_top=False, pooling="avg", weights=None)
+    for name, model in {
+        "own.keras": network,
+        "own.h5": network,
+        "around.keras": keras.Sequential([keras.Input((96, 96, 3)), network, keras.layers.Dense(3)]),
+        "applications.h5": keras.Sequential([base, keras.layers.Dense(3)]),
+    }.items():
+        model.save(tmp_path / name)
+    paths = list(map(str, [DIGITS, digits_model, *sorted(tmp_path.iterdir())]))
+    process = subprocess.run([sys.executable, "-c", _INSPECT, *paths], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    *inspections, _ = process.stdout.split("---\n")
+    expected = [json.loads(json.dumps(inspect(path).to_json())) for path in paths]
+    assert [json.loads(text) for text in inspections] == expected
 
 
 # --- bad input: each gives one sentence that names the file, and where there is one the variable

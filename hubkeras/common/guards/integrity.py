@@ -17,7 +17,7 @@ from hubkeras.common.files import sha256
 from hubkeras.common.guards import contents, messages
 from hubkeras.common.guards.permissions import check_readable, denied
 from hubkeras.common.places import is_debris, model_folder
-from hubkeras.common.tensorflow_internals import fingerprint_of
+from hubkeras.common.tensorflow_internals import fingerprint_of, new_message
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
 CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what TensorFlow itself does not read
@@ -188,9 +188,8 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
     if not (path.is_file() and graph.is_file()):
         return
     from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 
-    written, model = fingerprint_pb2.FingerprintDef(), saved_model_pb2.SavedModel()
+    written, model = new_message("FingerprintDef"), new_message("SavedModel")
     try:
         written.ParseFromString(path.read_bytes())
         messages.parse(model, graph.read_bytes())

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from hubkeras.common import graphs
 from hubkeras.common.errors import Error
 from hubkeras.common.guards.harmless import CREATING_VARIABLES, HARMLESS, READING, WRITING
+from hubkeras.common.tensorflow_internals import new_message
 
 _OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")  # which TensorFlow may read in place of saved_model.pb
 _SHOWN = 5
@@ -72,11 +73,10 @@ def findings(directory: str | os.PathLike[str]) -> list[Finding]:
 def _assets(graph: Any) -> list[str]:
     """File names of assets, as TF2 and as TF1 list them."""
     from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import meta_graph_pb2
 
     names = [asset.filename for asset in graph.asset_file_def]
     for value in graph.collection_def["saved_model_assets"].any_list.value:
-        asset = meta_graph_pb2.AssetFileDef()
+        asset = new_message("AssetFileDef")
         try:
             asset.ParseFromString(value.value)
         except DecodeError:
@@ -141,7 +141,6 @@ class _MetaGraph:
     def fetched(self) -> set[str]:
         """The operations of the main graph that loading or a call may ask for, but for the saver's."""
         from google.protobuf.message import DecodeError
-        from tensorflow.core.framework import variable_pb2
 
         names: set[str] = set()
         for signature in self.graph.signature_def.values():
@@ -150,7 +149,7 @@ class _MetaGraph:
         for collection in self.graph.collection_def.values():
             names.update(map(_bare, collection.node_list.value))
             for value in collection.bytes_list.value:
-                variable = variable_pb2.VariableDef()
+                variable = new_message("VariableDef")
                 try:
                     variable.ParseFromString(value)
                 except DecodeError:
