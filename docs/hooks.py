@@ -1,16 +1,15 @@
-"""Tables of the site that are made from the code itself: end points and the command's help.
+"""Parts of the site that are made from the code itself: end points, the command's help, published networks, examples.
 
-A page holds `{{ end_points NETWORK }}` or `{{ help }}` on a line of its own, and gets the table in its place.
+A page holds `{{ end_points NETWORK }}`, `{{ help }}` or the like on a line of its own, and gets the part in its place.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
-import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+DOCS = pathlib.Path(__file__).parent
 
 _PLACE = re.compile(r"^\{\{ (\w+)(?: (\w+))? \}\}$", re.MULTILINE)
 
@@ -34,12 +33,70 @@ def command_help():
 
     main = parser()
     (commands,) = (action for action in main._actions if isinstance(action, argparse._SubParsersAction))
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "88"
     texts = [("hubkeras", main), *((f"hubkeras {name}", sub) for name, sub in commands.choices.items())]
     return "\n\n".join(f"## {name}\n\n```text\n{sub.format_help().strip()}\n```" for name, sub in texts)
 
 
-def on_page_markdown(markdown, **_):
-    """Called by mkdocs for each page."""
-    functions = {"end_points": end_points, "help": command_help}
-    return _PLACE.sub(lambda match: functions[match[1]](*filter(None, [match[2]])), markdown)
+def published():
+    """The catalogue's classifiers: the 24 networks, without those that differ by a fixed size alone."""
+    from hubkeras.publishing import catalog
+
+    rows = {module.archive: module for module in catalog.search("*/classification") if not module.fixed_size}
+    return sorted(rows.values(), key=lambda module: (module.architecture, module.depth_multiplier, module.image_size))
+
+
+def _name(module):
+    from hubkeras.common.networks import NETWORKS
+
+    multiplier = f" {module.depth_multiplier:g}" if module.architecture == "mobilenet_v2" else ""
+    return f"{NETWORKS[module.architecture].title}{multiplier}, {module.image_size} px"
+
+
+def checkpoints():
+    """A table of the published archives."""
+    rows = [
+        f"| {_name(module)} | [{module.archive.rsplit('/', 1)[1]}]({module.archive}) | {module.top_1} |"
+        for module in published()
+    ]
+    return "\n".join(["| Network | Archive | Top 1, as published |", "|---|---|---|", *rows])
+
+
+def accuracy():
+    """A table of what was published, and what `measure_imagenet.py` found beside it."""
+    path = DOCS / "data" / "imagenet.json"
+    measured = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    rows = []
+    for module in published():
+        here = measured.get(module.archive.rsplit("/", 1)[1], {})
+        found = [f"{100 * here[name]:.1f}" if name in here else "" for name in ("top_1", "top_5")]
+        size = [f"{module.parameters / 1e6:.1f} M", f"{module.multiply_adds / 1e6:,.0f} M"]
+        cells = [_name(module), *size, str(module.top_1), str(module.top_5), *found]
+        rows.append(f"| {' | '.join(cells)} |")
+    columns = "Network|Parameters|Multiply-adds|Top 1, published|Top 5, published|Top 1, measured|Top 5, measured"
+    return "\n".join([f"| {columns.replace('|', ' | ')} |", "|---" * 7 + "|", *rows])
+
+
+def examples():
+    """A section for each script of `examples/`, with its picture where there is one."""
+    sections = []
+    for path in sorted((DOCS.parent / "examples").glob("*.py")):
+        text, picture = path.read_text("utf-8"), f"pictures/{path.stem}.png"
+        subject = text.split('"""')[1].split("\n")[0]
+        shown = [f"![{subject}]({picture})"] if (DOCS / picture).exists() else []
+        sections += [f"## {path.stem}", subject, *shown, f":::{{literalinclude}} ../examples/{path.name}\n:::"]
+    return "\n\n".join(sections)
+
+
+_PARTS = {part.__name__: part for part in (accuracy, checkpoints, end_points, examples)} | {"help": command_help}
+
+
+def fill_places(app, name, texts):
+    """Called by Sphinx with the text of each page."""
+    texts[0] = _PLACE.sub(lambda match: _PARTS[match[1]](*filter(None, [match[2]])), texts[0])
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("source-read", fill_places)
+    return {"parallel_read_safe": True}

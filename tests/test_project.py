@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import html
 import importlib
 import os
 import pathlib
@@ -82,12 +83,20 @@ def test_public_names_have_an_example(name):
 
 @pytest.mark.slow
 def test_the_site_builds(tmp_path):
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    table = (tmp_path / "end-points" / "index.html").read_text("utf-8")
+    pages = {str(path.relative_to(tmp_path)): path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
     for name in ("MobilenetV2/layer_7/expansion_output", "InceptionV2/Mixed_4c", "InceptionResnetV2/PreAuxLogits"):
-        assert name in table
-    assert "hubkeras export" in (tmp_path / "reference" / "command-line" / "index.html").read_text("utf-8")
+        assert name in pages["end-points.html"]
+    assert "hubkeras export" in pages["reference/command-line.html"]
+    for name in hubkeras.__all__:
+        assert f'id="hubkeras.{name}"' in pages["reference/python.html"] or name == "__version__"
+    assert pages["accuracy.html"].count("<tr") > 24
+    for page, text in pages.items():
+        links = re.findall(r'href="([^"#:]+\.html)(?:#([^"]+))?"', text)
+        for target, anchor in links:
+            path = os.path.normpath(os.path.join(os.path.dirname(page), target))
+            assert path in pages, f"{page} leads to {target}"
+            assert not anchor or f'id="{html.unescape(anchor)}"' in pages[path], f"{page} leads to {target}#{anchor}"
