@@ -9,8 +9,8 @@ import pathlib
 import struct
 from collections.abc import Iterator
 
+from hubkeras.common.crc32c import masked_crc32c
 from hubkeras.common.guards.messages import varint
-from hubkeras.converters.sources.checksums import masked_crc32c
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes: two handles, padded to 40, and the magic number

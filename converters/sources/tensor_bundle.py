@@ -13,11 +13,11 @@ import ml_dtypes  # noqa: F401  NumPy knows bfloat16 by it
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from hubkeras.common.crc32c import masked_crc32c
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards import contents
 from hubkeras.common.guards.messages import varint
 from hubkeras.converters.checkpoint import Tensor
-from hubkeras.converters.sources.checksums import masked_crc32c
 from hubkeras.converters.sources.leveldb import Table, TableError
 from hubkeras.converters.sources.slices import Slice, assemble, slice_key, slice_of
 from hubkeras.converters.sources.tensorflow_messages import new_message

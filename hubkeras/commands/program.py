@@ -16,6 +16,7 @@ from hubkeras.commands import (
     embed,
     evaluate,
     inspect,
+    packing,
     parsing,
     publish,
     serve,
@@ -31,7 +32,7 @@ from hubkeras.common.quiet import quietly
 COMMANDS = (
     *(convert.export, convert.convert, train.train),
     *(inspect.inspect, verify.verify, benchmark.benchmark, evaluate.evaluate),
-    *(publish.catalog, publish.document, publish.sign, publish.pack),
+    *(publish.catalog, publish.document, publish.sign, packing.pack),
     *(serve.install, serve.installed, serve.uninstall, classify.classify, embed.embed),
 )
 # of the environment, which NumPy and Keras read as they are imported

@@ -1,4 +1,4 @@
-"""The commands of publishing: `catalog`, `document`, `sign` and `pack`."""
+"""The commands of publishing: `catalog`, `document` and `sign`."""
 
 from hubkeras.commands.command import Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
@@ -74,29 +74,6 @@ def sign(options: Options, output: Output) -> None:
     _tell_written(output, [path])
     signature = ["--signature", options.signature] if options.signature else []
     output.hint("hubkeras", "verify", options.directory, "--public-key", "KEY", *signature)
-
-
-@command(
-    Group.PUBLISH,
-    "Write a SavedModel as an archive for any web server and `hub.load`.",
-    "hubkeras pack build/digits build/digits.tar.gz",
-    argument("directory", metavar="SAVED_MODEL"),
-    argument("archive", metavar="OUT.tar.gz", help="the archive to write"),
-    flag("--overwrite", "replace the archive, where `hubkeras pack` wrote it"),
-    tensorflow=False,
-)
-def pack(options: Options, output: Output) -> None:
-    from hubkeras.common import archives, places
-    from hubkeras.common.guards import integrity
-
-    folder = places.model_folder(options.directory)
-    digest = archives.pack(folder, options.archive, options.overwrite)
-    content = integrity.content_hash(integrity.hashes(folder))
-    note = places.debris_note(places.files_below(folder))
-    facts = {"path": options.archive, "sha256": digest, "content_hash": content, "notes": [note] if note else []}
-    rows = [("written", options.archive), ("SHA-256", digest), ("content hash", content)]
-    output.result(facts, [*rows, *([("note", note)] if note else [])], written=[options.archive])
-    output.hint("hubkeras", "install", options.archive, "--handle", "HANDLE")
 
 
 def _tell_written(output: Output, paths: list) -> None:

@@ -58,6 +58,15 @@ class Runtime(Choice):
     LITERT = "litert"
 
 
+class Layout(Choice):
+    """The folder that `pack` writes, by whose software takes it."""
+
+    HUGGING_FACE = "hugging-face"
+    TENSORFLOW_SERVING = "tensorflow-serving"
+    TRITON = "triton"
+    OPENVINO_MODEL_SERVER = "openvino-model-server"
+
+
 class Format(Choice):
     """What `convert` writes, by the ending of its path or by the name that `to` gives; `export` writes SavedModels."""
 

@@ -32,6 +32,7 @@ ATTRIBUTE = "written_by"  # of HDF5 and safetensors, whose value it is
 SLIM_ENDING = ".hubkeras.json"  # of the file beside a Slim checkpoint, after its prefix
 PAGES = ("README.md", "documentation.md")
 RECORD = "assets.extra/verification.json"
+PACKED = "hubkeras.json"  # of a folder for a server or for the Hugging Face Hub, with the SHA-256 of its files
 REPORT = ("classes.csv", "confusions.csv", "accuracy.png")  # of an evaluation
 REPORT_PAGE, REPORT_FACTS, REPORT_TEST = "index.html", "report.json", "test.csv"  # and what else may lie there
 _ROWS, _ROWS_MARK = re.compile(r"part-\d{5}(-of-\d{5})?\.parquet"), b"hubkeras.model"  # of `embed`
@@ -188,11 +189,25 @@ def _names_of_saved_model(folder: pathlib.Path) -> set[str]:
 
 
 def _changed(folder: pathlib.Path) -> str | None:
-    """Why a SavedModel is not as hubkeras wrote it: somebody may have trained on."""
-    for name, digest in (integrity.read_checksums(folder) or {}).items():
+    """Why a SavedModel or a packed folder is not as hubkeras wrote it: somebody may have trained on."""
+    written = _packed(folder) if (folder / PACKED).is_file() else integrity.read_checksums(folder)
+    for name, digest in (written or {}).items():
         if sha256(folder / name) != digest:
             return f"was changed since hubkeras wrote it ({name})"
     return None
+
+
+def _packed(folder: pathlib.Path) -> dict[str, str]:
+    """The files of a packed folder, `{name: SHA-256}`, as its record has them."""
+    if (folder / PACKED).stat().st_size > _MOST_HEADER:
+        raise ValueError(f"{PACKED} is too large")
+    record = json.loads((folder / PACKED).read_text("utf-8"))
+    paths = {name: pathlib.PurePosixPath(name) for name in record["files"]}
+    if not record["written_by"].startswith("hubkeras ") or any(
+        p.is_absolute() or ".." in p.parts for p in paths.values()
+    ):
+        raise ValueError(f"{PACKED} is not of hubkeras")
+    return dict(record["files"])
 
 
 def is_page(path: pathlib.Path) -> bool:
@@ -235,6 +250,7 @@ def is_result(folder: str | os.PathLike[str]) -> bool:
 
 
 _FOLDERS: tuple[tuple[Callable[[pathlib.Path], bool], Callable[[pathlib.Path], set[str]]], ...] = (
+    (lambda folder: bool(_packed(folder)), lambda folder: {*_packed(folder), PACKED}),
     (_is_saved_model, _names_of_saved_model),
     (_is_torch_folder, lambda folder: {"model.safetensors", "config.json", "preprocessor_config.json"}),
     (_is_report, lambda folder: {*REPORT, REPORT_PAGE, REPORT_FACTS, REPORT_TEST}),

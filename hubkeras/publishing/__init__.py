@@ -1,3 +1,3 @@
-"""The catalogue of Google's modules, and what publishing in their place takes: pages, model cards, installing."""
+"""The catalogue of Google's modules, and what publishing takes: pages, cards, installing, folders for servers."""
 
-__all__ = ["catalog", "documentation", "installing"]
+__all__ = ["catalog", "documentation", "hugging_face", "installing", "packing", "repositories"]

@@ -2,7 +2,8 @@
 
 The page has the form of https://github.com/tensorflow/tfhub.dev: title, one line, metadata in comments, sections. The
 card is a README.md as the Hugging Face Hub shows it. Both lie beside the model and are not part of its archive. Their
-texts are templates, `page.md`, `card.md` and the `sections.md` that both go on with; here are the facts in them.
+texts are templates, `page.md` and `card.md`, and what both go on with, `overview.md` and `sections.md`; here are the
+facts in them.
 """
 
 import json
@@ -34,6 +35,7 @@ from hubkeras.publishing import catalog
 PAGE_FILE = "documentation.md"
 CARD_FILE = "README.md"
 _SHOWN = 8  # class names on a page
+_SECTIONS = ("overview.md", "sections.md")
 VERIFICATION_FILE = "assets.extra/verification.json"  # SavedModel's folder for what TensorFlow itself does not read
 
 _CHANGES = {
@@ -92,10 +94,8 @@ def write(
     metadata = read_metadata(directory)
     if metadata.architecture not in NETWORKS:
         raise Error(f"{directory} is of {metadata.architecture}; there are pages for {', '.join(NETWORKS)} only.")
-    record = directory / VERIFICATION_FILE
     records = {} if parity is None else {VERIFICATION_FILE: json.dumps(asdict(parity), indent=2) + "\n"}
-    if parity is None and record.is_file():
-        parity = _read_parity(record)
+    parity = parity or read_parity(directory)
     name = name or directory.absolute().name
     labels = _labels(directory)
     texts = {
@@ -110,8 +110,11 @@ def write(
     return [directory / file for file in texts]
 
 
-def _read_parity(record: pathlib.Path) -> Parity:
-    """The record of a check that `write` kept."""
+def read_parity(directory: pathlib.Path) -> Parity | None:
+    """The record of a check that `write` kept in a SavedModel, or None where there is none."""
+    record = directory / VERIFICATION_FILE
+    if not record.is_file():
+        return None
     try:
         values = json.loads(record.read_text("utf-8"))
         numbers = [values[key] for key in ("weights_compared", "weights_different", "error", "bound")]
@@ -157,17 +160,17 @@ def page(
         parity, name, asset_path: as for `write`.
         labels: class names, of which a few are shown.
     """
-    return _fill(("page.md", "sections.md"), {**_facts(metadata, parity, name, labels), "asset_path": asset_path})
+    return fill(("page.md", *_SECTIONS), {**facts_of(metadata, parity, name, labels), "asset_path": asset_path})
 
 
 def model_card(
     metadata: Metadata, parity: Parity | None = None, name: str = "model", labels: Sequence[str] = ()
 ) -> str:
     """The model card of a SavedModel, Markdown with YAML front matter; arguments as for `page`."""
-    return _fill(("card.md", "sections.md"), _facts(metadata, parity, name, labels))
+    return fill(("card.md", *_SECTIONS), facts_of(metadata, parity, name, labels))
 
 
-def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
+def fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
     """Templates one below the other, with their lines `{% if FACT %}`, `{% elif FACT %}`, `{% else %}` and
     `{% endif %}` followed, then `$FACT` replaced. What a fact holds is taken as it is.
     """
@@ -182,7 +185,7 @@ def _fill(templates: tuple[str, ...], facts: dict[str, Any]) -> str:
     return string.Template(_CONDITIONAL.sub(chosen, text)).substitute(facts)
 
 
-def _facts(metadata: Metadata, parity: Parity | None, name: str, labels: Sequence[str]) -> dict[str, Any]:
+def facts_of(metadata: Metadata, parity: Parity | None, name: str, labels: Sequence[str]) -> dict[str, Any]:
     """The names in the templates: the metadata's attributes, and these texts and conditions."""
     module = catalog.find(metadata.handle) if metadata.handle else None
     imagenet = module is not None and _is_checkpoint(metadata.source, module)
@@ -197,6 +200,10 @@ def _facts(metadata: Metadata, parity: Parity | None, name: str, labels: Sequenc
         **_facts_of_source(metadata.source or {}),
         **_facts_of_parity(parity),
         **_facts_of_head(metadata, labels),
+        "form": "a SavedModel of TensorFlow 2",
+        "range": "RGB in [0, 1]",
+        "output": "logits",
+        "labels_file": "`assets/labels.txt`",
         **vars(metadata),
         **network.paper._asdict(),
         "paper": network.paper.title,
@@ -254,6 +261,7 @@ def _facts_of_source(source: dict[str, Any]) -> dict[str, Any]:
     digests = source.get("sha256", {}).items()
     return {
         "checkpoint": source.get("checkpoint"),
+        "trained": source.get("training", {}).get("data", {}).get("images", {}).get("training"),
         "digests": "\n".join(f"* `{file}`, SHA-256 `{digest}`" for file, digest in digests),
         "through": "through" in source and f"`{source['through']['checkpoint']}`",
     }

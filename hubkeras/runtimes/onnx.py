@@ -16,6 +16,7 @@ import numpy as np
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.interface import Interface
+from hubkeras.common.metadata import Metadata
 from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
 from hubkeras.runtimes import activations, onnx_safety
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 OPSET = 17  # of ONNX; ONNX Runtime 1.12 (2022) and newer know it
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 IR_VERSION = 8  # the file format that came with this opset
+# of the input, as ONNX's `MetadataProps.md` and `DimensionDenotation.md` name what an image is
+_IMAGE = {"Image.BitmapPixelFormat": "Rgb8", "Image.ColorSpaceGamma": "SRGB"}
+_AXES = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
 
 
 def model_of(
@@ -54,15 +58,30 @@ def model_of(
     graph = GraphWriter(onnx, in_8_bits, size)
     dtype = onnx.TensorProto.UINT8 if interface.uint8 else onnx.TensorProto.FLOAT
     spatial = [size or "height", size or "width"]
-    images = onnx.helper.make_tensor_value_info(INPUT, dtype, ["batch", *spatial, 3])
+    images = onnx.helper.make_tensor_value_info(INPUT, dtype, ["batch", *spatial, 3], shape_denotation=_AXES)
+    images.type.denotation = "IMAGE"
     body = onnx.helper.make_graph(graph.nodes, network.name, [images], graph.outputs, graph.initializers)
     opset = onnx.helper.make_opsetid("", OPSET)
     model = onnx.helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION)
     if interface.precision == "float16":
         halve_weights(onnx, model.graph)
     model.producer_name, model.producer_version = "hubkeras", __version__
-    onnx.helper.set_model_props(model, texts)
+    model.model_version, model.doc_string = 1, _description(interface, texts)
+    values = {"Image.NominalPixelRange": "NominalRange_0_255" if interface.uint8 else "Normalized_0_1"}
+    onnx.helper.set_model_props(model, {**texts, **_IMAGE, **values})
     return model
+
+
+def _description(interface: Interface, texts: Mapping[str, str]) -> str:
+    """What the file is and takes, for whoever reads its properties (`get_modelmeta().description`)."""
+    metadata = Metadata.from_json(texts["metadata"]) if "metadata" in texts else None
+    if metadata is None:
+        return ""
+    size, values = metadata.default_image_size, "0 to 255, uint8" if interface.uint8 else "0 to 1, float32"
+    return (
+        f"{metadata.architecture}, {interface.task}: inputs are RGB images [batch, {size}, {size}, 3], {values}; the "
+        f"output is {interface.output}. Opset {OPSET}."
+    )
 
 
 def write(

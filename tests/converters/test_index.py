@@ -11,8 +11,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
 import hubkeras
+from hubkeras.common.crc32c import crc32c, masked_crc32c
 from hubkeras.converters import open_checkpoint
-from hubkeras.converters.sources.checksums import crc32c, masked_crc32c
 from hubkeras.converters.sources.leveldb import Table, TableError
 from hubkeras.converters.sources.saved_slices import read_slices
 from hubkeras.converters.sources.slices import assemble

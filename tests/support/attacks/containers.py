@@ -366,7 +366,7 @@ def index(folder, name, shards=1, **entry):
 
 def _table(entries):
     """A table of LevelDB's format in one block."""
-    from hubkeras.converters.sources.checksums import masked_crc32c
+    from hubkeras.common.crc32c import masked_crc32c
 
     def block(pairs):
         body = b"".join(b"\0" + _varint(len(key)) + _varint(len(value)) + key + value for key, value in pairs)

@@ -1,4 +1,4 @@
-"""CRC-32C, the checksum of TensorFlow's checkpoints and LevelDB's tables, which neither Python nor NumPy has."""
+"""CRC-32C, the checksum of TensorFlow's records and LevelDB's tables, which neither Python nor NumPy has."""
 
 import functools
 

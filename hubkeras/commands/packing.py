@@ -1,0 +1,118 @@
+"""`hubkeras pack`: a model as an archive, or as the folder that a server or the Hugging Face Hub takes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hubkeras.commands.command import Group, Options, argument, command, flag, words
+from hubkeras.commands.output import Output
+from hubkeras.common.choices import Layout, Runtime
+from hubkeras.common.errors import Error
+
+if TYPE_CHECKING:
+    from hubkeras.publishing.packing import Model
+
+_OF_CARD = ("license", "evaluation", "example")  # options of the card on the Hugging Face Hub
+
+
+@command(
+    Group.PUBLISH,
+    "Write a model as an archive, or as the folder that a server or the Hugging Face Hub takes.",
+    "hubkeras pack build/digits build/digits.tar.gz",
+    argument("model", metavar="MODEL", help="a SavedModel, or for a layout an .onnx, .tflite or .xml file of hubkeras"),
+    argument(
+        "out", metavar="OUT", help="the archive to write, .tar.gz, for any web server and `hub.load`; or the folder"
+    ),
+    argument("--layout", choices=words(Layout), help="write a folder for this software, named as the model shall be"),
+    argument("--repository", metavar="OWNER/NAME", help="hugging-face: where it will lie on the Hub"),
+    argument(
+        "--license", metavar="ID", help="hugging-face: the Hub's identifier (apache-2.0 for Google's own weights)"
+    ),
+    argument("--evaluation", metavar="REPORT", help="hugging-face: a report of evaluate or train, for the card"),
+    argument("--example", metavar="IMAGE", help="hugging-face: an image for the card"),
+    flag("--overwrite", "replace OUT, where `hubkeras pack` wrote it"),
+    tensorflow=False,
+)
+def pack(options: Options, output: Output) -> None:
+    if options.layout:
+        return _pack_folder(options, output)
+    for name in ("repository", *_OF_CARD):
+        if getattr(options, name) is not None:
+            raise Error(f"--{name} is for a folder; add --layout hugging-face.", repair="--layout hugging-face")
+    return _pack_archive(options, output)
+
+
+def _pack_archive(options: Options, output: Output) -> None:
+    from hubkeras.common import archives, places
+    from hubkeras.common.guards import integrity
+
+    folder = places.model_folder(options.model)
+    digest = archives.pack(folder, options.out, options.overwrite)
+    content = integrity.content_hash(integrity.hashes(folder))
+    note = places.debris_note(places.files_below(folder))
+    facts = {"path": options.out, "sha256": digest, "content_hash": content, "notes": [note] if note else []}
+    rows = [("written", options.out), ("SHA-256", digest), ("content hash", content)]
+    output.result(facts, [*rows, *([("note", note)] if note else [])], written=[options.out])
+    output.hint("hubkeras", "install", options.out, "--handle", "HANDLE")
+
+
+def _pack_folder(options: Options, output: Output) -> None:
+    from hubkeras.common.quiet import quietly
+    from hubkeras.publishing import packing
+    from hubkeras.publishing.hugging_face import CardOptions, hugging_face
+    from hubkeras.publishing.repositories import REPOSITORIES
+
+    layout, name = Layout(options.layout), packing.name_of(options.out)
+    chosen = {name: getattr(options, name) for name in _OF_CARD}
+    for option, value in chosen.items():
+        if value is not None and layout != Layout.HUGGING_FACE:
+            raise Error(f"--{option} is of the card, which --layout {Layout.HUGGING_FACE} alone has.")
+    if (layout == Layout.HUGGING_FACE) != (options.repository is not None):
+        raise Error(f"--repository OWNER/NAME belongs to --layout {Layout.HUGGING_FACE}, which needs it.")
+    card = CardOptions(options.repository, **chosen) if options.repository else None
+    with quietly():
+        model = _open(options.model)
+    contents = hugging_face(model, card) if card else REPOSITORIES[layout](model, name)
+    inputs = [*model.files.values(), options.example, options.evaluation]
+    files = packing.write(contents, options.out, layout, options.overwrite, inputs)
+    facts = {"path": options.out, "layout": str(layout), "files": list(map(str, files))}
+    output.result(facts, [("written", file) for file in files], written=[options.out])
+    if card:
+        output.hint("hf", "upload", card.repository, options.out)
+
+
+def _open(path: str) -> Model:
+    """A model with its metadata: a SavedModel by its checksums, a file for a runtime by that runtime."""
+    from hubkeras.common import addresses, places
+    from hubkeras.common.guards import integrity
+    from hubkeras.common.labels import written_labels
+    from hubkeras.common.marks import RECORD
+    from hubkeras.common.metadata import LABELS_FILE, read_metadata
+    from hubkeras.publishing.documentation import read_parity
+    from hubkeras.publishing.packing import Model
+
+    path = addresses.local(path)
+    if not os.path.lexists(path):
+        raise Error(f"{path} does not exist; expected a SavedModel or an .onnx, .tflite or .xml file.")
+    if not os.path.isdir(path):
+        return _file(path)
+    folder = places.model_folder(path)
+    parts = {name: folder / name for name in integrity.checked_hashes(folder)}
+    beside = (integrity.CHECKSUMS_FILE, integrity.SIGNATURE_FILE, RECORD)
+    parts |= {name: folder / name for name in beside if (folder / name).is_file()}
+    labels = folder / "assets" / LABELS_FILE
+    names = written_labels(labels.read_bytes()) if labels.is_file() else []
+    return Model(path, Runtime.TENSORFLOW, parts, read_metadata(folder), names, read_parity(folder))
+
+
+def _file(path: str) -> Model:
+    from hubkeras.publishing.packing import Model
+    from hubkeras.runtimes import files, opening
+
+    model = opening.open_model(path)
+    metadata, engine = model.metadata, files.engine_of(path)
+    if metadata is None or metadata.interface is None:
+        raise Error(f"{path} does not say what it takes and gives; it is no file that hubkeras convert wrote.")
+    parts = {f"model{file.suffix}": file for file in engine.files(path)}
+    return Model(path, engine.runtime, parts, metadata, model.labels or ())
