@@ -9,6 +9,7 @@ __all__ = [
     "choices",
     "collecting",
     "counts",
+    "crc32c",
     "errors",
     "extras",
     "files",

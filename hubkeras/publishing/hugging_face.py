@@ -178,11 +178,7 @@ def _front(facts: Mapping[str, Any], metadata: Metadata, options: CardOptions, i
 
 
 def base_model(metadata: Metadata) -> str | None:
-    """The repository on the Hub with the weights that a network began with, or None where there is none.
-
-    >>> base_model(metadata)  # of a network that was trained from mobilenet_v2_1.0_224.tgz
-    'google/mobilenet_v2_1.0_224'
-    """
+    """The repository on the Hub with the weights that a network began with, or None where there is none."""
     names = source_files(metadata.source)
     for module in catalog.search():
         key = (module.architecture, module.depth_multiplier, module.image_size)
