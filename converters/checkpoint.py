@@ -104,6 +104,8 @@ class Checkpoint:
         hints: what else the source tells.
         notes: sentences that the user should read.
         labels_files: files with class names beside it, where it has none itself.
+        title: what it is, in two or three words.
+        place: the file or folder that was read, which an archive is unpacked to.
     """
 
     source: str
@@ -113,6 +115,8 @@ class Checkpoint:
     hints: Hints = Hints()
     notes: tuple[str, ...] = ()
     labels_files: tuple[LabelsFile, ...] = ()
+    title: str = ""
+    place: pathlib.Path | None = None
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as an array.

@@ -1,26 +1,32 @@
-"""What a checkpoint or a SavedModel is, without building the network."""
+"""What a checkpoint or a SavedModel is, without building the network; nothing of it runs."""
 
+import collections
 import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from hubkeras.common import graphs
+from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
-from hubkeras.common.graphs import operations_of
-from hubkeras.common.guards.integrity import CHECKSUMS_FILE, checked_hashes, content_hash
-from hubkeras.common.guards.safety import Finding, findings
+from hubkeras.common.files import sha256
+from hubkeras.common.guards import integrity, safety
+from hubkeras.common.guards.safety import Finding
+from hubkeras.common.interface import Signature
 from hubkeras.common.labels import written_labels
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata, read_metadata
 from hubkeras.common.networks import NETWORKS, NetworkFacts
 from hubkeras.common.places import model_folder
 from hubkeras.common.preprocessing import Preprocessing
+from hubkeras.consuming import handles
+from hubkeras.converters import matching
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.labels_beside import choose
-from hubkeras.converters.matching import match
-from hubkeras.converters.sources import open_checkpoint
+from hubkeras.converters.sources import fetching, open_checkpoint
+from hubkeras.converters.sources.tensor_bundle import read_bundle
 from hubkeras.converters.uses import Use, use_of
 
 
@@ -33,50 +39,89 @@ class InspectedTensor(NamedTuple):
     use: str
 
 
+class InspectedFile(NamedTuple):
+    """A file of a source: its name, its size in bytes, and its SHA-256 in hexadecimal."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Program:
-    """The operations of a SavedModel, and those that could do more than compute."""
+    """What a SavedModel, or a file for a runtime, can do.
+
+    Attributes:
+        operations: names of its operations, sorted, each once.
+        findings: the operations that could do more than compute.
+        signatures: inputs and outputs by the name of the signature.
+        format: how the model lies on disk.
+    """
 
     operations: tuple[str, ...]
     findings: tuple[Finding, ...]
+    signatures: Mapping[str, Signature]
+    format: Format = Format.SAVED_MODEL
+
+
+_COMPARED = "its files are as they were written, by their checksums"
+_READ = "every variable that is taken was read, by its checksum where the file has one"
+_TAKEN = (Use.NETWORK, Use.LOGITS, Use.AVERAGES)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a checkpoint or a SavedModel is.
+    """What a checkpoint, a SavedModel or a file for a runtime is.
 
     Attributes:
         source: what was given.
-        network: facts of its network; None for a SavedModel that is not of hubkeras.
+        title: what it is, in a few words.
+        network: facts of its network; None of a model that is not of hubkeras.
         settings: arguments of the network.
         image_size: height and width in pixels that it was trained with.
-        tensors: of the source by name, none of a SavedModel without variables.
+        tensors: of the source by name, none of a model without variables.
         scope: what its names have before the network's own scope, mostly empty.
-        digests: `{file name: SHA-256}`.
-        metadata: of a SavedModel of hubkeras.
-        content_hash: of the same.
-        program: of a SavedModel.
+        files: that it lies in.
+        metadata: of a model of hubkeras.
+        provenance: what it was made of, where it says so, as in `Metadata.source`.
+        content_hash: of a SavedModel, or a file for a runtime.
+        program: of the same.
         labels: class names, where it has them.
         preprocessing: how images are cut for it, where it says so.
+        averages: which weights it has, where it says so.
+        whole: how it is known that nothing of it is missing or changed, in words; empty where nobody looked.
+        notes: sentences that the user should read.
     """
 
     source: str
+    title: str = ""
     network: NetworkFacts | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 0
     tensors: tuple[InspectedTensor, ...] = ()
     scope: str = ""
-    digests: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[InspectedFile, ...] = ()
     metadata: Metadata | None = None
+    provenance: Mapping[str, Any] | None = None
     content_hash: str | None = None
     program: Program | None = None
     labels: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    averages: Averages | None = None
+    whole: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int | None:
         """Number of logits, None where there is no head."""
         return self.metadata.num_classes if self.metadata else self.settings.get("num_classes")
+
+    @property
+    def task(self) -> Task | None:
+        """What it is for, None of a model that is not of hubkeras."""
+        if self.metadata:
+            return self.metadata.task
+        return None if not self.network else Task.CLASSIFICATION if self.num_classes else Task.FEATURE_VECTOR
 
     @property
     def parameters(self) -> int:
@@ -85,89 +130,170 @@ class Inspection:
         return sum(math.prod(tensor.shape) for tensor in weights)
 
     @property
+    def shadows(self) -> int:
+        """How many of its variables have an exponential moving average."""
+        return sum(tensor.name.endswith(SHADOW) for tensor in self.tensors)
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """Number of the tensors that are left out of what is made of it, by use, the most first."""
+        uses = collections.Counter(str(tensor.use) for tensor in self.tensors if tensor.use not in _TAKEN)
+        return dict(uses.most_common())
+
+    @property
     def has_auxiliary_head(self) -> bool:
         """Whether there are tensors of the head that is for training alone."""
         return any(tensor.use == Use.AUXILIARY for tensor in self.tensors)
 
     def to_json(self) -> dict[str, Any]:
         """The same as values for JSON."""
-        facts: dict[str, Any] = {"kind": "checkpoint" if self.program is None else "saved_model", "source": self.source}
+        kind = self.program.format.lstrip(".").replace("-", "_") if self.program else "checkpoint"
+        facts: dict[str, Any] = {"kind": kind, "title": self.title, "source": self.source}
         facts["architecture"] = self.network.architecture if self.network else None
+        facts["task"] = self.task
         if self.tensors:
             facts |= {
                 **self.settings,
                 "image_size": self.image_size,
                 "parameters": self.parameters,
-                "moving_averages_of_weights": sum(tensor.name.endswith(SHADOW) for tensor in self.tensors),
+                "moving_averages_of_weights": self.shadows,
                 "auxiliary_head": self.has_auxiliary_head,
+                "ignored": self.ignored,
                 "leading_scope": self.scope,
-                "sha256": dict(self.digests),
+                "sha256": {file.name: file.sha256 for file in self.files},
             }
         if self.metadata:
-            metadata = dataclasses.asdict(self.metadata)
+            metadata = self.metadata.to_dict()
             facts |= {"image_size": self.image_size, "provenance": metadata.pop("source"), **metadata}
-            facts["content_hash"] = self.content_hash
+        elif self.provenance:
+            facts["provenance"] = dict(self.provenance)
+        facts |= {
+            "content_hash": self.content_hash,
+            "bytes": sum(file.bytes for file in self.files),
+            "files": [file._asdict() for file in self.files],
+        }
         if self.network:
             facts["labels"] = self.labels and list(self.labels)
-        if self.network:
             facts["variables"] = [{**tensor._asdict(), "shape": list(tensor.shape)} for tensor in self.tensors]
         if self.program:
+            facts["signatures"] = {name: each.to_json() for name, each in self.program.signatures.items()}
             facts["operations"] = list(self.program.operations)
-            facts["safe"] = not self.program.findings
             facts["unsafe_operations"] = [finding._asdict() for finding in self.program.findings]
-        return facts
+        return {**facts, "safe": not (self.program and self.program.findings), "whole": bool(self.whole) or None}
 
 
-def inspect(source: str | os.PathLike[str]) -> Inspection:
+def inspect(source: str | os.PathLike[str], check: bool = False) -> Inspection:
     """What a checkpoint, in any form, or a SavedModel is. Nothing of it runs.
 
+    Args:
+        source: as for `open_checkpoint`, or a SavedModel of any network, or an archive of one.
+        check: whether to read all variables where there are no checksums of the files.
+
     Raises:
-        hubkeras.Error: it is neither, it is damaged, or a checkpoint of no network that hubkeras knows.
+        hubkeras.Error: it is neither, it is damaged, or a checkpoint of no network that hubkeras knows; with `check`
+            also where a variable is missing, damaged or not finite.
     """
-    folder = model_folder(source)
-    program = None
-    if (folder / "saved_model.pb").is_file():
-        program = Program(tuple(operations_of(folder)), tuple(findings(folder)))
-    metadata, digest = _record(folder) if _is_own(folder) else (None, None)
-    inspection = Inspection(os.fspath(source), metadata=metadata, content_hash=digest, program=program)
-    if metadata and metadata.frozen:
-        network = NETWORKS[metadata.architecture]
-        size = metadata.default_image_size
-        labels = tuple(written_labels((folder / "assets" / LABELS_FILE).read_bytes())) if metadata.num_classes else None
-        return dataclasses.replace(
-            inspection,
-            network=network,
-            settings=metadata.settings,
-            image_size=size,
-            labels=labels,
-            preprocessing=metadata.preprocessing,
-        )
+    name = os.fspath(source)
+    folder = fetching.local_path(name) if fetching.is_address(name) else model_folder(name)
+    if _is_saved_model(folder):
+        return _saved_model(name, folder, check)
     try:
-        return _with_tensors(inspection)
+        with open_checkpoint(name) as checkpoint:
+            if checkpoint.place and _is_saved_model(checkpoint.place):  # in an archive
+                return _saved_model(name, checkpoint.place, check)
+            return _with_tensors(Inspection(name), checkpoint, check)
     except Error:
-        if program is None or metadata:
+        if not folder.is_file():
             raise
-        return inspection  # of another network
+        try:
+            with handles.opened(folder) as unpacked:  # without variables that a source needs
+                return _saved_model(name, unpacked, check)
+        except Error:
+            pass
+        raise
 
 
-def _with_tensors(inspection: Inspection) -> Inspection:
-    with open_checkpoint(inspection.source) as checkpoint:
-        found = match(checkpoint)
-        tensors = [
-            InspectedTensor(name, tensor.shape, tensor.dtype, use_of(name, tensor, found))
-            for name, tensor in sorted(checkpoint.tensors.items())
-        ]
-        return dataclasses.replace(
-            inspection,
-            network=found.facts,
-            settings=found.settings,
-            image_size=found.image_size,
-            tensors=tuple(tensors),
-            scope=found.prefix,
-            digests=checkpoint.own_provenance()["sha256"],
-            labels=_labels(checkpoint, found.settings.get("num_classes")),
-            preprocessing=checkpoint.hints.preprocessing,
-        )
+def _is_saved_model(folder: pathlib.Path) -> bool:
+    return (folder / "saved_model.pb").is_file()
+
+
+def _saved_model(source: str, folder: pathlib.Path, check: bool) -> Inspection:
+    """What a SavedModel is: as its metadata say where hubkeras wrote it, and as its variables where they tell."""
+    program = Program(tuple(graphs.operations_of(folder)), tuple(safety.findings(folder)), graphs.signatures_of(folder))
+    digests = integrity.checked_hashes(folder)
+    sizes = {name: path.stat().st_size for name, path in integrity.model_files(folder).items()}
+    inspection = Inspection(
+        source,
+        "SavedModel",
+        files=tuple(InspectedFile(name, sizes[name], digest) for name, digest in digests.items()),
+        content_hash=integrity.content_hash(digests),
+        program=program,
+        whole=_COMPARED if integrity.read_checksums(folder) else "",
+    )
+    metadata = _metadata(folder) if _is_own(folder) else None
+    inspection = dataclasses.replace(inspection, metadata=metadata)
+    if metadata and metadata.frozen:
+        labels = written_labels((folder / "assets" / LABELS_FILE).read_bytes()) if metadata.num_classes else None
+        return of_metadata(inspection, metadata, labels)
+    try:
+        with open_checkpoint(folder) as checkpoint:
+            return _with_tensors(inspection, checkpoint, check)
+    except Error:
+        if metadata:
+            raise
+    bundle = folder / "variables" / "variables"
+    is_read = check and bundle.with_suffix(".index").is_file()
+    if is_read:  # of another network
+        stored = Checkpoint(source, read_bundle(bundle, folder))
+        for name in stored.tensors:
+            stored.read(name)
+    return dataclasses.replace(inspection, whole=inspection.whole or _READ * is_read)
+
+
+def of_metadata(inspection: Inspection, metadata: Metadata, labels: Sequence[str] | None) -> Inspection:
+    """The same inspection of a model that says itself what it is, and has no variables."""
+    return dataclasses.replace(
+        inspection,
+        network=NETWORKS[metadata.architecture],
+        settings=metadata.settings,
+        image_size=metadata.default_image_size,
+        metadata=metadata,
+        provenance=metadata.source,
+        labels=None if labels is None else tuple(labels),
+        preprocessing=metadata.preprocessing,
+        averages=metadata.weights,
+    )
+
+
+def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -> Inspection:
+    """The same inspection with what the tensors tell, and the files of what is no SavedModel."""
+    match, hints = matching.match(checkpoint), checkpoint.hints
+    refused = [clause for clause in (hints.head_refused, hints.images_refused) if clause]
+    if check and not inspection.whole:
+        from hubkeras.converters.weights import AS_IN_CHECKPOINT, read_network  # which import the networks
+
+        read_network(checkpoint.place or checkpoint.source, None if refused else AS_IN_CHECKPOINT)
+    tensors = [
+        InspectedTensor(name, tensor.shape, tensor.dtype, use_of(name, tensor, match))
+        for name, tensor in sorted(checkpoint.tensors.items())
+    ]
+    files = [InspectedFile(file.name, file.stat().st_size, sha256(file)) for file in sorted(checkpoint.files)]
+    return dataclasses.replace(
+        inspection,
+        title=inspection.title or checkpoint.title,
+        network=match.facts,
+        settings=match.settings,
+        image_size=match.image_size,
+        tensors=tuple(tensors),
+        scope=match.prefix,
+        files=inspection.files or tuple(files),
+        provenance=hints.provenance,
+        labels=_labels(checkpoint, match.settings.get("num_classes")),
+        preprocessing=hints.preprocessing,
+        averages=hints.averages,
+        whole=inspection.whole or _READ * check,
+        notes=(*checkpoint.notes, *(f"Only the base can be kept: {clause}." for clause in refused)),
+    )
 
 
 def _labels(checkpoint: Checkpoint, num_classes: int | None) -> tuple[str, ...] | None:
@@ -182,13 +308,12 @@ def _labels(checkpoint: Checkpoint, num_classes: int | None) -> tuple[str, ...] 
 
 def _is_own(folder: pathlib.Path) -> bool:
     """Whether a folder is a SavedModel of hubkeras, whole or not: one of its two files has a name there."""
-    return any(os.path.lexists(folder / name) for name in (f"assets/{METADATA_FILE}", CHECKSUMS_FILE))
+    return any(os.path.lexists(folder / name) for name in (f"assets/{METADATA_FILE}", integrity.CHECKSUMS_FILE))
 
 
-def _record(folder: pathlib.Path) -> tuple[Metadata, str]:
-    """The metadata of a SavedModel of hubkeras, and the hash of its content."""
-    digests = checked_hashes(folder)
+def _metadata(folder: pathlib.Path) -> Metadata:
+    """The metadata of a SavedModel of hubkeras."""
     metadata = read_metadata(folder)
     if metadata.architecture not in NETWORKS:
         raise Error(f"{folder} is of {metadata.architecture!r}, which is not a network that hubkeras knows.")
-    return metadata, content_hash(digests)
+    return metadata

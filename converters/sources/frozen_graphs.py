@@ -105,4 +105,4 @@ def _input_size(graph: Any) -> int | None:
     return dims[1] if len(dims) == 4 and dims[1] == dims[2] and dims[1] > 0 else None
 
 
-READER = Reader("a frozen graph (.pb)", is_frozen_graph, open_frozen_graph)
+READER = Reader("a frozen graph (.pb)", "frozen graph", is_frozen_graph, open_frozen_graph)

@@ -160,4 +160,10 @@ def _text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-READER = Reader("a .weights.h5 of `hubkeras convert`", is_own_h5, open_h5, endings=(ENDING,))
+READER = Reader(
+    "a .weights.h5 of `hubkeras convert`",
+    "weights of a Keras model (.weights.h5)",
+    is_own_h5,
+    open_h5,
+    endings=(ENDING,),
+)

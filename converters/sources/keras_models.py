@@ -59,5 +59,9 @@ def _with_note(renaming: Renaming, config: pathlib.Path) -> Renaming:
 
 
 READER = Reader(
-    "what Keras saved, such as keras.applications' models", is_keras, open_keras_model, (".keras", ".h5", ".hdf5")
+    "what Keras saved, such as keras.applications' models",
+    "model or weights of Keras",
+    is_keras,
+    open_keras_model,
+    (".keras", ".h5", ".hdf5"),
 )

@@ -91,4 +91,6 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, dtype: np.dtype) ->
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False), dtype, order="C")
 
 
-READER = Reader("an .npz file of arrays with TF-Slim's names", is_npz, open_npz, last_endings=(ENDING,))
+READER = Reader(
+    "an .npz file of arrays with TF-Slim's names", "NumPy archive (.npz)", is_npz, open_npz, last_endings=(ENDING,)
+)

@@ -111,7 +111,8 @@ def _open_form(path: pathlib.Path) -> Iterator[Checkpoint]:
         except NamingError as error:
             raise Error(f"{path} cannot be used: {error}.") from error
         told = checkpoint.hints.metadata or checkpoint.hints.labels is not None
-        yield checkpoint if told else dataclasses.replace(checkpoint, labels_files=files_beside(path))
+        beside = checkpoint.labels_files if told else files_beside(path)
+        yield dataclasses.replace(checkpoint, title=reader.title, place=path, labels_files=beside)
 
 
 def _reader_of(path: pathlib.Path) -> Reader | None:

@@ -124,5 +124,9 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 READER = Reader(
-    "a model of Hugging Face or timm", is_pytorch, open_pytorch, endings=(".safetensors", ".pth", ".pt", ".pth.tar")
+    "a model of Hugging Face or timm",
+    "model of PyTorch",
+    is_pytorch,
+    open_pytorch,
+    endings=(".safetensors", ".pth", ".pt", ".pth.tar"),
 )

@@ -14,6 +14,7 @@ class Reader:
 
     Attributes:
         form: what it is, for people: `a frozen graph (.pb)`.
+        title: the same in two or three words.
         recognises: whether a path, of a file or folder, is of this form.
         open: context manager of the `Checkpoint` at a path.
         endings: of the files by which it is found among others, in a folder or an archive.
@@ -22,6 +23,7 @@ class Reader:
     """
 
     form: str
+    title: str
     recognises: Callable[[pathlib.Path], bool]
     open: Callable[[pathlib.Path], contextlib.AbstractContextManager[Checkpoint]]
     endings: tuple[str, ...] = ()

@@ -188,6 +188,7 @@ def _of_keras(
 READER = Reader(
     "a TF-Slim checkpoint (V1 file, V2 prefix or any of its files), a folder with a `checkpoint` file, a SavedModel or "
     "TF1 Hub module folder",
+    "checkpoint of TensorFlow",
     is_tensorflow,
     open_tensorflow,
 )

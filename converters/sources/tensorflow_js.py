@@ -167,5 +167,9 @@ def _notes_on_weights(weights: Weights) -> Iterator[str]:
 
 
 READER = Reader(
-    "a layers model of TensorFlow.js (model.json)", is_tensorflow_js, open_tensorflow_js, last_endings=(MODEL_JSON,)
+    "a layers model of TensorFlow.js (model.json)",
+    "layers model of TensorFlow.js",
+    is_tensorflow_js,
+    open_tensorflow_js,
+    last_endings=(MODEL_JSON,),
 )

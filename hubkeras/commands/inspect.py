@@ -2,100 +2,132 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from hubkeras.commands.command import Group, Options, argument, command
+from hubkeras.commands.command import Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import head_in_words, meaning_in_words, settings_in_words
-from hubkeras.common.choices import Averages
+from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.input_range import InputRange
-from hubkeras.common.networks import NetworkFacts
+from hubkeras.common.networks import NETWORKS, NetworkFacts
 
 if TYPE_CHECKING:
-    from hubkeras.common.metadata import Metadata
+    from hubkeras.common.interface import Signature
     from hubkeras.converters.inspecting import Inspection, Program
 
-Rows = list[tuple[str, object]]
+Rows = Iterator[tuple[str, object]]
 _MULTIPLIER = "depth_multiplier"
 _SHOWN = 8  # class names
+_SHOWN_FILES = 3
+_HARMLESS = "loading and calling it touch no other files, no programs and no network, by all of its operations"
 
 
 @command(
     Group.CHECK,
-    "Show what a checkpoint or a SavedModel is: settings and every variable.",
+    "Show what a checkpoint, a SavedModel or a file for a runtime is, and whether it is safe.",
     "hubkeras inspect build/digits",
-    argument("source", metavar="SOURCE|SAVED_MODEL"),
+    argument("source", metavar="SOURCE|MODEL", help="what `export` and `convert` read, or a model of any format"),
+    flag("--variables", "list every variable too, with its shape and what becomes of it"),
+    flag("--check", "read what is taken of it, and end with status 1 if it is not safe or not whole"),
     tensorflow=lambda options: False,
 )
-def inspect(options: Options, output: Output) -> None:
-    inspection = _inspected(options.source)
-    program, network = inspection.program, inspection.network
-    groups = {"What it is": _identity(inspection)}
-    if network:
-        groups["Where it came from"] = _record(inspection.metadata) if inspection.metadata else _files(inspection)
-        groups["What it takes and gives"] = _interface(inspection, network)
-        groups["Is it whole"] = _state(inspection)
-    if program:
-        groups["Is it safe"] = _safety(program)
-    for title, rows in groups.items():
-        output.table(rows, title)
-    variables = [(t.name, " x ".join(map(str, t.shape)) or "scalar", t.dtype, t.use) for t in inspection.tensors]
-    output.result(inspection.to_json(), variables, columns=("variable", "shape", "dtype", "use"))
-    if not network:
-        return
-    if program:
-        output.hint("hubkeras", "benchmark", options.source)
-    else:
+def inspect(options: Options, output: Output) -> int:
+    inspection = _inspected(options.source, options.check)
+    output.result(inspection.to_json(), _rows(inspection))
+    if options.variables:
+        variables = [(t.name, " x ".join(map(str, t.shape)) or "scalar", t.dtype, t.use) for t in inspection.tensors]
+        output.table(variables, columns=("variable", "shape", "dtype", "use"))
+    if options.check and inspection.program and inspection.program.findings:
+        output.error(f"{options.source} is not safe: {'; '.join(map(str, inspection.program.findings[:_SHOWN]))}.")
+        return 1
+    if inspection.network and not inspection.program:
         output.hint("hubkeras", "export", options.source, "OUT_DIR")
+    elif inspection.network and inspection.task == Task.CLASSIFICATION:
+        output.hint("hubkeras", "classify", options.source, "IMAGE")
+    elif inspection.network:
+        output.hint("hubkeras", "benchmark", options.source)
+    return 0
 
 
-def _inspected(source: str) -> Inspection:
+def _inspected(source: str, check: bool) -> Inspection:
     """What a source is; TensorFlow, which few need and which writes to standard error as it starts, is kept quiet."""
     from hubkeras.common.quiet import quietly
     from hubkeras.converters import inspecting
     from hubkeras.converters.sources import fetching
 
+    if pathlib.Path(source).suffix in (Format.ONNX, Format.LITERT, Format.OPENVINO):
+        return _of_runtime(source)
     if fetching.is_address(source):
         fetching.local_path(source)  # which shows how far the download is
     with quietly():
-        return inspecting.inspect(source)
+        return inspecting.inspect(source, check)
 
 
-def _safety(program: Program) -> Rows:
-    unsafe = [(finding.operation, f"in {finding.function}") for finding in program.findings]
-    verdict = "NOT SAFE: it could do more than compute" if unsafe else "safe: it computes, and does nothing else"
-    return [("verdict", verdict), *unsafe, ("operations", ", ".join(program.operations))]
+def _of_runtime(source: str) -> Inspection:
+    """What a file for a runtime is, by what it says of itself."""
+    from hubkeras.common.files import sha256
+    from hubkeras.common.guards.safety import Finding
+    from hubkeras.common.places import model_folder
+    from hubkeras.converters import inspecting
+    from hubkeras.runtimes import files, reading
+
+    path = model_folder(source)
+    content, engine = reading.read(path), files.engine_of(path)
+    findings = tuple(Finding(operation, "the graph") for operation in content.custom)
+    inspection = inspecting.Inspection(
+        source,
+        f"{engine.title.removesuffix(' Runtime')} file",
+        files=tuple(
+            inspecting.InspectedFile(file.name, file.stat().st_size, sha256(file)) for file in engine.files(path)
+        ),
+        content_hash=files.content_hash(path),
+        program=inspecting.Program(content.operations, findings, content.signatures, Format(engine.suffix)),
+    )
+    metadata, labels = content.description.metadata, content.description.labels
+    if metadata is None or metadata.architecture not in NETWORKS:
+        return inspection
+    return inspecting.of_metadata(inspection, metadata, labels)
 
 
-def _identity(inspection: Inspection) -> Rows:
-    network, metadata = inspection.network, inspection.metadata
-    if network is None:
-        return [("kind", "SavedModel, not of a network that hubkeras knows")]
-    kind = "SavedModel of hubkeras" if metadata else "checkpoint"
-    if metadata and metadata.frozen:
-        kind += ", frozen: constants in place of variables, for inference alone"
+def _rows(inspection: Inspection) -> Rows:
+    """The first screen: what it is, what it takes and gives, what is in it, and whether to trust it."""
+    network, program, metadata = inspection.network, inspection.program, inspection.metadata
+    written = f" of hubkeras {metadata.versions.get('hubkeras', '')}".rstrip() if metadata else ""
+    is_frozen = metadata and metadata.frozen and not metadata.interface
+    frozen = ", frozen: constants in place of variables, for inference alone" if is_frozen else ""
+    yield "what", f"{inspection.title}{written}{frozen}"
+    if network:
+        yield from _network(inspection, network)
+        yield from _interface(inspection, network)
+    elif program:
+        yield "network", "none that hubkeras knows"
+        for name, signature in program.signatures.items():
+            yield f"signature {name}", _in_words(signature)
+    yield from _contents(inspection)
+    yield from _origin(inspection)
+    yield "whole", _whole(inspection)
+    yield from _safety(program)
+    yield from (("note", note) for note in inspection.notes)
+
+
+def _network(inspection: Inspection, network: NetworkFacts) -> Rows:
+    metadata, classes = inspection.metadata, inspection.num_classes
     # of a checkpoint these are what shapes tell, beside the size and the head
     settings = metadata.settings if metadata else {k: v for k, v in inspection.settings.items() if k == _MULTIPLIER}
-    classes = inspection.num_classes
-    rows: Rows = [
-        ("kind", kind),
-        ("network", ", ".join(filter(None, (network.title, settings_in_words(settings))))),
-        ("head", _head(inspection) if classes else "no head: feature vectors"),
-    ]
-    if inspection.labels:
-        rows.append(("labels", _some(inspection.labels)))
-    if inspection.tensors:
-        rows.append(("parameters", f"{inspection.parameters:,}"))
-    if inspection.has_auxiliary_head:
-        rows.append(("auxiliary head", "yes; it is for training and left out of what is made of it"))
-    return rows
-
-
-def _head(inspection: Inspection) -> str:
-    words = head_in_words(inspection.settings)
-    return f"classification, {inspection.num_classes} classes{': ' if words else ''}{words}"
+    count = f"{inspection.parameters:,} parameters" if inspection.tensors else ""
+    yield "network", ", ".join(filter(None, (network.title, settings_in_words(settings), count)))
+    if inspection.task == Task.BACKBONE:
+        yield "task", f"backbone: feature maps {', '.join(inspection.settings.get('endpoints') or ())}".rstrip()
+    elif not classes:
+        yield "task", "feature vector: no head"
+    else:
+        words = head_in_words(inspection.settings)
+        yield "task", f"classification, {classes} classes{': ' if words else ''}{words}"
+        advice = "" if inspection.program else "; --labels FILE names them"
+        none = f"none: classes are called by their numbers{advice}"
+        yield "labels", _some(inspection.labels) if inspection.labels else none
 
 
 def _some(labels: Sequence[str]) -> str:
@@ -104,53 +136,105 @@ def _some(labels: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-def _files(inspection: Inspection) -> Rows:
-    digests = [(f"SHA-256 of {file}", digest) for file, digest in inspection.digests.items()]
-    return [("read from", inspection.source), *digests]
-
-
-def _record(metadata: Metadata) -> Rows:
-    rows: Rows = []
-    if metadata.handle:
-        rows.append(("published as", metadata.handle))
-    provenance, made_of = metadata.source, "made of"
-    while provenance:
-        rows.append((made_of, provenance["checkpoint"]))
-        rows += [(f"SHA-256 of {file}", digest) for file, digest in provenance["sha256"].items()]
-        provenance, made_of = provenance.get("through"), "read through"
-    if not metadata.source:
-        rows.append((made_of, "a network in a program, which did not say where its weights are from"))
-    if metadata.weights:
-        averaged = metadata.weights == Averages.EMA
-        rows.append(("weights", "exponential moving averages" if averaged else "as training left them"))
-    rows.append(("written by", ", ".join(f"{name} {version}" for name, version in metadata.versions.items())))
-    return rows
-
-
 def _interface(inspection: Inspection, network: NetworkFacts) -> Rows:
-    size, metadata, classes = inspection.image_size, inspection.metadata, inspection.num_classes
+    size, metadata = inspection.image_size, inspection.metadata
+    interface, program = metadata.interface if metadata else None, inspection.program
+    fixed = interface.image_size if interface else metadata and metadata.fixed_image_size
     smallest = network.minimum_image_size
-    fixed = metadata and metadata.fixed_image_size
     sizes = "no other size" if fixed else f"others too, from {smallest} x {smallest}"
-    gives = f"{metadata.num_features} pooled features" if metadata else "pooled features"
-    meaning = meaning_in_words(inspection.settings)
-    gives = f"logits, one for each of {classes} classes, which mean {meaning}" if classes else gives
+    pixels = "whole numbers from 0 to 255" if interface and interface.uint8 else "[0, 1]"
+    yield "images", f"RGB in {pixels}, {size} x {size} pixels; {sizes}"
     seen = InputRange.of_settings(inspection.settings)
-    rows: Rows = [("images", f"RGB in [0, 1], {size} x {size} pixels; {sizes}")]
     if seen != InputRange():
-        rows.append(("range", f"the base sees them in {seen}"))
+        yield "range", f"the base sees them in {seen}"
     if inspection.preprocessing:
-        rows.append(("preprocessing", str(inspection.preprocessing)))
-    return [*rows, ("outputs", f"for each image {gives}")]
+        yield "preprocessing", str(inspection.preprocessing)
+    yield "outputs", f"for each image {_outputs(inspection)}"
+    if interface and interface.precision != "float32":
+        yield "precision", interface.precision
+    if program and not interface:
+        yield "signatures", ", ".join(program.signatures)
 
 
-def _state(inspection: Inspection) -> Rows:
-    rows: Rows = []
-    if inspection.content_hash:
-        hashed = ("content hash", inspection.content_hash)
-        rows += [("files", "as they were written, by their checksums"), hashed]
-    uses = collections.Counter(str(tensor.use) for tensor in inspection.tensors)
-    rows += [(f"tensors: {use}", count) for use, count in uses.most_common()]
+def _outputs(inspection: Inspection) -> str:
+    metadata, classes = inspection.metadata, inspection.num_classes
+    interface = metadata.interface if metadata else None
+    more = f", and {len(interface.endpoints)} end points" if interface and interface.endpoints else ""
+    if inspection.task == Task.BACKBONE:
+        return "feature maps by their names"
+    if classes and not (interface and interface.task == Task.FEATURE_VECTOR):
+        kind = "probabilities" if interface and interface.probabilities else "logits"
+        return f"{kind}, one for each of {classes} classes, which mean {meaning_in_words(inspection.settings)}{more}"
+    return f"{metadata.num_features} pooled features{more}" if metadata else "pooled features"
+
+
+def _in_words(signature: Signature) -> str:
+    """The inputs and outputs of a signature."""
+    sides = []
+    for arrays in signature:
+        texts = [f"{name} {array.dtype} {_sizes(array.shape)}" for name, array in arrays.items()]
+        sides.append(", ".join([*texts[:_SHOWN], *(["..."] if len(texts) > _SHOWN else [])]) or "nothing")
+    return " -> ".join(sides)
+
+
+def _sizes(shape: Sequence[int | str | None] | None) -> str:
+    return "of any shape" if shape is None else f"[{', '.join('?' if s is None else str(s) for s in shape)}]"
+
+
+def _contents(inspection: Inspection) -> Rows:
+    files = inspection.files
+    size = sum(file.bytes for file in files)
+    yield "size", f"{_bytes(size)} in {len(files)} file{'s' * (len(files) != 1)}"
+    averages = inspection.averages or (inspection.metadata.weights if inspection.metadata else None)
+    if inspection.shadows:
+        words = "which are taken; --weights raw takes the others"
+        yield "weights", f"moving averages of {inspection.shadows} variables, {words}"
+    elif averages == Averages.EMA:
+        yield "weights", "exponential moving averages"
+    elif inspection.network:
+        yield "weights", "as they are in the file; it has no moving averages beside them"
+    if inspection.tensors:
+        ignored = [f"{count} {use}" for use, count in inspection.ignored.items()]
+        used = len(inspection.tensors) - sum(inspection.ignored.values())
+        yield "tensors", f"{used} used, ignored: {', '.join(ignored) or 'nothing'}"
     if inspection.scope:
-        rows.append(("leading scope", inspection.scope))
-    return rows
+        yield "leading scope", inspection.scope
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
+
+
+def _origin(inspection: Inspection) -> Rows:
+    metadata, provenance, made_of = inspection.metadata, inspection.provenance, "made of"
+    if metadata and metadata.handle:
+        yield "published as", metadata.handle
+    while provenance:
+        yield made_of, provenance["checkpoint"]
+        provenance, made_of = provenance.get("through"), "read through"
+    if metadata and not metadata.source:
+        yield made_of, "a network in a program, which did not say where its weights are from"
+    if metadata:
+        yield "written by", ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
+    if inspection.content_hash:
+        yield "content hash", inspection.content_hash
+    elif len(inspection.files) <= _SHOWN_FILES:
+        yield from ((f"SHA-256 of {file.name}", file.sha256) for file in inspection.files)
+
+
+def _whole(inspection: Inspection) -> str:
+    if inspection.whole:
+        return f"yes: {inspection.whole}"
+    if inspection.tensors or not inspection.network:
+        return "not looked at: --check reads every variable"
+    return "its parts are there; it has no checksums of its own"
+
+
+def _safety(program: Program | None) -> Rows:
+    if program is None:
+        yield "safe", "yes: hubkeras reads its arrays and runs nothing of it"
+    elif program.findings:
+        yield "safe", "NOT SAFE: it could do more than compute"
+        yield from ((finding.operation, f"in {finding.function}") for finding in program.findings)
+    else:
+        yield "safe", f"yes: {_HARMLESS} ({len(program.operations)} kinds)"

@@ -15,6 +15,7 @@ from hubkeras.commands import (
     convert,
     embed,
     evaluate,
+    info,
     inspect,
     packing,
     parsing,
@@ -31,7 +32,7 @@ from hubkeras.common.quiet import quietly
 
 COMMANDS = (
     *(convert.export, convert.convert, train.train),
-    *(inspect.inspect, verify.verify, benchmark.benchmark, evaluate.evaluate),
+    *(inspect.inspect, verify.verify, benchmark.benchmark, evaluate.evaluate, info.info),
     *(publish.catalog, publish.document, publish.sign, packing.pack),
     *(serve.install, serve.installed, serve.uninstall, classify.classify, embed.embed),
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # settings of which rows of their own tell
-_OF_ROWS = ("num_classes", "head", "pooling", "classifier_activation", *RANGE_SETTINGS)
+_OF_ROWS = ("num_classes", "head", "pooling", "classifier_activation", "endpoints", *RANGE_SETTINGS)
 _MEANINGS = {SOFTMAX: "one class of all (softmax)", SIGMOID: "each class for itself (sigmoid)"}
 
 

@@ -10,8 +10,11 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents, messages
+from hubkeras.common.interface import ArraySpec, Signature
 from hubkeras.common.tensorflow_internals import new_message
 
+_OF_LOADING = "__saved_model_"  # before the names of signatures that only TensorFlow's loader calls
+_DTYPES = {"float": "float32", "double": "float64", "half": "float16"}  # TensorFlow's names that are not NumPy's
 MAIN = "main graph"  # stands for the name of a function where an operation is in none
 # types of constants: NumPy's, the field with the values that are not bytes, and how that has them
 _TYPES = {
@@ -66,6 +69,32 @@ def operations_of(directory: str | os.PathLike[str]) -> dict[str, list[str]]:
         for function, node in nodes_of(graph):
             found.setdefault(node.op, set()).add(function)
     return {operation: sorted(functions) for operation, functions in sorted(found.items())}
+
+
+def signatures_of(directory: str | os.PathLike[str]) -> dict[str, Signature]:
+    """The signatures of a SavedModel by name, sorted.
+
+    Raises:
+        hubkeras.Error: as `read`.
+    """
+    signatures = {name: value for graph in read(directory) for name, value in graph.signature_def.items()}
+    return {
+        name: Signature(_specs(value.inputs), _specs(value.outputs))
+        for name, value in sorted(signatures.items())
+        if not name.startswith(_OF_LOADING)
+    }
+
+
+def _specs(tensors: Any) -> dict[str, ArraySpec]:
+    """The inputs or outputs of a signature, from `TensorInfo` messages by name."""
+    specs = {}
+    for name, tensor in sorted(tensors.items()):
+        dtypes = tensor.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number
+        dtype = dtypes[tensor.dtype].name.removeprefix("DT_").lower() if tensor.dtype in dtypes else "unknown"
+        shape = tensor.tensor_shape
+        sizes = None if shape.unknown_rank else tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
+        specs[name] = ArraySpec(_DTYPES.get(dtype, dtype), sizes)
+    return specs
 
 
 def array_of(tensor: Any) -> np.ndarray:

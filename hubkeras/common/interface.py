@@ -1,9 +1,10 @@
-"""What a file for a runtime takes and gives."""
+"""What a model takes and gives."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,25 @@ PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 _FLOAT16_FACTORS = {Task.CLASSIFICATION: 200, Task.FEATURE_VECTOR: 1000}
 ROUGH = ("bfloat16", "int8")
 _ROUGH_TOLERANCE = 0.1
+
+
+class ArraySpec(NamedTuple):
+    """An input or output: its dtype, and its sizes, of which None or a name is free; a shape of None is any."""
+
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+class Signature(NamedTuple):
+    """Inputs and outputs of a model by name."""
+
+    inputs: Mapping[str, ArraySpec]
+    outputs: Mapping[str, ArraySpec]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as values for JSON."""
+        parts = self._asdict().items()
+        return {part: {name: array._asdict() for name, array in arrays.items()} for part, arrays in parts}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,14 @@ import importlib.metadata
 __version__ = "0.1.0"
 
 
+def installed_version(package: str) -> str | None:
+    """The version of a package, None where it is not installed; nothing is imported."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def version_of(library: str) -> str:
     """The version of an installed library, which is imported only where its package has another name."""
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:  # such as tensorflow-cpu
-        return str(importlib.import_module(library).__version__)
+    return installed_version(library) or str(importlib.import_module(library).__version__)

@@ -86,7 +86,7 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
 
     shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name
-    return Session(run, _description_in(path), dtype, _free(images["shape_signature"]), shapes)
+    return Session(run, description_in(path), dtype, _free(images["shape_signature"]), shapes)
 
 
 def _free(shape: Any) -> tuple[int | None, ...]:
@@ -94,7 +94,7 @@ def _free(shape: Any) -> tuple[int | None, ...]:
     return tuple(int(size) if size > 0 else None for size in shape)
 
 
-def _description_in(path: str | os.PathLike[str]) -> Description:
+def description_in(path: str | os.PathLike[str]) -> Description:
     """The description in the archive at the end of a LiteRT file, where there is one."""
     texts: dict[str, str] = {}
     with contextlib.suppress(zipfile.BadZipFile), open_zip(path) as archive:

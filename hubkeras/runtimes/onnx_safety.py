@@ -53,11 +53,7 @@ def check(model: Any, path: str | os.PathLike[str]) -> None:
             f"{node.domain or 'ai.onnx'}.{node.op_type}"
             for body in bodies
             for node in _nodes(body)
-            if not (
-                node.domain in _STANDARD
-                or (node.domain, node.op_type) in functions
-                or (node.domain == _MICROSOFT and node.op_type in _FUSED)
-            )
+            if not ((node.domain, node.op_type) in functions or is_known(node.domain, node.op_type))
         }
     )
     if unsafe:
@@ -66,6 +62,11 @@ def check(model: Any, path: str | os.PathLike[str]) -> None:
             f"{path} is not loaded: it has custom operators ({names}), which are code that need not only compute; if "
             "you trust where it comes from, pass safe_mode=False (--unsafe)."
         )
+
+
+def is_known(domain: str, operator: str) -> bool:
+    """Whether an operator is ONNX' own, or one of Microsoft's that stand for such."""
+    return domain in _STANDARD or (domain == _MICROSOFT and operator in _FUSED)
 
 
 def _check_size(model: Any, path: str | os.PathLike[str]) -> None:

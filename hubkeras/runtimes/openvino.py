@@ -22,7 +22,7 @@ from hubkeras.runtimes.sessions import Description, Session, in_turns, only_inpu
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
 
-SECTION = "hubkeras"  # of the runtime information
+SECTION, TEXTS = "hubkeras", ("metadata", "labels")  # of the runtime information; each text is JSON
 COUNTED = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's name of a node that has none
 
 
@@ -112,7 +112,7 @@ def load(
 
 def _texts(model: Any) -> dict[str, str]:
     """What a model says of itself."""
-    names = [name for name in ("metadata", "labels") if model.has_rt_info([SECTION, name])]
+    names = [name for name in TEXTS if model.has_rt_info([SECTION, name])]
     return {name: json.loads(model.get_rt_info([SECTION, name]).value) for name in names}
 
 

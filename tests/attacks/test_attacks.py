@@ -29,7 +29,12 @@ _RUNS = {
     "embed": ["embed", "{file}", "photos", "rows"],
     "evaluate": ["evaluate", "{file}", "photos"],
 }
-_MODELS = {"verify": ["verify", "{file}", "--source", "model"], "benchmark": ["benchmark", "{file}"], **_RUNS}
+_MODELS = {
+    "verify": ["verify", "{file}", "--source", "model"],
+    "benchmark": ["benchmark", "{file}"],
+    **_RUNS,
+    "inspect": OF_SOURCES["inspect"],
+}
 COMMANDS = {
     "source": OF_SOURCES,
     "archive": {**OF_SOURCES, **_RUNS, "install": ["install", "{file}", "--handle", "me/x/1", "--cache-dir", "cache"]},

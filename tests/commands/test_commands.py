@@ -155,7 +155,7 @@ def test_inspect(run, digits_model):
     assert status == 0
     assert facts["architecture"] == "mobilenet_v2"
     assert len(facts["variables"]) == 841
-    status, out, _ = run("inspect", digits_model)
+    status, out, _ = run("inspect", digits_model, "--variables")
     assert status == 0
     for words in (
         "SavedModel of hubkeras",

@@ -139,7 +139,7 @@ def _check_tensor(path: pathlib.Path, data: Any, start: int, end: int) -> set[st
     return {location}
 
 
-class _Table:
+class Table:
     """A table of a flatbuffer, whose fields are found by number; `struct.error` where it leaves the file."""
 
     def __init__(self, data: Any, place: int) -> None:
@@ -162,6 +162,20 @@ class _Table:
         place = self.field(index)
         return 0 if place is None else self.number("<Q", place)
 
+    def whole(self, index: int, form: str = "<i") -> int:
+        """A field of a whole number, by default of four bytes, 0 where it is missing."""
+        place = self.field(index)
+        return 0 if place is None else self.number(form, place)
+
+    def text(self, index: int) -> str:
+        """A text, the first thousand bytes of it."""
+        place = self.vector(index, 1)
+        return _text(self.data, place.start, place.stop)
+
+    def numbers(self, index: int) -> list[int]:
+        """A list of whole numbers of four bytes."""
+        return [self.number("<i", place) for place in self.vector(index)]
+
     def vector(self, index: int, width: int = 4) -> range:
         """The places of the elements of a list."""
         place = self.field(index)
@@ -173,20 +187,20 @@ class _Table:
             raise ValueError("a list runs past the end of the file")
         return range(place + 4, end, width)
 
-    def tables(self, index: int) -> Iterator[_Table]:
+    def tables(self, index: int) -> Iterator[Table]:
         """The tables of a list."""
         places = self.vector(index)
         if len(places) > _MOST_TABLES:
             raise ValueError("a list is longer than any network's")
         for place in places:
-            yield _Table(self.data, place + self.number("<I", place))
+            yield Table(self.data, place + self.number("<I", place))
 
 
 def _check_litert(path: pathlib.Path, data: Any) -> None:
     """Buffers and options lie in the file, as data or at an offset; source: schema.fbs of LiteRT."""
     if data[4:8] != _TFLITE:
         raise ValueError("its mark TFL3 is missing")
-    model = _Table(data, struct.unpack_from("<I", data)[0])
+    model = Table(data, struct.unpack_from("<I", data)[0])
     if model.vector(8) or model.vector(9):
         raise Error(f"{path} has its weights in other files, which hubkeras does not read.")
     for number, buffer in enumerate(model.tables(4)):

@@ -1,0 +1,115 @@
+"""`hubkeras info`: the installation, for bug reports."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from hubkeras.commands.command import Group, Options, command
+from hubkeras.commands.output import Output
+from hubkeras.common.errors import Error
+from hubkeras.common.version import __version__, installed_version
+
+_LIBRARIES = (
+    *("keras", "numpy", "protobuf", "h5py", "pillow", "rich", "pyarrow", "apache-beam", "matplotlib"),
+    *("tf-keras", "tensorflow-hub", "torch", "safetensors", "huggingface-hub", "kagglehub", "model-signing"),
+)
+# packages that run a model, by the runtime's name, and the extra that installs them
+_RUNTIMES = {
+    "TensorFlow": (("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tf-nightly"), ""),
+    "ONNX Runtime": (("onnxruntime", "onnxruntime-gpu"), "onnx"),
+    "OpenVINO": (("openvino",), "openvino"),
+    "LiteRT": (("ai-edge-litert",), "litert"),
+}
+# names of instructions as they are known: the flags of Linux
+_INSTRUCTIONS = {
+    "AVX2": ("avx2",),
+    "AVX-512": ("avx512f",),
+    "VNNI": ("avx512_vnni", "avx_vnni"),
+    "BF16": ("avx512_bf16",),
+    "AMX": ("amx_tile",),
+    "dot product of ARM": ("asimddp",),
+}
+# of the environment, what changes results, speed or places; all else may be somebody's secret
+_VARIABLES = re.compile(
+    "HUBKERAS_[A-Z_]+|TFHUB_CACHE_DIR|KERAS_(BACKEND|HOME)|TF_(USE_LEGACY_KERAS|ENABLE_ONEDNN_OPTS|XLA_FLAGS)|"
+    "TF_(NUM_INTRAOP|NUM_INTEROP)_THREADS|ONEDNN_[A-Z_]+|OMP_NUM_THREADS|CUDA_VISIBLE_DEVICES|SOURCE_DATE_EPOCH|LC_ALL|LANG"
+)
+
+
+@command(
+    Group.CHECK,
+    "Show versions, runtimes, processor and cache of this installation, for bug reports.",
+    "hubkeras info --json",
+    tensorflow=False,
+)
+def info(options: Options, output: Output) -> None:
+    runtimes = {name: _first(packages) for name, (packages, _) in _RUNTIMES.items()}
+    libraries = {name: installed_version(name) for name in _LIBRARIES}
+    processor, cache = _processor(), _cache()
+    environment = {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(name)}
+    facts: dict[str, Any] = {
+        "hubkeras": __version__,
+        "folder": str(pathlib.Path(__file__).parents[1]),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor,
+        "runtimes": runtimes,
+        "libraries": libraries,
+        "cache": cache,
+        "environment": environment,
+    }
+    instructions = processor["instructions"]
+    shown = "instructions not known" if instructions is None else ", ".join(instructions) or "none of AVX2 and later"
+    rows = [
+        ("hubkeras", f"{__version__}, in {facts['folder']}"),
+        ("Python", f"{facts['python']}, {sys.executable}"),
+        ("system", facts["system"]),
+        ("processor", f"{processor['name']}, {processor['cores']} cores; {shown}"),
+        *((name, version or _missing(_RUNTIMES[name][1])) for name, version in runtimes.items()),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items() if version)),
+        ("not installed", ", ".join(name for name, version in libraries.items() if not version) or "none"),
+        ("cache", cache["problem"] or f"{cache['folder']}, {cache['files']} files, {cache['bytes'] / 1e6:,.1f} MB"),
+        *environment.items(),
+    ]
+    output.result(facts, rows)
+
+
+def _first(packages: Iterable[str]) -> str | None:
+    """The version of the first of some packages that is installed."""
+    return next(filter(None, map(installed_version, packages)), None)
+
+
+def _missing(extra: str) -> str:
+    return f"not installed; pip install 'hubkeras[{extra}]'" if extra else "not installed"
+
+
+def _processor() -> dict[str, Any]:
+    """The processor's name, the cores that this process may use, and the instructions that matter, None if unknown."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:  # of another system than Linux
+        return {"name": platform.processor() or platform.machine(), "cores": cores, "instructions": None}
+    match = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    words = set(text.split())
+    found = [name for name, flags in _INSTRUCTIONS.items() if words.intersection(flags)]
+    return {"name": match[1] if match else platform.machine(), "cores": cores, "instructions": found}
+
+
+def _cache() -> dict[str, Any]:
+    """The cache folder of models, and how much is in it."""
+    from hubkeras.consuming.cache import cache_dir
+
+    try:
+        folder = cache_dir()
+    except Error as error:
+        return {"folder": None, "files": 0, "bytes": 0, "problem": str(error)}
+    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    sizes = [os.lstat(path).st_size for path in paths if os.path.lexists(path)]
+    return {"folder": str(folder), "files": len(sizes), "bytes": sum(sizes), "problem": None}
