@@ -57,10 +57,10 @@ def _inspected(source: str, check: bool) -> Inspection:
     from hubkeras.converters import inspecting
     from hubkeras.converters.sources import fetching
 
-    if pathlib.Path(source).suffix in (Format.ONNX, Format.LITERT, Format.OPENVINO):
-        return _of_runtime(source)
     if fetching.is_address(source):
         fetching.local_path(source)  # which shows how far the download is
+    elif pathlib.Path(source).suffix in (Format.ONNX, Format.LITERT, Format.OPENVINO):
+        return _of_runtime(source)
     with quietly():
         return inspecting.inspect(source, check)
 
@@ -225,9 +225,10 @@ def _origin(inspection: Inspection) -> Rows:
 def _whole(inspection: Inspection) -> str:
     if inspection.whole:
         return f"yes: {inspection.whole}"
-    if inspection.tensors or not inspection.network:
-        return "not looked at: --check reads every variable"
-    return "its parts are there; it has no checksums of its own"
+    program, metadata = inspection.program, inspection.metadata
+    if program and (program.format != Format.SAVED_MODEL or (metadata and metadata.frozen)):
+        return "its parts are there; it has no checksums of its own"
+    return "not looked at: --check reads every variable"
 
 
 def _safety(program: Program | None) -> Rows:

@@ -4,6 +4,8 @@ import json
 import pathlib
 import random
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,6 +74,23 @@ def test_a_file_for_a_runtime_is_read_as_its_runtime_reads_it(ending, written, c
     assert facts["content_hash"] == files.content_hash(path)
     lying = [path, *([path.with_suffix(".bin")] if ending == "xml" else [])]
     assert facts["files"] == [{"name": p.name, "bytes": p.stat().st_size, "sha256": sha256(p)} for p in lying]
+
+
+WITHOUT = """
+import sys
+from hubkeras.commands import main
+for path in sys.argv[1:]:
+    sys.argv = ["hubkeras", "inspect", "--check", path]
+    assert main() == 0, path
+assert not {"keras", "tensorflow", "onnx", "onnxruntime", "openvino"} & sys.modules.keys()
+"""
+
+
+def test_runtimes_are_not_needed(written):
+    paths = [str(written(ending)) for ending in RUNTIMES]
+    run = subprocess.run([sys.executable, "-c", WITHOUT, *paths], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("its parts are there; it has no checksums of its own") == len(paths)
 
 
 def test_operations_of_an_onnx_file(written, capsys):

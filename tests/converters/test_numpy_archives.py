@@ -48,9 +48,7 @@ def test_other_orders_of_bytes_and_axes(tensors, path):
 
 def test_inspect_needs_no_tensorflow(tensors, path):
     np.savez(path, **tensors)
-    code = (
-        "import sys; sys.modules['tensorflow'] = None; from hubkeras.commands import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = "import sys; sys.modules['tensorflow'] = None; from hubkeras.commands import main; sys.exit(main())"
     run = subprocess.run([sys.executable, "-c", code, "inspect", path], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
 
