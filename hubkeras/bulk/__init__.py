@@ -2,6 +2,7 @@
 
 __all__ = [
     "beam",
+    "choosing",
     "classifying",
     "embedding",
     "evaluating",

@@ -32,7 +32,8 @@ FEWEST = 8 * SAMPLE  # images of a run for which a trial is made
 # seconds of work in TensorFlow from which a file is worth making, or loading: a third of it at best is gained, and
 # imports, writing and trials take about five
 _WORTH, _WORTH_KEPT = 20.0, 8.0
-_TRIAL = 2.0  # seconds of all trials together
+_WORTH_ALL = 60.0  # seconds of work in TensorFlow from which a second file is: both runtimes are mostly as fast
+_TRIAL = 1.0  # seconds of all trials together, about
 _BATCHES = (1, 4, 16)
 _GAIN = 1.05  # times TensorFlow's speed: less is no reason for another runtime
 _SHARES_BOUND = 2e-5  # of probabilities
@@ -161,8 +162,10 @@ def choose(
         number = len(first.images)
         seconds = min(wall, processor) / number * count  # wall time alone counts what others compute
         rates = {here.runtime: _rate(wall / number, processor / number, first.decoding)}
-        if seconds < (_WORTH_KEPT if all(map(subject.convertible.is_kept, tried)) else _WORTH):
+        kept = list(filter(subject.convertible.is_kept, tried))
+        if seconds < (_WORTH_KEPT if kept else _WORTH):
             return subject.run, stays(reason=f"about {seconds:.0f} seconds of work, too few for another runtime")
+        tried = tried if seconds >= _WORTH_ALL else kept or tried[:1]
     setup = functools.partial(_setup_of_few if count < FEWEST else fastest_setup, batch_size=batch_size, setups=setups)
     return _fastest(subject, asked, tried, setup, first, truth, here, rates)
 
@@ -260,14 +263,15 @@ def fastest_setup(
     seconds = _TRIAL / share / len(setups) / len(batches)
     best: tuple[float, Run, Choice] | None = None
     for threads, streams in setups:
-        run = open_run(threads, streams)
+        run, before = open_run(threads, streams), 0.0
         for batch in batches:
             begin = time.perf_counter()
             rate = _images_per_second(run, first, streams, batch, seconds)
             if best is None or rate > best[0]:
                 best = rate, run, Choice(runtime, "", streams, threads, batch)
-            if time.perf_counter() - begin > 3 * seconds:  # larger batches would take too long
+            if rate < before or time.perf_counter() - begin > 3 * seconds:  # larger ones are slower, or take too long
                 break
+            before = rate
     assert best is not None
     return best
 

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
+import time
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,17 @@ from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.networks import NETWORKS, NetworkFacts
-from hubkeras.common.staging import anything, staged
+from hubkeras.common.staging import anything, remove, settle_leftovers, staged
 from hubkeras.common.version import __version__
 from hubkeras.consuming.cache import cache_dir
 from hubkeras.runtimes import files
 from hubkeras.runtimes.opening import RunnableModel
 
 _FOLDER = "hubkeras_runtimes"  # below tensorflow_hub's cache folder
-_DIGEST = "sha256.txt"  # of the file beside it
+_DIGEST = "sha256.txt"  # of the file beside it; as old as the last use of that
+_MOST_BYTES = 1 << 30  # of all files together; those of Inception-ResNet V2 have 220 MB
+_IN_USE = 3600.0  # seconds since its last use in which a file is not removed: a run may be about to load it
+_ENTRY = re.compile(r"[0-9a-f]{40}-.+|\.(?P<unfinished>[0-9a-f]{40}-.+)\.partial-\w+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Convertible:
         """
         path = self._path(runtime)
         if self.is_kept(runtime):
+            with contextlib.suppress(OSError):
+                os.utime(path.with_name(_DIGEST))
             return path
         from hubkeras.exporting import write_unchecked
 
@@ -82,6 +89,7 @@ class Convertible:
             folder.mkdir()
             write_unchecked(self.source, folder / path.name, self.task)
             (folder / _DIGEST).write_text(files.content_hash(folder / path.name), "ascii")
+        _prune(path.parent.parent)
         return path
 
 
@@ -93,6 +101,27 @@ def _cache() -> pathlib.Path:
         if os.access(folder, os.W_OK) and (not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()):
             return folder
     return pathlib.Path(_temporary().name)
+
+
+def _prune(cache: pathlib.Path) -> None:
+    """Removes what killed runs left, and the files whose last use is longest ago while all take too much space."""
+    entries: list[tuple[float, int, pathlib.Path]] = []
+    with contextlib.suppress(OSError, Error):  # of another process that does the same
+        for folder in cache.iterdir():
+            match = _ENTRY.fullmatch(folder.name)
+            if match and match["unfinished"]:
+                settle_leftovers(cache / match["unfinished"])
+            elif match:
+                digest = folder / _DIGEST
+                used = (digest if digest.exists() else folder).stat().st_mtime
+                entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
+    total, now = sum(size for _, size, _ in entries), time.time()
+    for used, size, folder in sorted(entries):
+        if total <= _MOST_BYTES or now - used < _IN_USE:
+            break
+        with contextlib.suppress(OSError, Error):
+            remove(folder)
+            total -= size
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 
 from hubkeras.architectures.network import SlimNetwork
+from hubkeras.bulk.choosing import Choice
 from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
 from hubkeras.bulk.running import features_in_fastest_runtime
@@ -71,11 +72,13 @@ class ReadImages:
         features: float32 `[images, features]`.
         pixels: uint8 `[images, height, width, 3]`, of no images where they are not kept.
         readable: numbers of the images that could be decoded.
+        choice: of the runtime that computed the features; None where another run did.
     """
 
     features: np.ndarray
     pixels: np.ndarray
     readable: np.ndarray
+    choice: Choice | None = None
 
 
 def read_images(
@@ -115,7 +118,7 @@ def read_images(
     journal.try_suspects(range(table.start, count), images.read)
     numbers = [number for number in range(table.start, count) if number not in journal.fatal]
 
-    run, at_once = _fastest(run, network, images, numbers, preparation, runtime, table.start > 0, folder, journal)
+    run, choice = _fastest(run, network, images, numbers, preparation, runtime, table.start > 0, folder, journal)
 
     def batches() -> Iterator[Batch]:
         for those, values in read_batches(images, numbers, preparation, _BATCH, journal):
@@ -126,7 +129,7 @@ def read_images(
             yield those, values
 
     try:
-        for those, values in run_batches(run, batches(), at_once):
+        for those, values in run_batches(run, batches(), choice.streams):
             table.write(_FEATURES, those, values)
             table.finish(those, int(those[-1]) + 1)
             progress(int(those[-1]) + 1, count, "reading images")
@@ -139,7 +142,7 @@ def read_images(
         table.remove()  # a disk that comes back is read again
         raise Error(f"None of the {count} images can be read; of the first: {examples[0].path}.")
     pixels = table.array(_PIXELS) if keep_pixels else np.zeros((0, *preparation.size, 3), np.uint8)
-    return ReadImages(table.array(_FEATURES), pixels, readable)
+    return ReadImages(table.array(_FEATURES), pixels, readable, choice)
 
 
 def _fastest(
@@ -152,13 +155,13 @@ def _fastest(
     goes_on: bool,
     folder: WorkingFolder,
     journal: Journal,
-) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    """What computes features, and its calls at once; a run that goes on keeps its runtime."""
+) -> tuple[Callable[[np.ndarray], np.ndarray], Choice]:
+    """What computes features, and how it was chosen; a run that goes on keeps its runtime."""
     if network is None:
-        return run, 2
+        return run, Choice()
     kept = folder.runtime() if goes_on else None
     run, choice = features_in_fastest_runtime(network, run, images, numbers, preparation, kept or runtime, journal)
     if kept not in (None, choice.runtime):
         raise Error(f"{folder.path} has features by {kept}; here {choice.reason}; remove it to begin anew.")
     folder.keep_runtime(choice.runtime)
-    return run, choice.streams
+    return run, dataclasses.replace(choice, reason="as the features that are there") if kept else choice

@@ -130,6 +130,7 @@ class Run:
                     runtime=None if options.runtime == AUTO else Runtime(options.runtime),
                 )
         self.features, self.pixels, readable = read.features, read.pixels, read.readable
+        self.choice = read.choice
         targets = np.zeros([len(examples), len(plan.classes)], np.float32)
         for row, example in zip(targets, examples, strict=True):
             row[list(example.labels)] = 1

@@ -192,6 +192,8 @@ def train(
         calibrating = functools.cache(lambda: images_of(task.plan, task.options.image_size))  # once for all files
         files, failed = other_formats(task.path, also, held_out if measured else None, calibrating, overwrite, show)
         facts = {**facts, "failed": failed}
+        if run.choice:  # not in the model, whose bytes would then depend on the machine
+            facts["runtime"] = dataclasses.asdict(run.choice)
         unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
         _write_report(task, held_out, evaluation, files, history["loss"], facts, unreadable, overwrite)
     paths, seconds = (task.path, written, task.report, task.plan), time.monotonic() - began

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hubkeras.bulk.choosing import Choice
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.counts import in_words
 from hubkeras.training.data import TRAINING
@@ -32,6 +33,7 @@ def rows_of(
         *((f"images for {name}", how) for name, how in data["chosen"].items() if name != TRAINING),
         ("left out", in_words(data["left_out"])),
         *((name, data[name]) for name in ("features",) if name in data),
+        *(("runtime", Choice(**facts[name])) for name in ("runtime",) if name in facts),
     ]
     for stage in facts["stages"]:
         written = ", which was written" if stage["name"] == facts["written_stage"] else ""

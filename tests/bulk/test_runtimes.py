@@ -1,7 +1,9 @@
 """Many images in another runtime: equal rows, one file in the cache, and never a runtime that is not equal."""
 
 import json
+import os
 import sys
+import time
 
 import numpy as np
 import onnx
@@ -10,7 +12,7 @@ import tensorflow as tf
 from pyarrow import parquet
 
 import hubkeras
-from hubkeras.bulk import choosing
+from hubkeras.bulk import choosing, converted
 from hubkeras.bulk.converted import Convertible
 from hubkeras.bulk.models import open_image_model
 from hubkeras.bulk.running import for_single_calls
@@ -87,6 +89,40 @@ def test_a_file_is_made_once_and_again_where_it_is_damaged(model):
     file.with_name("sha256.txt").unlink()
     assert convertible.file(Runtime.ONNX).read_bytes() == content
     assert convertible.is_kept(Runtime.ONNX)
+    os.utime(file.with_name("sha256.txt"), (1e9, 1e9))
+    assert convertible.file(Runtime.ONNX).with_name("sha256.txt").stat().st_mtime > 1e9  # when it was used last
+
+
+def test_the_cache_is_bounded_and_loses_what_was_used_least_recently(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    folder, now = tmp_path / "hubkeras_runtimes", time.time()
+
+    def entry(number, age):
+        path = folder / f"{number:040x}-feature_vector-1.0-onnx"
+        path.mkdir(parents=True)
+        (path / "model.onnx").write_bytes(bytes(1000))
+        (path / "sha256.txt").write_text("0" * 64)
+        os.utime(path / "sha256.txt", (now - age, now - age))
+        return path
+
+    old, older, oldest, fresh = (entry(number, age) for number, age in enumerate((5e3, 6e3, 7e3, 10)))
+    (killed := folder / f".{old.name}.partial-abc_1").mkdir()
+    (killed / old.name).mkdir()
+    (folder / "notes").mkdir()  # somebody else's
+    convertible = Convertible.of(open_model(model))
+    with pytest.warns(UserWarning, match="left by a run that was killed"):
+        file = convertible.file(Runtime.ONNX)
+    assert not killed.exists()
+    assert all(path.is_dir() for path in (old, older, oldest, fresh, folder / "notes"))  # far below the bound
+    size = file.stat().st_size
+    monkeypatch.setattr(converted, "_MOST_BYTES", size + 64 + 3 * 1064)
+    file.unlink()
+    convertible.file(Runtime.ONNX)
+    assert [path.exists() for path in (old, older, oldest, fresh)] == [True, True, False, True]
+    monkeypatch.setattr(converted, "_MOST_BYTES", 0)
+    file.unlink()
+    convertible.file(Runtime.ONNX)  # what may be in use stays, whatever its size
+    assert [path.exists() for path in (old, older, oldest, fresh, file)] == [False, False, False, True, True]
 
 
 def test_a_run_that_goes_on_keeps_its_runtime(model, photos, features, tmp_path):
@@ -116,6 +152,51 @@ def test_a_runtime_of_other_outputs_is_not_used(model, photos, features, tmp_pat
     check_same(features_in(tmp_path / "out"), features)
 
 
+class Named:
+    """What runs in a runtime, in place of a model."""
+
+    def __init__(self, name):
+        self.name = str(name)
+
+    def __call__(self, images):
+        return np.ones([len(images), 3], np.float32)
+
+
+class Files:
+    """The files of a network, some of which are in the cache."""
+
+    facts = MOBILENET_V2
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def is_kept(self, runtime):
+        return runtime in self.kept
+
+    def file(self, runtime):
+        return runtime
+
+
+def choose_by(speeds, seconds, monkeypatch, kept=()):
+    """The choice by figures in place of a clock, and the setups that were tried."""
+
+    def measured(run, first, streams, batch, seconds):
+        tried.append((run.name, streams, batch))
+        return speeds[run.name] / (1 + abs(batch - 4))
+
+    tried = []
+    monkeypatch.setattr(choosing, "_images_per_second", measured)
+    monkeypatch.setattr(choosing, "_rate", lambda wall, processor, decoding: speeds["tensorflow"])
+    for name, value in zip(("_WORTH_KEPT", "_WORTH", "_WORTH_ALL"), seconds, strict=True):
+        monkeypatch.setattr(choosing, name, value)
+    monkeypatch.setattr(choosing, "_is_installed", lambda runtime: True)
+    subject = choosing.Subject("model", Named("tensorflow"), Files(kept), lambda path, threads, streams: Named(path))
+    sample = choosing.Sample(np.zeros([2, 8, 8, 3], np.float32), 0.001)
+    run, choice = choosing.choose(subject, None, None, lambda: sample, 1000)
+    assert run.name == choice.runtime
+    return choice, tried
+
+
 @pytest.mark.parametrize(
     ("speeds", "chosen"),
     [
@@ -126,39 +207,33 @@ def test_a_runtime_of_other_outputs_is_not_used(model, photos, features, tmp_pat
     ids=["onnx", "openvino", "no gain"],
 )
 def test_the_fastest_is_chosen(speeds, chosen, monkeypatch):
-    """By figures in place of a clock; what `fastest_setup` finds is the best of its setups."""
-
-    def measured(run, first, streams, batch, seconds):
-        asked.append((streams, batch))
-        return speeds[run.name] / (1 + abs(batch - 4))
-
-    class Named:
-        def __init__(self, name):
-            self.name = str(name)
-
-        def __call__(self, images):
-            return np.ones([len(images), 3], np.float32)
-
-    class Files:
-        facts = MOBILENET_V2
-
-        def is_kept(self, runtime):
-            return True
-
-        def file(self, runtime):
-            return runtime
-
-    asked = []
-    monkeypatch.setattr(choosing, "_images_per_second", measured)
-    monkeypatch.setattr(choosing, "_rate", lambda wall, processor, decoding: speeds["tensorflow"])
-    monkeypatch.setattr(choosing, "_WORTH_KEPT", 0.0)
-    subject = choosing.Subject("model", Named("tensorflow"), Files(), lambda path, threads, streams: Named(path))
-    sample = choosing.Sample(np.zeros([2, 8, 8, 3], np.float32), 0.001)
-    run, choice = choosing.choose(subject, None, None, lambda: sample, 1000)
-    assert (choice.runtime, run.name) == (chosen, chosen)
+    choice, tried = choose_by(speeds, (0, 0, 0), monkeypatch)
+    assert choice.runtime == chosen
     assert choice.images_per_second == speeds
     assert choice.batch_size == (32 if chosen == "tensorflow" else 4)
-    assert {batch for _, batch in asked} == {1, 4, 16}
+    assert {batch for *_, batch in tried} == {1, 4, 16}
+
+
+def test_batches_that_are_larger_than_a_slower_one_are_not_tried(monkeypatch):
+    monkeypatch.setattr(choosing, "_BATCHES", (4, 8, 16))
+    _, tried = choose_by({"tensorflow": 10, "onnx": 30, "openvino": 20}, (0, 0, 0), monkeypatch)
+    assert {batch for *_, batch in tried} == {4, 8}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept", "expected"),
+    [
+        ((0, 0, 0), (), {"onnx", "openvino"}),
+        ((0, 0, 1e9), (), {"onnx"}),
+        ((0, 0, 1e9), ("openvino",), {"openvino"}),
+        ((0, 1e9, 1e9), ("openvino",), {"openvino"}),
+        ((0, 1e9, 1e9), (), set()),
+    ],
+)
+def test_more_files_are_made_for_more_work(seconds, kept, expected, monkeypatch):
+    choice, tried = choose_by({"tensorflow": 10, "onnx": 30, "openvino": 20}, seconds, monkeypatch, kept)
+    assert {name for name, *_ in tried} == expected
+    assert ("too few for another runtime" in choice.reason) == (not expected)
 
 
 def test_few_images_and_foreign_models_stay_with_tensorflow(model, photos, tmp_path):

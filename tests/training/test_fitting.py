@@ -237,11 +237,13 @@ def test_features_by_another_runtime(photos, tiny, tmp_path, monkeypatch):
     other.path.mkdir()
     options = (*options[:6], other, options[-1])
     found = images.read_images(*options, network=tiny, runtime=Runtime.ONNX)
-    assert other.runtime() is Runtime.ONNX
+    assert other.runtime() is found.choice.runtime is Runtime.ONNX
+    assert found.choice.error <= found.choice.bound
     np.testing.assert_array_equal(found.readable, expected.readable)
     assert np.abs(found.features - expected.features).max() <= 5e-5 * np.abs(expected.features).max()
     again = images.read_images(*options, network=tiny)  # with nothing to do
     np.testing.assert_array_equal(again.features, found.features)
-    assert other.runtime() is Runtime.ONNX
+    assert other.runtime() is again.choice.runtime is Runtime.ONNX
+    assert again.choice.reason == "as the features that are there"
     with pytest.raises(hubkeras.Error, match="must be one of auto, tensorflow"):
         Options(96, 0, None, "none", False, 0, runtime="torch")

@@ -100,6 +100,9 @@ def test_a_head_alone_in_the_command(photos, tmp_path, capsys, monkeypatch):
     assert (status, "below --min-accuracy" in captured.err) == ((0, False) if share == 1 else (1, True))
     assert hubkeras.evaluate(tmp_path / "head", tmp_path / "head.report" / "test.csv").top_1.share == share
     assert [pathlib.Path(path).name for path in facts["unreadable"]] == ["damaged.png"]
+    assert facts["runtime"]["runtime"] == "tensorflow"
+    assert "are too few" in facts["runtime"]["reason"]
+    assert f"TensorFlow, {facts['runtime']['reason']}" in (tmp_path / "head.report" / "index.html").read_text("utf-8")
     assert main(arguments) == 1
     assert "exists" in capsys.readouterr().err
 
