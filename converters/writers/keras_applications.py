@@ -70,8 +70,10 @@ def write(
     lost = losses("A Keras file", network, metadata, labels, image_size=weights_only)
     seen = InputRange.of_settings(network.settings())
     if seen != InputRange():
-        white = keras_classifiers.white_of(seen)
-        return [*lost, f"The model takes images in [0, {white}]; its first layer gives them to the base as {seen}."]
+        return [
+            *lost,
+            f"The model takes images in [0, {seen.white}]; its first layer gives them to the base as {seen}.",
+        ]
     return [*lost, "The model takes images in [-1, 1], as those of keras.applications do."] if own else lost
 
 

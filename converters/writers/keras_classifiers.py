@@ -12,7 +12,6 @@ from hubkeras.common import head_layers
 from hubkeras.common.errors import Error
 from hubkeras.common.input_range import InputRange
 
-_LARGEST_OF_BYTES = 0.08  # factors of pixels from 0 to 255; what reads models takes larger ones for those of [0, 1]
 _CLASSES = "classes"  # the layer that gives the logits
 _NAMES = {"kernel": "weights", "bias": "biases"}  # Keras' names of variables, and ours
 _NOISES = {
@@ -31,7 +30,7 @@ def classifier(network: SlimNetwork, base: keras.Model) -> keras.Model:
         base: the library's, without its top.
 
     Returns:
-        A model of images in [-1, 1]; where the base sees another range, of images from 0 to `white_of`, which its first
+        A model of images in [-1, 1]; where the base sees another range, of images from 0 to `white`, which its first
         layer scales. With a head it gives probabilities.
 
     Raises:
@@ -61,13 +60,8 @@ def classifier(network: SlimNetwork, base: keras.Model) -> keras.Model:
     return keras.Model(inputs, keras.layers.Activation(activation, name="probabilities")(x))
 
 
-def white_of(seen: InputRange) -> int:
-    """The brightest pixel that a model takes: 255, as Keras reads images, or 1 where that would not be told of it."""
-    return 255 if max(map(abs, seen.scale)) <= _LARGEST_OF_BYTES * 255 else 1
-
-
 def _rescaling(seen: InputRange) -> keras.layers.Layer:
-    scale = [factor / white_of(seen) for factor in seen.scale]
+    scale = [factor / seen.white for factor in seen.scale]
     by_channel = seen.range is None
     return keras.layers.Rescaling(
         scale if by_channel else scale[0], list(seen.offset) if by_channel else seen.offset[0], name="input_range"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 from hubkeras.commands.command import Group, Options, argument, command, flag, words
 from hubkeras.commands.output import Output
-from hubkeras.common.choices import Layout, Runtime
+from hubkeras.common.choices import Format, Layout, Task
 from hubkeras.common.errors import Error
+from hubkeras.common.preprocessing import WHOLE
+from hubkeras.common.version import __version__
 
 if TYPE_CHECKING:
     from hubkeras.publishing.packing import Model
 
+_WEIGHTS = "model.safetensors"  # of transformers and timm
 _OF_CARD = ("license", "evaluation", "example")  # options of the card on the Hugging Face Hub
 
 
@@ -20,7 +24,7 @@ _OF_CARD = ("license", "evaluation", "example")  # options of the card on the Hu
     Group.PUBLISH,
     "Write a model as an archive, or as the folder that a server or the Hugging Face Hub takes.",
     "hubkeras pack build/digits build/digits.tar.gz",
-    argument("model", metavar="MODEL", help="a SavedModel, or for a layout an .onnx, .tflite or .xml file of hubkeras"),
+    argument("model", metavar="MODEL", help="a SavedModel; with --layout also what else `convert` wrote"),
     argument(
         "out", metavar="OUT", help="the archive to write, .tar.gz, for any web server and `hub.load`; or the folder"
     ),
@@ -74,7 +78,7 @@ def _pack_folder(options: Options, output: Output) -> None:
     with quietly():
         model = _open(options.model)
     contents = hugging_face(model, card) if card else REPOSITORIES[layout](model, name)
-    inputs = [*model.files.values(), options.example, options.evaluation]
+    inputs = [options.model, options.example, options.evaluation]
     files = packing.write(contents, options.out, layout, options.overwrite, inputs)
     facts = {"path": options.out, "layout": str(layout), "files": list(map(str, files))}
     output.result(facts, [("written", file) for file in files], written=[options.out])
@@ -95,6 +99,8 @@ def _open(path: str) -> Model:
     path = addresses.local(path)
     if not os.path.lexists(path):
         raise Error(f"{path} does not exist; expected a SavedModel or an .onnx, .tflite or .xml file.")
+    if path.endswith(".keras") or os.path.isfile(os.path.join(path, _WEIGHTS)):
+        return _of_library(path)
     if not os.path.isdir(path):
         return _file(path)
     folder = places.model_folder(path)
@@ -103,7 +109,44 @@ def _open(path: str) -> Model:
     parts |= {name: folder / name for name in beside if (folder / name).is_file()}
     labels = folder / "assets" / LABELS_FILE
     names = written_labels(labels.read_bytes()) if labels.is_file() else []
-    return Model(path, Runtime.TENSORFLOW, parts, read_metadata(folder), names, read_parity(folder))
+    return Model(path, Format.SAVED_MODEL, parts, read_metadata(folder), names, read_parity(folder))
+
+
+def _of_library(path: str) -> Model:
+    """What `convert --to hugging-face`, `timm` or `keras-applications` wrote, for the library that it is of."""
+    from hubkeras.common import marks
+    from hubkeras.common.guards.zips import open_zip
+    from hubkeras.common.metadata import Metadata
+    from hubkeras.converters.inspecting import inspect
+    from hubkeras.publishing.packing import Model
+
+    place = pathlib.Path(path)
+    if why := marks.foreign(place):
+        raise Error(f"{path} {why}; `hubkeras convert {path} OUT --to ...` makes one that it wrote.")
+    seen = inspect(path)
+    assert seen.network is not None
+    settings = {name: value for name, value in seen.settings.items() if name != "num_classes"}
+    metadata = Metadata(
+        architecture=seen.network.architecture,
+        task=Task.CLASSIFICATION if seen.num_classes else Task.FEATURE_VECTOR,
+        depth_multiplier=seen.settings.get("depth_multiplier", 1.0),
+        default_image_size=seen.image_size,
+        minimum_image_size=seen.network.minimum_image_size,
+        fixed_image_size=False,
+        num_features=0,  # the card leaves it out
+        num_classes=seen.num_classes,
+        settings=settings,
+        source={"checkpoint": place.name, "sha256": dict(seen.digests)},
+        versions={"hubkeras": __version__},
+        preprocessing=seen.preprocessing or WHOLE,
+    )
+    if place.is_file():  # Keras' own loader of the Hub wants the members
+        with open_zip(place) as archive:
+            members = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+        return Model(path, Format.KERAS_APPLICATIONS, members, metadata, seen.labels or ())
+    parts = {name: place / name for name in sorted(os.listdir(place))}
+    format = Format.TIMM if seen.network.architecture == "inception_resnet_v2" else Format.HUGGING_FACE
+    return Model(path, format, parts, metadata, seen.labels or ())
 
 
 def _file(path: str) -> Model:
@@ -115,4 +158,4 @@ def _file(path: str) -> Model:
     if metadata is None or metadata.interface is None:
         raise Error(f"{path} does not say what it takes and gives; it is no file that hubkeras convert wrote.")
     parts = {f"model{file.suffix}": file for file in engine.files(path)}
-    return Model(path, engine.runtime, parts, metadata, model.labels or ())
+    return Model(path, Format(engine.suffix), parts, metadata, model.labels or ())

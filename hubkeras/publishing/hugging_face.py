@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hubkeras.common.choices import Runtime, Task
+from hubkeras.common.choices import Format, Task
 from hubkeras.common.errors import Error
+from hubkeras.common.input_range import InputRange
+from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.common.marks import REPORT_FACTS
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import source_files
@@ -26,20 +28,33 @@ _MEASURES = {  # of an evaluation: the Hub's name of a metric, and ours
     "top_5": ("accuracy", "Top-5 accuracy"),
     "mean_average_precision": ("mean_average_precision", "Mean average precision"),
 }
-# by runtime: the Hub's name of the library or the format, and the folder and name of the file
+# by format: the Hub's name of the library or the format, what pip installs, and the folder and name of the file
 _LIBRARIES = {
-    Runtime.TENSORFLOW: ("hubkeras", ""),
-    Runtime.ONNX: ("onnx", "onnx/model"),  # where transformers.js looks
-    Runtime.OPENVINO: ("openvino", "openvino_model"),
-    Runtime.LITERT: ("litert", "model"),
+    Format.SAVED_MODEL: ("hubkeras", "hubkeras", ""),
+    Format.ONNX: ("onnx", "hubkeras[onnx]", "onnx/model"),  # where transformers.js looks
+    Format.OPENVINO: ("openvino", "hubkeras[openvino]", "openvino_model"),
+    Format.LITERT: ("litert", "hubkeras[litert]", "model"),
+    Format.HUGGING_FACE: ("transformers", "transformers[torch]", ""),
+    Format.TIMM: ("timm", "timm", ""),
+    Format.KERAS_APPLICATIONS: ("keras", "keras tensorflow", ""),
+}
+_LABELS = {  # where class names are
+    Format.SAVED_MODEL: "`assets/labels.txt`",
+    Format.HUGGING_FACE: "`config.json`",
+    Format.TIMM: "`config.json`",
+    Format.KERAS_APPLICATIONS: "no file",
+}
+_RANGES = {  # which images it takes, where the library cuts and scales them
+    Format.HUGGING_FACE: "RGB, scaled by `preprocessor_config.json`",
+    Format.TIMM: "RGB, scaled by `pretrained_cfg`",
 }
 _RUNS = {  # what a card imports to compute features, and the expression for them
-    Runtime.ONNX: (
+    Format.ONNX: (
         "from onnxruntime import InferenceSession",
         'InferenceSession({path}).run(["{output}"], {{"inputs": images}})[0]',
     ),
-    Runtime.OPENVINO: ("import openvino", 'openvino.compile_model({path})(images)["{output}"]'),
-    Runtime.LITERT: (
+    Format.OPENVINO: ("import openvino", 'openvino.compile_model({path})(images)["{output}"]'),
+    Format.LITERT: (
         "from ai_edge_litert.interpreter import Interpreter",
         'Interpreter({path}).get_signature_runner()(inputs=images)["{output}"]',
     ),
@@ -85,7 +100,7 @@ def hugging_face(model: Model, options: CardOptions) -> Contents:
     Raises:
         hubkeras.Error: the report is of another model, or the report or the example cannot be read.
     """
-    place = _LIBRARIES[model.runtime][1]
+    *_, place = _LIBRARIES[model.format]
     contents: dict[str, pathlib.Path | bytes] = {}
     for name, path in model.files.items():
         contents[f"{place}{pathlib.Path(name).suffix}" if place else name] = path
@@ -94,7 +109,7 @@ def hugging_face(model: Model, options: CardOptions) -> Contents:
         if example.suffix.lower() not in _EXAMPLES or not example.is_file() or example.stat().st_size > _MOST_EXAMPLE:
             raise Error(f"example (--example) is an image of at most 16 MiB, {', '.join(_EXAMPLES)}; got {example}.")
         contents[_example(options)] = example
-    if model.runtime is Runtime.ONNX:
+    if model.format is Format.ONNX:
         contents["config.json"] = _config(model)
     return {CARD_FILE: card(model, options).encode(), **contents}
 
@@ -129,26 +144,32 @@ def card(model: Model, options: CardOptions) -> str:
 
 def _facts(model: Model, options: CardOptions) -> dict[str, Any]:
     """The names in the template that differ by runtime, and pieces of its code."""
-    metadata, runtime, interface = model.metadata, model.runtime, model.metadata.interface
-    library, place = _LIBRARIES[runtime]
-    is_folder, size, example = runtime is Runtime.TENSORFLOW, metadata.default_image_size, _example(options)
+    metadata, format, interface = model.metadata, model.format, model.metadata.interface
+    library, package, place = _LIBRARIES[format]
+    classifies, features = (metadata.task == task for task in (Task.CLASSIFICATION, Task.FEATURE_VECTOR))
+    is_saved_model, size, example = format is Format.SAVED_MODEL, metadata.default_image_size, _example(options)
     raw, output = interface is not None and interface.uint8, interface.output if interface else "logits"
     precision = interface.precision if interface else "float32"
     of = {"float32": "", "int8": " in 8 bits"}.get(precision, f" in {precision}")
-    path = "folder" if is_folder else f'f"{{folder}}/{place}{pathlib.Path(next(iter(model.files))).suffix}"'
+    path = "folder" if not place else f'f"{{folder}}/{place}{pathlib.Path(next(iter(model.files))).suffix}"'
     hub = f"https://huggingface.co/{options.repository}/resolve/main/"
-    imported, run = _RUNS.get(runtime, ("", ""))
+    imported, run = _RUNS.get(format, ("", ""))
     return {
         "library": library,
-        "tensorflow": is_folder,
-        "trainable": is_folder and not metadata.frozen,
-        "tensorflow_feature_vector": is_folder and metadata.task == Task.FEATURE_VECTOR,
-        "onnx_classification": runtime is Runtime.ONNX and metadata.task == Task.CLASSIFICATION,
+        "package": package,
+        "transformers": format is Format.HUGGING_FACE,
+        "timm": format is Format.TIMM,
+        "keras_model": format is Format.KERAS_APPLICATIONS,
+        "keras_scale": _keras_scale(metadata.images),
+        "hubkeras_classification": classifies,
+        "tensorflow": is_saved_model,
+        "trainable": is_saved_model and not metadata.frozen,
+        "tensorflow_feature_vector": is_saved_model and features,
+        "onnx_classification": format is Format.ONNX and classifies,
         "form": f"{model.form}{of}",
-        "range": "raw RGB pixels, 0 to 255" if raw else "RGB in [0, 1]",
+        "range": "raw RGB pixels, 0 to 255" if raw else _RANGES.get(format, "RGB in [0, 1]"),
         "output": output,
-        "labels_file": "`assets/labels.txt`" if is_folder else "the file's own metadata",
-        "extra": "" if is_folder else f"[{runtime}]",
+        "labels_file": _LABELS.get(format, "the file's own metadata"),
         "model": path,
         "photo": f'f"{{folder}}/{example}"' if example else '"photo.jpg"',
         "photo_address": f"{hub}{example}" if example else "photo.jpg",
@@ -159,6 +180,13 @@ def _facts(model: Model, options: CardOptions) -> dict[str, Any]:
         if raw
         else f'new Tensor("float32", Float32Array.from(image.data, (x) => x / 255), [1, {size}, {size}, 3])',
     }
+
+
+def _keras_scale(seen: InputRange) -> str:
+    """What is done to pixels of 0 to 255 before a model of Keras gets them: its own layer does what remains."""
+    if seen == InputRange():
+        return " / 127.5 - 1"
+    return "" if seen.white == LARGEST_PIXEL else f" / {LARGEST_PIXEL}"
 
 
 def _front(facts: Mapping[str, Any], metadata: Metadata, options: CardOptions, index: list[Any]) -> dict[str, Any]:

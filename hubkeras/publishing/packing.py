@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hubkeras.common import addresses
-from hubkeras.common.choices import Runtime
+from hubkeras.common.choices import Format
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.marks import PACKED, WRITTEN_BY
@@ -18,6 +18,13 @@ from hubkeras.common.parity import Parity
 from hubkeras.common.staging import refuse_existing, staged
 
 Contents = Mapping[str, pathlib.Path | bytes]  # by relative name, a file to copy or what to write
+_FORMS = {
+    Format.SAVED_MODEL: "a SavedModel",
+    Format.LITERT: "a .tflite file",
+    Format.HUGGING_FACE: "a folder for transformers",
+    Format.TIMM: "a folder for timm",
+    Format.KERAS_APPLICATIONS: "a .keras file",
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -27,16 +34,16 @@ class Model:
 
     Attributes:
         path: as it was given.
-        runtime: what runs it.
-        files: its files by the names that they have in its folder; a file for a runtime is `model` and its ending.
+        format: as `convert` and `export` write it.
+        files: its files, or what is in them, by their names in its folder; one for a runtime is `model` and its ending.
         metadata: of the model.
         labels: class names, empty where it has no head.
         parity: how far it was from its source when it was made, where it says so.
     """
 
     path: str
-    runtime: Runtime
-    files: Mapping[str, pathlib.Path]
+    format: Format
+    files: Contents
     metadata: Metadata
     labels: Sequence[str] = ()
     parity: Parity | None = None
@@ -44,10 +51,7 @@ class Model:
     @property
     def form(self) -> str:
         """What it is, in words: `a SavedModel`, `an .onnx file`."""
-        if self.runtime is Runtime.TENSORFLOW:
-            return "a SavedModel"
-        ending = pathlib.Path(next(iter(self.files))).suffix
-        return f"{'a' if ending == '.tflite' else 'an'} {ending} file"
+        return _FORMS.get(self.format) or f"an {self.format} file"
 
     @property
     def labels_text(self) -> bytes:

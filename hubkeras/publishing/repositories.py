@@ -5,11 +5,10 @@ The text of Triton's `config.pbtxt` is that of its `model_config.proto`, the war
 """
 
 import json
-import pathlib
 import struct
 from collections.abc import Callable
 
-from hubkeras.common.choices import Layout, Runtime, Task
+from hubkeras.common.choices import Format, Layout, Task
 from hubkeras.common.crc32c import masked_crc32c
 from hubkeras.common.errors import Error
 from hubkeras.publishing.packing import Contents, Model
@@ -17,14 +16,14 @@ from hubkeras.publishing.packing import Contents, Model
 LABELS = "labels.txt"
 WARMUP = "assets.extra/tf_serving_warmup_requests"  # where TensorFlow Serving looks for them
 _VERSION = "1"
-_BACKENDS = {Runtime.ONNX: "onnxruntime", Runtime.OPENVINO: "openvino"}  # of Triton
+_BACKENDS = {Format.ONNX: "onnxruntime", Format.OPENVINO: "openvino"}  # of Triton
 _MOST_IN_BATCH = 32  # images of single requests that Triton joins
 _FLOAT, _FLOAT_VALUES = 1, 5  # DT_FLOAT, and the field of a TensorProto
 
 
 def tensorflow_serving(model: Model, name: str) -> Contents:
     """The folder of a model for TensorFlow Serving: one version of it, with requests that warm it up."""
-    _require(model, "TensorFlow Serving", Runtime.TENSORFLOW)
+    _require(model, "TensorFlow Serving", Format.SAVED_MODEL)
     return {**_versioned(model), f"{_VERSION}/{WARMUP}": warmup_requests(name, model.metadata.default_image_size)}
 
 
@@ -36,7 +35,7 @@ def triton(model: Model, name: str) -> Contents:
 
 def openvino_model_server(model: Model, name: str) -> Contents:
     """The folder of a model for OpenVINO Model Server, one version of it, and its class names for clients."""
-    _require(model, "OpenVINO Model Server", Runtime.OPENVINO, Runtime.ONNX, Runtime.LITERT)
+    _require(model, "OpenVINO Model Server", Format.OPENVINO, Format.ONNX, Format.LITERT)
     return {**_labels(model), **_versioned(model)}
 
 
@@ -46,19 +45,19 @@ REPOSITORIES: dict[Layout, Callable[[Model, str], Contents]] = {
     Layout.OPENVINO_MODEL_SERVER: openvino_model_server,
 }
 _MADE_BY = {
-    Runtime.TENSORFLOW: "hubkeras export SOURCE OUT_DIR --frozen",
-    Runtime.ONNX: "hubkeras convert SOURCE model.onnx",
-    Runtime.OPENVINO: "hubkeras convert SOURCE model.xml",
+    Format.SAVED_MODEL: "hubkeras export SOURCE OUT_DIR --frozen",
+    Format.ONNX: "hubkeras convert SOURCE model.onnx",
+    Format.OPENVINO: "hubkeras convert SOURCE model.xml",
 }
 
 
-def _require(model: Model, server: str, *runtimes: Runtime) -> None:
-    if model.runtime not in runtimes:
-        repair = _MADE_BY[runtimes[0]]
+def _require(model: Model, server: str, *formats: Format) -> None:
+    if model.format not in formats:
+        repair = _MADE_BY[formats[0]]
         raise Error(f"{model.path} is {model.form}, which {server} does not take; make what it takes by `{repair}`.")
 
 
-def _versioned(model: Model) -> dict[str, pathlib.Path]:
+def _versioned(model: Model) -> Contents:
     return {f"{_VERSION}/{name}": path for name, path in model.files.items()}
 
 
@@ -74,9 +73,9 @@ def _config(model: Model, name: str) -> str:
     dims = f"{interface.image_size or -1}, {interface.image_size or -1}, 3"
     width = metadata.num_features if interface.task == Task.FEATURE_VECTOR else metadata.num_classes
     labels = f'\n    label_filename: "{LABELS}"' if model.labels else ""
-    device = "instance_group [ { kind: KIND_CPU } ]\n" if model.runtime is Runtime.OPENVINO else ""
+    device = "instance_group [ { kind: KIND_CPU } ]\n" if model.format is Format.OPENVINO else ""
     return f"""name: {json.dumps(name)}
-backend: "{_BACKENDS[model.runtime]}"
+backend: "{_BACKENDS[model.format]}"
 max_batch_size: {_MOST_IN_BATCH}
 input [
   {{

@@ -1,5 +1,6 @@
 """`hubkeras pack --layout`: folders for servers and for the Hugging Face Hub, read by their schemas and libraries."""
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -230,6 +231,24 @@ def test_names_that_the_hub_does_not_take():
             CardOptions(name)
 
 
+def run_code(blocks, folders, tmp_path):
+    """What Python prints where each block runs as a user's, with a Hub that has these folders."""
+    code = "import json, sys\nfor block in json.load(sys.stdin): exec(compile(block, block, 'exec'), {})"
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
+    with hub(folders) as address:
+        environment["HF_ENDPOINT"] = address
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=json.dumps(blocks), env=environment, cwd=tmp_path, timeout=300,
+            capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def python_of(card):
+    return re.findall(r"^```python\n(.*?)^```$", card.read_text(), re.MULTILINE | re.DOTALL)
+
+
 @pytest.mark.slow
 def test_each_snippet_runs_as_the_hub_gives_it(digits_model, onnx_model, tiny, photo, tmp_path):
     """All Python of the cards, in one process that has downloaded the folders from a Hub."""
@@ -247,18 +266,39 @@ def test_each_snippet_runs_as_the_hub_gives_it(digits_model, onnx_model, tiny, p
         folders[repository] = tmp_path / "packed" / repository
         options = ("--layout", "hugging-face", "--repository", repository, "--example", photo)
         pack(model, folders[repository], *options)
-        text = (folders[repository] / "README.md").read_text()
-        assert "{%" not in text
-        blocks += re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        blocks += python_of(folders[repository] / "README.md")
     assert len(blocks) == 9  # by folder: 3, 2, 1, 3
-    code = "import json, sys\nfor block in json.load(sys.stdin): exec(compile(block, block, 'exec'), {})"
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
-    with hub(folders) as address:
-        environment["HF_ENDPOINT"] = address
-        done = subprocess.run(
-            [sys.executable, "-c", code], input=json.dumps(blocks), env=environment, cwd=tmp_path, timeout=300,
-            capture_output=True, text=True,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
     best = next(iter(hubkeras.classify(onnx_model, photo))).classes[0][0]
-    assert f"\n{best}\n" in done.stdout
+    assert f"\n{best}\n" in run_code(blocks, folders, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["transformers", "keras"])
+def test_the_snippet_of_a_library_runs_and_gives_our_numbers(library, onnx_model, photo, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    model, to = {"transformers": ("m", "hugging-face"), "keras": ("m.keras", "keras-applications")}[library]
+    if library == "transformers":
+        pytest.importorskip("torch")
+        pytest.importorskip("transformers")
+    hubkeras.convert(DIGITS, tmp_path / model, to=to)
+    folder = tmp_path / "packed"
+    options = ("--layout", "hugging-face", "--repository", "me/model", "--example", photo)
+    names = pack(tmp_path / model, folder, *options)
+    assert {"README.md", "config.json", "example.png"} < names
+    assert f'library_name: "{library}"' in (folder / "README.md").read_text()
+    (block,) = python_of(folder / "README.md")
+    printed = run_code([block], {"me/model": folder}, tmp_path)
+    best, probability = next(iter(hubkeras.classify(onnx_model, photo))).classes[0]
+    if library == "transformers":
+        first = ast.literal_eval(printed)[0]
+        assert first["score"] == pytest.approx(probability, abs=0.05)  # of pixels that another library resized
+    else:
+        row = np.array(re.findall(r"\d+\.[\de+-]+", printed.partition("[[")[2].partition("]]")[0]), float)
+        assert row[int(best)] == pytest.approx(probability, abs=0.05)
+
+
+def test_what_another_wrote_is_refused(tmp_path, capsys):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"x" * 100)
+    assert main(["pack", str(tmp_path / "m"), str(tmp_path / "out"), *REPOSITORY]) == 1
+    assert "was not written by hubkeras" in capsys.readouterr().err
