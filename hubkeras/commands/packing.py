@@ -51,6 +51,10 @@ def _pack_archive(options: Options, output: Output) -> None:
     from hubkeras.common import archives, places
     from hubkeras.common.guards import integrity
 
+    if os.path.isfile(options.model):
+        raise Error(
+            f"{options.model} is a file, and an archive is of a SavedModel; name a --layout, or pack a SavedModel."
+        )
     folder = places.model_folder(options.model)
     digest = archives.pack(folder, options.out, options.overwrite)
     content = integrity.content_hash(integrity.hashes(folder))

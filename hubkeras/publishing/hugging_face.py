@@ -25,7 +25,7 @@ _EXAMPLES = (".jpg", ".jpeg", ".png", ".webp")
 _MOST_REPORT, _MOST_EXAMPLE = 64 << 20, 16 << 20  # bytes
 _MEASURES = {  # of an evaluation: the Hub's name of a metric, and ours
     "top_1": ("accuracy", "Top-1 accuracy"),
-    "top_5": ("accuracy", "Top-5 accuracy"),
+    "top_5": ("top_5_accuracy", "Top-5 accuracy"),
     "mean_average_precision": ("mean_average_precision", "Mean average precision"),
 }
 # by format: the Hub's name of the library or the format, what pip installs, and the folder and name of the file
@@ -129,15 +129,16 @@ def _config(model: Model) -> bytes:
 def card(model: Model, options: CardOptions) -> str:
     """The card of a model on the Hub: YAML front matter, code for its use, then what it is and where it comes from."""
     name = options.repository.split("/")[1]
-    measured = _measured(model, options.evaluation)
+    report = _report(options.evaluation) if options.evaluation else {}
+    measured = _measured(model, str(options.evaluation), report) if report else []
     facts = facts_of(model.metadata, model.parity, name, model.labels) | _facts(model, options)
     facts |= {
         "name": name,
         "repository": options.repository,
         "evaluation": "\n".join(f"| {title} | {value:.4f} |" for _, title, value in measured),
-        "evaluated": _images(options.evaluation),
+        "evaluated": f"{report['top_1']['count']:,}" if report else "",
     }
-    lines = _front(facts, model.metadata, options, _model_index(name, measured))
+    lines = _front(facts, model.metadata, options, _model_index(name, measured, str(report.get("data"))))
     front = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in lines.items())
     return f"---\n{front}---\n\n{fill(('hub.md', 'overview.md'), facts)}"
 
@@ -237,15 +238,8 @@ def _report(evaluation: str) -> dict[str, Any]:
     return dict(facts)
 
 
-def _images(evaluation: str | None) -> str:
-    return f"{_report(evaluation)['top_1']['count']:,}" if evaluation else ""
-
-
-def _measured(model: Model, evaluation: str | None) -> list[tuple[str, str, float]]:
+def _measured(model: Model, evaluation: str, facts: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """What an evaluation has measured: the Hub's name of each metric, its title and its value."""
-    if evaluation is None:
-        return []
-    facts = _report(evaluation)
     others = sorted({each["name"] for each in facts["classes"]} - set(model.labels))
     if others:
         raise Error(f"{evaluation} is the report of another model: {model.path} has no class {others[0]!r}.")
@@ -258,11 +252,11 @@ def _measured(model: Model, evaluation: str | None) -> list[tuple[str, str, floa
     return [(*_MEASURES[name], value) for name, value in values.items()]
 
 
-def _model_index(name: str, measured: list[tuple[str, str, float]]) -> list[Any]:
-    """`model-index` of the card, as the Hub's leaderboards read it."""
+def _model_index(name: str, measured: list[tuple[str, str, float]], data: str) -> list[Any]:
+    """`model-index` of the card, as the Hub's leaderboards read it; `data` are the images, in words."""
     if not measured:
         return []
     metrics = [{"type": kind, "name": title, "value": value} for kind, title, value in measured]
     task = {"type": "image-classification", "name": "Image Classification"}
-    dataset = {"type": "imagefolder", "name": "images that were held back"}
+    dataset = {"type": "imagefolder", "name": data}
     return [{"name": name, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}]

@@ -175,6 +175,7 @@ def test_a_folder_is_replaced_where_it_is_as_hubkeras_wrote_it(onnx_model, tmp_p
         (["{model}", "{out}", *REPOSITORY, "--example", "{model}"], "is an image of at most 16 MiB"),
         (["{model}", "{out}", *REPOSITORY, "--evaluation", "{onnx}"], "is a report of `hubkeras evaluate"),
         (["{model}", "{out}.tar.gz", "--license", "mit"], "add --layout hugging-face"),
+        (["{onnx}", "{out}.tar.gz"], "is a file, and an archive is of a SavedModel; name a --layout"),
         (["{model}", "{out}", "--layout", "triton", "--license", "mit"], "is of the card"),
         (["{out}/nothing", "{out}", "--layout", "triton"], "nothing does not exist"),
     ],
