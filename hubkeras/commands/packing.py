@@ -140,7 +140,7 @@ def _of_library(path: str) -> Model:
         num_features=0,  # the card leaves it out
         num_classes=seen.num_classes,
         settings=settings,
-        source={"checkpoint": place.name, "sha256": dict(seen.digests)},
+        source={"checkpoint": place.name, "sha256": {file.name: file.sha256 for file in seen.files}},
         versions={"hubkeras": __version__},
         preprocessing=seen.preprocessing or WHOLE,
     )

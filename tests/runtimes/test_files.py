@@ -60,6 +60,25 @@ def in_float64(network, images):
     return np.asarray(exact(network).outputs(images.astype(np.float64), fold=False)[1]["default"])
 
 
+@pytest.mark.parametrize(("uint8", "values"), [(False, "Normalized_0_1"), (True, "NominalRange_0_255")])
+def test_onnx_files_say_what_they_are_as_onnx_has_it(uint8, values, small, tmp_path):
+    package, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    written(small, Interface("classification", uint8=uint8), tmp_path / "model.onnx")
+    model = package.load(tmp_path / "model.onnx")
+    package.checker.check_model(model, full_check=True)
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
+    images = model.graph.input[0].type
+    assert images.denotation == "IMAGE"
+    axes = [axis.denotation for axis in images.tensor_type.shape.dim]
+    assert axes == ["DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL"]
+    properties = runtime.InferenceSession(tmp_path / "model.onnx").get_modelmeta()
+    texts = properties.custom_metadata_map
+    assert (texts["Image.NominalPixelRange"], texts["Image.BitmapPixelFormat"]) == (values, "Rgb8")
+    assert texts["labels"].splitlines() == LABELS
+    assert "mobilenet_v2, classification: inputs are RGB images [batch, 224, 224, 3]" in properties.description
+    assert "the output is logits. Opset 17." in properties.description
+
+
 @pytest.mark.processor
 @pytest.mark.parametrize(("name", "bound"), GOLDEN)
 def test_the_numbers_are_slims(ending, name, bound, network, tmp_path):
