@@ -96,7 +96,13 @@ def fill_places(app, name, texts):
     texts[0] = _PLACE.sub(lambda match: _PARTS[match[1]](*filter(None, [match[2]])), texts[0])
 
 
+def hide_private(app, what, name, subject, options, signature, returned):
+    """Called by Sphinx with each signature, which it shows without arguments that are no one's to give."""
+    return re.sub(r", (\*, )?_\w+=[^,)]+", "", signature or ""), returned
+
+
 def setup(app):
     """Called by Sphinx."""
     app.connect("source-read", fill_places)
+    app.connect("autodoc-process-signature", hide_private)
     return {"parallel_read_safe": True}

@@ -49,9 +49,8 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     path = pathlib.Path(addresses.output(signature or directory / SIGNATURE_FILE))
     refuse_existing(path, overwrite, [private_key])
     integrity.check(directory)
-    unsigned = [directory / name for name in (*UNSIGNED, SIGNATURE_FILE)]
     try:
-        hashing = library.hashing.Config().set_ignored_paths(paths=unsigned, ignore_git_paths=False)
+        hashing = library.hashing.Config().set_ignored_paths(paths=[*UNSIGNED, SIGNATURE_FILE], ignore_git_paths=False)
         signing = library.signing.Config().use_elliptic_key_signer(private_key=pathlib.Path(private_key))
         with _checksums(directory), staged(path, overwrite) as partial:
             # what is written beside the target, where that lies in the folder, is not to be signed either

@@ -55,6 +55,16 @@ def library_verifies(model, *options):
     return subprocess.run([*command, str(model)], capture_output=True).returncode == 0
 
 
+def test_a_model_may_be_named_from_where_one_is(model, keys, tmp_path, monkeypatch):
+    """Pages and signature lay within a relative path twice, and were signed."""
+    (private, public), _ = keys
+    monkeypatch.chdir(tmp_path)
+    assert sign("model", private).is_file()
+    (model / "README.md").write_text("written anew")
+    check_signature("model", public_key=public)
+    check_signature(model, public_key=public)
+
+
 def test_a_signed_model_verifies_here_and_with_the_librarys_command(model, keys, tmp_path):
     (private, public), _ = keys
     assert sign(model, private) == model / SIGNATURE_FILE
