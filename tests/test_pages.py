@@ -61,8 +61,6 @@ def test_extras_are_told():
 @pytest.fixture(scope="module")
 def workplace(digits_model, tmp_path_factory):
     """A folder with what the pages' readers have."""
-    import keras
-
     place = tmp_path_factory.mktemp("reader")
     (place / "examples").symlink_to(ROOT / "examples")
     for name in ("SOURCE", "mobilenet_v2_0.35_96.tgz"):
@@ -83,16 +81,12 @@ def workplace(digits_model, tmp_path_factory):
     (place / "shards").mkdir()
     with tarfile.open(place / "shards" / "1.tar", "w") as shard:
         shard.add(place / "more" / "0.jpg", "0.jpg")
-    base = keras.applications.MobileNetV2((96, 96, 3), 0.35, include_top=False, weights=None, pooling="avg")
-    cats = keras.Sequential([base, keras.layers.Dense(2, activation="softmax")])
-    for name in ("cats.keras", "cats.h5"):
-        cats.save(place / name)
     write_key(place, "key")
     return place
 
 
 # of each page; the others' commands have tests with the files of their origin
-RUN = ("index", "training", "serving", "trust", "bulk", "keras-files")
+RUN = ("index", "training", "serving", "trust", "bulk")
 
 
 @pytest.mark.slow
