@@ -41,7 +41,8 @@ _SIDE = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)  # nobo
 _LEFTOVER = re.compile(r"\..*\.partial-[a-z0-9_]{8}")  # folders of ours
 _RESOURCE_FORK = b"\0\5\x16\7"  # first bytes of what macOS adds as `._name`
 _SHARD = re.compile(r"\.(index|data-\d{5}-of-\d{5})|" + re.escape(SLIM_ENDING))
-_TAIL = 1 << 20  # bytes at the end of an OpenVINO model in which its runtime information lies
+_TAIL = 1 << 20  # bytes of what a file says of itself
+_XML_TAIL = 1 << 24  # bytes at the end of an OpenVINO model in which its runtime information lies, class names twice
 _HEAD = 1 << 12  # bytes at the start of a picture in which its texts lie
 _MOST_HEADER = 64 << 20  # bytes of the header of safetensors
 _MOST_FIELDS = 10_000  # of a whole ONNX file, in which all nodes are one
@@ -88,7 +89,8 @@ def _parts(source: str) -> list[pathlib.Path]:
     """The files of an input: itself, and those of a checkpoint where it is their prefix or one of them."""
     path = pathlib.Path(os.path.abspath(source))
     prefix = _SHARD.sub("", path.name) if _SHARD.search(path.name) else path.name.removesuffix(".meta")
-    beside = path.parent.iterdir() if path.parent.is_dir() and path.name and not path.is_dir() else []
+    is_folder = os.path.isdir  # also of class names that no file could have
+    beside = path.parent.iterdir() if is_folder(path.parent) and path.name and not is_folder(path) else []
     shards = [
         file for file in beside if file.name.startswith(f"{prefix}.") and _SHARD.fullmatch(file.name[len(prefix) :])
     ]
@@ -302,9 +304,9 @@ def _is_openvino(path: pathlib.Path) -> bool:
     with open(path, "rb") as file:
         if file.read(5) != b"<?xml":
             return False
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _XML_TAIL))
         end = file.read()
-    ours = rb"<hubkeras>\s.*<metadata value=.*</hubkeras>\s*</rt_info>\s*</net>\s*$"
+    ours = rb"<hubkeras>\s.*<metadata value=.*</hubkeras>\s*(<model_info>.*</model_info>\s*)?</rt_info>\s*</net>\s*$"
     return re.search(ours, end, re.DOTALL) is not None
 
 

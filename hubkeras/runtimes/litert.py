@@ -41,7 +41,8 @@ def write(
     if in_integers:
         assert calibration is not None
         plan = quantized(plan, calibration, whole=True).plan
-    graph = litert_graph.GraphWriter(schema, plan, interface.image_size, seen.dtype, half)
+    size = interface.image_size
+    graph = litert_graph.GraphWriter(schema, plan, size, description.image_size, seen.dtype, half)
     model = graph.model()
     if calibration is not None:
         content = quantized_litert(litert_graph.serialized(model), calibration, interface.uint8)

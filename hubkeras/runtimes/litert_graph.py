@@ -49,6 +49,13 @@ _FUSED = {None: "NONE", "relu": "RELU", "relu6": "RELU6"}
 _TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32", "uint8": "UINT8"}
 
 
+class Free(int):
+    """A size that is free; its value holds until the runtime is told another."""
+
+
+_BATCH = Free(1)
+
+
 class GraphWriter:
     """Collects the tensors and operators of a plan.
 
@@ -56,20 +63,31 @@ class GraphWriter:
         schema: the module of LiteRT's schema.
         plan: its end points become the outputs, in the order of their names, which is that of signatures.
         image_size: height and width in pixels that images are fixed to; None leaves them free.
+        default_size: those that tensors have until an interpreter is told others; many, as MediaPipe, tell none.
         dtype: of the images.
         half: whether to keep kernels in half precision.
     """
 
     def __init__(
-        self, schema: Any, plan: steps.Plan, image_size: int | None, dtype: str = "float32", half: bool = False
+        self,
+        schema: Any,
+        plan: steps.Plan,
+        image_size: int | None,
+        default_size: int,
+        dtype: str = "float32",
+        half: bool = False,
     ) -> None:
         self.schema, self.half = schema, half
         self.buffers = [schema.BufferT()]  # the first is that of tensors without constants
         self.codes: dict[tuple[str, int], int] = {}
         self.operators: list[Any] = []
         self.tensors: list[Any] = []
-        self.shapes = plan.shapes(image_size)
-        self.numbers = {steps.INPUT: self.tensor(steps.INPUT, (None, *self.shapes[steps.INPUT]), dtype)}
+        usual = plan.shapes(image_size or default_size)
+        self.shapes = {
+            name: tuple(Free(now) if size is None else size for size, now in zip(shape, usual[name], strict=True))
+            for name, shape in plan.shapes(image_size).items()
+        }
+        self.numbers = {steps.INPUT: self.tensor(steps.INPUT, (_BATCH, *self.shapes[steps.INPUT]), dtype)}
         for step in plan.steps:
             write(step, self, *step.inputs)
         self.outputs = {name: self.numbers[value] for name, value in sorted(plan.end_points.items())}
@@ -109,14 +127,13 @@ class GraphWriter:
             add_metadata(schema, model, *HALF)
         return model
 
-    def tensor(self, name: str, shape: Sequence[int | None], dtype: str = "float32", buffer: int = 0) -> int:
-        """Adds a tensor; returns its number. What is None in the shape is free."""
-        signature = {"shapeSignature": [-1 if size is None else size for size in shape]} if None in shape else {}
+    def tensor(self, name: str, shape: Sequence[int], dtype: str = "float32", buffer: int = 0) -> int:
+        """Adds a tensor; returns its number."""
         kind = getattr(self.schema.TensorType, _TYPES[dtype])
-        sizes = [size or 1 for size in shape]
-        self.tensors.append(
-            self.schema.TensorT(shape=sizes, type=kind, buffer=buffer, name=name, hasRank=True, **signature)
-        )
+        tensor = self.schema.TensorT(shape=[*shape], type=kind, buffer=buffer, name=name, hasRank=True)
+        if any(isinstance(size, Free) for size in shape):
+            tensor.shapeSignature = [-1 if isinstance(size, Free) else size for size in shape]
+        self.tensors.append(tensor)
         return len(self.tensors) - 1
 
     def constant(self, name: str, value: Any) -> str:
@@ -134,7 +151,7 @@ class GraphWriter:
         self, kind: str, output: str, inputs: Sequence[str], shape: Any = None, version: int = 1, **options: Any
     ) -> None:
         """Adds an operator and the tensor of its output, which by default has the shape of the plan's value."""
-        self.numbers[output] = self.tensor(output, (None, *self.shapes[output]) if shape is None else shape)
+        self.numbers[output] = self.tensor(output, (_BATCH, *self.shapes[output]) if shape is None else shape)
         operator = self.schema.OperatorT(
             opcodeIndex=self.codes.setdefault((kind, version), len(self.codes)),
             inputs=[self.numbers[name] for name in inputs],
@@ -166,7 +183,7 @@ class GraphWriter:
         """Adds the operators of a formula; those within it are named by their places, `output/1`."""
         kind, *operands = formula
         inputs = [self.operand(operand, f"{output}/{place}", x) for place, operand in enumerate(operands)]
-        self.node(kind, output, inputs, (None, *self.shapes[x]), **options)
+        self.node(kind, output, inputs, (_BATCH, *self.shapes[x]), **options)
 
     def operand(self, operand: Any, name: str, x: str) -> str:
         """The value of an input of a formula: that of `x`, or a constant or operators that are added under `name`."""
@@ -305,7 +322,7 @@ def _(step: steps.Activate, graph: GraphWriter, x: str) -> None:
 def _(step: steps.Scale, graph: GraphWriter, x: str) -> None:
     factor, shift = (graph.constant(f"{step.output}/{name}", getattr(step, name)) for name in ("factor", "shift"))
     scaled = f"{step.output}/scaled"
-    graph.node("MUL", scaled, [x, factor], (None, *graph.shapes[x]))
+    graph.node("MUL", scaled, [x, factor], (_BATCH, *graph.shapes[x]))
     graph.node("ADD", step.output, [scaled, shift])
 
 
@@ -314,7 +331,7 @@ def _(step: steps.LayerNormalize, graph: GraphWriter, x: str) -> None:
     gamma, beta = (graph.constant(f"{step.output}/{name}", getattr(step, name)) for name in ("gamma", "beta"))
     axis = graph.constant(f"{step.output}/axis", np.array([1], np.int32))
     epsilon = graph.constant(f"{step.output}/epsilon", np.float32(step.epsilon))
-    whole, one = (None, *graph.shapes[x]), (None, 1)
+    whole, one = (_BATCH, *graph.shapes[x]), (_BATCH, 1)
     for kind, name, inputs, shape, options in (
         ("MEAN", "mean", [x, axis], one, {"keepDims": True}),
         ("SUB", "centered", [x, "mean"], whole, {}),

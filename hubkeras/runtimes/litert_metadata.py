@@ -64,7 +64,7 @@ def metadata_of(network: SlimNetwork, description: Description, outputs: list[st
         outputs: names of its outputs, in their order.
     """
     interface = description.interface
-    side = Size(interface.image_size or network.default_image_size)
+    side = Size(description.image_size)
     scale = 1 if interface.uint8 else LARGEST_PIXEL  # from pixels in [0, 255]
     size = table("ImageSize", width=side, height=side)
     pixels = table("ImageProperties", color_space=_RGB, default_size=size)

@@ -15,7 +15,7 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
-from hubkeras.runtimes import activations
+from hubkeras.runtimes import activations, openvino_metadata
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
@@ -31,8 +31,8 @@ def write(
 ) -> None:
     """Writes a network as an OpenVINO model: `path`, an `.xml` file, and its weights beside it, a `.bin` file.
 
-    The description lies in the runtime information, section `hubkeras`, each text as JSON. See
-    `hubkeras.runtimes.files.Write`.
+    The description lies in the runtime information, section `hubkeras`, each text as JSON, and in the words of
+    OpenVINO's Model API in another. See `hubkeras.runtimes.files.Write`.
     """
     interface = description.interface
     openvino = extra("openvino", "openvino")
@@ -45,6 +45,8 @@ def write(
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
     for name, text in description.texts().items():
         model.set_rt_info(json.dumps(text), [SECTION, name])  # attributes of XML have no line breaks
+    for name, text in openvino_metadata.model_info(description).items():
+        model.set_rt_info(text, [openvino_metadata.SECTION, name])
     try:
         openvino.save_model(model, os.fspath(path), compress_to_fp16=interface.precision == "float16")
     except RuntimeError as error:  # also of a full disk

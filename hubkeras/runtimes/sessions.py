@@ -54,6 +54,12 @@ class Description:
         assert self.metadata.interface is not None
         return self.metadata.interface
 
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels of the images for a file that hubkeras writes, fixed to these or not."""
+        assert self.metadata is not None
+        return self.interface.image_size or self.metadata.default_image_size
+
 
 @dataclasses.dataclass(frozen=True)
 class Session:
