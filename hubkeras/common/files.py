@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -81,10 +82,11 @@ def without_wildcards(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
     Args:
         path: a folder, or the prefix that files share up to a dot. It is yielded itself where it has no such character,
-            else links in a temporary folder, which goes when the block ends.
+            else links in a temporary folder, which goes when the block ends; copies where there are no links, as for
+            most users of Windows.
     """
     path = pathlib.Path(path)
-    if not _WILDCARDS.search(str(path)):
+    if not has_wildcards(path):
         yield path
         return
     path = pathlib.Path(os.path.abspath(path))
@@ -92,8 +94,20 @@ def without_wildcards(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         plain = pathlib.Path(folder, _WILDCARDS.sub("_", path.name))
         for file in path.parent.iterdir():
             if file.name == path.name or file.name.startswith(f"{path.name}."):
-                os.symlink(file, plain.with_name(plain.name + file.name.removeprefix(path.name)))
+                _link(file, plain.with_name(plain.name + file.name.removeprefix(path.name)))
         yield plain
+
+
+def has_wildcards(path: pathlib.PurePath) -> bool:
+    """Whether names of a path have such characters; the separators of Windows are none."""
+    return _WILDCARDS.search(path.as_posix()) is not None
+
+
+def _link(file: pathlib.Path, place: pathlib.Path) -> None:
+    try:
+        os.symlink(file, place)
+    except OSError:
+        shutil.copytree(file, place) if file.is_dir() else shutil.copyfile(file, place)
 
 
 def is_same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

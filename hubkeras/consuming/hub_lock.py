@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import socket
+import sys
 import time
 import uuid
 import warnings
@@ -115,8 +116,8 @@ def _names_somebody(holder: str) -> bool:
 def _is_dead(holder: str) -> bool:
     """Whether the process that wrote a lock was one of this machine and has ended."""
     host, _, process = holder.rpartition(".")[0].rpartition(".")
-    if host != socket.gethostname() or not process.isdigit():
-        return False
+    if host != socket.gethostname() or not process.isdigit() or sys.platform == "win32":
+        return False  # on Windows signal 0 is Ctrl-C, which would interrupt it
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

@@ -76,7 +76,7 @@ class ModelTimings:
         load_seconds: with the import of the runtime.
         image_size: height and width in pixels of the images.
         dtype: of the images.
-        memory_bytes: the most that its process had.
+        memory_bytes: the most that its process had; 0 on Windows.
         batches: `{number of images in a call: Timing}`.
     """
 
@@ -180,11 +180,13 @@ def _time_calls(batch: int, repetitions: int) -> Times:
 
 
 def _peak_memory() -> int:
-    """The most memory that this process had, in bytes."""
+    """The most memory that this process had, in bytes; 0 on Windows, whose Python does not tell it."""
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
     except (OSError, StopIteration):
+        if sys.platform == "win32":
+            return 0
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # begins with that of the process that started it

@@ -93,6 +93,8 @@ HARMFUL = {
     "parent": (_member("../outside"), "points outside"),
     "deep parent": (_member("assets/../../outside"), "points outside"),
     "absolute": (_member("/tmp/outside"), "points outside"),
+    "a drive of Windows": (_member("C:/outside"), "points outside"),
+    "parent on Windows": (_member("assets\\..\\..\\outside"), "points outside"),
     "symbolic link": (_member("link", tarfile.SYMTYPE, "/etc"), "link or a device"),
     "hard link": (_member("link", tarfile.LNKTYPE, "saved_model.pb"), "link or a device"),
     "fifo": (_member("fifo", tarfile.FIFOTYPE), "link or a device"),

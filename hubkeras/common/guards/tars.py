@@ -153,7 +153,8 @@ def _checked_members(
     size = 0
     for number, member in enumerate(tar, start=1):
         name = pathlib.PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts:
+        on_windows = pathlib.PureWindowsPath(member.name)
+        if on_windows.anchor or ".." in on_windows.parts:
             raise Error(f"{archive}: the member {member.name!r} points outside the archive; nothing was unpacked.")
         if not (member.isfile() or member.isdir()):
             raise Error(f"{archive}: the member {member.name!r} is a link or a device; only files are expected.")
