@@ -83,7 +83,7 @@ def test_public_names_have_an_example(name):
 
 @pytest.mark.slow
 def test_the_site_builds(tmp_path):
-    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    pytest.importorskip("sphinx", reason="the group docs is not installed")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(tmp_path)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

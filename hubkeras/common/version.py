@@ -3,7 +3,7 @@
 import importlib
 import importlib.metadata
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def installed_version(package: str) -> str | None:

@@ -84,7 +84,7 @@ class GraphWriter:
         self.tensors: list[Any] = []
         usual = plan.shapes(image_size or default_size)
         self.shapes = {
-            name: tuple(Free(now) if size is None else size for size, now in zip(shape, usual[name], strict=True))
+            name: tuple(Free(now or 1) if size is None else size for size, now in zip(shape, usual[name], strict=True))
             for name, shape in plan.shapes(image_size).items()
         }
         self.numbers = {steps.INPUT: self.tensor(steps.INPUT, (_BATCH, *self.shapes[steps.INPUT]), dtype)}

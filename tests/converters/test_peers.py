@@ -1,7 +1,7 @@
 """The libraries themselves, `transformers` and `timm`, against what is read from and written for them.
 
-After `pip install -e '.[peers]'` this prints the figures; PyTorch is imported first, since some builds of it end the
-process where TensorFlow was:
+After `pip install -e '.[test]' --group peers` this prints the figures; PyTorch is imported first, since some builds of
+it end the process where TensorFlow was:
 
 python -c "import torch._dynamo, pytest; pytest.main(['-n0', '-m', 'peers', '-s', 'tests/converters/test_peers.py'])"
 """
