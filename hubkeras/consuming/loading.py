@@ -85,7 +85,7 @@ def load_saved_model(
     """
     import tensorflow as tf
 
-    with _checked(folder, safe_mode, public_key) as (directory, files):
+    with checked(folder, safe_mode, public_key) as (directory, files):
         stack = contextlib.ExitStack()
         try:
             plain = stack.enter_context(without_wildcards(directory))
@@ -103,8 +103,10 @@ def load_saved_model(
 
 
 @contextlib.contextmanager
-def _checked(folder: Path, safe_mode: bool, public_key: Path | None) -> Iterator[tuple[pathlib.Path, dict[str, str]]]:
-    """The absolute path of a SavedModel that may be loaded, and the SHA-256 of its files."""
+def checked(
+    folder: Path, safe_mode: bool, public_key: Path | None = None
+) -> Iterator[tuple[pathlib.Path, dict[str, str]]]:
+    """The absolute path of a SavedModel that may be loaded, and the SHA-256 of its files; arguments as for loading."""
     directory = pathlib.Path(os.path.abspath(folder))
     check_readable(directory)
     if (directory / "tfhub_module.pb").is_file():

@@ -1,8 +1,9 @@
 """Compares what was written, loaded again, with the network that it shall hold."""
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -86,24 +87,28 @@ def compare_saved_model(
     """
     import tensorflow as tf
 
+    from hubkeras.verifying import light
+
     metadata = read_metadata(path)
-    module = load_saved_model(path, safe_mode=safe_mode).module
+    images = sample_images(metadata.default_image_size)
     head = f"{network.scope}/Logits/"
     expected = {
         name: variable
         for name, variable in network.slim_variables().items()
         if metadata.num_classes or not name.startswith(head)
     }
-    written = {variable.name.removesuffix(":0"): variable for variable in getattr(module, "variables", [])}
-    if metadata.frozen:
-        same = metadata.settings.items() <= {**network.settings(), "num_classes": metadata.num_classes}.items()
-    else:
-        same = _shapes(written) == _shapes(expected)
-    if not same:
-        raise Error(f"{path} and {reference} are of different networks: their variables' names or shapes differ.")
-    wrong = different(written.items(), network, digests)
-    images = sample_images(metadata.default_image_size)
-    served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
+    # a frozen one holds its weights in its graph, of which TensorFlow makes many copies
+    opened = light.loaded(path, safe_mode) if metadata.frozen else _loaded(path, safe_mode)
+    with opened as module:
+        written = {variable.name.removesuffix(":0"): variable for variable in getattr(module, "variables", [])}
+        if metadata.frozen:
+            same = metadata.settings.items() <= {**network.settings(), "num_classes": metadata.num_classes}.items()
+        else:
+            same = _shapes(written) == _shapes(expected)
+        if not same:
+            raise Error(f"{path} and {reference} are of different networks: their variables' names or shapes differ.")
+        wrong = different(written.items(), network, digests)
+        served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
     truth: Mapping[str, Reference]
     if metadata.task == Task.BACKBONE:
         output, bound, truth = "feature maps", network.facts.end_point_tolerance, reference_maps(network, images)
@@ -153,6 +158,11 @@ def compare_outputs(
         relative_to,
         change,
     )
+
+
+@contextlib.contextmanager
+def _loaded(path: Path, safe_mode: bool) -> Iterator[Any]:
+    yield load_saved_model(path, safe_mode=safe_mode).module
 
 
 def _called(module: Any, images: np.ndarray) -> Any:
