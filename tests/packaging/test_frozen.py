@@ -15,7 +15,7 @@ from tests.support.files import DIGITS, SMALL
 MEGABYTE = 1_000_000
 
 
-# Inception-ResNet V2's 217 MB of constants take TensorFlow 10 GB in each process that writes, loads and calls them
+# Inception-ResNet V2's 217 MB of constants take TensorFlow 6 GB in each process that loads and calls them
 @pytest.fixture(scope="module")
 def frozen(network, tmp_path_factory):
     """Function from an architecture to its frozen SavedModel: the path and the module."""
