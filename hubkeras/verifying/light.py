@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from hubkeras.common import graphs
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.tensorflow_internals import new_message
 from hubkeras.consuming.loading import checked, load_saved_model
 
 LARGE = 4096  # bytes of constants that become variables
@@ -54,15 +55,14 @@ def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[A
 
 def _write_light(directory: pathlib.Path, light: pathlib.Path) -> list[np.ndarray]:
     """Writes the graph of a SavedModel with variables in place of its large constants, and returns their values."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
     constants: list[np.ndarray] = []
-    model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    model = new_message("SavedModel")
+    model.saved_model_schema_version = 1
     for graph in graphs.read(directory):
         for function in graph.graph_def.library.function:
             for node in [node for node in function.node_def if node.op == "Const"]:
                 if len(node.attr["value"].tensor.tensor_content) > LARGE:
-                    constants.append(tf.make_ndarray(node.attr["value"].tensor))
+                    constants.append(graphs.array_of(node.attr["value"].tensor))
                     _read_variable(function, node, f"{_NAME}_{len(constants) - 1}")
         model.meta_graphs.append(graph)
     (light / "saved_model.pb").write_bytes(model.SerializeToString())
