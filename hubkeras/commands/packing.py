@@ -91,7 +91,7 @@ def _pack_folder(options: Options, output: Output) -> None:
 
 
 def _open(path: str) -> Model:
-    """A model with its metadata: a SavedModel by its checksums, a file for a runtime by that runtime."""
+    """A model with its metadata; nothing of it runs."""
     from hubkeras.common import addresses, places
     from hubkeras.common.guards import integrity
     from hubkeras.common.labels import written_labels
@@ -154,12 +154,13 @@ def _of_library(path: str) -> Model:
 
 
 def _file(path: str) -> Model:
+    """A file for a runtime, which need not be installed: metadata and labels are in the file."""
     from hubkeras.publishing.packing import Model
-    from hubkeras.runtimes import files, opening
+    from hubkeras.runtimes import files, reading
 
-    model = opening.open_model(path)
-    metadata, engine = model.metadata, files.engine_of(path)
-    if metadata is None or metadata.interface is None:
+    engine, content = files.engine_of(path), reading.read(path)
+    metadata, labels = content.description.metadata, content.description.labels
+    if metadata is None or metadata.interface is None or content.custom:
         raise Error(f"{path} does not say what it takes and gives; it is no file that hubkeras convert wrote.")
     parts = {f"model{file.suffix}": file for file in engine.files(path)}
-    return Model(path, Format(engine.suffix), parts, metadata, model.labels or ())
+    return Model(path, Format(engine.suffix), parts, metadata, labels or ())
