@@ -128,3 +128,16 @@ def test_the_table_of_accuracy_is_filled_by_one_command(golden, workplace, tmp_p
     monkeypatch.setattr(measure_imagenet, "measure", None)  # it is not measured again
     measure_imagenet.main(options)
     assert "23 archives are not in" in capsys.readouterr().out
+
+
+def test_the_picture_of_a_terminal_is_of_the_first_commands(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import draw_terminal
+
+    for words in draw_terminal.COMMANDS:
+        assert f"hubkeras {' '.join(words)}" in PAGES["index"]
+        assert f"hubkeras {' '.join(words)}" in (ROOT / "README.md").read_text("utf-8")
+    picture = draw_terminal.draw([("hubkeras info", "all is well")])
+    assert "info" in picture
+    for svg in (picture, draw_terminal.PICTURE.read_text("utf-8")):
+        assert "url(http" not in svg.replace('"', "")  # fonts of another server
