@@ -15,6 +15,7 @@ from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.common.marks import REPORT_FACTS
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.preprocessing import source_files
+from hubkeras.consuming.images import load_image
 from hubkeras.publishing import catalog
 from hubkeras.publishing.documentation import CARD_FILE, facts_of, fill
 from hubkeras.publishing.packing import Contents, Model
@@ -108,6 +109,7 @@ def hugging_face(model: Model, options: CardOptions) -> Contents:
         example = pathlib.Path(options.example)
         if example.suffix.lower() not in _EXAMPLES or not example.is_file() or example.stat().st_size > _MOST_EXAMPLE:
             raise Error(f"example (--example) is an image of at most 16 MiB, {', '.join(_EXAMPLES)}; got {example}.")
+        load_image(example, 1)  # it must be one
         contents[_example(options)] = example
     if model.format is Format.ONNX:
         contents["config.json"] = _config(model)

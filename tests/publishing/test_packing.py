@@ -226,6 +226,14 @@ def test_the_base_model_is_named_where_the_hub_has_it(source, expected, digits_m
     assert base_model(dataclasses.replace(read_metadata(digits_model), source=source)) == expected
 
 
+def test_an_example_that_is_no_image_is_refused(onnx_model, tmp_path, capsys):
+    (tmp_path / "photo.jpg").write_text("no image")
+    arguments = ["pack", str(onnx_model), str(tmp_path / "out"), *REPOSITORY, "--example", str(tmp_path / "photo.jpg")]
+    assert main(arguments) == 1
+    assert "photo.jpg" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_that_the_hub_does_not_take():
     for name in ("a", "a/b/c", "../x", "a/b c", "a/"):
         with pytest.raises(hubkeras.Error, match="OWNER/NAME"):
