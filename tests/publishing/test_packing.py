@@ -58,17 +58,23 @@ def pack(model, out, *options):
     return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
 
-def test_tensorflow_serving_gets_a_version_and_requests_that_its_signature_takes(digits_model, tmp_path):
-    import tensorflow as tf
-
+def test_tensorflow_serving_gets_a_version_and_requests(digits_model, tmp_path):
     own = {path.relative_to(digits_model).as_posix() for path in digits_model.rglob("*") if path.is_file()}
     own -= {"README.md", "documentation.md"}
     out = tmp_path / "digits"
     names = pack(digits_model, out, "--layout", "tensorflow-serving")
     assert names == {"hubkeras.json", f"1/{WARMUP}", *(f"1/{name}" for name in own)}
     assert main(["inspect", str(out), "--quiet"]) == 0  # whole by its checksums
-    (record,) = tf.compat.v1.io.tf_record_iterator(str(out / "1" / WARMUP))  # checks the sums
+
+
+@pytest.mark.slow  # `.ci/run` installs the schemas before the slow tests
+def test_the_requests_are_those_of_tensorflow_servings_schema(digits_model, tmp_path):
+    import tensorflow as tf
+
     apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    out = tmp_path / "digits"
+    pack(digits_model, out, "--layout", "tensorflow-serving")
+    (record,) = tf.compat.v1.io.tf_record_iterator(str(out / "1" / WARMUP))  # checks the sums
     request = apis.PredictionLog.FromString(record).predict_log.request
     assert (request.model_spec.name, request.model_spec.signature_name) == ("digits", "serving_default")
     images = tf.io.parse_tensor(request.inputs["inputs"].SerializeToString(), tf.float32)
@@ -99,15 +105,20 @@ def test_the_requests_of_tensorflow_serving_without_its_package():
     assert len(data) < 200
 
 
-def test_triton_gets_what_the_file_takes_and_gives(onnx_model, tmp_path):
+def test_triton_gets_its_configuration_and_labels(onnx_model, tmp_path):
     out = tmp_path / "digits"
-    assert pack(onnx_model, out, "--layout", "triton") == {
-        "1/model.onnx",
-        "config.pbtxt",
-        "hubkeras.json",
-        "labels.txt",
-    }
+    names = pack(onnx_model, out, "--layout", "triton")
+    assert names == {"1/model.onnx", "config.pbtxt", "hubkeras.json", "labels.txt"}
     assert (out / "labels.txt").read_text().split() == [str(n) for n in range(11)]
+    text = (out / "config.pbtxt").read_text()
+    for words in ('name: "digits"', 'backend: "onnxruntime"', "TYPE_FP32", "dims: [ -1, -1, 3 ]", "dims: [ 11 ]"):
+        assert words in text
+
+
+@pytest.mark.slow
+def test_the_configuration_is_of_tritons_schema_and_as_the_file_is(onnx_model, tmp_path):
+    out = tmp_path / "digits"
+    pack(onnx_model, out, "--layout", "triton")
     spec = importlib.util.find_spec("tritonclient")
     if spec is None:
         pytest.skip("tritonclient is not installed")
