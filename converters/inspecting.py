@@ -219,7 +219,9 @@ def _is_saved_model(folder: pathlib.Path) -> bool:
 
 def _saved_model(source: str, folder: pathlib.Path, check: bool) -> Inspection:
     """What a SavedModel is: as its metadata say where hubkeras wrote it, and as its variables where they tell."""
-    program = Program(tuple(graphs.operations_of(folder)), tuple(safety.findings(folder)), graphs.signatures_of(folder))
+    meta_graphs = graphs.read(folder)
+    unsafe = tuple(safety.findings(folder, meta_graphs))
+    program = Program(tuple(graphs.operations_in(meta_graphs)), unsafe, graphs.signatures_in(meta_graphs))
     digests = integrity.checked_hashes(folder)
     sizes = {name: path.stat().st_size for name, path in integrity.model_files(folder).items()}
     inspection = Inspection(

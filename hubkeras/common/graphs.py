@@ -3,7 +3,7 @@
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,28 +56,24 @@ def nodes_of(graph: Any) -> Iterator[tuple[str, Any]]:
             yield function.signature.name, node
 
 
-def operations_of(directory: str | os.PathLike[str]) -> dict[str, list[str]]:
+def operations_in(graphs: Sequence[Any]) -> dict[str, list[str]]:
     """The operations of a SavedModel, each with the functions that have it: `{"Conv2D": ["__inference_call_7"], ...}`.
 
     Both are sorted; `MAIN` stands for the graph outside of functions.
 
-    Raises:
-        hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
+    Args:
+        graphs: what `read` returns.
     """
     found: dict[str, set[str]] = {}
-    for graph in read(directory):
+    for graph in graphs:
         for function, node in nodes_of(graph):
             found.setdefault(node.op, set()).add(function)
     return {operation: sorted(functions) for operation, functions in sorted(found.items())}
 
 
-def signatures_of(directory: str | os.PathLike[str]) -> dict[str, Signature]:
-    """The signatures of a SavedModel by name, sorted.
-
-    Raises:
-        hubkeras.Error: as `read`.
-    """
-    signatures = {name: value for graph in read(directory) for name, value in graph.signature_def.items()}
+def signatures_in(graphs: Sequence[Any]) -> dict[str, Signature]:
+    """The signatures of a SavedModel by name, sorted; the argument is as for `operations_in`."""
+    signatures = {name: value for graph in graphs for name, value in graph.signature_def.items()}
     return {
         name: Signature(_specs(value.inputs), _specs(value.outputs))
         for name, value in sorted(signatures.items())

@@ -110,7 +110,7 @@ def writes_when_a_resource_is_made(path, victim):
 
 
 def function_names(path):
-    return {name for functions in graphs.operations_of(path).values() for name in functions}
+    return {name for functions in graphs.operations_in(graphs.read(path)).values() for name in functions}
 
 
 UNSAFE = {

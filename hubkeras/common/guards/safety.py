@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from hubkeras.common import graphs
@@ -57,14 +57,18 @@ def _refuse(path: str | os.PathLike[str], kind: str, found: list[Finding]) -> No
         )
 
 
-def findings(directory: str | os.PathLike[str]) -> list[Finding]:
+def findings(directory: str | os.PathLike[str], meta_graphs: Sequence[Any] | None = None) -> list[Finding]:
     """The violations of safe mode in a SavedModel, sorted; empty where it is safe.
+
+    Args:
+        directory: the folder.
+        meta_graphs: its graphs, where they have been read.
 
     Raises:
         hubkeras.Error: the folder has no `saved_model.pb`, or one that is damaged.
     """
     found = {Finding(name, "the folder") for name in _OTHER_FORMS if pathlib.Path(directory, name).exists()}
-    for graph in graphs.read(directory):
+    for graph in graphs.read(directory) if meta_graphs is None else meta_graphs:
         found.update(Finding(f"asset {name!r}", "the list of assets") for name in _assets(graph) if _leaves(name))
         found.update(_MetaGraph(graph).findings())
     return sorted(found)
