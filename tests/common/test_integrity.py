@@ -1,15 +1,18 @@
 """Checksums of SavedModels: every byte that changes what a model computes or says is noticed by all that read it."""
 
+import contextlib
 import json
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 import hubkeras
 from hubkeras.common.guards import integrity
 from hubkeras.common.parity import Parity
+from hubkeras.common.tensorflow_internals import new_message
 from hubkeras.consuming.cache import folder_of
 from hubkeras.converters import open_checkpoint
 from hubkeras.converters.inspecting import inspect
@@ -98,7 +101,12 @@ def test_a_saved_model_is_checked_as_a_source(models):
 @pytest.mark.parametrize("at", np.linspace(0.01, 0.99, 20))
 def test_a_changed_graph_that_tensorflow_saved_is_refused(at, models):
     integrity.check(models / "saved_again")
-    flip(models / "saved_again" / "saved_model.pb", at)
+    graph = models / "saved_again" / "saved_model.pb"
+    before = new_message("SavedModel").FromString(graph.read_bytes())
+    flip(graph, at)
+    with contextlib.suppress(DecodeError):
+        if new_message("SavedModel").FromString(graph.read_bytes()) == before:
+            return  # one in 500: bits of a number beyond its 64th mean nothing
     with pytest.raises(hubkeras.Error, match=r"fingerprint.pb. Copy or export|is a damaged SavedModel"):
         integrity.check(models / "saved_again")
 
