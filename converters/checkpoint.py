@@ -106,6 +106,7 @@ class Checkpoint:
         labels_files: files with class names beside it, where it has none itself.
         title: what it is, in two or three words.
         place: the file or folder that was read, which an archive is unpacked to.
+        may_have_averages: whether such checkpoints mostly hold moving averages beside the weights, as TF-Slim's do.
     """
 
     source: str
@@ -117,6 +118,7 @@ class Checkpoint:
     labels_files: tuple[LabelsFile, ...] = ()
     title: str = ""
     place: pathlib.Path | None = None
+    may_have_averages: bool = False
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as an array.

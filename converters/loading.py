@@ -31,8 +31,8 @@ def load(source: AnySource, *, weights: str | None = None, new_head: bool = Fals
         A `hubkeras.InceptionV2`, `InceptionResNetV2` or `MobileNetV2`.
 
     Raises:
-        hubkeras.Error: the source cannot be read, or is not of these settings.
-        TypeError, ValueError: the network has no such argument, or it is out of range.
+        hubkeras.Error: the source cannot be read, or is not of these settings, or one of them is out of range.
+        TypeError: the network has no such argument.
 
     Examples:
         >>> model = hubkeras.load("digits.tgz")
@@ -63,7 +63,7 @@ def _network(match: Match, settings: dict[str, Any], new_head: bool) -> SlimNetw
     try:
         return match.network(**{**told, **settings}, new_head=new_head, initialize=False)
     except (TypeError, ValueError) as error:
-        if settings.keys() - {"name", "trainable", "dtype"}:  # of the caller
-            raise
         reason = first_line(error)
+        if settings.keys() - {"name", "trainable", "dtype"}:  # of the caller
+            raise error if isinstance(error, TypeError | Error) else Error(f"{reason}.") from error
         raise Error(f"{told} are no settings of {match.network.__name__} ({reason}).") from error

@@ -310,8 +310,9 @@ def _report(
         labels = labels or beside
         notes += [sentence] if sentence else []
     shadows = sum(tensor.endswith(SHADOW) for tensor in chosen.values())
-    if averages != Averages.RAW and not shadows and not hints.averages:
-        notes.append("The checkpoint has no exponential moving averages of the weights; the raw weights were used.")
+    expected = averages == Averages.EMA or (averages is None and checkpoint.may_have_averages)
+    if expected and not shadows and not hints.averages:
+        notes.append("The source has no exponential moving averages of the weights; the raw weights were used.")
     if match.prefix:
         notes.append(f"The variables were found below the leading scope {match.prefix!r}.")
     return Report(

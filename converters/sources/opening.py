@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from hubkeras.common import addresses, places
+from hubkeras.common import addresses, mistaken, places
 from hubkeras.common.choices import Format
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
@@ -78,6 +78,7 @@ def open_checkpoint(source: AnySource) -> Iterator[Checkpoint]:
     with contextlib.ExitStack() as stack:
         try:
             check_readable(path)
+            mistaken.refuse_source(path)
             contents.refuse(path, only=("pointer", "page"))  # whatever the file is called
             if path.is_file() and path.suffix.lower() in _FOR_RUNTIMES:
                 raise Error(

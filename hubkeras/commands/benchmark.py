@@ -23,9 +23,9 @@ BAR = 30  # characters of the longest bar
     "Time models of any form, side by side.",
     "hubkeras benchmark build/digits --batches 1 --seconds 1",
     argument("models", nargs="+", metavar="MODEL", help=MODEL),
-    argument("--batches", nargs="+", type=int, default=[1, 32], metavar="N", help="images in a call; 1 and 32"),
-    argument("--threads", type=int, metavar="N", help="threads of a call; by default one for each core"),
-    argument("--seconds", type=float, default=10, help="for each batch, at least; 10"),
+    argument("--batches", nargs="+", type=int, default=[1, 32], metavar="N", help="images in a call"),
+    argument("--threads", type=int, metavar="N", help="threads of a call (default: one for each core)"),
+    argument("--seconds", type=float, default=10, help="for each batch, at least"),
     UNSAFE,
     tensorflow=False,
 )
@@ -53,7 +53,7 @@ def benchmark(options: Options, output: Output) -> None:
     }
     _show(output, results, fastest, machine)
     timings = {model: dataclasses.asdict(facts) for model, facts in results.items()}
-    output.result({"machine": machine, "models": timings, "fastest": fastest})
+    output.result({"machine": machine, "models": timings, "fastest": fastest}, written=[fastest[str(batches[-1])]])
     output.hint("hubkeras", "embed", fastest[str(batches[-1])], "IMAGES", "OUT")
 
 

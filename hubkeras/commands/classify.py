@@ -7,6 +7,7 @@ from typing import Any
 from hubkeras.commands.command import MODEL, Group, Options, argument, command, flag
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Mode, Output
+from hubkeras.common import mistaken
 from hubkeras.common.errors import Error
 
 _BAR, _FULL, _PARTS = 20, "\u2588", " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"  # letters of a bar; eighths of one
@@ -26,11 +27,12 @@ _MOST_TOLD = 5  # unreadable images
         nargs="+",
         help="image files, folders, globs or http(s) addresses; - reads them from standard input, one a line",
     ),
-    argument("--top", type=int, default=5, metavar="N", help="classes of an image (5)"),
+    argument("--top", type=int, default=5, metavar="N", help="classes of an image"),
     flag("--csv", "write CSV: image, rank, class, probability, error"),
     argument("--picture", metavar="PNG", help="draw the images with their classes into this file"),
     flag("--overwrite", "replace PNG, where hubkeras wrote it"),
     *PREPARING_ARGUMENTS,
+    first=lambda options: mistaken.refuse_model(options.model),
 )
 def classify(options: Options, output: Output) -> int:
     from hubkeras.bulk import classifying

@@ -14,6 +14,7 @@ from hubkeras.commands.output import Output
 
 Options = argparse.Namespace
 Run = Callable[[Options, Output], "int | None"]
+First = Callable[[Options], object]
 Add = Callable[[Any], object]  # adds an argument to a parser or a group of arguments
 
 
@@ -40,6 +41,7 @@ class Command:
         run: does the work and writes to an `Output`; returns the exit status, None for 0.
         tensorflow: whether TensorFlow is imported, in silence, before it runs; or what tells it of the options, and
             where it is not, the networks are those of NumPy.
+        first: raises hubkeras.Error for what can be refused before TensorFlow is imported, which takes seconds.
     """
 
     name: str
@@ -49,15 +51,21 @@ class Command:
     arguments: tuple[Add, ...]
     run: Run
     tensorflow: bool | Callable[[Options], bool]
+    first: First
 
 
 def command(
-    group: Group, help_text: str, example: str, *arguments: Add, tensorflow: bool | Callable[[Options], bool] = True
+    group: Group,
+    help_text: str,
+    example: str,
+    *arguments: Add,
+    tensorflow: bool | Callable[[Options], bool] = True,
+    first: First = lambda _: None,
 ) -> Callable[[Run], Command]:
     """A decorator that makes the `Command` of a function, and of its name."""
 
     def make(run: Run) -> Command:
-        return Command(getattr(run, "__name__", ""), group, help_text, example, arguments, run, tensorflow)
+        return Command(getattr(run, "__name__", ""), group, help_text, example, arguments, run, tensorflow, first)
 
     return make
 

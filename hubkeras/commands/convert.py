@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of, titled, words
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import parity_rows, report_rows
+from hubkeras.common import endings, mistaken, staging
 from hubkeras.common.choices import Averages, Format, Task
-from hubkeras.common.errors import Error
 
 if TYPE_CHECKING:
     from hubkeras.exporting import Export
@@ -30,20 +31,20 @@ SERVING = (
 
 
 CHOICES = (
-    argument("--task", choices=words(Task), help="by default as the source is"),
+    argument("--task", choices=words(Task), help="what the model is for (default: as the source is)"),
     argument(
         "--weights",
         choices=words(Averages),
-        help="take the moving averages of the weights where there are any (ema), or never (raw); "
-        "by default as the source says that it was made, else ema",
+        help="ema: the moving averages of the weights where there are any; raw: never "
+        "(default: as the source says that it was made, else ema)",
     ),
-    argument("--image-size", type=int, metavar="N", help="height and width that the network was trained with"),
+    argument("--image-size", type=int, metavar="N", help="height and width of its images (default: the source's)"),
     argument(
         "--input-range",
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="the pixels that it was trained on, where SOURCE does not say it: 0 1, 0 255; by default -1 1",
+        help="the pixels that it was trained on, where SOURCE does not say it: 0 1, 0 255 (default: -1 1)",
     ),
     argument(
         "--input-mean",
@@ -55,10 +56,18 @@ CHOICES = (
     argument("--input-std", type=float, nargs=3, metavar=("R", "G", "B"), help="see --input-mean"),
 )
 IMAGES_OF_BASE = ("input_range", "input_mean", "input_std")
-LABELS = argument("--labels", metavar="FILE", help="class names, one a line")
+LABELS = argument("--labels", metavar="FILE", help="class names, one a line (default: the source's)")
 FIXED_SIZE = flag("--fixed-size", "accept images of this size only")
 IMAGES = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
 ENDINGS = ", ".join(Format.endings())
+
+
+DRY_RUN = flag("--dry-run", "read SOURCE, tell what would be written and replaced, and stop")
+
+
+def _before_export(options: Options) -> None:
+    endings.folder_to_write(options.directory, options.overwrite, [options.source, options.labels])
+    mistaken.refuse_source(options.source)
 
 
 @command(
@@ -76,6 +85,8 @@ ENDINGS = ", ".join(Format.endings())
     flag("--frozen", "constants instead of variables: faster, for inference only"),
     flag("--no-verify", "write without loading and comparing what was written"),
     flag("--overwrite", "replace OUT_DIR, where hubkeras wrote it or it is empty"),
+    DRY_RUN,
+    first=_before_export,
 )
 def export(options: Options, output: Output) -> None:
     from hubkeras import exporting
@@ -96,22 +107,39 @@ def export(options: Options, output: Output) -> None:
             output_stride=options.output_stride,
             **{name: getattr(options, name) for name in IMAGES_OF_BASE},
             verify=not options.no_verify,
+            dry_run=options.dry_run,
             progress=show,
         )
     metadata = written.metadata
     size = metadata.default_image_size
     rows = report_rows(metadata.architecture, metadata.settings, written.report)
-    rows.append(("written", f"{written.path}, {metadata.task}, {size} x {size} pixels"))
+    rows += _rows_of_outcome(written, f", {metadata.task}, {size} x {size} pixels")
     output.result(_facts(written), [*rows, *parity_rows(written.parity)], written=written.files)
+    if written.dry_run:
+        return
     if options.no_verify:
         output.hint("hubkeras", "verify", written.path, "--source", options.source)
     else:
         output.hint("hubkeras", "inspect", written.path)
 
 
+def _rows_of_outcome(written: Export, what: str = "") -> list[tuple[str, str]]:
+    """The files that were written; or that would be, and those of them that are there already."""
+    if not written.dry_run:
+        return [("written", f"{file}{what}") for file in written.files]
+    rows = [("would be written", f"{file}{what}") for file in written.files]
+    return rows + [("would be replaced", str(file)) for file in written.files if os.path.lexists(file)]
+
+
+def _before_convert(options: Options) -> None:
+    endings.format_of(options.path, options.to)
+    staging.refuse_existing(options.path, options.overwrite, [options.source, options.labels, options.int8])
+    mistaken.refuse_source(options.source)
+
+
 def _needs_keras(options: Options) -> bool:
     """Whether networks must be Keras': files for runtimes are written, and checked, without it and TensorFlow."""
-    return not (options.path and options.to is None and options.path.endswith(RUNTIMES))
+    return not (options.to is None and options.path.endswith(RUNTIMES))
 
 
 @command(
@@ -119,11 +147,7 @@ def _needs_keras(options: Options) -> bool:
     "Convert a checkpoint to a weights file or another form, by its ending.",
     f"hubkeras convert {DIGITS} build/digits.weights.h5",
     argument("source", metavar="SOURCE", help=SOURCE),
-    one_of(
-        argument("path", nargs="?", metavar="OUT", help=f"what to write, ending in {ENDINGS}; or with --to"),
-        argument("--to-slim", metavar="OUT.ckpt", help="the same as OUT.ckpt --to slim"),
-        required=True,
-    ),
+    argument("path", metavar="OUT", help=f"what to write, ending in {ENDINGS}; or with --to"),
     argument(
         "--to",
         choices=[form.value for form in Format.named()],
@@ -131,6 +155,7 @@ def _needs_keras(options: Options) -> bool:
     ),
     *CHOICES,
     flag("--overwrite", "replace OUT, where hubkeras wrote it or it is empty"),
+    DRY_RUN,
     titled(
         "for runtimes (.onnx, .tflite, .xml)",
         LABELS,
@@ -145,30 +170,30 @@ def _needs_keras(options: Options) -> bool:
         ),
     ),
     tensorflow=_needs_keras,
+    first=_before_convert,
 )
 def convert(options: Options, output: Output) -> None:
     from hubkeras import exporting
 
-    path, to = (options.path, options.to) if options.to_slim is None else (options.to_slim, "slim")
-    if options.to_slim is not None and options.to not in (None, "slim"):
-        raise Error(f"--to-slim writes a TF-Slim checkpoint, not {options.to}; give OUT and --to {options.to}.")
     with output.status() as show:
         written = exporting.convert(
             options.source,
-            path,
+            options.path,
             options.task,
-            to=to,
+            to=options.to,
             image_size=options.image_size,
             weights=options.weights,
             overwrite=options.overwrite,
             progress=show,
             labels=options.labels,
+            dry_run=options.dry_run,
             **{name: getattr(options, name) for name in (*IMAGES_OF_BASE, *SERVING)},
         )
     rows = report_rows(written.metadata.architecture, written.metadata.settings, written.report)
     rows += [*_rows_of_files(written), *parity_rows(written.parity)]
     output.result(_facts(written), rows, written=written.files)
-    output.hint("hubkeras", "inspect" if written.parameters is None else "benchmark", written.path)
+    if not written.dry_run:
+        output.hint("hubkeras", "inspect" if written.parameters is None else "benchmark", written.path)
 
 
 def _rows_of_files(written: Export) -> list[tuple[str, str]]:
@@ -176,16 +201,17 @@ def _rows_of_files(written: Export) -> list[tuple[str, str]]:
 
     told = written.report.notes if written.report else []
     rows = [("note", note) for note in written.notes if note not in told]
-    rows.extend(("written", str(file)) for file in written.files)
+    rows += _rows_of_outcome(written)
     if facts := written.calibration:
         counts = f"{facts['images']} images, {facts['held_back']} more to check"
         rows.append(("calibrated", f"{counts}; {facts['preprocessing']}; left out: {in_words(facts['left_out'])}"))
     if written.speedups:
         rows.append(("speed", speed_in_words(written.speedups)))
     if written.parameters is not None:
-        size = sum(file.stat().st_size for file in written.files) / 1e6
+        size = sum(file.stat().st_size for file in written.files if not written.dry_run) / 1e6
+        whole = "" if written.dry_run else f"{size:.2f} MB; "
         weights = ", ".join(f"{written.parameters * width / 1e6:.2f} in {name}" for name, width in WIDTHS.items())
-        rows.append(("size", f"{size:.2f} MB; the weights are {weights}"))
+        rows.append(("size", f"{whole}the weights are {weights} MB"))
     return rows
 
 
@@ -204,6 +230,7 @@ def _facts(written: Export) -> dict[str, Any]:
     """The record of what was written, for JSON."""
     return {
         "path": str(written.path),
+        "dry_run": written.dry_run,
         "files": [str(file) for file in written.files],
         "metadata": written.metadata.to_dict(),
         "report": written.report and dataclasses.asdict(written.report),

@@ -6,6 +6,7 @@ from typing import Any
 
 from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command, flag, words
 from hubkeras.commands.output import Output
+from hubkeras.common import mistaken
 from hubkeras.common.choices import Runtime
 
 PREPARING = ("safe_mode", "runtime", "image_size", "labels", "batch_size", "resize", "central_fraction")
@@ -16,23 +17,28 @@ RUNTIME = argument(
     "--runtime",
     choices=["auto", *words(Runtime)],
     default="auto",
-    help="what computes (auto: the fastest here whose outputs are TensorFlow's)",
+    help="what computes; auto: the fastest here whose outputs are TensorFlow's",
 )
 PREPARING_ARGUMENTS = (
     argument(
         "--resize",
         choices=["squash", "crop"],
-        help="squash: give up proportions; crop: take the central square (as the model says)",
+        help="squash: give up proportions; crop: take the central square (default: as the model says)",
     ),
     argument(
         "--central-fraction",
         type=float,
         metavar="F",
-        help="share of height and width to cut out (as the model says: 0.875 for ImageNet, else 1)",
+        help="share of height and width to cut out (default: as the model says, 0.875 for ImageNet, else 1)",
     ),
-    argument("--image-size", type=int, metavar="N", help="height and width that the model gets"),
-    argument("--labels", metavar="FILE", help="class names, one a line, in place of the model's own"),
-    argument("--batch-size", type=int, metavar="N", help="images that the model gets at once (as is fastest)"),
+    argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="height and width that the model gets (default: its own)",
+    ),
+    argument("--labels", metavar="FILE", help="class names, one a line (default: the model's own)"),
+    argument("--batch-size", type=int, metavar="N", help="images that the model gets at once (default: as is fastest)"),
     RUNTIME,
     UNSAFE,
 )
@@ -46,12 +52,17 @@ IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of 
     argument("model", metavar="MODEL", help=MODEL),
     argument("images", metavar="IMAGES", nargs="+", help=IMAGES),
     argument("out", metavar="OUT", help="the folder of Parquet files to write, or to go on with"),
-    argument("--top", type=int, metavar="N", help="classes a row, for a classifier (5)"),
+    argument("--top", type=int, metavar="N", help="classes a row, for a classifier (default: 5)"),
     *PREPARING_ARGUMENTS,
-    argument("--task", choices=["classification", "feature_vector"], help="by default as the model is"),
-    argument("--column", metavar="NAME", help="of Parquet files: the one with bytes or paths of images"),
-    argument("--rows-per-file", type=int, default=4096, metavar="N", help="rows of a Parquet file (4096)"),
+    argument("--task", choices=["classification", "feature_vector"], help="what to write (default: as the model is)"),
+    argument(
+        "--column",
+        metavar="NAME",
+        help="of images in Parquet files (default: the only one of bytes, else path)",
+    ),
+    argument("--rows-per-file", type=int, default=4096, metavar="N", help="rows of a Parquet file"),
     flag("--beam", "run on Apache Beam, whose own options come last: --beam -- --runner=DirectRunner"),
+    first=lambda options: mistaken.refuse_model(options.model),
 )
 def embed(options: Options, output: Output) -> None:
     chosen = {name: getattr(options, name) for name in _EMBEDDING}

@@ -6,6 +6,7 @@ from typing import Any
 from hubkeras.commands.command import MODEL, Group, Options, argument, command, flag
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Output
+from hubkeras.common import mistaken
 from hubkeras.common.errors import Error
 
 DATA = "a folder for each class; a CSV of names and labels, several of each; ImageNet's validation set; tfds:NAME"
@@ -20,6 +21,7 @@ DATA = "a folder for each class; a CSV of names and labels, several of each; Ima
     *PREPARING_ARGUMENTS,
     argument("--report", metavar="DIR", help="write index.html, report.json and tables into this new folder"),
     flag("--overwrite", "replace DIR, where it is such a report or empty"),
+    first=lambda options: mistaken.refuse_model(options.model),
 )
 def evaluate(options: Options, output: Output) -> None:
     from hubkeras.bulk import evaluating, reports

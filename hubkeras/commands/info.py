@@ -7,25 +7,19 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from hubkeras.commands.command import Group, Options, command
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
-from hubkeras.common.version import __version__, installed_version
+from hubkeras.common.version import __version__, installed_version, runtime_versions
 
 _LIBRARIES = (
     *("keras", "numpy", "protobuf", "h5py", "pillow", "rich", "pyarrow", "apache-beam", "matplotlib"),
     *("tf-keras", "tensorflow-hub", "torch", "safetensors", "huggingface-hub", "kagglehub", "model-signing"),
 )
-# packages that run a model, by the runtime's name, and the extra that installs them
-_RUNTIMES = {
-    "TensorFlow": (("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tf-nightly"), ""),
-    "ONNX Runtime": (("onnxruntime", "onnxruntime-gpu"), "onnx"),
-    "OpenVINO": (("openvino",), "openvino"),
-    "LiteRT": (("ai-edge-litert",), "litert"),
-}
+# that install what runs a model, by the runtime's name
+_EXTRAS = {"ONNX Runtime": "onnx", "OpenVINO": "openvino", "LiteRT": "litert"}
 # names of instructions as they are known: the flags of Linux
 _INSTRUCTIONS = {
     "AVX2": ("avx2",),
@@ -49,7 +43,7 @@ _VARIABLES = re.compile(
     tensorflow=False,
 )
 def info(options: Options, output: Output) -> None:
-    runtimes = {name: _first(packages) for name, (packages, _) in _RUNTIMES.items()}
+    runtimes = runtime_versions()
     libraries = {name: installed_version(name) for name in _LIBRARIES}
     processor, cache = _processor(), _cache()
     environment = {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(name)}
@@ -71,7 +65,7 @@ def info(options: Options, output: Output) -> None:
         ("Python", f"{facts['python']}, {sys.executable}"),
         ("system", facts["system"]),
         ("processor", f"{processor['name']}, {processor['cores']} cores; {shown}"),
-        *((name, version or _missing(_RUNTIMES[name][1])) for name, version in runtimes.items()),
+        *((name, version or _missing(_EXTRAS.get(name))) for name, version in runtimes.items()),
         ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items() if version)),
         ("not installed", ", ".join(name for name, version in libraries.items() if not version) or "none"),
         ("cache", cache["problem"] or f"{cache['folder']}, {cache['files']} files, {cache['bytes'] / 1e6:,.1f} MB"),
@@ -80,12 +74,7 @@ def info(options: Options, output: Output) -> None:
     output.result(facts, rows)
 
 
-def _first(packages: Iterable[str]) -> str | None:
-    """The version of the first of some packages that is installed."""
-    return next(filter(None, map(installed_version, packages)), None)
-
-
-def _missing(extra: str) -> str:
+def _missing(extra: str | None) -> str:
     return f"not installed; pip install 'hubkeras[{extra}]'" if extra else "not installed"
 
 

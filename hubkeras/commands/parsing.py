@@ -1,4 +1,7 @@
-"""The parser of the command line: argparse, whose errors name what was meant, and the help by groups."""
+"""The parser of the command line: argparse, whose errors name what was meant, and the help by groups.
+
+An option with a default gets it at the end of its help, `(default: 5)`; of others the help itself says it in that form.
+"""
 
 import argparse
 import re
@@ -9,21 +12,30 @@ from typing import Any, NoReturn
 from hubkeras.commands.command import Command, Group, Options
 from hubkeras.commands.output import flush, write
 from hubkeras.common.errors import did_you_mean
-from hubkeras.common.version import __version__
+from hubkeras.common.version import versions
 
 _MISTYPED = re.compile(r"unrecognized arguments: (-[\w-]+)|invalid choice: '?([^' ]+)'?")
 _BEAM = "--beam"  # with it, what follows `--` are options of Apache Beam
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that suggests the nearest word for a mistyped command, option or choice."""
+    """An `ArgumentParser` that takes no abbreviations, and suggests the nearest word for a mistyped one."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(*arguments, allow_abbrev=False, formatter_class=raw, **options)
 
     def error(self, message: str) -> NoReturn:
+        """Tells what is wrong below a usage of one line, in which options may be left out."""
         if match := _MISTYPED.search(message):
             option, choice = match.groups()
             known = self._option_string_actions if option else re.split(r"[', ]+", message.partition("choose from")[2])
             message += did_you_mean(option or choice, [word.strip("()") for word in known])
-        super().error(message)
+        formatter = self._get_formatter()
+        needed = [action for action in self._actions if action.required or not action.option_strings]
+        formatter.add_usage(self.usage, needed, [])
+        advice = f"`{self.prog} --help` tells more."
+        self.exit(2, f"{formatter.format_help().strip()}\n{self.prog}: error: {message}\n{advice}\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Writes help, the version or usage; argparse says nothing where standard output takes no more."""
@@ -34,26 +46,43 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
+class _Versions(argparse.Action):
+    """`--version`: that of hubkeras, and of what computes; they are looked up where they are asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        own, *others = (f"{name} {version}" for name, version in versions().items())
+        parser._print_message(f"{own} ({', '.join(others)})\n", sys.stdout)
+        parser.exit()
+
+
 def parser(commands: Iterable[Command]) -> Parser:
     """The parser of `hubkeras` with its commands."""
-    raw = argparse.RawDescriptionHelpFormatter
     description = "TF-Slim's ImageNet networks in today's Keras."
     usage = "hubkeras [-h] [--version] COMMAND ..."
-    main = Parser("hubkeras", usage, description, epilog=_by_groups(commands), formatter_class=raw)
-    main.add_argument("--version", action="version", version=__version__)
+    main = Parser("hubkeras", usage, description, epilog=_by_groups(commands))
+    main.add_argument("--version", action=_Versions, nargs=0, help="show the versions of hubkeras and of what computes")
     main.set_defaults(command=None, parser=main, pipeline=[])
     subs = main.add_subparsers(dest="command", metavar="COMMAND", prog="hubkeras", help=argparse.SUPPRESS)
     for command in commands:
-        example = f"example:\n  {command.example}"
-        sub = subs.add_parser(command.name, description=command.help, epilog=example, formatter_class=raw)
+        sub = subs.add_parser(command.name, description=command.help, epilog=f"example:\n  {command.example}")
         for add in command.arguments:
             add(sub)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         mode = sub.add_mutually_exclusive_group()
         mode.add_argument("--json", action="store_true", help="print one JSON object")
-        mode.add_argument("--quiet", "-q", action="store_true", help="print what was written, and nothing else")
+        mode.add_argument("-q", "--quiet", action="store_true", help="print what was written, and nothing else")
         sub.set_defaults(command=command, parser=sub)
+        for action in sub._actions:
+            _tell_default(action)
     return main
+
+
+def _tell_default(action: argparse.Action) -> None:
+    """Adds the default of an option to its help, where it has one that the help does not say."""
+    default = action.default
+    if action.option_strings and not isinstance(default, bool) and default not in (None, [], argparse.SUPPRESS):
+        words = " ".join(map(str, default)) if isinstance(default, list) else default
+        action.help = f"{action.help} (default: {words})"
 
 
 def parse(main: Parser, arguments: Sequence[str]) -> Options:
@@ -62,6 +91,9 @@ def parse(main: Parser, arguments: Sequence[str]) -> Options:
     options, unknown = main.parse_known_args(arguments[:cut])
     if options.command is None and not unknown:
         main.exit(2, main.format_help())
+    if options.command and unknown and arguments[0] in options.parser._option_string_actions:
+        name = options.command.name
+        options.parser.error(f"{arguments[0]} comes after the command: hubkeras {name} {arguments[0]}")
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.pipeline = list(arguments[cut + 1 :])

@@ -77,6 +77,7 @@ def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) ->
     try:
         _mend_texts(options)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        options.command.first(options)
         needed = options.command.tensorflow
         if alone and callable(needed) and not needed(options):
             without_keras.choose()  # of a process that does nothing else

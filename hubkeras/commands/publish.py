@@ -2,10 +2,12 @@
 
 from hubkeras.commands.command import Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
+from hubkeras.common.errors import did_you_mean
+from hubkeras.common.networks import NETWORKS
 
 ASSET_PATH = (
-    "https address of the archive, ending in .tar.gz, for the page's metadata; the default, internal, is what "
-    "tfhub.dev has for pages of models that are not published"
+    "https address of the archive, ending in .tar.gz, for the page's metadata; internal is what tfhub.dev has for "
+    "pages of models that are not published"
 )
 
 
@@ -38,6 +40,9 @@ def catalog(options: Options, output: Output) -> int:
     output.result(facts, rows, columns, written=[module.handle for module in modules])
     for module in modules[:1]:
         output.hint("hubkeras", "export", module.archive, "OUT_DIR", "--handle", module.handle)
+    if not modules:
+        which = f"has {options.pattern!r} in its handle; hubkeras knows those of {', '.join(NETWORKS)}"
+        output.error(f"No module {which}{did_you_mean(options.pattern, NETWORKS) or '.'}", repair="hubkeras catalog")
     return 0 if modules else 1
 
 
@@ -45,7 +50,7 @@ def catalog(options: Options, output: Output) -> int:
     Group.PUBLISH,
     "Write the page and the model card of a SavedModel anew.",
     "hubkeras document build/digits",
-    argument("directory", metavar="SAVED_MODEL"),
+    argument("directory", metavar="SAVED_MODEL", help="a folder"),
     argument("--asset-path", metavar="URL", default="internal", help=ASSET_PATH),
     tensorflow=False,
 )
@@ -61,9 +66,9 @@ def document(options: Options, output: Output) -> None:
     Group.PUBLISH,
     "Sign a SavedModel, in the format of OpenSSF Model Signing.",
     "hubkeras sign build/digits --private-key key.pem",
-    argument("directory", metavar="SAVED_MODEL"),
+    argument("directory", metavar="SAVED_MODEL", help="a folder"),
     argument("--private-key", metavar="KEY", required=True, help="elliptic curve key, a PEM file"),
-    argument("--signature", metavar="FILE", help="the file to write; model.sig in the folder by default"),
+    argument("--signature", metavar="FILE", help="the file to write (default: model.sig in the folder)"),
     flag("--overwrite", "replace a signature that exists"),
     tensorflow=False,
 )

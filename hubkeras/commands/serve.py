@@ -3,7 +3,7 @@
 from hubkeras.commands.command import Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
 
-CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder; TFHUB_CACHE_DIR by default")
+CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder (default: tensorflow_hub's, TFHUB_CACHE_DIR)")
 
 
 @command(
@@ -55,6 +55,8 @@ def installed(options: Options, output: Output) -> int:
     rows = [(module["handle"] or "no descriptor", module["state"], module["folder"]) for module in modules]
     columns, handles = ("handle", "state", "folder"), [entry.handle for entry in entries if entry.handle]
     output.result({"modules": modules}, rows, columns, written=handles)
+    if not entries:
+        output.line(f"Nothing is installed in {cache.cache_dir(options.cache_dir)}.")
     damaged = [entry.handle for entry in entries if entry.problem and entry.handle]
     if damaged:
         output.hint("hubkeras", "uninstall", *damaged, *_cache(options))
@@ -69,18 +71,21 @@ def installed(options: Options, output: Output) -> int:
     Group.SERVE,
     "Remove handles from tensorflow_hub's cache.",
     "hubkeras uninstall me/digits/1 --cache-dir build/cache",
-    argument("handle", metavar="HANDLE", nargs="+"),
+    argument("handle", metavar="HANDLE", nargs="+", help="what `hubkeras installed` lists"),
     CACHE_DIR,
+    flag("--dry-run", "tell what would be removed, and stop"),
     tensorflow=False,
 )
 def uninstall(options: Options, output: Output) -> None:
     from hubkeras.consuming import cache
 
-    handles = []
-    for handle in options.handle:
-        cache.uninstall(handle, options.cache_dir)
-        handles.append(cache.normalized(handle))
-    output.result({"removed": handles}, [("removed", handle) for handle in handles], written=handles)
+    handles = [cache.normalized(handle) for handle in options.handle]
+    for handle in handles:
+        cache.uninstall(handle, options.cache_dir, options.dry_run)
+    outcome = "would be removed" if options.dry_run else "removed"
+    facts = {"removed": [] if options.dry_run else handles, "dry_run": options.dry_run}
+    rows = [(outcome, f"{handle}, {cache.folder_of(handle, options.cache_dir)}") for handle in handles]
+    output.result(facts, rows, written=handles)
     output.hint("hubkeras", "installed", *_cache(options))
 
 

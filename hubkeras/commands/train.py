@@ -8,6 +8,7 @@ from hubkeras.commands.command import DIGITS, Group, Options, argument, command,
 from hubkeras.commands.embed import RUNTIME
 from hubkeras.commands.evaluate import DATA
 from hubkeras.commands.output import Output
+from hubkeras.common import mistaken
 from hubkeras.common.errors import Error
 from hubkeras.common.progress import silent
 
@@ -25,27 +26,32 @@ _PREPARING = (
     argument("data", metavar="DATA", help=DATA),
     argument("out", metavar="OUT", help="the SavedModel to write; the report goes into OUT.report"),
     argument("--from", dest="source", metavar="SOURCE", required=True, help="the base, a checkpoint or model"),
-    argument("--validation", metavar="DATA", help="images by which the best is chosen (15%% of DATA, by content)"),
-    argument("--test", metavar="DATA", help="images that are looked at once, at the end (15%% of DATA, by content)"),
+    argument("--validation", metavar="DATA", help="images that choose the best (default: 15%% of DATA, by content)"),
+    argument("--test", metavar="DATA", help="images looked at once, at the end (default: 15%% of DATA, by content)"),
     one_of(
         flag("--only-head", "leave the base as it is: seconds in place of minutes"),
-        argument("--epochs", type=int, metavar="N", help="of fine-tuning (20)"),
+        argument("--epochs", type=int, metavar="N", help="of fine-tuning (default: 20)"),
         argument("--minutes", type=float, metavar="M", help="that all of it may take, kept by the clock"),
     ),
-    argument("--image-size", type=int, metavar="N", help="height and width (the base's, less for small images)"),
-    argument("--augment", choices=["none", "light", "photo"], default="photo", help="random changes of images (photo)"),
+    argument("--image-size", type=int, metavar="N", help="pixels (default: the base's, less for small images)"),
+    argument("--augment", choices=["none", "light", "photo"], default="photo", help="random changes of images"),
     flag("--balance", "count each class alike, whatever the number of its images"),
-    argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (0)"),
+    argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn"),
     argument("--features", metavar="FOLDER", help="rows that embed wrote with SOURCE: the images need not be there"),
     argument(
         "--also", nargs="+", default=[], metavar="FILE", help="write .onnx, .tflite, .xml too (NAME.int8.* in 8 bits)"
     ),
-    argument("--weights", choices=["ema", "raw"], help="of SOURCE, as for export"),
+    argument(
+        "--weights",
+        choices=["ema", "raw"],
+        help="of SOURCE, as for export (default: as it says, else ema)",
+    ),
     RUNTIME,
     argument("--min-accuracy", type=float, metavar="X", help="exit with 1 where the accuracy on the test is below X"),
     flag("--dry-run", "tell what would be done, and stop"),
     flag("--finish", "write the best so far of a run that was stopped"),
     flag("--overwrite", "replace OUT, OUT.report and FILEs where hubkeras wrote them"),
+    first=lambda options: mistaken.refuse_source(options.source),
 )
 def train(options: Options, output: Output) -> int:
     from hubkeras.training import training

@@ -5,8 +5,25 @@ import dataclasses
 from hubkeras.commands.command import DIGITS, UNSAFE, Group, Options, argument, command, one_of, words
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import parity_rows
+from hubkeras.common import mistaken
 from hubkeras.common.choices import Averages
 from hubkeras.common.errors import Error
+
+
+def _before(options: Options) -> None:
+    """Ends the process with a usage where there is nothing to do; refuses what cannot be a model or its source."""
+    what = ("source", "against", "frozen_graph", "public_key", "certificate_chain", "sha256")
+    if not any(getattr(options, name) for name in what):
+        options.parser.error(
+            "nothing to verify MODEL by; give what it was made of: --source CHECKPOINT, --against ORIGINAL or "
+            "--frozen-graph PB; or who signed it: --public-key, --certificate-chain; or its hash: --sha256. "
+            "`hubkeras inspect MODEL` checks its own checksums"
+        )
+    if (options.images or options.input_range) and not options.against:
+        options.parser.error("--images and --input-range are for --against")
+    mistaken.refuse_model(options.directory)
+    if options.source:
+        mistaken.refuse_source(options.source)
 
 
 @command(
@@ -34,50 +51,44 @@ from hubkeras.common.errors import Error
             help="check that the owner of a certificate has, which these (PEM) lead to, the trusted one last",
         ),
     ),
-    argument("--signature", metavar="FILE", help="the signature; model.sig in MODEL by default"),
+    argument("--signature", metavar="FILE", help="the signature (default: model.sig in MODEL)"),
     argument(
         "--sha256",
         metavar="HEX",
         help="check that a SavedModel has this content hash (see inspect), or a file this SHA-256",
     ),
-    argument("--images", metavar="PATH", nargs="+", help="with --against: images and folders; made ones by default"),
+    argument("--images", metavar="PATH", nargs="+", help="with --against: images and folders (default: made ones)"),
     argument(
         "--input-range",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        help="with --against: what black and white are in images that ORIGINAL takes; by default as it agrees best",
+        help="with --against: what black and white are in images that ORIGINAL takes (default: as it agrees best)",
     ),
-    argument("--weights", choices=words(Averages), help="with --source; by default as the SavedModel was made"),
+    argument("--weights", choices=words(Averages), help="with --source (default: as the SavedModel was made)"),
     argument(
         "--input-minimum",
         type=int,
         choices=[-1, 0],
-        help="the frozen graph's images run from this to 1; by default -1 for an input called `input`, else 0",
+        help="the frozen graph's images run from this to 1 (default: -1 for an input called `input`, else 0)",
     ),
-    argument("--output", metavar="NAME", help="tensor of the frozen graph to compare"),
+    argument("--output", metavar="NAME", help="tensor of the frozen graph to compare (default: its only output)"),
     UNSAFE,
+    first=_before,
 )
 def verify(options: Options, output: Output) -> int | None:
     from hubkeras.common.guards import integrity
     from hubkeras.consuming import signing
 
-    signed = bool(options.public_key or options.certificate_chain)
-    compared = bool(options.source or options.against or options.frozen_graph)
-    if not (signed or compared or options.sha256):
-        comparisons = "--source, --against or --frozen-graph"
-        options.parser.error(f"give {comparisons}, --public-key or --certificate-chain, or --sha256")
-    if (options.images or options.input_range) and not options.against:
-        options.parser.error("--images and --input-range are for --against")
     facts = {"model": options.directory}
     if options.sha256:
         integrity.check_sha256(options.directory, options.sha256)
         facts["sha256"] = options.sha256.lower()
-    if signed:
+    if options.public_key or options.certificate_chain:
         chain, key = options.certificate_chain, options.public_key
         signing.check_signature(options.directory, options.signature, public_key=key, certificate_chain=chain)
         facts["signature"] = "valid"
-    if compared:
+    if options.source or options.against or options.frozen_graph:
         return _compare(options, output)
     output.result(facts, facts.items())
     output.hint("hubkeras", "inspect", options.directory)

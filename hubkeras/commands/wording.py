@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX, in_words, of_json
 from hubkeras.common.input_range import RANGE_SETTINGS, InputRange
-from hubkeras.common.parity import ABSOLUTE, LARGEST
+from hubkeras.common.parity import ABSOLUTE, LARGEST, MEAN
 
 if TYPE_CHECKING:
     from hubkeras.common.parity import Parity
@@ -78,9 +78,9 @@ def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
         rows.append(("weights", f"{equal} of {parity.weights_compared} bit-identical to {parity.reference}"))
     if parity and parity.output:
         verdict = "within" if parity.error <= parity.bound else "ABOVE"
-        kind = "largest difference" if parity.relative_to == ABSOLUTE else "relative error"
+        kind = {ABSOLUTE: "largest difference", MEAN: "mean difference"}.get(parity.relative_to, "relative error")
         words = f"{parity.output}: {kind} {parity.error:.1e}, {verdict} the bound of {parity.bound:.0e}"
-        words += "" if parity.relative_to in (LARGEST, ABSOLUTE) else f", of {parity.relative_to}"
+        words += "" if parity.relative_to in (LARGEST, ABSOLUTE, MEAN) else f", of {parity.relative_to}"
         rows.append(("parity", words))
     if parity and parity.agreement is not None:
         rows.append(("top class", f"the same for {parity.agreement:.1%} of {parity.images} images"))

@@ -12,6 +12,7 @@ LARGEST = "the largest"
 SUMMANDS = "the largest sum of magnitudes that one adds up"
 COSINES = "1, by the mean cosines of features with the network's, and among pairs of images"
 ABSOLUTE = "1, since probabilities are compared as they are"
+MEAN = "1, the mean over the images of the largest difference of a probability"
 
 _LEAST_AGREEMENT, _PROBABILITY_BOUND = 0.8, 0.1
 

@@ -222,8 +222,8 @@ def _write_descriptor(path: pathlib.Path, handle: str) -> None:
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def uninstall(handle: str, directory: Directory = None) -> None:
-    """Removes a handle from the cache.
+def uninstall(handle: str, directory: Directory = None, dry_run: bool = False) -> None:
+    """Removes a handle from the cache, or with `dry_run` only looks whether it is there.
 
     Raises:
         hubkeras.Error: it is not there, or cannot be removed.
@@ -234,6 +234,8 @@ def uninstall(handle: str, directory: Directory = None) -> None:
         others = filter(None, map(_handle_of, _folders(directory)))
         advice = did_you_mean(name, others) or "; hubkeras installed lists what is."
         raise Error(f"{name} is not installed in {place}{advice}", repair=f"hubkeras installed --cache-dir {place}")
+    if dry_run:
+        return
     with locked(folder):
         if folder.exists():
             staging.remove(folder)

@@ -1,6 +1,5 @@
 """The whole way: a network, or any source of weights, becomes a SavedModel or a file of another format."""
 
-from hubkeras.exporting.formats import folder_to_write
 from hubkeras.exporting.writing import Export, convert, export, write_unchecked
 
-__all__ = ["Export", "calibration", "convert", "export", "folder_to_write", "write_unchecked"]
+__all__ = ["Export", "calibration", "convert", "export", "write_unchecked"]

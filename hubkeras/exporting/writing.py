@@ -3,13 +3,15 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from hubkeras.common import addresses
 from hubkeras.common.choices import Format, Task
 from hubkeras.common.collecting import without_collection
+from hubkeras.common.endings import folder_to_write, format_of
 from hubkeras.common.errors import Error, first_line, tensorflow_errors
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.metadata import Metadata
@@ -19,7 +21,7 @@ from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing, staged
 from hubkeras.converters import Report
-from hubkeras.exporting.formats import FORMATS, folder_to_write, format_of
+from hubkeras.exporting.formats import FORMATS
 from hubkeras.exporting.planning import Labels, Model, Plan, adapt, plan_file, plan_saved_model, resolve
 from hubkeras.publishing import catalog, documentation
 from hubkeras.runtimes import inference, measuring
@@ -32,6 +34,7 @@ class Export:
 
     Attributes:
         path: what was written, as the caller named it.
+        dry_run: whether nothing was, and this is what would be.
         metadata: of what was written.
         report: what became of each tensor of the source; None where a network was given.
         parity: how far what was written is from its source; None where it was not checked.
@@ -51,6 +54,7 @@ class Export:
     notes: Sequence[str] = ()
     calibration: dict[str, Any] = dataclasses.field(default_factory=dict)
     speedups: dict[str, float] = dataclasses.field(default_factory=dict)
+    dry_run: bool = False
 
 
 @plain_settings()
@@ -63,6 +67,7 @@ def export(
     image_size: int | None = None,
     fixed_size: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     frozen: bool = False,
     provenance: dict[str, Any] | None = None,
     weights: str | None = None,
@@ -93,6 +98,7 @@ def export(
             the network's default.
         fixed_size: whether the SavedModel shall accept this size only.
         overwrite: whether to replace a folder that exists, where hubkeras wrote it or it is empty.
+        dry_run: whether to stop before anything is written; what is returned is what would be.
         frozen: whether to write constants in place of variables, with batch norm folded into the convolutions: the
             fastest format, for inference alone.
         provenance: where the weights of a network came from, `{"checkpoint": name, "sha256": {file: digest}}`.
@@ -135,7 +141,7 @@ def export(
     plan = plan_saved_model(source, task, labels, image_size, handle, fixed_size, frozen)
     if preprocessing is not None:
         plan = dataclasses.replace(plan, metadata=dataclasses.replace(plan.metadata, preprocessing=preprocessing))
-    return _write(plan, path, overwrite, verify, progress)
+    return _outcome(plan, path) if dry_run else _write(plan, path, overwrite, verify, progress)
 
 
 @plain_settings()
@@ -152,6 +158,7 @@ def convert(
     input_mean: Sequence[float] | float | None = None,
     input_std: Sequence[float] | float | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Export:
@@ -166,6 +173,7 @@ def convert(
         to: the format where the ending does not tell it: `slim` for a TF-Slim checkpoint, `path` being its prefix.
         labels, image_size, weights, input_range, input_mean, input_std: as for `export`.
         overwrite: whether to replace what exists, where hubkeras wrote it or it is empty.
+        dry_run: as for `export`.
         progress: called with (done, total, what) as work goes on.
         options: those of the format; None and False are ignored. Of files for runtimes:
             `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
@@ -197,7 +205,7 @@ def convert(
     if task == Task.BACKBONE:
         raise Error("A backbone is a SavedModel; write it with export, or choose another task.")
     plan = plan_file(format, source, task, labels, image_size, options)
-    return _write(plan, path, overwrite, True, progress)
+    return _outcome(plan, path) if dry_run else _write(plan, path, overwrite, True, progress)
 
 
 def write_unchecked(model: Model, path: pathlib.Path, task: Task) -> None:
@@ -217,7 +225,6 @@ def write_unchecked(model: Model, path: pathlib.Path, task: Task) -> None:
 
 def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progress: Progress) -> Export:
     """Writes beside the target, loads what was written, compares it with the source, and puts it in place."""
-    source, metadata, calibration = plan.source, plan.metadata, plan.calibration
     files = FORMATS[plan.format].files(path)
     with staged(files[0], overwrite, [file.name for file in files[1:]]) as first, without_collection():
         name = os.path.basename(os.path.abspath(path))
@@ -228,19 +235,34 @@ def _write(plan: Plan, path: pathlib.Path, overwrite: bool, verify: bool, progre
         if verify:
             progress(0, 1, "checking")
             parity = _compare(plan, staging, path)
-        speedups = _speedups(plan, staging) if calibration else {}
+        speedups = _speedups(plan, staging) if plan.calibration else {}
         if plan.format == Format.SAVED_MODEL:
             documentation.write(staging, parity, name)
+    return _outcome(plan, path, parity=parity, notes=notes, speedups=speedups, dry_run=False)
+
+
+def _outcome(
+    plan: Plan,
+    path: pathlib.Path,
+    *,
+    parity: Parity | None = None,
+    notes: Sequence[str] = (),
+    speedups: Mapping[str, float] = MappingProxyType({}),
+    dry_run: bool = True,
+) -> Export:
+    """The record of what was written, or of what would be."""
+    source, metadata, calibration = plan.source, plan.metadata, plan.calibration
     return Export(
         path,
         metadata,
         source.report,
         parity,
-        tuple(files),
+        tuple(FORMATS[plan.format].files(path)),
         inference.parameters(source.network, metadata.task) if metadata.interface else None,
         [*(source.report.notes if source.report else []), *notes],
         calibration.facts() if calibration else {},
-        speedups,
+        dict(speedups),
+        dry_run,
     )
 
 

@@ -190,12 +190,12 @@ def publication(handle: str | None) -> Module | None:
 
 
 def search(pattern: str = "*") -> list[Module]:
-    """The modules whose handle has `pattern` in it; `*` and `?` stand for any characters, as in a shell.
+    """The modules whose handle has `pattern` in it, in any case; `*` and `?` stand for any characters, as in a shell.
 
     >>> [module.image_size for module in search("*mobilenet_v2_035_*/classification")]
     [128, 160, 192, 224, 96]
     """
-    pattern = pattern if set("*?[") & set(pattern) else f"*{pattern}*"
+    pattern = pattern.lower() if set("*?[") & set(pattern) else f"*{pattern.lower()}*"
     return [module for handle, module in MODULES.items() if fnmatch.fnmatchcase(handle, pattern)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import addresses
+from hubkeras.common import addresses, mistaken
 from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards.permissions import permissions_checked
@@ -139,6 +139,7 @@ def open_model(
     name, asked = addresses.local(model), None if task is None else Task.of(task, "task")
     if asked == Task.BACKBONE:
         raise Error(f"task must be {' or '.join(_SIGNATURES)}; got {str(asked)!r}.")
+    mistaken.refuse_model(name)
     if files.is_runtime_file(name):
         path, session = name, files.load(name, threads, safe_mode, streams)
     else:
@@ -189,11 +190,14 @@ def _task(session: Session, output: str, asked: Task | None) -> Task:
 
 def _image_size(name: str, session: Session, metadata: Metadata | None, wanted: int | None) -> tuple[int, int]:
     wanted = None if wanted is None else whole(wanted, "image_size")
+    smallest = metadata.minimum_image_size if metadata else 1
+    if wanted is not None and wanted < smallest:
+        raise Error(f"image_size (--image-size) must be at least {smallest} for {name}; got {wanted}.")
     fixed = [size if isinstance(size, int) and size > 0 else None for size in session.shape[1:3]]
     default = metadata.default_image_size if metadata else None
     height, width = (size or (default if wanted is None else wanted) for size in fixed)
     if height is None or width is None:
         raise Error(f"{name} does not say which size its images have; give it (image_size=..., --image-size).")
-    if wanted is not None and (wanted < 1 or (height, width) != (wanted, wanted)):
+    if wanted is not None and (height, width) != (wanted, wanted):
         raise Error(f"image_size does not fit {name}, which takes {height} x {width} pixels; got {wanted}.")
     return height, width

@@ -14,6 +14,7 @@ from hubkeras.bulk.evaluating import Evaluation, evaluate
 from hubkeras.bulk.label_sets import LabelSets
 from hubkeras.bulk.stored import open_features
 from hubkeras.common.counts import added
+from hubkeras.common.endings import folder_to_write
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX
@@ -24,7 +25,7 @@ from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
-from hubkeras.exporting import Export, export, folder_to_write
+from hubkeras.exporting import Export, export
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.budget import WRITING, Budget, estimated_seconds
 from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data

@@ -11,8 +11,9 @@ from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.head_layers import SOFTMAX
 from hubkeras.common.input_range import InputRange
+from hubkeras.common.interface import ROUGH, Interface
 from hubkeras.common.networks import NETWORKS
-from hubkeras.common.parity import ABSOLUTE, LARGEST, Parity
+from hubkeras.common.parity import ABSOLUTE, COSINES, LARGEST, MEAN, Parity
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress, silent
 from hubkeras.consuming.images import load_image
@@ -22,7 +23,7 @@ from hubkeras.runtimes import activations
 from hubkeras.runtimes.opening import RunnableModel, open_model
 from hubkeras.runtimes.scores import Scores
 from hubkeras.verifying.originals import Original, open_original
-from hubkeras.verifying.references import relative_error
+from hubkeras.verifying.references import cosine_error, relative_error
 
 PROBABILITY_BOUND = 2e-5  # absolute
 MOST_IMAGES = 32  # of those that a user gives
@@ -45,7 +46,9 @@ def verify_against(
     """Compares the outputs of a model with those of the original model, which its own library runs.
 
     Of a classifier these are the probabilities, which must be within 2e-5 of the original's; of a feature vector the
-    features, relative to the largest.
+    features, relative to the largest. A file of lower precision is judged as `convert` does: in half precision by a
+    larger bound; in 8 bits by what the largest difference of a probability is on average over the images, or by the
+    directions of features.
 
     Args:
         model: the folder of a SavedModel, an archive of one, a handle, or an `.onnx`, `.tflite` or `.xml` file.
@@ -79,22 +82,44 @@ def verify_against(
         if expected.shape != values.shape:
             gives = f"{expected.shape[-1]} {'classes' if classifies else 'values'}"
             raise Error(f"The original gives {gives}, and {opened.name} {values.shape[-1]}; they cannot be compared.")
-        error = relative_error(values, expected, 1.0 if classifies else None)
-        compared.append((error, float((values.argmax(-1) == expected.argmax(-1)).mean()), each))
-    error, agreement, taken = min(compared, key=lambda outcome: outcome[0])
+        agreement = float((values.argmax(-1) == expected.argmax(-1)).mean())
+        compared.append((*_error(opened, values, expected), agreement, each))
+    error, relative_to, agreement, taken = min(compared, key=lambda outcome: outcome[0])
     name = os.fspath(original) if isinstance(original, str | os.PathLike) else "the original"
-    facts = NETWORKS.get(opened.metadata.architecture) if opened.metadata else None
     return Parity(
         f"{name} ({reference.title}, images in {taken})",
         0,
         0,
         "probabilities" if classifies else "features",
         error,
-        PROBABILITY_BOUND if classifies else 2 * (facts.tolerance if facts else _TOLERANCE),  # of both sides
+        _bound(opened),
         len(given),
         agreement if classifies else None,
-        ABSOLUTE if classifies else LARGEST,
+        relative_to,
     )
+
+
+def _interface(model: RunnableModel) -> Interface:
+    """Inputs and outputs of a model; those of float32 where it does not say them."""
+    interface = model.metadata.interface if model.metadata else None
+    return interface or Interface(model.task)
+
+
+def _error(model: RunnableModel, values: np.ndarray, expected: np.ndarray) -> tuple[float, str]:
+    """How far outputs are from those of the original, and what that is relative to."""
+    if _interface(model).precision not in ROUGH:
+        classifies = model.task == Task.CLASSIFICATION
+        return relative_error(values, expected, 1.0 if classifies else None), ABSOLUTE if classifies else LARGEST
+    if model.task != Task.CLASSIFICATION:
+        return cosine_error(values, expected), COSINES
+    return float(np.abs(values - expected).max(-1).mean()), MEAN
+
+
+def _bound(model: RunnableModel) -> float:
+    """The largest such error that counts as equal."""
+    facts = NETWORKS.get(model.metadata.architecture) if model.metadata else None
+    exact = 2 * (facts.tolerance if facts else _TOLERANCE)  # of both sides
+    return _interface(model).tolerance(PROBABILITY_BOUND if model.task == Task.CLASSIFICATION else exact)
 
 
 def _width(model: RunnableModel) -> int:

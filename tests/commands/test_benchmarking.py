@@ -80,7 +80,7 @@ def test_bad_models(models, tmp_path, capsys):
     bad.write_bytes(b"nothing")
     for arguments, words in [
         ([str(bad)], "bad.onnx is plain text, not a model"),
-        ([str(tmp_path / "missing.onnx")], "There is no file"),
+        ([str(tmp_path / "missing.onnx")], "missing.onnx does not exist; "),
         ([str(tmp_path)], "is not a model: it has no saved_model.pb"),
         ([models[0], "--batches", "0"], "--batches must be above 0; got 0"),
         ([models[0], "--seconds", "-1"], "--seconds must be above 0"),

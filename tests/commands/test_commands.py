@@ -293,11 +293,10 @@ def test_names_that_are_not_text(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--to-slim", ""], "is empty"),
         ([""], "is empty"),
         (["a.caffemodel"], "ending says what to write, one of .weights.h5"),
         (["a.weights.h5", "--image-size", "16"], "at least 32"),
-        (["--to-slim", "a.ckpt", "--to", "slim", "--task", "feature_vector", "--image-size", "1"], "at least 32"),
+        (["a.ckpt", "--to", "slim", "--task", "feature_vector", "--image-size", "1"], "at least 32"),
     ],
 )
 def test_convert_refuses(arguments, words, run, tmp_path, monkeypatch):

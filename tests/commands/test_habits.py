@@ -19,10 +19,10 @@ from hubkeras.bulk.sources import open_images
 from hubkeras.commands import main, program
 from hubkeras.commands.output import Output
 from hubkeras.common import addresses
+from hubkeras.common.endings import format_of
 from hubkeras.common.errors import Error
 from hubkeras.common.staging import staged
 from hubkeras.converters.sources import open_checkpoint
-from hubkeras.exporting.formats import format_of
 from tests.support.saved_models import saved, spec
 
 

@@ -135,7 +135,7 @@ def test_every_bit_from_checkpoint_to_fine_tuned_checkpoint_and_back(digits_mode
     assert_same_bits(tensors(tmp_path / "tuned"), tuned)
 
     checkpoint = tmp_path / "slim" / "tuned.ckpt"
-    assert main(["convert", str(tmp_path / "tuned"), "--to-slim", str(checkpoint)]) == 0
+    assert main(["convert", str(tmp_path / "tuned"), str(checkpoint), "--to", "slim"]) == 0
     assert "tuned.ckpt.index" in capsys.readouterr().out
     assert_same_bits(tensors(checkpoint), tuned)
     assert main(["export", str(checkpoint), str(tmp_path / "again"), "--image-size", "96"]) == 0
@@ -180,10 +180,10 @@ def test_half_precision_weights_are_no_slim_checkpoint(tmp_path):
 
 
 def test_wrong_usage_of_convert(tmp_path, capsys):
-    for outputs in ([], [str(tmp_path / "a.weights.h5"), "--to-slim", str(tmp_path / "a.ckpt")]):
+    for outputs in ([], [str(tmp_path / "a.weights.h5"), str(tmp_path / "a.ckpt")]):
         with pytest.raises(SystemExit) as stop:
             main(["convert", str(DIGITS), *outputs])
         assert stop.value.code == 2
     (tmp_path / "a.ckpt.index").touch()
-    assert main(["convert", str(DIGITS), "--to-slim", str(tmp_path / "a.ckpt")]) == 1
+    assert main(["convert", str(DIGITS), str(tmp_path / "a.ckpt"), "--to", "slim"]) == 1
     assert "exists already" in capsys.readouterr().err

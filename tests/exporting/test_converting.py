@@ -13,7 +13,8 @@ import pytest
 import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.choices import Format
-from hubkeras.exporting.formats import FORMATS, format_of
+from hubkeras.common.endings import format_of
+from hubkeras.exporting.formats import FORMATS
 from hubkeras.runtimes import files
 from tests.support.files import DIGITS
 from tests.support.slim import relative_error
@@ -121,7 +122,7 @@ def test_bad_requests(small, tmp_path, capsys):
         with pytest.raises(hubkeras.Error, match=words):
             hubkeras.convert(small, tmp_path / path, **options)
     assert os.listdir(tmp_path) == []
-    assert main(["convert", str(DIGITS), "--to-slim", str(tmp_path / "a.ckpt"), "--uint8"]) == 1
+    assert main(["convert", str(DIGITS), str(tmp_path / "a.ckpt"), "--to", "slim", "--uint8"]) == 1
     assert "takes no uint8 (--uint8)" in capsys.readouterr().err
     hubkeras.convert(small, tmp_path / "model.onnx")
     assert main(["verify", str(tmp_path / "model.onnx"), "--frozen-graph", "graph.pb"]) == 1

@@ -10,7 +10,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.guards.permissions import check_ordinary
 
 GRAPH_BYTES = 512 << 20  # of a graph with its constants; a frozen Inception-ResNet V2 has 230 MB
-_START = 1 << 10  # bytes that are looked at
+START = 1 << 10  # bytes that are looked at
 _FAILED = "the download failed; fetch it again"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = re.compile(rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|title|script)\b", re.I | re.S)
@@ -107,7 +107,7 @@ def refuse(
     check_ordinary(path)
     try:
         with open(path, "rb") as file:
-            start = file.read(_START)
+            start = file.read(START)
             size = file.seek(0, os.SEEK_END)
     except OSError:
         return
@@ -116,7 +116,7 @@ def refuse(
         raise Error(
             f"{where} has {size >> 20:,} MiB; none of these networks' files of its kind has over {most >> 20:,}."
         )
-    found = what_is(start, len(start) < _START)
+    found = what_is(start, len(start) < START)
     known = {kind.hex() if isinstance(kind, bytes) else kind for kind in accepted}
     if found is None or found[0] in known:
         return
@@ -129,8 +129,8 @@ def within_gzip(path: str | os.PathLike[str]) -> str | None:
     """The kind of what a gzip file holds, in words; None where it is a tar archive, or not known."""
     try:
         with gzip.open(path, "rb") as file:
-            start = file.read(_START)
+            start = file.read(START)
     except (OSError, EOFError, zlib.error):
         return None
-    found = what_is(start, len(start) < _START)
+    found = what_is(start, len(start) < START)
     return found[1] if found and found[0] != "tar" else None
