@@ -132,8 +132,8 @@ def _rows_of_outcome(written: Export, what: str = "") -> list[tuple[str, str]]:
 
 
 def _before_convert(options: Options) -> None:
-    endings.format_of(options.path, options.to)
-    staging.refuse_existing(options.path, options.overwrite, [options.source, options.labels, options.int8])
+    if endings.format_of(options.path, options.to) != Format.SLIM:  # whose files have other names than OUT
+        staging.refuse_existing(options.path, options.overwrite, [options.source, options.labels, options.int8])
     mistaken.refuse_source(options.source)
 
 

@@ -21,9 +21,8 @@ _BEAM = "--beam"  # with it, what follows `--` are options of Apache Beam
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that takes no abbreviations, and suggests the nearest word for a mistyped one."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        raw = argparse.RawDescriptionHelpFormatter
-        super().__init__(*arguments, allow_abbrev=False, formatter_class=raw, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Tells what is wrong below a usage of one line, in which options may be left out."""
@@ -59,7 +58,7 @@ def parser(commands: Iterable[Command]) -> Parser:
     """The parser of `hubkeras` with its commands."""
     description = "TF-Slim's ImageNet networks in today's Keras."
     usage = "hubkeras [-h] [--version] COMMAND ..."
-    main = Parser("hubkeras", usage, description, epilog=_by_groups(commands))
+    main = Parser(prog="hubkeras", usage=usage, description=description, epilog=_by_groups(commands))
     main.add_argument("--version", action=_Versions, nargs=0, help="show the versions of hubkeras and of what computes")
     main.set_defaults(command=None, parser=main, pipeline=[])
     subs = main.add_subparsers(dest="command", metavar="COMMAND", prog="hubkeras", help=argparse.SUPPRESS)

@@ -23,6 +23,7 @@ from hubkeras.common.endings import format_of
 from hubkeras.common.errors import Error
 from hubkeras.common.staging import staged
 from hubkeras.converters.sources import open_checkpoint
+from tests.support.files import DIGITS
 from tests.support.saved_models import saved, spec
 
 
@@ -59,7 +60,7 @@ def test_variables_of_the_environment_that_libraries_cannot_read(name, value, wo
         int(value)
 
     monkeypatch.setattr(program, "_import_tensorflow", fails)
-    assert main(["export", "a", str(tmp_path / "b")]) == 1
+    assert main(["export", str(DIGITS), str(tmp_path / "b")]) == 1
     assert words in capsys.readouterr().err
 
 

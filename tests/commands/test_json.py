@@ -32,7 +32,10 @@ def test_numbers_that_json_has_not_are_null(capsys):
     assert strict(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": {"c": None, "d": [1, None, True]}}
 
 
-def test_verify_of_a_model_that_gives_no_numbers(monkeypatch, capsys):
+def test_verify_of_a_model_that_gives_no_numbers(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "model.ckpt"):
+        (tmp_path / name).touch()
     parity = Parity("the checkpoint", 262, 1, "logits", math.inf, 5e-5)
     monkeypatch.setattr(verifying, "verify", lambda *_: parity)
     assert main(["verify", "model", "--source", "model.ckpt", "--json"]) == 1
