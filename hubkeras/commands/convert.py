@@ -58,6 +58,7 @@ CHOICES = (
 IMAGES_OF_BASE = ("input_range", "input_mean", "input_std")
 LABELS = argument("--labels", metavar="FILE", help="class names, one a line (default: the source's)")
 FIXED_SIZE = flag("--fixed-size", "accept images of this size only")
+ENDPOINTS = "end points by stride or by Slim's name, stride_8, layer_7"
 IMAGES = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar archive or an .npz"
 ENDINGS = ", ".join(Format.endings())
 
@@ -79,7 +80,7 @@ def _before_export(options: Options) -> None:
     *CHOICES,
     argument("--handle", help="published name; one of `hubkeras catalog` gives task and image size"),
     LABELS,
-    argument("--endpoints", nargs="+", metavar="NAME", help="feature maps of a backbone: stride_8, layer_7, ..."),
+    argument("--endpoints", nargs="+", metavar="NAME", help=f"{ENDPOINTS}, which a backbone returns"),
     argument("--output-stride", type=int, metavar="8|16|32", help="dilate convolutions beyond this stride"),
     FIXED_SIZE,
     flag("--frozen", "constants instead of variables: faster, for inference only"),
@@ -160,7 +161,7 @@ def _needs_keras(options: Options) -> bool:
         "for runtimes (.onnx, .tflite, .xml)",
         LABELS,
         FIXED_SIZE,
-        argument("--endpoints", nargs="+", metavar="NAME", help="end points that are outputs too"),
+        argument("--endpoints", nargs="+", metavar="NAME", help=f"{ENDPOINTS}, which become outputs too"),
         flag("--probabilities", "give the softmax of the logits"),
         flag("--uint8", "take raw pixels, 0 to 255, in place of 0.0 to 1.0"),
         one_of(

@@ -196,7 +196,7 @@ def plan_file(
     metadata = describe(source, task, names, image_size, fixed_size="fixed_size" in options)
     if not FORMATS[format].for_inference:
         return Plan(format, source, _of_weights(metadata, source), names)
-    metadata = dataclasses.replace(metadata, frozen=True, interface=_interface(metadata, options))
+    metadata = dataclasses.replace(metadata, frozen=True, interface=_interface(source.network, metadata, options))
     calibration = None
     if "int8" in options:
         calibration = calibration_images(options["int8"], metadata.default_image_size, metadata.preprocessing)
@@ -277,12 +277,14 @@ def _of_weights(metadata: Metadata, source: Source) -> Metadata:
     )
 
 
-def _interface(metadata: Metadata, options: Mapping[str, Any]) -> Interface:
-    """Inputs and outputs of a file for a runtime."""
+def _interface(network: SlimNetwork, metadata: Metadata, options: Mapping[str, Any]) -> Interface:
+    """Inputs and outputs of a file for a runtime; end points may be named as those of a backbone are."""
+    strides, scope = network.structure.strides, network.scope
+    names = (strides.get(name, name.removeprefix(f"{scope}/")) for name in options.get("endpoints", ()))
     return Interface(
         metadata.task,
         metadata.default_image_size if metadata.fixed_image_size else None,
-        tuple(options.get("endpoints", ())),
+        tuple(dict.fromkeys(f"{scope}/{name}" for name in names)),
         probabilities="probabilities" in options,
         uint8="uint8" in options,
         precision=next((name for name in reversed(PRECISIONS) if name in options), "float32"),

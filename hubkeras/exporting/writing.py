@@ -176,9 +176,9 @@ def convert(
         dry_run: as for `export`.
         progress: called with (done, total, what) as work goes on.
         options: those of the format; None and False are ignored. Of files for runtimes:
-            `fixed_size`, whether to accept this size only; `endpoints`, names of Slim's end points that become outputs
-            too; `probabilities`, whether to give the softmax of the logits; `uint8`, whether to take raw pixels in
-            [0, 255] in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision;
+            `fixed_size`, whether to accept this size only; `endpoints`, named as for `export`, that are outputs too;
+            `probabilities`, whether to give the softmax of the logits; `uint8`, whether to take raw pixels in [0, 255]
+            in place of float32 in [0, 1]; `float16`, whether to keep the weights in half precision;
             `bfloat16`, whether OpenVINO shall compute in that where the processor does; `int8`,
             100 to 500 images for 8-bit integers: a folder, a tar archive, an `.npz` file with one array, or an array
             `[number, height, width, 3]`, RGB, float in [0, 1] or uint8.

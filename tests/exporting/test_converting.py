@@ -134,7 +134,8 @@ def test_bad_requests(small, tmp_path, capsys):
 def test_the_interface_is_in_the_metadata(small, tmp_path):
     path = tmp_path / "model.onnx"
     endpoint = "MobilenetV2/layer_19"
-    hubkeras.convert(small, path, uint8=True, endpoints=[endpoint], float16=True)
+    names = ["layer_19", "stride_32", endpoint]  # of one end point
+    hubkeras.convert(small, path, uint8=True, endpoints=names, float16=True)
     facts = dataclasses.asdict(files.load(path).description.interface)
     assert facts == {
         "task": "classification",
