@@ -131,8 +131,15 @@ def open_tensorflow(path: pathlib.Path) -> Iterator[Checkpoint]:
     renaming = with_head(renaming, tensors)
     tensors, more = rename(tensors, renaming)
     hints = dataclasses.replace(hints, settings={**renaming.settings, **hints.settings})
-    aliases, averages = (str(path), prefix.name), saved_model is None
-    yield Checkpoint(str(path), tensors, files, aliases, hints, (*more, *notes), may_have_averages=averages)
+    yield Checkpoint(
+        str(path),
+        tensors,
+        files,
+        (str(path), prefix.name),
+        hints,
+        (*more, *notes),
+        may_have_averages=saved_model is None,
+    )
 
 
 def _files_of(prefix: pathlib.Path) -> tuple[pathlib.Path, ...]:

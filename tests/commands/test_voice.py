@@ -80,7 +80,6 @@ def test_the_version_names_what_computes(capsys):
 
 SENTENCES = [
     ("export cat.jpg out", "cat.jpg is an image (JPEG), and holds no weights"),
-    ("inspect cat.jpg", "cat.jpg is an image (JPEG), and holds no weights"),
     ("export photos out", "photos is a folder of images (2, such as cat/a.jpg), and holds no weights"),
     ("convert notes.txt a.onnx", "notes.txt is plain text, not a model"),
     ("train photos out --from photos", "`hubkeras train photos OUT --from SOURCE` makes a classifier"),

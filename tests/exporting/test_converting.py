@@ -115,7 +115,7 @@ def test_bad_requests(small, tmp_path, capsys):
     for path, options, words in [
         ("model.pt", {}, "the ending says what to write"),
         ("model.onnx", {"image_size": 31}, "at least 32"),
-        ("model.onnx", {"endpoints": ["Mixed_4c"]}, "no end point Mixed_4c"),
+        ("model.onnx", {"endpoints": ["Mixed_4c"]}, "no end point MobilenetV2/Mixed_4c"),
         ("model.onnx", {"task": "feature_vector", "probabilities": True}, "need the classification head"),
         ("model.onnx", {"labels": ["a"]}, "1 names, but the network has 4"),
     ]:
