@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from hubkeras.common import addresses
-from hubkeras.common.errors import Error, first_line
+from hubkeras.common.errors import Error, first_line, reason
 from hubkeras.common.extras import extra
 from hubkeras.common.guards import integrity
 from hubkeras.common.guards.integrity import SIGNATURE_FILE, model_files
@@ -59,7 +59,8 @@ def sign(directory: Path, private_key: Path, signature: Path | None = None, over
     except Error:
         raise
     except (OSError, ValueError, TypeError) as error:
-        raise Error(f"{directory} cannot be signed with the key {private_key}: {first_line(error)}.") from error
+        why = reason(error) if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise Error(f"{directory} cannot be signed with the key {private_key}: {why}.") from error
     return path
 
 
