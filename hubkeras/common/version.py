@@ -31,9 +31,7 @@ _RUNTIMES = {
 
 def runtime_versions() -> dict[str, str | None]:
     """The version of each runtime, None where it is not installed; nothing is imported."""
-    return {
-        name: next(filter(None, map(installed_version, packages)), None) for name, packages in _RUNTIMES.items()
-    }
+    return {name: next(filter(None, map(installed_version, packages)), None) for name, packages in _RUNTIMES.items()}
 
 
 def versions() -> dict[str, str]:

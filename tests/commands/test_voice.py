@@ -75,7 +75,7 @@ def test_the_version_names_what_computes(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     text = capsys.readouterr().out
-    assert re.fullmatch(rf"hubkeras {re.escape(__version__)} \(Python [\d.]+, TensorFlow [\d.]+.*\)\n", text)
+    assert re.fullmatch(rf"hubkeras {re.escape(__version__)} \(Python [\d.]+, Keras [\d.]+, NumPy .*\)\n", text)
 
 
 SENTENCES = [
