@@ -46,6 +46,7 @@ def given(tmp_path, monkeypatch):
 def test_defaults_are_told_in_one_way(name):
     for action in subparsers()[name]._actions:
         text = action.help or ""
+        assert text, f"{name} {action.dest} has no help"
         assert "by default" not in text
         assert text.count("(default: ") <= 1
         has_default = action.default not in (None, [], argparse.SUPPRESS) and not isinstance(action.default, bool)
