@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command
+from hubkeras.commands.info import processor_facts
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
+from hubkeras.common.version import __version__, runtime_versions
 
 if TYPE_CHECKING:
     from hubkeras.runtimes.measuring import ModelTimings
@@ -45,15 +48,21 @@ def benchmark(options: Options, output: Output) -> None:
         for batch in batches
     }
     fastest = {batch: min(of_models, key=of_models.__getitem__) for batch, of_models in medians.items()}
+    processor = processor_facts()
     machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": options.threads or os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "processor": processor["name"],
+        "instructions": processor["instructions"],
+        "system": platform.platform(),
+        "cores": processor["cores"],
+        "threads": options.threads or processor["cores"],
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+    versions = {"hubkeras": __version__, "Python": platform.python_version(), **runtime_versions()}
     _show(output, results, fastest, machine)
     timings = {model: dataclasses.asdict(facts) for model, facts in results.items()}
-    output.result({"machine": machine, "models": timings, "fastest": fastest}, written=[fastest[str(batches[-1])]])
+    date = datetime.date.today().isoformat()
+    found = {"machine": machine, "versions": versions, "date": date, "models": timings, "fastest": fastest}
+    output.result(found, written=[fastest[str(batches[-1])]])
     output.hint("hubkeras", "embed", fastest[str(batches[-1])], "IMAGES", "OUT")
 
 

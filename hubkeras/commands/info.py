@@ -45,7 +45,7 @@ _VARIABLES = re.compile(
 def info(options: Options, output: Output) -> None:
     runtimes = runtime_versions()
     libraries = {name: installed_version(name) for name in _LIBRARIES}
-    processor, cache = _processor(), _cache()
+    processor, cache = processor_facts(), _cache()
     environment = {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(name)}
     facts: dict[str, Any] = {
         "hubkeras": __version__,
@@ -78,7 +78,7 @@ def _missing(extra: str | None) -> str:
     return f"not installed; pip install 'hubkeras[{extra}]'" if extra else "not installed"
 
 
-def _processor() -> dict[str, Any]:
+def processor_facts() -> dict[str, Any]:
     """The processor's name, the cores that this process may use, and the instructions that matter, None if unknown."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:

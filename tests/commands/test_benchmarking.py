@@ -1,5 +1,6 @@
 """`hubkeras benchmark`."""
 
+import datetime
 import json
 import pathlib
 
@@ -37,6 +38,10 @@ def test_models_side_by_side(models, capsys):
     assert captured.err == ""
     found = json.loads(captured.out)
     assert list(found["models"]) == models
+    assert found["machine"]["threads"] == 1 <= found["machine"]["cores"]
+    assert found["machine"]["processor"]
+    assert found["versions"]["ONNX Runtime"]
+    assert datetime.date.fromisoformat(found["date"])
     facts = found["models"][models[1]]
     assert (facts["runtime"], facts["dtype"], facts["image_size"]) == ("LiteRT", "uint8", 32)
     for path in models:
