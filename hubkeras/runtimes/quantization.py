@@ -1,7 +1,8 @@
 """Networks in 8-bit integers: a plan whose kernels are integers times a scale, and the ranges of its values.
 
 Ranges come from images of the kind that the network will see. Rounding moves the mean of a convolution's outputs, by
-much where batch norm made a kernel of very different values; each bias takes that back, of the layers before it too.
+much where batch norm made a kernel of very different values; each bias takes that back, of the layers before it too,
+and each channel's scale what rounding added to or took from how far its outputs go.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _LARGEST = 127  # integer of a kernel
 _LARGEST_IN_PAIRS = 64
 _BEYOND, _SAMPLE = 1e-4, 2_000_000  # the share of values that a range leaves out at each end, and how many tell it
 _TINY = 1e-12
+_MOST_GAIN = 4 / 3  # by which a scale is corrected, of whatever few images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +83,9 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
             if isinstance(step, steps.Dense):  # what it takes may be of any step
                 result.values[step.inputs[0]] = _range_of(before[0])
                 after = [result.values[step.inputs[0]](after[0])]
-            kernel, result.scales[step.output] = _rounded_kernel(step, whole)
-            step, true, value = _corrected(step, kernel, before[0], after[0])
+            kernel, scales = _rounded_kernel(step, whole)
+            step, gains, true, value = _corrected(step, kernel, before[0], after[0])
+            result.scales[step.output] = scales * gains
         else:
             true, value = (np.asarray(compute(step, *inputs)) for inputs in (before, after))
         if isinstance(step, steps.Pool):
@@ -132,11 +135,12 @@ def _rounded_kernel(step: Any, whole: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def _corrected(
     step: Any, kernel: np.ndarray, before: np.ndarray, after: np.ndarray
-) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The step with another kernel, and a bias with which its outputs have the mean that they have in floating point.
+) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+    """The step with another kernel, whose outputs are as near as they get to those in floating point, by channel.
 
     Returns:
-        The step, its outputs in floating point and with the kernel; means are those before the activation.
+        The step, whose bias and scales are corrected; the factors of these, by output channel; its outputs in floating
+        point, and with the kernel. What is brought near are the outputs before the activation.
     """
     from hubkeras.architectures.computing import compute
     from hubkeras.architectures.convolutions import ACTIVATIONS
@@ -145,11 +149,26 @@ def _corrected(
     linear = dataclasses.replace(step, activation=None) if activation else step
     true = np.asarray(compute(linear, before))
     value = np.asarray(compute(dataclasses.replace(linear, kernel=kernel), after))
+    gains, shift = _line(value, true)
+    bias = (gains * (0 if step.bias is None else step.bias) + shift).astype(np.float32)
+    by_channel = isinstance(step, steps.DepthwiseConvolution)
+    kernel = kernel * (gains.reshape(kernel.shape[2:]) if by_channel else gains)
+    true, value = (np.asarray(ACTIVATIONS[activation](each)) for each in (true, value * gains + shift))
+    return dataclasses.replace(step, kernel=kernel, bias=bias), gains, true, value
+
+
+def _line(values: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The factor and the summand of each channel, the last axis, with which values are nearest to the true ones."""
     axes = tuple(range(true.ndim - 1))
-    shift = true.mean(axes, np.float64) - value.mean(axes, np.float64)
-    bias = ((0 if step.bias is None else step.bias) + shift).astype(np.float32)
-    true, value = (np.asarray(ACTIVATIONS[activation](each)) for each in (true, value + shift.astype(np.float32)))
-    return dataclasses.replace(step, kernel=kernel, bias=bias), true, value
+    means = [each.mean(axes, np.float64) for each in (values, true)]
+    values, true = (
+        (each - mean.astype(np.float32)).reshape(len(each), -1, each.shape[-1])
+        for each, mean in zip((values, true), means, strict=True)
+    )
+    products, squares = (np.einsum("ipc,ipc->ic", values, each).sum(0, np.float64) for each in (true, values))
+    gains = np.divide(products, squares, out=np.ones_like(squares), where=squares > _TINY)
+    gains = np.clip(gains, 1 / _MOST_GAIN, _MOST_GAIN).astype(np.float32)
+    return gains, (means[1] - gains * means[0]).astype(np.float32)
 
 
 def quantized_litert(content: bytes, images: np.ndarray, uint8: bool) -> bytes:
