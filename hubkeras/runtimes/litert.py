@@ -19,7 +19,7 @@ from hubkeras.common.quiet import quietly
 from hubkeras.runtimes import litert_graph
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
-from hubkeras.runtimes.quantization import quantized, quantized_litert
+from hubkeras.runtimes.quantization import Quantized, quantized
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
 if TYPE_CHECKING:
@@ -38,15 +38,10 @@ def write(
     in_integers = interface.precision == "int8"
     seen = dataclasses.replace(interface, uint8=interface.uint8 and not in_integers)
     plan, half = plan_for(network, seen), interface.precision == "float16"
-    if in_integers:
-        assert calibration is not None
-        plan = quantized(plan, calibration, whole=True).plan
+    values = Quantized(plan) if calibration is None else quantized(plan, calibration, whole=True)
     size = interface.image_size
-    graph = litert_graph.GraphWriter(schema, plan, size, description.image_size, seen.dtype, half)
+    graph = litert_graph.GraphWriter(schema, values, size, description.image_size, interface.dtype, half)
     model = graph.model()
-    if calibration is not None:
-        content = quantized_litert(litert_graph.serialized(model), calibration, interface.uint8)
-        model = schema.ModelT.InitFromPackedBuf(content)
     litert_graph.add_metadata(schema, model, METADATA_BUFFER, metadata_of(network, description, [*graph.outputs]))
     whole = io.BytesIO(litert_graph.serialized(model))
     with zipfile.ZipFile(whole, "a") as archive:

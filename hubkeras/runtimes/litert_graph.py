@@ -1,7 +1,7 @@
 """LiteRT operators from the steps of a plan.
 
-Those of convolutions and pooling are of version 1, which XNNPACK and the delegates of phones take. What activations of
-heads compute has narrow ranges in 8 bits: exponents are of what is below 0.
+Those of convolutions and pooling are of version 1, which XNNPACK and the delegates of phones take, in 8 bits of the
+version that has these. Activations and normalization of heads stay in floating point.
 """
 
 import functools
@@ -13,27 +13,14 @@ import numpy as np
 from hubkeras.common import steps
 from hubkeras.common.head_layers import ACTIVATIONS
 from hubkeras.common.version import __version__
+from hubkeras.runtimes.litert_formulas import FORMULAS, SELU_ALPHA, SELU_SCALE, X, elu
+from hubkeras.runtimes.quantization import IN_INTEGERS, Quantized, Rounding
 
 SIGNATURE = "serving_default"
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # of constants, bytes: the schema's
 HALF = "reduced_precision_support", b"fp16accfp32"  # says that phones may compute in half precision, as TensorFlow's do
 
-X = "x"  # the input of a formula
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-# activations: a formula is an operator and its inputs, which are formulas, numbers, or X
-_FORMULAS: dict[str, tuple[Any, ...]] = {
-    "relu": ("RELU", X),
-    "relu6": ("RELU6", X),
-    "leaky_relu": ("LEAKY_RELU", X),
-    "gelu": ("GELU", X),
-    "gelu_tanh": ("GELU", X),
-    "silu": ("MUL", X, ("LOGISTIC", X)),
-    "hard_silu": ("HARD_SWISH", X),
-    "softplus": ("ADD", ("RELU", X), ("LOG", ("ADD", ("EXP", ("NEG", ("ABS", X))), 1))),
-    "tanh": ("TANH", X),
-    "sigmoid": ("LOGISTIC", X),
-}
 # options of operators that have any
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
@@ -46,7 +33,14 @@ _OPTIONS = {
     "LEAKY_RELU": "LeakyReluOptions",
 }
 _FUSED = {None: "NONE", "relu": "RELU", "relu6": "RELU6"}
-_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32", "uint8": "UINT8"}
+_TYPES = {name: name.upper() for name in ("float32", "float16", "int32", "int8", "uint8")}
+# of operators in 8 bits; those that are not here have them from the first on
+_VERSIONS = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), 3),
+    **dict.fromkeys(("ADD", "SUB", "CONCATENATION", "MEAN", "REDUCE_MAX", "MAX_POOL_2D", "AVERAGE_POOL_2D"), 2),
+    "FULLY_CONNECTED": 4,
+}
+_SIGNED = -128  # what is added to integers in [0, 255]
 
 
 class Free(int):
@@ -61,7 +55,8 @@ class GraphWriter:
 
     Args:
         schema: the module of LiteRT's schema.
-        plan: its end points become the outputs, in the order of their names, which is that of signatures.
+        quantized: a plan, whose end points become the outputs, in the order of their names as those of signatures are,
+            and what of it is in integers.
         image_size: height and width in pixels that images are fixed to; None leaves them free.
         default_size: those that tensors have until an interpreter is told others; many, as MediaPipe, tell none.
         dtype: of the images.
@@ -71,13 +66,14 @@ class GraphWriter:
     def __init__(
         self,
         schema: Any,
-        plan: steps.Plan,
+        quantized: Quantized,
         image_size: int | None,
         default_size: int,
         dtype: str = "float32",
         half: bool = False,
     ) -> None:
-        self.schema, self.half = schema, half
+        self.schema, self.half, self.quantized, plan = schema, half, quantized, quantized.plan
+        self.stored: dict[str, Rounding] = {}  # values whose tensors are of 8 bits
         self.buffers = [schema.BufferT()]  # the first is that of tensors without constants
         self.codes: dict[tuple[str, int], int] = {}
         self.operators: list[Any] = []
@@ -87,12 +83,44 @@ class GraphWriter:
             name: tuple(Free(now or 1) if size is None else size for size, now in zip(shape, usual[name], strict=True))
             for name, shape in plan.shapes(image_size).items()
         }
-        self.numbers = {steps.INPUT: self.tensor(steps.INPUT, (_BATCH, *self.shapes[steps.INPUT]), dtype)}
+        pixels = quantized.values.get(steps.INPUT) if dtype == "uint8" else None
+        parameters = pixels and self.rounding(pixels.scale, pixels.zero)
+        first = self.tensor(steps.INPUT, (_BATCH, *self.shapes[steps.INPUT]), dtype, quantization=parameters)
+        self.numbers = {steps.INPUT: first}
         for step in plan.steps:
-            write(step, self, *step.inputs)
-        self.outputs = {name: self.numbers[value] for name, value in sorted(plan.end_points.items())}
+            inputs = [self.taken(name, step) for name in step.inputs]
+            if isinstance(step, IN_INTEGERS) and step.output in quantized.values:
+                self.stored[step.output] = quantized.values[step.output]
+            write(step, self, *inputs)
+        ends = {name: self.in_floats(value) for name, value in sorted(plan.end_points.items())}
+        self.outputs = {name: self.numbers[value] for name, value in ends.items()}
         for name, number in self.outputs.items():
             self.tensors[number].name = name
+
+    def taken(self, value: str, step: steps.Step) -> str:
+        """The name of a value as a step takes it: in integers, in those of what it gives, or in floating point."""
+        rounding = self.quantized.values.get(value)
+        if rounding is None or not isinstance(step, IN_INTEGERS):
+            return self.in_floats(value)
+        if isinstance(step, steps.Concat):
+            rounding = self.quantized.values[step.output]
+        if self.stored.get(value) == rounding:
+            return value
+        name = f"{value}/{rounding.scale}/{rounding.zero}"
+        return self.converted("QUANTIZE", value, name, 1, rounding)
+
+    def in_floats(self, value: str) -> str:
+        """The name of a value in floating point."""
+        return self.converted("DEQUANTIZE", value, f"{value}/floats", 2) if value in self.stored else value
+
+    def converted(self, kind: str, value: str, name: str, version: int, rounding: Rounding | None = None) -> str:
+        """Adds a value in other numbers, unless it is there; returns its name."""
+        if name not in self.numbers:
+            self.shapes[name] = self.shapes[value]
+            if rounding:
+                self.stored[name] = rounding
+            self.node(kind, name, [value], version=version)
+        return name
 
     def model(self) -> Any:
         """What was collected, a `ModelT` with a signature `serving_default`."""
@@ -127,16 +155,25 @@ class GraphWriter:
             add_metadata(schema, model, *HALF)
         return model
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: str = "float32", buffer: int = 0) -> int:
+    def rounding(self, scale: Any, zero: Any = 0, axis: int = 0) -> Any:
+        """What integers stand for, of a tensor or of each index of an axis."""
+        scales = np.array(scale, np.float32).reshape(-1)
+        zeros = np.full(scales.shape, zero, np.int64)
+        return self.schema.QuantizationParametersT(scale=scales, zeroPoint=zeros, quantizedDimension=axis)
+
+    def tensor(
+        self, name: str, shape: Sequence[int], dtype: str = "float32", buffer: int = 0, quantization: Any = None
+    ) -> int:
         """Adds a tensor; returns its number."""
         kind = getattr(self.schema.TensorType, _TYPES[dtype])
         tensor = self.schema.TensorT(shape=[*shape], type=kind, buffer=buffer, name=name, hasRank=True)
+        tensor.quantization = quantization
         if any(isinstance(size, Free) for size in shape):
             tensor.shapeSignature = [-1 if isinstance(size, Free) else size for size in shape]
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def constant(self, name: str, value: Any) -> str:
+    def constant(self, name: str, value: Any, quantization: Any = None) -> str:
         """Adds a constant; returns its name."""
         value = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
         if self.half and value.ndim > 1 and value.dtype == np.float32:
@@ -144,14 +181,35 @@ class GraphWriter:
             self.node("DEQUANTIZE", name, [stored], value.shape, version=3)
             return name
         self.buffers.append(self.schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8)))
-        self.numbers[name] = self.tensor(name, value.shape, value.dtype.name, len(self.buffers) - 1)
+        self.numbers[name] = self.tensor(name, value.shape, value.dtype.name, len(self.buffers) - 1, quantization)
         return name
+
+    def constants(self, step: Any, x: str, kernel: np.ndarray, axis: int = 0) -> list[str]:
+        """Adds kernel and bias of a step that takes `x`; returns their names. `axis` is that of output channels."""
+        channels = kernel.shape[axis]
+        values = {"weights": kernel, "biases": np.zeros(channels, np.float32) if step.bias is None else step.bias}
+        scales = self.quantized.scales.get(step.output)
+        if scales is None:
+            return [self.constant(f"{step.output}/{name}", value) for name, value in values.items()]
+        product = scales * np.float32(self.stored[x].scale)
+        kernel = np.rint(kernel / scales.reshape([channels if each == axis else 1 for each in range(kernel.ndim)]))
+        bias = np.rint(values["biases"] / product.astype(np.float64))
+        return [
+            self.constant(f"{step.output}/weights", kernel.astype(np.int8), self.rounding(scales, axis=axis)),
+            self.constant(f"{step.output}/biases", bias.astype(np.int32), self.rounding(product)),
+        ]
 
     def node(
         self, kind: str, output: str, inputs: Sequence[str], shape: Any = None, version: int = 1, **options: Any
     ) -> None:
         """Adds an operator and the tensor of its output, which by default has the shape of the plan's value."""
-        self.numbers[output] = self.tensor(output, (_BATCH, *self.shapes[output]) if shape is None else shape)
+        shape = (_BATCH, *self.shapes[output]) if shape is None else shape
+        if rounding := self.stored.get(output):
+            parameters = self.rounding(rounding.scale, rounding.zero + _SIGNED)
+            self.numbers[output] = self.tensor(output, shape, "int8", quantization=parameters)
+            version = _VERSIONS.get(kind, version)
+        else:
+            self.numbers[output] = self.tensor(output, shape)
         operator = self.schema.OperatorT(
             opcodeIndex=self.codes.setdefault((kind, version), len(self.codes)),
             inputs=[self.numbers[name] for name in inputs],
@@ -171,12 +229,12 @@ class GraphWriter:
         """The activation within an operator."""
         return {"fusedActivationFunction": getattr(self.schema.ActivationFunctionType, _FUSED[activation])}
 
-    def convolve(self, kind: str, step: steps.Convolution, x: str, kernel: np.ndarray, **options: Any) -> None:
-        """Adds a convolution; `kernel` is as LiteRT has it."""
-        weights = self.constant(f"{step.output}/weights", kernel)
-        bias = np.zeros(step.channels, np.float32) if step.bias is None else step.bias
+    def convolve(
+        self, kind: str, step: steps.Convolution, x: str, kernel: np.ndarray, axis: int = 0, **options: Any
+    ) -> None:
+        """Adds a convolution; `kernel` is as LiteRT has it, `axis` that of output channels."""
         dilation = {"dilationWFactor": step.dilation, "dilationHFactor": step.dilation}
-        inputs = [x, weights, self.constant(f"{step.output}/biases", bias)]
+        inputs = [x, *self.constants(step, x, kernel, axis)]
         self.node(kind, step.output, inputs, **options, **self.window(step), **self.fused(step.activation), **dilation)
 
     def formula(self, formula: tuple[Any, ...], output: str, x: str, **options: Any) -> None:
@@ -193,13 +251,6 @@ class GraphWriter:
             self.formula(operand, name, x)
             return name
         return self.constant(name, np.float32(operand))
-
-
-def elu(alpha: float) -> tuple[Any, ...]:
-    """The formula of an ELU; LiteRT's own has an alpha of 1."""
-    if alpha == 1:
-        return "ELU", X
-    return "ADD", ("RELU", X), ("MUL", ("ELU", ("MINIMUM", X, 0)), alpha)
 
 
 def add_metadata(schema: Any, model: Any, name: str, content: bytes) -> None:
@@ -246,8 +297,14 @@ def _(step: steps.Cast, graph: GraphWriter, x: str) -> None:
 
 @write.register
 def _(step: steps.Subtract, graph: GraphWriter, x: str) -> None:
-    value = graph.constant(f"{step.output}/value", np.array(step.value, np.float32))
-    graph.node("SUB", step.output, [x, value])
+    name, value = f"{step.output}/value", np.array(step.value, np.float32)
+    if rounding := graph.quantized.values.get(name):
+        zero = rounding.zero + _SIGNED
+        integers = np.rint(value / np.float32(rounding.scale)) + zero
+        graph.constant(name, integers.astype(np.int8), graph.rounding(rounding.scale, zero))
+    else:
+        graph.constant(name, value)
+    graph.node("SUB", step.output, [x, name])
 
 
 @write.register
@@ -259,7 +316,7 @@ def _(step: steps.Convolution, graph: GraphWriter, x: str) -> None:
 def _(step: steps.DepthwiseConvolution, graph: GraphWriter, x: str) -> None:
     height, width, _, filters = step.kernel.shape
     kernel = step.kernel.reshape(1, height, width, step.channels)
-    graph.convolve("DEPTHWISE_CONV_2D", step, x, kernel, depthMultiplier=filters)
+    graph.convolve("DEPTHWISE_CONV_2D", step, x, kernel, axis=3, depthMultiplier=filters)
 
 
 @write.register
@@ -298,9 +355,7 @@ def _(step: steps.Flatten, graph: GraphWriter, x: str) -> None:
 
 @write.register
 def _(step: steps.Dense, graph: GraphWriter, x: str) -> None:
-    bias = np.zeros(step.kernel.shape[1], np.float32) if step.bias is None else step.bias
-    inputs = [x, graph.constant(f"{step.output}/weights", step.kernel.T)]
-    graph.node("FULLY_CONNECTED", step.output, [*inputs, graph.constant(f"{step.output}/biases", bias)])
+    graph.node("FULLY_CONNECTED", step.output, [x, *graph.constants(step, x, step.kernel.T)])
 
 
 @write.register
@@ -310,9 +365,9 @@ def _(step: steps.Activate, graph: GraphWriter, x: str) -> None:
     if step.function == "elu":
         formula = elu(parameter or 0)
     elif step.function == "selu":
-        formula = "MUL", elu(_SELU_ALPHA), _SELU_SCALE
+        formula = "MUL", elu(SELU_ALPHA), SELU_SCALE
     else:
-        formula = _FORMULAS[step.function]
+        formula = FORMULAS[step.function]
         options = {"alpha": parameter} if step.function == "leaky_relu" else {}
         options = {"approximate": step.function == "gelu_tanh"} if formula[0] == "GELU" else options
     graph.formula(formula, step.output, x, **options)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hubkeras.common import steps
-from hubkeras.common.quiet import quietly
+from hubkeras.common.interface import LARGEST_PIXEL
 
 _MOST_PIXELS = 3_700_000  # of the images that pass through the network side by side: 73 of 224 x 224
 _LARGEST = 127  # integer of a kernel
@@ -23,6 +23,21 @@ _LARGEST_IN_PAIRS = 64
 _BEYOND, _SAMPLE = 1e-4, 2_000_000  # the share of values that a range leaves out at each end, and how many tell it
 _TINY = 1e-12
 _MOST_GAIN = 4 / 3  # by which a scale is corrected, of whatever few images
+_MARGIN = 1.25
+_LARGEST_BIAS = 2**29  # integer of a bias, which its correction may double
+_LEAST_SCALE = 2**-10  # of a kernel's channels, beside the largest: runtimes do not take what is far smaller
+# steps that LiteRT computes in integers; the others are activations and normalization of heads
+IN_INTEGERS = (
+    steps.Subtract,
+    steps.Convolution,
+    steps.Pool,
+    steps.Add,
+    steps.Concat,
+    steps.Mean,
+    steps.Max,
+    steps.Flatten,
+    steps.Dense,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +61,9 @@ class Rounding:
         return np.multiply(values, np.float32(self.scale), out=values)
 
 
+_PIXELS = Rounding(1 / LARGEST_PIXEL, 0)  # of images in [0, 1], whose integers are pixels
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Quantized:
     """A plan in 8 bits.
@@ -66,8 +84,8 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
 
     Args:
         plan: in float32.
-        images: for calibration, as the plan takes them.
-        whole: whether all of the network is in integers, and kernels in [-127, 127], as LiteRT has it. Else the first
+        images: for calibration, as the plan takes them; in [0, 1] for a whole network in integers.
+        whole: whether all steps in `IN_INTEGERS` are, and kernels in [-127, 127], as LiteRT has it. Else the first
             layers are not, on whose few channels all others depend: there integers cost accuracy and win no time.
     """
     from hubkeras.architectures.computing import compute
@@ -77,21 +95,25 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
     last_use = {name: step.output for step in plan.steps for name in step.inputs}
     exact, rounded = {steps.INPUT: images}, {steps.INPUT: images}
     result, changed = Quantized(plan), []
+    if whole:
+        result.values[steps.INPUT] = _PIXELS
+        rounded[steps.INPUT] = _PIXELS(images)
     for step in plan.steps:
         before, after = ([values[name] for name in step.inputs] for values in (exact, rounded))
         if isinstance(step, steps.Convolution | steps.Dense) and step.output not in floats:
-            if isinstance(step, steps.Dense):  # what it takes may be of any step
+            if step.inputs[0] not in result.values:  # what a dense layer takes may be of any step
                 result.values[step.inputs[0]] = _range_of(before[0])
                 after = [result.values[step.inputs[0]](after[0])]
-            kernel, scales = _rounded_kernel(step, whole)
+            kernel, scales = _rounded_kernel(step, result.values[step.inputs[0]], whole)
             step, gains, true, value = _corrected(step, kernel, before[0], after[0])
             result.scales[step.output] = scales * gains
         else:
-            true, value = (np.asarray(compute(step, *inputs)) for inputs in (before, after))
-        if isinstance(step, steps.Pool):
-            rounding = result.values.get(step.inputs[0])
-        else:
-            rounding = _range_of(true) if true.ndim == 4 and _in_integers(step, plan, floats) else None
+            true = np.asarray(compute(step, *before))
+            if whole and isinstance(step, steps.Subtract):  # the bias that follows takes back what this moves
+                result.values[f"{step.output}/value"] = rounding = _range_of_shift(step.value)
+                step = dataclasses.replace(step, value=tuple(rounding(np.float32(step.value).reshape(-1)).tolist()))
+            value = np.asarray(compute(step, *after))
+        rounding = _rounding_of(step, true, plan, result.values, floats, whole)
         if rounding:
             result.values[step.output], value = rounding, rounding(value)
         exact[step.output], rounded[step.output] = true, value
@@ -102,6 +124,23 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
     return dataclasses.replace(result, plan=dataclasses.replace(plan, steps=tuple(changed)))
 
 
+def _rounding_of(
+    step: steps.Step, true: np.ndarray, plan: steps.Plan, values: dict[str, Rounding], floats: set[str], whole: bool
+) -> Rounding | None:
+    """The integers of what a step computes, or None for floating point."""
+    if isinstance(step, steps.Pool) or (whole and isinstance(step, steps.Max | steps.Flatten)):
+        return values.get(step.inputs[0])  # it chooses among values, or stays between them
+    if whole and isinstance(step, steps.Subtract):
+        shift = np.float32(step.value)
+        return Rounding.of(-float(shift.max()), 1 - float(shift.min()))
+    if true.ndim == 4 and isinstance(step, steps.Convolution | steps.Add | steps.Concat):
+        takers = [taker.output for taker in plan.steps if step.output in taker.inputs]
+        in_integers = step.output not in floats or not floats.issuperset(takers)
+        return _range_of(true) if in_integers else None
+    # of what is pooled there are few values, and others go further
+    return _range_of(true, _MARGIN) if whole and isinstance(step, IN_INTEGERS) else None
+
+
 def _first_layers(plan: steps.Plan) -> set[str]:
     """The outputs of the first convolution, and of the separable one that it belongs to or that follows it."""
     convolutions = [step for step in plan.steps if isinstance(step, steps.Convolution)]
@@ -109,27 +148,27 @@ def _first_layers(plan: steps.Plan) -> set[str]:
     return {step.output for step in convolutions[: next(separable, -1) + 2]}
 
 
-def _in_integers(step: steps.Step, plan: steps.Plan, floats: set[str]) -> bool:
-    """Whether what a step computes is in integers: of the first layers, what the others take."""
-    if not isinstance(step, steps.Convolution | steps.Add | steps.Concat):
-        return False
-    takers = [taker.output for taker in plan.steps if step.output in taker.inputs]
-    return step.output not in floats or not floats.issuperset(takers)
+def _range_of_shift(value: Any) -> Rounding:
+    """The rounding of what is taken off from pixels: whole pixels, where it lies among them."""
+    low, high = float(np.min(value)), float(np.max(value))
+    return _PIXELS if low >= 0 and high <= 1 else Rounding.of(low, high)
 
 
-def _range_of(values: np.ndarray) -> Rounding:
+def _range_of(values: np.ndarray, margin: float = 1) -> Rounding:
     """The rounding of all values but the few that are far from the others; a sample tells, of large arrays."""
     if values.size > _SAMPLE:
         values = values.ravel()[np.random.RandomState(0).randint(0, values.size, _SAMPLE)]
-    return Rounding.of(*(float(each) for each in np.quantile(values, [_BEYOND, 1 - _BEYOND])))
+    return Rounding.of(*(margin * float(each) for each in np.quantile(values, [_BEYOND, 1 - _BEYOND])))
 
 
-def _rounded_kernel(step: Any, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+def _rounded_kernel(step: Any, taken: Rounding, whole: bool) -> tuple[np.ndarray, np.ndarray]:
     """The kernel of a step as integers times a scale for each output channel, and these."""
     by_channel = isinstance(step, steps.DepthwiseConvolution)
     most = _LARGEST if whole or by_channel else _LARGEST_IN_PAIRS
-    scales = np.abs(step.kernel).max((0, 1) if by_channel else tuple(range(step.kernel.ndim - 1)))
-    scales = np.maximum(scales, _TINY).astype(np.float32) / np.float32(most)
+    scales = np.abs(step.kernel).max((0, 1) if by_channel else tuple(range(step.kernel.ndim - 1))) / most
+    # a channel that has next to no kernel has a bias, an integer of 32 bits times the same scale
+    least = 0 if step.bias is None else np.abs(step.bias).reshape(scales.shape) / (_LARGEST_BIAS * taken.scale)
+    scales = np.maximum(np.maximum(scales, least), max(scales.max() * _LEAST_SCALE, _TINY)).astype(np.float32)
     return np.clip(np.rint(step.kernel / scales), -most, most) * scales, scales.reshape(-1)
 
 
@@ -169,22 +208,3 @@ def _line(values: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     gains = np.divide(products, squares, out=np.ones_like(squares), where=squares > _TINY)
     gains = np.clip(gains, 1 / _MOST_GAIN, _MOST_GAIN).astype(np.float32)
     return gains, (means[1] - gains * means[0]).astype(np.float32)
-
-
-def quantized_litert(content: bytes, images: np.ndarray, uint8: bool) -> bytes:
-    """A LiteRT file in integers throughout.
-
-    Args:
-        content: of a file in float32, whose signature `serving_default` takes images in [0, 1].
-        images: for calibration, float32 `[number, height, width, 3]` in [0, 1].
-        uint8: whether the file shall take raw pixels, as integers of the images.
-    """
-    import tensorflow as tf
-    from tensorflow.lite.python import convert
-    from tensorflow.lite.python.optimize import calibrator
-
-    images = images.copy()
-    images[0, 0, :2] = [[0.0], [1.0]]  # with this range, the integers of the input are pixels in [0, 255]
-    with quietly():
-        calibrated = calibrator.Calibrator(content).calibrate(lambda: ([image[np.newaxis]] for image in images))
-        return convert.mlir_quantize(calibrated, input_data_type=tf.uint8 if uint8 else tf.float32)

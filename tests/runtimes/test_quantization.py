@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
-from hubkeras.architectures.computing import run
+from hubkeras.architectures.computing import compute, run
 from hubkeras.commands import main
 from hubkeras.common import steps
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters import read_network
 from hubkeras.exporting.calibration import calibration_images
-from hubkeras.runtimes import files
+from hubkeras.runtimes import files, litert, litert_graph, quantization
 from hubkeras.runtimes.opening import open_model
 from hubkeras.runtimes.quantization import quantized
 from hubkeras.verifying.references import cosine_error
@@ -165,6 +165,96 @@ def test_kernels_are_integers_and_means_stay():
     values = np.asarray(run(whole.plan, images)["features"])
     assert np.abs((values - true).mean(0)).max() < 0.5 * np.abs((without - true).mean(0)).max()
     assert cosine_error(values, true) < cosine_error(without, true)
+
+
+def test_scales_take_back_what_rounding_adds(monkeypatch):
+    """Kernels of few large values among small ones, which rounding makes larger or smaller than they were."""
+    random = np.random.RandomState(1)
+    images = np.float32(random.uniform(0, 1, (30, 16, 16, 3)))
+    plan = separable(random, 20)
+    true = np.asarray(run(plan, images)["features"])
+    errors = []
+    for most in (quantization._MOST_GAIN, 1):
+        monkeypatch.setattr(quantization, "_MOST_GAIN", most)
+        found = quantized(plan, images, whole=True)
+        errors.append(np.abs(rounded(found, images)["third"].mean((1, 2)) - true).mean())
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_a_channel_without_a_kernel_keeps_its_bias():
+    """Its bias would take more than 32 bits as an integer times a scale that is next to nothing."""
+    random = np.random.RandomState(0)
+    images = np.float32(random.uniform(0, 1, (20, 16, 16, 3)))
+    plan = separable(random, 2)
+    kernel, bias = plan.steps[2].kernel.copy(), np.float32(random.normal(0, 1, 8))
+    kernel[..., 3] *= 1e-20
+    changed = [
+        dataclasses.replace(step, kernel=kernel, bias=bias) if step.output == "second" else step for step in plan.steps
+    ]
+    plan = dataclasses.replace(plan, steps=tuple(changed))
+    for whole in (False, True):
+        found = quantized(plan, images, whole)
+        scales, taken = found.scales.get("second"), found.values["second/by_channel"] if whole else None
+        if scales is not None:
+            assert np.abs(bias / (scales * taken.scale)).max() < 2**31
+            assert scales.min() >= scales.max() / 2000
+
+
+def with_every_step(random):
+    """A plan of every step that LiteRT computes in integers, with two that it computes in floating point between."""
+    first, *others, mean, _ = separable(random, 2).steps
+    first = dataclasses.replace(first, inputs=("images",))
+
+    def dense(name, taken, *shape):
+        return steps.Dense(name, (taken,), np.float32(random.normal(0, 0.3, shape)), None)
+
+    plan = [
+        steps.Subtract("images", ("inputs",), 0.5),
+        *(first, *others),
+        steps.Add("sum", ("second", "third"), "relu"),
+        steps.Pool("average", ("sum",), 1, "same", "average", 3),
+        steps.Pool("highest", ("sum",), 1, "same", "max", 3),
+        steps.Concat("side by side", ("average", "second", "highest")),
+        dataclasses.replace(mean, inputs=("side by side",)),
+        steps.Max("max", ("side by side",)),
+        steps.Concat("both", ("mean", "max")),
+        steps.Flatten("features", ("both",)),
+        dense("hidden", "features", 48, 6),
+        steps.Activate("gelu", ("hidden",), "gelu"),
+        dense("logits", "gelu", 6, 3),
+        steps.Softmax("probabilities", ("logits",)),
+    ]
+    return steps.Plan(tuple(plan), {name: name for name in ("probabilities", "features", "side by side")})
+
+
+def rounded(found, images):
+    """What a plan in 8 bits computes, each value of it rounded as it says."""
+    values = {"inputs": found.values["inputs"](images)}
+    for step in found.plan.steps:
+        value = np.asarray(compute(step, *(values[name] for name in step.inputs)))
+        rounding = found.values.get(step.output)
+        values[step.output] = rounding(value) if rounding else value
+    return values
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_litert_computes_what_the_plan_in_8_bits_says(dtype, tmp_path):
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs hubkeras[litert]")
+    random = np.random.RandomState(0)
+    pixels = random.randint(0, 256, (20, 16, 16, 3)).astype(np.uint8)
+    images = np.float32(pixels / 255)
+    plan = with_every_step(random)
+    found = quantized(plan, images, whole=True)
+    graph = litert_graph.GraphWriter(schema, found, None, 16, dtype)
+    (tmp_path / "model.tflite").write_bytes(litert_graph.serialized(graph.model()))
+    outputs = litert.load(tmp_path / "model.tflite", 1).run(pixels if dtype == "uint8" else images)
+    expected = rounded(found, images)
+    for name in ("features", "side by side"):  # values that lie between two integers go either way
+        error = np.abs(outputs[name] - expected[name]) / found.values[name].scale
+        assert error.mean() < 0.2
+        assert error.max() < 6
+    true = run(plan, images)["probabilities"]
+    assert np.abs(outputs["probabilities"] - true).max() < 0.01 < np.ptp(true)
 
 
 def test_calibration_images_of_every_kind(tmp_path):
