@@ -13,7 +13,7 @@ import numpy as np
 from hubkeras.common import steps
 from hubkeras.common.head_layers import ACTIVATIONS
 from hubkeras.common.version import __version__
-from hubkeras.runtimes.litert_formulas import FORMULAS, SELU_ALPHA, SELU_SCALE, X, elu
+from hubkeras.runtimes.litert_operators import FORMULAS, FUSED, OPTIONS, SELU_ALPHA, SELU_SCALE, VERSIONS, X, elu
 from hubkeras.runtimes.quantization import IN_INTEGERS, Quantized, Rounding
 
 SIGNATURE = "serving_default"
@@ -21,25 +21,7 @@ IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # of constants, bytes: the schema's
 HALF = "reduced_precision_support", b"fp16accfp32"  # says that phones may compute in half precision, as TensorFlow's do
 
-# options of operators that have any
-_OPTIONS = {
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    **dict.fromkeys(("MAX_POOL_2D", "AVERAGE_POOL_2D"), "Pool2DOptions"),
-    **dict.fromkeys(("MEAN", "REDUCE_MAX"), "ReducerOptions"),
-    **{name: f"{name.capitalize()}Options" for name in ("ADD", "SUB", "MUL", "GELU", "SOFTMAX")},
-    "CONCATENATION": "ConcatenationOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "LEAKY_RELU": "LeakyReluOptions",
-}
-_FUSED = {None: "NONE", "relu": "RELU", "relu6": "RELU6"}
 _TYPES = {name: name.upper() for name in ("float32", "float16", "int32", "int8", "uint8")}
-# of operators in 8 bits; those that are not here have them from the first on
-_VERSIONS = {
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), 3),
-    **dict.fromkeys(("ADD", "SUB", "CONCATENATION", "MEAN", "REDUCE_MAX", "MAX_POOL_2D", "AVERAGE_POOL_2D"), 2),
-    "FULLY_CONNECTED": 4,
-}
 _SIGNED = -128  # what is added to integers in [0, 255]
 
 
@@ -207,7 +189,7 @@ class GraphWriter:
         if rounding := self.stored.get(output):
             parameters = self.rounding(rounding.scale, rounding.zero + _SIGNED)
             self.numbers[output] = self.tensor(output, shape, "int8", quantization=parameters)
-            version = _VERSIONS.get(kind, version)
+            version = VERSIONS.get(kind, version)
         else:
             self.numbers[output] = self.tensor(output, shape)
         operator = self.schema.OperatorT(
@@ -215,9 +197,9 @@ class GraphWriter:
             inputs=[self.numbers[name] for name in inputs],
             outputs=[self.numbers[output]],
         )
-        if kind in _OPTIONS:
-            operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, _OPTIONS[kind])
-            operator.builtinOptions = getattr(self.schema, f"{_OPTIONS[kind]}T")(**options)
+        if kind in OPTIONS:
+            operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, OPTIONS[kind])
+            operator.builtinOptions = getattr(self.schema, f"{OPTIONS[kind]}T")(**options)
         self.operators.append(operator)
 
     def window(self, step: steps.Window) -> dict[str, Any]:
@@ -227,7 +209,7 @@ class GraphWriter:
 
     def fused(self, activation: str | None) -> dict[str, Any]:
         """The activation within an operator."""
-        return {"fusedActivationFunction": getattr(self.schema.ActivationFunctionType, _FUSED[activation])}
+        return {"fusedActivationFunction": getattr(self.schema.ActivationFunctionType, FUSED[activation])}
 
     def convolve(
         self, kind: str, step: steps.Convolution, x: str, kernel: np.ndarray, axis: int = 0, **options: Any

@@ -110,8 +110,8 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
         else:
             true = np.asarray(compute(step, *before))
             if whole and isinstance(step, steps.Subtract):  # the bias that follows takes back what this moves
-                result.values[f"{step.output}/value"] = rounding = _range_of_shift(step.value)
-                step = dataclasses.replace(step, value=tuple(rounding(np.float32(step.value).reshape(-1)).tolist()))
+                result.values[f"{step.output}/value"] = of_shift = _range_of_shift(step.value)
+                step = dataclasses.replace(step, value=tuple(of_shift(np.float32(step.value).reshape(-1)).tolist()))
             value = np.asarray(compute(step, *after))
         rounding = _rounding_of(step, true, plan, result.values, floats, whole)
         if rounding:
