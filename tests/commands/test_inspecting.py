@@ -236,6 +236,7 @@ def test_info(monkeypatch, tmp_path, run):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("hubkeras.commands.info.installed_version", lambda name: "1.2" if name == "keras" else None)
+    monkeypatch.setattr("hubkeras.common.version.installed_version", lambda name: None)  # of the runtimes
     (tmp_path / "file").write_bytes(b"12345")
     status, out, _ = run("info")
     assert status == 0
