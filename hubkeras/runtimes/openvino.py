@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
 
 SECTION, TEXTS = "hubkeras", ("metadata", "labels")  # of the runtime information; each text is JSON
+_WITHOUT_BFLOAT16 = (
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+)  # instruction sets of oneDNN
 COUNTED = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO's name of a node that has none
 
 
@@ -82,10 +90,8 @@ def load(
         core = openvino.Core()
         model = core.read_model(os.fspath(path))
         description = Description.of_texts(_texts(model))
-        # its own choice is bfloat16 where the processor has it
         interface = description.metadata and description.metadata.interface
-        hint = "bf16" if interface and interface.precision == "bfloat16" else "f32"
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _hint(interface.precision if interface else "float32")}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads * (streams or 1)
         if streams:
@@ -110,6 +116,16 @@ def load(
         outputs,
         activations={name: _activation(node) for name, node in zip(outputs, nodes, strict=True)},
     )
+
+
+def _hint(precision: str) -> str:
+    """What OpenVINO shall compute in; its own choice is bfloat16 where the processor has it.
+
+    Where `ONEDNN_MAX_CPU_ISA` takes bfloat16 from a processor that has it, OpenVINO 2026.4 finds it there nonetheless,
+    and oneDNN has no kernels for it, which ends the process.
+    """
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    return "bf16" if precision == "bfloat16" and allowed not in _WITHOUT_BFLOAT16 else "f32"
 
 
 def _texts(model: Any) -> dict[str, str]:

@@ -1,6 +1,9 @@
 """Users' heads in all runtimes: random chains of every layer that a head can have, on bases of random input ranges."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -149,6 +152,23 @@ def test_half_precision_and_raw_pixels(ending, two_classes, options, tmp_path):
     model = open_model(tmp_path / f"model.{ending}")
     _, probabilities = in_float64(network, model.interface.seen(images))
     assert np.abs(model.run(images) - probabilities).max() < (2e-5 if "uint8" in options else 3e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowed", ["AVX2", "avx512_core"])
+def test_bfloat16_that_was_taken_from_the_processor(two_classes, allowed, tmp_path):
+    """oneDNN would end the process: it looks at the variable once, so the file is opened in one of its own."""
+    pytest.importorskip("openvino", reason="needs hubkeras[openvino]")
+    network, images = two_classes
+    hubkeras.convert(network, tmp_path / "model.xml", image_size=16, bfloat16=True)
+    np.save(tmp_path / "images.npy", images[:4])
+    code = "import sys, numpy; from hubkeras.runtimes import files; s = files.load(sys.argv[1], 1)\n"
+    code += "numpy.save(sys.argv[3], s.run(numpy.load(sys.argv[2]))['logits'])"
+    names = [str(tmp_path / name) for name in ("model.xml", "images.npy", "logits.npy")]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": allowed}
+    subprocess.run([sys.executable, "-c", code, *names], env=environment, check=True, timeout=300)
+    logits, _ = in_float64(network, images[:4])
+    assert np.abs(np.load(names[2]) - logits).max() < 1e-4 * max(1, np.abs(logits).max())
 
 
 @pytest.mark.processor
