@@ -42,6 +42,9 @@ _BACKEND = "hubkeras's commands need Keras on TensorFlow; set KERAS_BACKEND=tens
 _CLOSED_PIPE = 128 + 13  # as a shell shows SIGPIPE, which ends other tools in silence
 
 
+_arrived: list[int] = []  # signals to end: C++ in which a handler raises makes another exception of it
+
+
 class _Terminated(KeyboardInterrupt):
     """The process was asked to end; it cleans up as when it is interrupted."""
 
@@ -65,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Error as error:
         Output().error(str(error))
         return 1
-    signal.signal(signal.SIGTERM, _terminate)
+    _arrived.clear()
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell lets what it put behind ignore them
+        signal.signal(signal.SIGINT, _end)
     output = Output(Mode.JSON if options.json else Mode.QUIET if options.quiet else Mode.TEXT)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
@@ -88,13 +94,13 @@ def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) ->
         return status
     except ClosedPipe:
         return _CLOSED_PIPE
-    except _Terminated as error:
-        return _stopped(output, "terminated", signal.SIGTERM, error)
     except KeyboardInterrupt as error:
-        return _stopped(output, "interrupted", signal.SIGINT, error)
+        return _stopped(output, signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT, str(error))
     except Exception as error:
         if options.debug:
             raise
+        if _arrived:
+            return _stopped(output, _arrived[0])
         output.error(_sentence(error), _repair(error, typed))
         return 1
 
@@ -129,14 +135,16 @@ def _repair(error: Exception, typed: Sequence[str]) -> str | None:
     return " ".join(filter(None, ("hubkeras", shlex.join(typed[:cut]), repair, shlex.join(typed[cut:]))))
 
 
-def _stopped(output: Output, how: str, number: int, error: KeyboardInterrupt) -> int:
+def _stopped(output: Output, number: int, said: str = "") -> int:
     """Says so, and what the command says of it; what commands write appears whole or not at all."""
-    output.error(f"{how}; {str(error) or 'nothing is left half written'}.")
+    how = "terminated" if number == signal.SIGTERM else "interrupted"
+    output.error(f"{how}; {said or 'nothing is left half written'}.")
     return 128 + number
 
 
-def _terminate(*_: Any) -> NoReturn:
-    raise _Terminated
+def _end(number: int, _: Any) -> NoReturn:
+    _arrived.append(number)
+    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _mend_streams() -> None:
