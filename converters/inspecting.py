@@ -14,6 +14,7 @@ from hubkeras.common.choices import Averages, Format, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity, safety
+from hubkeras.common.guards.harmless import CREATING_VARIABLES
 from hubkeras.common.guards.safety import Finding
 from hubkeras.common.interface import Signature
 from hubkeras.common.labels import written_labels
@@ -245,6 +246,8 @@ def _saved_model(source: str, folder: pathlib.Path, check: bool) -> Inspection:
             raise
     bundle = folder / "variables" / "variables"
     is_read = check and bundle.with_suffix(".index").is_file()
+    if check and not is_read and (missing := CREATING_VARIABLES.intersection(program.operations)):
+        raise Error(f"{source} has variables ({min(missing)}), but no {bundle}.index; get the SavedModel again.")
     if is_read:  # of another network
         stored = Checkpoint(source, read_bundle(bundle, folder))
         for name in stored.tensors:

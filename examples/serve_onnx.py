@@ -28,7 +28,7 @@ class Classifier:
     def __init__(self, path):
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         texts = self.session.get_modelmeta().custom_metadata_map
-        self.labels = texts["labels"].splitlines()
+        self.labels = texts["labels"].removesuffix("\n").split("\n")
         self.size = json.loads(texts["metadata"])["default_image_size"]
 
     def __call__(self, data, top=5):

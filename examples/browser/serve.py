@@ -56,7 +56,7 @@ def convert(source, folder, labels=None):
         "size": metadata["default_image_size"],
         "uint8": metadata["interface"]["uint8"],
         "probabilities": metadata["interface"]["probabilities"],
-        "labels": texts["labels"].splitlines(),
+        "labels": texts["labels"].removesuffix("\n").split("\n"),
     }
     (folder / "model.json").write_text(json.dumps(facts), "utf-8")
 

@@ -79,9 +79,9 @@ class Convertible:
             hubkeras.Error: the network cannot be written for this runtime, or not at all.
         """
         path = self._path(runtime)
+        with contextlib.suppress(OSError):
+            os.utime(path.with_name(_DIGEST))  # first: from now on no other process removes it
         if self.is_kept(runtime):
-            with contextlib.suppress(OSError):
-                os.utime(path.with_name(_DIGEST))
             return path
         from hubkeras.exporting import write_unchecked
 
@@ -106,22 +106,27 @@ def _cache() -> pathlib.Path:
 def _prune(cache: pathlib.Path) -> None:
     """Removes what killed runs left, and the files whose last use is longest ago while all take too much space."""
     entries: list[tuple[float, int, pathlib.Path]] = []
-    with contextlib.suppress(OSError, Error):  # of another process that does the same
-        for folder in cache.iterdir():
-            match = _ENTRY.fullmatch(folder.name)
+    for folder in cache.iterdir():
+        match = _ENTRY.fullmatch(folder.name)
+        with contextlib.suppress(OSError, Error):  # of another process that does the same
             if match and match["unfinished"]:
                 settle_leftovers(cache / match["unfinished"])
             elif match:
-                digest = folder / _DIGEST
-                used = (digest if digest.exists() else folder).stat().st_mtime
-                entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
-    total, now = sum(size for _, size, _ in entries), time.time()
-    for used, size, folder in sorted(entries):
-        if total <= _MOST_BYTES or now - used < _IN_USE:
+                entries.append((_last_use(folder), sum(file.stat().st_size for file in folder.iterdir()), folder))
+    total = sum(size for _, size, _ in entries)
+    for _, size, folder in sorted(entries):
+        if total <= _MOST_BYTES:
             break
         with contextlib.suppress(OSError, Error):
-            remove(folder)
-            total -= size
+            if time.time() - _last_use(folder) >= _IN_USE:  # still
+                remove(folder)
+                total -= size
+
+
+def _last_use(folder: pathlib.Path) -> float:
+    """When a file was used, in seconds."""
+    digest = folder / _DIGEST
+    return (digest if digest.exists() else folder).stat().st_mtime
 
 
 @functools.cache

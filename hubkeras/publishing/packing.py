@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hubkeras.common import addresses
+from hubkeras.common import addresses, marks
 from hubkeras.common.choices import Format
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
@@ -73,6 +73,14 @@ def name_of(path: str | os.PathLike[str]) -> str:
     return name
 
 
+def _foreign(path: pathlib.Path) -> str | None:
+    """As `marks.foreign`, but for models: a folder of one has the name that clients call it by, as OUT has."""
+    if why := marks.foreign(path):
+        return why
+    is_packed = path.is_dir() and ((path / PACKED).is_file() or all(p.name.startswith(".") for p in path.iterdir()))
+    return None if is_packed or (path.is_file() and not path.stat().st_size) else "is none that `hubkeras pack` wrote"
+
+
 def write(
     contents: Contents,
     path: str | os.PathLike[str],
@@ -95,9 +103,9 @@ def write(
         hubkeras.Error: it exists or cannot be written.
     """
     path = pathlib.Path(addresses.output(path))
-    refuse_existing(path, overwrite, inputs)
+    refuse_existing(path, overwrite, inputs, _foreign)
     digests = {}
-    with staged(path, overwrite) as partial:
+    with staged(path, overwrite, foreign=_foreign) as partial:
         for name, content in contents.items():
             target = partial / name
             target.parent.mkdir(parents=True, exist_ok=True)

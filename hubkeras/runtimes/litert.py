@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,5 +96,8 @@ def description_in(path: str | os.PathLike[str]) -> Description:
     texts: dict[str, str] = {}
     with contextlib.suppress(zipfile.BadZipFile), open_zip(path) as archive:
         names = set(archive.namelist())
-        texts = {name: archive.read(file).decode() for name, file in FILES.items() if file in names}
+        try:
+            texts = {name: archive.read(file).decode() for name, file in FILES.items() if file in names}
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # there is an archive
+            raise Error(f"{path} is damaged: its metadata cannot be read ({error}); fetch or copy it again.") from error
     return Description.of_texts(texts)

@@ -47,6 +47,7 @@ def check(model: Any, path: str | os.PathLike[str]) -> None:
     _check_size(model, path)
     functions = {(function.domain, function.name) for function in model.functions}
     bodies = [model.graph.node, *(function.node for function in model.functions)]
+    bodies += [graph.node for function in model.functions for graph in _graphs(function.attribute_proto)]
     bodies += [graph.node for info in model.training_info for graph in (info.initialization, info.algorithm)]
     unsafe = sorted(
         {
@@ -95,6 +96,12 @@ def _nodes(nodes: Any) -> Iterator[Any]:
     """The nodes of a graph and of the graphs in their attributes, such as branches and loops."""
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(graph.node)
+        for graph in _graphs(node.attribute):
+            yield from _nodes(graph.node)
+
+
+def _graphs(attributes: Any) -> Iterator[Any]:
+    """The graphs in attributes: of a node, or the defaults of a function's."""
+    for attribute in attributes:
+        yield from ([attribute.g] if attribute.HasField("g") else [])
+        yield from attribute.graphs

@@ -15,6 +15,7 @@ from typing import Any
 
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import model_files
+from hubkeras.common.guards.harmless import HARMLESS
 from hubkeras.common.guards.messages import fields_of
 from hubkeras.common.guards.permissions import check_readable
 from hubkeras.common.interface import ArraySpec, Signature
@@ -36,7 +37,10 @@ _LITERT_DTYPES = (
 )
 _OPENVINO_DTYPES = {"fp": "float", "i": "int", "u": "uint", "bf": "bfloat"}
 _MOST_SIGNATURES, _MOST_ARRAYS = 100, 10_000  # lists of a flatbuffer may share their elements
+_MOST_AXES = 64
 _CUSTOM = 32  # LiteRT's number of operations that have a name
+_LITERT_OWN = ("AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess")  # of those it brings
+_FLEX = "Flex"  # before the names of TensorFlow's, which its own interpreter and the Flex delegate run
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class RuntimeFile:
         description: what it says of itself.
         signatures: inputs and outputs by the name of the signature, `ONLY` where it has no name.
         operations: names of its operations, sorted, each once.
-        custom: of an ONNX file, those of them that are code of a library; the other runtimes know none but their own.
+        custom: those of them that are code of a library, and of TensorFlow's that could do more than compute; OpenVINO
+            knows none but its own.
     """
 
     description: Description
@@ -72,7 +77,7 @@ def read(path: str | os.PathLike[str]) -> RuntimeFile:
             return _READERS[path.suffix.lower()](path, data)
     except OSError as error:
         raise Error(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (struct.error, LookupError, ValueError, Xml.ParseError) as error:
+    except (struct.error, LookupError, ValueError, RecursionError, Xml.ParseError) as error:
         if isinstance(error, Error):
             raise
         raise Error(f"{path} is damaged or no {path.suffix} file ({error}); fetch or copy it again.") from error
@@ -106,6 +111,7 @@ def _read_onnx(path: pathlib.Path, data: Any) -> RuntimeFile:
     infos = [_fields(data, place) for place in model.get(20, [])]
     training = [_fields(data, *info.get(number, [])) for info in infos for number in (1, 2)]
     bodies = [graph.get(1, []), *(body.get(1, []) for body in training), *(body.get(7, []) for body in functions)]
+    bodies += [_inner(data, function.get(11, [])) for function in functions]  # defaults of their attributes
     operators = set(_nodes(data, [node for body in bodies for node in body]))
     own = {(_text(data, function, 10), _text(data, function, 1)) for function in functions}
     custom = {node for node in operators - own if not onnx_safety.is_known(*node)}
@@ -125,8 +131,13 @@ def _nodes(data: Any, ahead: list[Place]) -> Iterator[tuple[str, str]]:
     while ahead:
         node = _fields(data, ahead.pop())
         yield _text(data, node, 7), _text(data, node, 4)
-        for attribute in (_fields(data, place) for place in node.get(5, [])):
-            ahead += _fields(data, *attribute.get(6, []), *attribute.get(11, [])).get(1, [])
+        ahead += _inner(data, node.get(5, []))
+
+
+def _inner(data: Any, attributes: list[Place]) -> list[Place]:
+    """The operators of the graphs in attributes."""
+    fields = [_fields(data, place) for place in attributes]
+    return [node for each in fields for node in _fields(data, *each.get(6, []), *each.get(11, [])).get(1, [])]
 
 
 def _onnx_specs(data: Any, places: list[Place]) -> Iterator[tuple[str, ArraySpec]]:
@@ -145,18 +156,22 @@ def _onnx_specs(data: Any, places: list[Place]) -> Iterator[tuple[str, ArraySpec
 
 def _read_litert(path: pathlib.Path, data: Any) -> RuntimeFile:
     model = model_files.Table(data, struct.unpack_from("<I", data)[0])
-    names, operations = _litert_names(), set[str]()
+    names, operations, custom = _litert_names(), set[str](), set[str]()
     for code in model.tables(1):
         number = max(code.whole(0, "<b"), code.whole(3))
-        operations.add(code.text(1) if number == _CUSTOM else names.get(number, f"operation {number}"))
-    graph = next(iter(model.tables(2)))
+        name = code.text(1) if number == _CUSTOM else names.get(number, f"operation {number}")
+        operations.add(name)
+        if number == _CUSTOM and not _is_harmless(name):
+            custom.add(name)
+    graph = next(model.tables(2), None)
+    if graph is None:
+        raise ValueError("it has no graph")
     tensors = list(graph.tables(0))
     signatures = {}
-    if len(model.vector(7)) > _MOST_SIGNATURES:
-        raise ValueError("it has more signatures than any network")
-    for signature in model.tables(7):
-        if max(len(signature.vector(part)) for part in (0, 1)) > _MOST_ARRAYS:
-            raise ValueError("a signature has more inputs or outputs than any network")
+    arrays = sum(len(signature.vector(part)) for signature in _few(model, 7) for part in (0, 1))
+    if max(arrays, *(len(graph.vector(part)) for part in (1, 2))) > _MOST_ARRAYS:
+        raise ValueError("it has more inputs or outputs than any network")
+    for signature in _few(model, 7):
         parts = [
             {entry.text(0): _litert_spec(tensors[entry.whole(1)]) for entry in signature.tables(part)}
             for part in (0, 1)
@@ -168,10 +183,24 @@ def _read_litert(path: pathlib.Path, data: Any) -> RuntimeFile:
             for part in (1, 2)
         ]
         signatures[ONLY] = Signature(*parts)
-    return RuntimeFile(litert.description_in(path), signatures, tuple(sorted(operations)))
+    return RuntimeFile(litert.description_in(path), signatures, tuple(sorted(operations)), tuple(sorted(custom)))
+
+
+def _few(model: model_files.Table, index: int) -> Iterator[model_files.Table]:
+    """The signatures."""
+    if len(model.vector(index)) > _MOST_SIGNATURES:
+        raise ValueError("it has more signatures than any network")
+    return model.tables(index)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether an operation with a name computes: one of LiteRT's own, or of TensorFlow's, which `Flex` lets run."""
+    return name in _LITERT_OWN or (name.startswith(_FLEX) and name.removeprefix(_FLEX) in HARMLESS)
 
 
 def _litert_spec(tensor: model_files.Table) -> ArraySpec:
+    if max(len(tensor.vector(field)) for field in (0, 7)) > _MOST_AXES:
+        raise ValueError("an array has more axes than any network's")
     number, sizes = tensor.whole(1, "<b"), tensor.numbers(7) or tensor.numbers(0)
     dtype = _LITERT_DTYPES[number] if 0 <= number < len(_LITERT_DTYPES) else "unknown"
     return ArraySpec(dtype, tuple(size if size >= 0 else None for size in sizes))
@@ -209,6 +238,8 @@ def _read_openvino(path: pathlib.Path, data: Any) -> RuntimeFile:
         element = net.find(f"rt_info/{openvino.SECTION}/{name}")
         if element is not None:
             texts[name] = json.loads(element.get("value", ""))
+            if not isinstance(texts[name], str):
+                raise ValueError(f"{name} is no text")
     operations = {layer.get("type", "") for layer in net.iter("layer")} - {"Parameter", "Result"}
     return RuntimeFile(Description.of_texts(texts), {ONLY: Signature(inputs, outputs)}, tuple(sorted(operations)))
 

@@ -125,6 +125,25 @@ def test_the_cache_is_bounded_and_loses_what_was_used_least_recently(model, tmp_
     assert [path.exists() for path in (old, older, oldest, fresh, file)] == [False, False, False, True, True]
 
 
+def test_a_file_that_another_process_has_just_used_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(converted, "_MOST_BYTES", 0)
+    paths = [tmp_path / f"{number:040x}-feature_vector-1.0-onnx" for number in range(3)]
+    for path in paths:
+        path.mkdir()
+        (path / "sha256.txt").write_text("0")
+        os.utime(path / "sha256.txt", (0, 0))
+    (paths[0] / "link").symlink_to("nowhere")  # what cannot be looked at is left, and hinders nothing
+    remove = converted.remove
+
+    def removing(path):
+        os.utime(paths[2] / "sha256.txt")  # meanwhile
+        remove(path)
+
+    monkeypatch.setattr(converted, "remove", removing)
+    converted._prune(tmp_path)
+    assert [path.exists() for path in paths] == [True, False, True]
+
+
 def test_a_run_that_goes_on_keeps_its_runtime(model, photos, features, tmp_path):
     arguments = (model, photos, tmp_path / "out")
     options = {"rows_per_file": 20}

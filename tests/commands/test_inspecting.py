@@ -218,6 +218,11 @@ def test_check_of_a_saved_model_of_another_network(tmp_path, run):
     status, _, err = run("inspect", path, "--check")
     assert status == 1
     assert str(path) in err
+    shutil.rmtree(path / "variables")
+    assert run("inspect", path)[0] == 0
+    status, _, err = run("inspect", path, "--check")
+    assert status == 1
+    assert "has variables (VarHandleOp), but no " in err
 
 
 def test_check_of_what_is_not_safe(tmp_path, run):

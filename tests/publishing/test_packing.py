@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -169,6 +170,21 @@ def test_a_folder_is_replaced_where_it_is_as_hubkeras_wrote_it(onnx_model, tmp_p
     assert "notes.txt, which hubkeras did not write" in capsys.readouterr().err
     (out / "hubkeras.json").write_text(json.dumps({"written_by": "hubkeras 1", "files": {"../../x": "0"}}))
     assert main([*again, "--overwrite"]) == 1
+
+
+def test_a_model_is_not_replaced_by_the_folder_that_is_packed_of_it(onnx_model, digits_model, tmp_path, capsys):
+    model = shutil.copytree(digits_model, tmp_path / "digits")
+    assert main(["pack", str(onnx_model), str(model), "--layout", "triton", "--overwrite"]) == 1
+    assert "is none that `hubkeras pack` wrote" in capsys.readouterr().err
+    assert (model / "saved_model.pb").is_file()
+    (tmp_path / "empty").mkdir()
+    pack(onnx_model, tmp_path / "empty", "--layout", "triton", "--overwrite")
+
+
+def test_class_names_in_the_code_of_a_card_are_cut_at_line_feeds_alone():
+    card = (ROOT / "hubkeras" / "publishing" / "hub.md").read_text()
+    (line,) = (line for line in card.splitlines() if line.startswith("labels = "))
+    assert line.endswith('["labels"].removesuffix("\\n").split("\\n")')  # "\x85" and others are none of ours
 
 
 @pytest.mark.parametrize(
