@@ -136,7 +136,7 @@ def _row(of: ClassAccuracy) -> dict[str, Any]:
 
 def drawing() -> Any:
     """The module `matplotlib.pyplot`, which draws into files, not on a screen; hubkeras.Error where it is missing."""
-    matplotlib = extra("examples", "matplotlib")
+    matplotlib = extra("train", "matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

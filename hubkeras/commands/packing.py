@@ -53,7 +53,8 @@ def _pack_archive(options: Options, output: Output) -> None:
 
     if os.path.isfile(options.model):
         raise Error(
-            f"{options.model} is a file, and an archive is of a SavedModel; name a --layout, or pack a SavedModel."
+            f"{options.model} is a file, and an archive is of a SavedModel, which `hubkeras export SOURCE OUT_DIR` "
+            "writes; pack that, or name a --layout."
         )
     folder = places.model_folder(options.model)
     digest = archives.pack(folder, options.out, options.overwrite)
@@ -77,7 +78,7 @@ def _pack_folder(options: Options, output: Output) -> None:
         if value is not None and layout != Layout.HUGGING_FACE:
             raise Error(f"--{option} is of the card, which --layout {Layout.HUGGING_FACE} alone has.")
     if (layout == Layout.HUGGING_FACE) != (options.repository is not None):
-        raise Error(f"--repository OWNER/NAME belongs to --layout {Layout.HUGGING_FACE}, which needs it.")
+        raise Error(f"--layout {Layout.HUGGING_FACE} needs --repository OWNER/NAME, and no other layout takes it.")
     card = CardOptions(options.repository, **chosen) if options.repository else None
     with quietly():
         model = _open(options.model)

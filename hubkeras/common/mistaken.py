@@ -15,6 +15,7 @@ from hubkeras.common.guards import contents
 
 SOURCE = "a checkpoint or a model, by its path or address"
 MODEL = "a SavedModel, by its path or handle, or a file ending in .onnx, .tflite or .xml"
+_WEIGHTS = (".keras", ".h5", ".hdf5", ".npz", ".safetensors", ".ckpt", ".zip")
 # what lies beside images, too
 _TEXTS = (".txt", ".csv", ".tsv", ".md")
 _BESIDE = (*_TEXTS, ".json")
@@ -36,10 +37,13 @@ def refuse_source(source: str | os.PathLike[str]) -> None:
 
 
 def refuse_model(model: str | os.PathLike[str]) -> None:
-    """Raises hubkeras.Error where nothing at a path can be a model that runs: it does not exist, or is of images."""
+    """Raises hubkeras.Error where a path is of no model that runs: of nothing, of images or of weights."""
     path = addresses.local(model)
     _refuse_missing(path, MODEL)
     _refuse_text(path)
+    if path.lower().endswith(_WEIGHTS) and "://" not in path and not os.path.isdir(path):
+        advice = f"`hubkeras export {path} OUT_DIR` makes one of it"
+        raise Error(f"{path} is a source of weights, not a model that runs ({MODEL}); {advice}.")
     if kind := (_of_images(path) if os.path.isdir(path) else _image(path)):
         raise Error(f"{path} is {kind}, not a model ({MODEL}); the model comes first, then the images.")
 

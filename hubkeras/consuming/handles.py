@@ -102,7 +102,9 @@ def _saved_model_of(archive: str | os.PathLike[str], folder: str, handle: str) -
     try:
         inner = places.only(places.saved_model_folders(tars.unpack(archive, folder)), "it", "SavedModels")
         if inner is None:
-            raise Error("it holds no SavedModel (no saved_model.pb among its files).")
+            raise Error(
+                "it holds no SavedModel (no saved_model.pb among its files); `hubkeras export` makes one of weights."
+            )
     except Error as error:
         raise Error(f"{handle} cannot be opened: {error}") from error
     return pathlib.Path(folder, inner)

@@ -219,9 +219,10 @@ def check_metadata(handle: str, metadata: Metadata) -> None:
     }
     for name, value in expected.items():
         if getattr(metadata, name) != value:
+            advice = f"`hubkeras export SOURCE OUT_DIR --task {value}` makes it; or give" if name == "task" else "Give"
             raise Error(
                 f"{handle} stands for a SavedModel with {name} {value}; this one has {getattr(metadata, name)}. "
-                "Give the handle of its network, or a name of your own."
+                f"{advice} the handle of its network, or a name of your own."
             )
     if metadata.fixed_image_size and not module.fixed_size:
         raise Error(f"{handle} accepts images of any size; this SavedModel has a fixed size. Export without it.")

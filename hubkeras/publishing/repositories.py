@@ -45,15 +45,16 @@ REPOSITORIES: dict[Layout, Callable[[Model, str], Contents]] = {
     Layout.OPENVINO_MODEL_SERVER: openvino_model_server,
 }
 _MADE_BY = {
-    Format.SAVED_MODEL: "hubkeras export SOURCE OUT_DIR --frozen",
-    Format.ONNX: "hubkeras convert SOURCE model.onnx",
-    Format.OPENVINO: "hubkeras convert SOURCE model.xml",
+    Format.SAVED_MODEL: "hubkeras export {source} OUT_DIR --frozen",
+    Format.ONNX: "hubkeras convert {source} model.onnx",
+    Format.OPENVINO: "hubkeras convert {source} model.xml",
 }
 
 
 def _require(model: Model, server: str, *formats: Format) -> None:
     if model.format not in formats:
-        repair = _MADE_BY[formats[0]]
+        source = model.path if model.format == Format.SAVED_MODEL else "SOURCE"
+        repair = _MADE_BY[formats[0]].format(source=source)
         raise Error(f"{model.path} is {model.form}, which {server} does not take; make what it takes by `{repair}`.")
 
 

@@ -16,7 +16,6 @@ from hubkeras.bulk.stored import open_features
 from hubkeras.common.counts import added
 from hubkeras.common.endings import folder_to_write
 from hubkeras.common.errors import Error
-from hubkeras.common.extras import extra
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.metadata import LARGEST_IMAGE
 from hubkeras.common.numbers import whole
@@ -324,7 +323,6 @@ def prepare(
     plan = plan_data(data, validation, test, known_files(path), stored)
     if not any(example.labels for example in plan.sets[TEST]):
         raise Error("There are no images for the test; add some to the classes, or give test (--test).")
-    extra("train", "matplotlib")  # for the report, at the end
     head = {"num_classes": len(plan.classes), "classifier_activation": SOFTMAX if plan.exclusive else SIGMOID}
     base, match, read = read_network(source, num_classes=None, weights=weights, progress=progress, new_head=head)
     size = stored.preparation.size[0] if stored else fitting_size(plan, match.image_size, base.minimum_image_size)

@@ -37,6 +37,8 @@ def given(tmp_path, monkeypatch):
     for name in ("photos/cat/a.jpg", "photos/dog/b.png", "cat.jpg"):
         pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
         PIL.Image.new("RGB", (8, 8), (9, 9, 9)).save(name)
+    for name in ("cats.keras", "cats.zip"):
+        pathlib.Path(name).write_bytes(b"PK\x03\x04")
     pathlib.Path("notes.txt").write_text("hello\n")
     pathlib.Path("photos/labels.csv").write_text("file,label\n")
     return tmp_path
@@ -85,6 +87,8 @@ SENTENCES = [
     ("convert notes.txt a.onnx", "notes.txt is plain text, not a model"),
     ("train photos out --from photos", "`hubkeras train photos OUT --from SOURCE` makes a classifier"),
     ("classify cat.jpg photos", "cat.jpg is an image (JPEG), not a model"),
+    ("classify cats.keras photos", "`hubkeras export cats.keras OUT_DIR` makes one of it"),
+    ("evaluate cats.zip photos", "cats.zip is a source of weights, not a model that runs"),
     ("embed photos model out", "the model comes first, then the images"),
     ("evaluate phots photos", "phots does not exist; did you mean photos?"),
     ("verify photos --source cat.jpg", "photos is a folder of images"),

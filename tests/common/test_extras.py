@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import hubkeras
+from hubkeras.bulk import reports
 from tests.support.files import ROOT
 
 
@@ -40,3 +42,9 @@ def test_users_have_the_last_word():
         assert sys.modules["openvino_telemetry"] is theirs
     """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_missing_matplotlib_names_the_extra_that_brings_it_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(hubkeras.Error, match=r"matplotlib is not installed; `pip install 'hubkeras\[train\]'`"):
+        reports.drawing()

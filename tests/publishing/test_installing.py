@@ -167,7 +167,10 @@ def test_what_tensorflow_hub_downloaded_is_listed_and_kept(model, cache, tmp_pat
     ("handle", "message"),
     [
         ("google/imagenet/inception_v2/feature_vector/5", "architecture inception_v2; this one has mobilenet_v2"),
-        ("google/imagenet/mobilenet_v2_035_96/classification/5", "task classification; this one has feature_vector"),
+        (
+            "google/imagenet/mobilenet_v2_035_96/classification/5",
+            "task classification; this one has feature_vector. `hubkeras export SOURCE OUT_DIR --task classification`",
+        ),
         ("google/imagenet/mobilenet_v2_035_96/feature_vector/9", "versions 1 to 5; got 9"),
         ("https://tfhub.dev/", "is not a handle"),
         ("two words", "is not a handle"),

@@ -192,17 +192,20 @@ def test_class_names_in_the_code_of_a_card_are_cut_at_line_feeds_alone():
     [
         (
             ["{model}", "{out}", "--layout", "triton"],
-            "is a SavedModel, which Triton does not take; make what it takes by",
+            "is a SavedModel, which Triton does not take; make what it takes by `hubkeras convert {model} model.onnx`.",
         ),
         (["{onnx}", "{out}", "--layout", "tensorflow-serving"], "is an .onnx file, which TensorFlow Serving does not"),
         (["{model}", "{out}.tar.gz", "--layout", "triton"], "OUT is a folder named as the model"),
-        (["{model}", "{out}", "--layout", "hugging-face"], "--repository OWNER/NAME belongs to --layout hugging-face"),
+        (["{model}", "{out}", "--layout", "hugging-face"], "--layout hugging-face needs --repository OWNER/NAME"),
         (["{model}", "{out}", *REPOSITORY[:3], "digits"], "is OWNER/NAME, as on the Hub; got 'digits'"),
         (["{model}", "{out}", *REPOSITORY, "--license", "My own"], "identifier, such as apache-2.0"),
         (["{model}", "{out}", *REPOSITORY, "--example", "{model}"], "is an image of at most 16 MiB"),
         (["{model}", "{out}", *REPOSITORY, "--evaluation", "{onnx}"], "is a report of `hubkeras evaluate"),
         (["{model}", "{out}.tar.gz", "--license", "mit"], "add --layout hugging-face"),
-        (["{onnx}", "{out}.tar.gz"], "is a file, and an archive is of a SavedModel; name a --layout"),
+        (
+            ["{onnx}", "{out}.tar.gz"],
+            "an archive is of a SavedModel, which `hubkeras export SOURCE OUT_DIR` writes",
+        ),
         (["{model}", "{out}", "--layout", "triton", "--license", "mit"], "is of the card"),
         (["{out}/nothing", "{out}", "--layout", "triton"], "nothing does not exist"),
     ],
@@ -211,7 +214,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(options, message, digits_m
     places = {"model": digits_model, "onnx": onnx_model, "out": tmp_path / "out"}
     assert main(["pack", *(option.format(**places) for option in options)]) == 1
     error = capsys.readouterr().err
-    assert message in error
+    assert message.format(**places) in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
