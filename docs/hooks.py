@@ -77,6 +77,51 @@ def accuracy():
     return "\n".join([f"| {columns.replace('|', ' | ')} |", "|---" * 7 + "|", *rows])
 
 
+SPEED_PEER = "keras.applications.onnx"
+SPEED_KINDS = (SPEED_PEER, ".onnx", ".tflite", ".xml")  # how the files end that `measure_speed.py` measures
+
+
+def speed_file(module, kind):
+    """The name of a file that `measure_speed.py` makes of a published network."""
+    width = f"_{module.depth_multiplier:g}" if module.architecture == "mobilenet_v2" else ""
+    return f"{module.architecture}{width}_{module.image_size}{'.' * (kind == SPEED_PEER)}{kind}"
+
+
+def speed_data():
+    """What was measured, machine by machine."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted((DOCS / "data").glob("speed-*.json"))]
+
+
+def speed_of(found, module, kind):
+    """Milliseconds for one image, the median, or None where there is no such file."""
+    model = found["models"].get(speed_file(module, kind))
+    return model and model["batches"]["1"]["median_ms"]
+
+
+def speed_machine(found):
+    """A machine, in words."""
+    machine, versions = found["machine"], found["versions"]
+    runtimes = ", ".join(f"{name} {versions[name]}" for name in ("ONNX Runtime", "LiteRT", "OpenVINO"))
+    processor = f"{machine['threads']} threads of {machine['processor']} ({', '.join(machine['instructions'])})"
+    return f"{processor}; {runtimes}; {found['date']}"
+
+
+def speed():
+    """Tables of `docs/data/speed-*.json`: milliseconds for one image, for each published network."""
+    parts = []
+    for found in speed_data():
+        rows = []
+        for module in published():
+            times = [speed_of(found, module, kind) for kind in (".onnx", SPEED_PEER, ".tflite", ".xml")]
+            megabytes = found["models"][speed_file(module, ".onnx")]["bytes"] / 1e6
+            cells = [_name(module), f"{megabytes:.1f}", str(module.top_1), *(f"{t:.2f}" if t else "" for t in times)]
+            rows.append(f"| {' | '.join(cells)} |")
+        columns = "Network|MB|Top 1, published|ONNX Runtime|keras.applications there|LiteRT|OpenVINO"
+        table = [f"| {columns.replace('|', ' | ')} |", "|---" * 7 + "|", *rows]
+        parts.append("\n".join([f"{speed_machine(found)}:", "", *table]))
+    return "\n\n".join(parts)
+
+
 def examples():
     """A section for each script of `examples/`, with its picture where there is one."""
     sections = []
@@ -88,7 +133,7 @@ def examples():
     return "\n\n".join(sections)
 
 
-_PARTS = {part.__name__: part for part in (accuracy, checkpoints, end_points, examples)} | {"help": command_help}
+_PARTS = {part.__name__: part for part in (accuracy, checkpoints, end_points, examples, speed)} | {"help": command_help}
 
 
 def fill_places(app, name, texts):
