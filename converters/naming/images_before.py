@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common.input_range import InputRange
+from hubkeras.common.input_range import LARGEST_OF_BYTES, InputRange
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.converters.checkpoint import Tensor
 from hubkeras.converters.naming.bases import AS_IT_IS, Base
@@ -21,8 +21,7 @@ RANGE_TAKEN = (  # where nothing tells it
     "preprocess_input makes it (--input-range LOW HIGH gives another)."
 )
 _WHITE = 255  # of images that are not in [0, 1]
-# A base is trained on ranges of 1 to 5 units; one of the two that images can have makes such a range of a factor.
-_SMALLEST_OF_UNIT, _LARGEST_OF_BYTES = 0.3, 0.08
+_SMALLEST_OF_UNIT = 0.3  # a base is trained on ranges of 1 to 5 units
 _NEARLY = 1e-6  # what float32 loses of 1 / 127.5
 _SMALLEST_DEVIATION = 1e-7  # Keras' of `Normalization`
 
@@ -299,7 +298,7 @@ def range_of(images: Images, base: Base) -> tuple[InputRange | None, str]:
     untouched = (scale == 1).all() and (offset == 0).all()
     if untouched and base.sees is AS_IT_IS:  # a base that takes [0, 1] and was trained on it has an equal one
         return None, RANGE_TAKEN
-    if largest <= _LARGEST_OF_BYTES:
+    if largest <= LARGEST_OF_BYTES:
         white = _WHITE
     elif smallest >= _SMALLEST_OF_UNIT:
         white = 1

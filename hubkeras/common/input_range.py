@@ -7,7 +7,7 @@ from typing import Any
 
 RANGE_SETTINGS = ("input_range", "input_mean", "input_std")  # of networks and metadata, arguments of `InputRange.of`
 _LARGEST = 1e6
-_LARGEST_OF_BYTES = 0.08  # factors of pixels from 0 to 255; what reads models takes larger ones for those of [0, 1]
+LARGEST_OF_BYTES = 0.08  # factors of pixels from 0 to 255; what reads models takes larger ones for those of [0, 1]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class InputRange:
     @property
     def white(self) -> int:
         """The brightest pixel that a model of Keras takes: 255, or 1 where readers would take that for it."""
-        return 255 if max(map(abs, self.scale)) <= _LARGEST_OF_BYTES * 255 else 1
+        return 255 if max(map(abs, self.scale)) <= LARGEST_OF_BYTES * 255 else 1
 
     def to_settings(self) -> dict[str, list[float]]:
         """The settings of a network whose base sees this, as JSON: `input_range`, or `input_mean` and `input_std`.

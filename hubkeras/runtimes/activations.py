@@ -19,7 +19,7 @@ _UNCHANGED = """
     Identity IdentityN Cast Reshape Squeeze ExpandDims Unsqueeze Flatten Snapshot StopGradient EnsureShape Convert
     PreventGradient CheckNumerics QuantizeLinear DequantizeLinear Quantize Dequantize FakeQuantize Result
 """
-_PASSING = frozenset(_UNCHANGED.split())
+PASSING = frozenset(_UNCHANGED.split())
 _ADDING = frozenset(["Add", "AddV2", "AddN"])  # of a bias: a sum of probabilities is none
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _NOT_ONE = 1e-3  # how far from 1 a sum of probabilities may be
@@ -43,7 +43,7 @@ def follow(name: str, operations: dict[str, tuple[str, str | None]]) -> str | No
     while current in operations and current not in seen:
         seen.add(current)
         operation, source = operations[current]
-        if operation not in _PASSING:
+        if operation not in PASSING:
             return meaning_of(operation)
         current = source
     return None
@@ -87,7 +87,7 @@ class _Walk:
             inner = {each.name: each for each in function.node_def}
             returned = function.ret[function.signature.output_arg[number].name]
             return self.follow(returned, inner, (function, node, nodes, caller))
-        if node.op not in _PASSING:
+        if node.op not in PASSING:
             return meaning_of(node.op)
         data = [source for source in node.input if not source.startswith("^")]
         number = number if node.op == "IdentityN" else 0

@@ -6,9 +6,10 @@ one `Conv` with its bias and an activation, which runtimes fuse.
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
-from hubkeras.runtimes import activations, onnx_safety
+from hubkeras.runtimes import activations, image_scale, onnx_safety
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.onnx_graph import GraphWriter, without_shift
 from hubkeras.runtimes.quantization import Quantized, quantized
@@ -131,11 +132,24 @@ def load(
     operations = {
         output: (node.op_type, next(iter(node.input), None)) for node in graph.graph.node for output in node.output
     }
+    description = Description.of_texts(session.get_modelmeta().custom_metadata_map)
     return Session(
         run,
-        Description.of_texts(session.get_modelmeta().custom_metadata_map),
+        description,
         _DTYPES.get(images.type, images.type),
         images.shape,
         outputs,
         activations={output: activations.follow(output, operations) for output in outputs},
+        takes_bytes=description.metadata is None and image_scale.takes_bytes(images.name, _steps(graph.graph)),
     )
+
+
+def _steps(graph: Any) -> Iterator[image_scale.Step]:
+    """The operations of a graph, its small constants first."""
+    import onnx
+
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) <= image_scale.CHANNELS:
+            yield image_scale.Step("Constant", (), tensor.name, onnx.numpy_helper.to_array(tensor))
+    for node in graph.node:
+        yield from (image_scale.Step(node.op_type, tuple(node.input), output) for output in node.output)

@@ -13,6 +13,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.runtimes.activations import of_function
+from hubkeras.runtimes.image_scale import function_takes_bytes
 from hubkeras.runtimes.sessions import Description, Session, only_input
 
 SIGNATURE = "serving_default"
@@ -58,13 +59,15 @@ def load(
         return {output: value.numpy() for output, value in outputs.items()}
 
     outputs = signature.structured_outputs
+    description = description_in(folder / "assets")
     return Session(
         run,
-        description_in(folder / "assets"),
+        description,
         dtype.name,
         _sizes(spec.shape),
         {output: _sizes(value.shape) for output, value in outputs.items()},
         activations={output: of_function(signature, output) for output in outputs},
+        takes_bytes=description.metadata is None and function_takes_bytes(signature),
         signature=key,
         content_hash=saved.content_hash,
     )

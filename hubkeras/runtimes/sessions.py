@@ -73,6 +73,7 @@ class Session:
         outputs: `{output name: shape}`, in the model's order.
         activations: by output what its last operation is: `softmax`, `sigmoid`, `linear`, or None where the graph does
             not tell.
+        takes_bytes: whether a model from elsewhere takes floats in [0, 255], which it scales itself.
         signature: of a SavedModel, the name of the one that was taken.
         content_hash: of a SavedModel, SHA-256 over its files, in hexadecimal.
     """
@@ -83,6 +84,7 @@ class Session:
     shape: Shape
     outputs: Mapping[str, Shape]
     activations: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    takes_bytes: bool = False
     signature: str | None = None
     content_hash: str | None = None
 

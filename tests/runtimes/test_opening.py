@@ -1,5 +1,6 @@
 """The one door to a model that runs: every format gives the same record, and what is no such model is one sentence."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,6 +57,49 @@ def test_a_foreign_savedmodel(tmp_path):
         open_model(tmp_path / "mean")
     with pytest.raises(hubkeras.Error, match="image_size does not fit"):
         open_model(save(tmp_path / "fixed", lambda images: images[:, 0, 0], 8), image_size=40)
+
+
+@pytest.mark.parametrize(
+    ("layers", "white"),
+    [
+        ([], 1),
+        ([keras.layers.Rescaling(2.0, -1.0)], 1),
+        ([keras.layers.Resizing(24, 24), keras.layers.Rescaling(1 / 127.5, -1)], 255),
+        ([keras.layers.Normalization(mean=[120.0, 115, 100], variance=[3000.0, 3100, 3200])], 255),
+    ],
+)
+def test_images_are_given_as_the_graph_scales_them(layers, white, tmp_path):
+    """`classify` named another class of a model that Keras' tutorials end in: its images were all black."""
+    keras.utils.set_random_seed(0)
+    ends = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    original = keras.Sequential([keras.Input((32, 32, 3)), *layers, *ends])
+    original.export(tmp_path / "model", verbose=False)
+    images = IMAGES[:, :32, :32]
+    found = open_model(tmp_path / "model").run(images)
+    assert relative_error(found, original(images * white)) < 1e-5
+
+
+@pytest.mark.parametrize(("operation", "takes_bytes"), [("Mul", True), ("Div", False)])
+def test_images_of_onnx_files_are_given_as_the_graph_scales_them(operation, takes_bytes, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    kinds = {"elem_type": onnx.TensorProto.FLOAT}
+    nodes = [
+        onnx.helper.make_node(operation, ["images", "scale"], ["scaled"]),
+        onnx.helper.make_node("ReduceMean", ["scaled"], ["logits"], axes=[1, 2], keepdims=0),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "model",
+        [onnx.helper.make_tensor_value_info("images", shape=["n", 8, 8, 3], **kinds)],
+        [onnx.helper.make_tensor_value_info("logits", shape=["n", 3], **kinds)],
+        [onnx.numpy_helper.from_array(np.float32(1 / 255), "scale")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    opened, images = open_model(tmp_path / "model.onnx"), IMAGES[:, :8, :8]
+    assert opened.session.takes_bytes == takes_bytes
+    assert relative_error(opened.run(images), images.mean((1, 2)) * (1 if takes_bytes else 255)) < 1e-5
 
 
 def test_feature_maps_are_opened_but_are_no_rows(tmp_path):

@@ -1,0 +1,118 @@
+"""How a model from elsewhere scales its images, told by the first operations of its graph.
+
+hubkeras gives models images in [0, 1]. One that begins with `Rescaling(1 / 127.5, -1)` takes them in [0, 255] instead,
+and would see black ones without a word.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hubkeras.common.input_range import LARGEST_OF_BYTES
+from hubkeras.runtimes.activations import PASSING
+
+_MOVING = PASSING | {"Transpose", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "Resize"}
+_FACTORS = ("Mul", "Multiply")
+_DIVISORS = ("RealDiv", "Div", "Divide")
+_SUMMANDS = ("Add", "AddV2", "Sub", "Subtract")
+_OF_CONSTANTS = {"Sqrt": np.sqrt, "Maximum": np.maximum, "Max": np.maximum}  # as Keras' `Normalization` has them
+_WITHOUT_VALUES = ("Shape", "ShapeOf")  # what asks for the shape alone
+_LONGEST = 100  # operations before the network
+_DEEPEST = 20  # functions that call functions
+CHANNELS = 3  # a scale is one number, or one of each
+
+
+class Step(NamedTuple):
+    """An operation of a graph: its kind, its inputs and its output by name, and its value where it is a constant."""
+
+    operation: str
+    inputs: tuple[str, ...]
+    output: str
+    value: Any = None
+
+
+def first_factor(images: str, steps: Iterable[Step]) -> float:
+    """The factor of all scaling before the first operation that is none, 1 where there is none.
+
+    Args:
+        images: name of the graph's input.
+        steps: the graph.
+    """
+    takers: dict[str, list[Step]] = {}
+    constants: dict[str, Any] = {}
+    for step in steps:
+        if step.output in constants:  # a value that a function holds is an argument of its graph too
+            continue
+        if step.value is not None:
+            constants[step.output] = step.value
+        elif step.operation in PASSING and step.inputs and step.inputs[0] in constants:
+            constants[step.output] = constants[step.inputs[0]]
+        elif step.operation in _OF_CONSTANTS and all(name in constants for name in step.inputs):
+            constants[step.output] = _OF_CONSTANTS[step.operation](*(constants[name] for name in step.inputs))
+        elif step.operation not in _WITHOUT_VALUES:
+            for name in dict.fromkeys(step.inputs):
+                takers.setdefault(name, []).append(step)
+    factor, tensor = 1.0, images
+    for _ in range(_LONGEST):
+        if len(takers.get(tensor, ())) != 1:
+            break
+        (step,) = takers[tensor]
+        others = [constants.get(name) for name in step.inputs if name != tensor]
+        if step.operation in (*_FACTORS, *_DIVISORS, *_SUMMANDS):
+            if len(others) != 1 or others[0] is None:
+                break
+            size = float(np.abs(np.asarray(others[0], np.float64)).max(initial=0))
+            if step.operation in _FACTORS:
+                factor *= size
+            elif step.operation in _DIVISORS:
+                factor /= size or 1
+        elif step.operation not in _MOVING:
+            break
+        tensor = step.output
+    return factor
+
+
+def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
+    """Whether a graph scales its images as one does that takes them in [0, 255], see `first_factor`."""
+    return first_factor(images, steps) <= LARGEST_OF_BYTES
+
+
+def function_takes_bytes(function: Any) -> bool:
+    """`takes_bytes` of a function of a SavedModel that was loaded, by its first input."""
+    definition = function.graph.as_graph_def()
+    library = {inner.signature.name: inner for inner in definition.library.function}
+    captured = zip(function.graph.internal_captures, function.captured_inputs, strict=True)
+    held = [
+        Step("Const", (), _plain(inner.name), value.numpy())
+        for inner, value in captured
+        if value.dtype.is_floating and value.shape.num_elements() <= CHANNELS
+    ]
+    return takes_bytes(_plain(function.inputs[0].name), [*held, *_steps(definition.node, library, "", 0)])
+
+
+def _plain(tensor: str) -> str:
+    return tensor.split(":")[0]
+
+
+def _steps(nodes: Iterable[Any], library: Mapping[str, Any], prefix: str, depth: int) -> Iterator[Step]:
+    """The operations of a graph in its order, those of the functions that it calls in their place."""
+    import tensorflow as tf
+
+    for node in nodes:
+        inputs = [prefix + _plain(name) for name in node.input if not name.startswith("^")]
+        name = prefix + node.name
+        called = library.get(node.attr["f"].func.name if "f" in node.attr else node.op)
+        if node.op == "Const":
+            tensor = node.attr["value"].tensor
+            is_scale = math.prod(size.size for size in tensor.tensor_shape.dim) <= CHANNELS
+            yield Step(node.op, (), name, tf.make_ndarray(tensor) if is_scale else None)
+        elif called is None or depth == _DEEPEST:
+            yield Step(node.op, tuple(inputs), name)
+        else:
+            for argument, given in zip(called.signature.input_arg, inputs, strict=False):
+                yield Step("Identity", (given,), f"{name}/{argument.name}")
+            yield from _steps(called.node_def, library, f"{name}/", depth + 1)
+            for returned in called.ret.values():
+                yield Step("Identity", (f"{name}/{_plain(returned)}",), name)
