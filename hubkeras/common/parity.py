@@ -23,7 +23,7 @@ class Parity:
 
     Attributes:
         reference: what was compared with, for people.
-        weights_compared, weights_different: numbers of variables.
+        weights_compared, weights_different: numbers of variables, of a frozen SavedModel those of its large constants.
         output: name of the output that was compared; None where only weights were.
         error: largest absolute difference, relative to what `relative_to` says.
         bound: the largest error that counts as equal.

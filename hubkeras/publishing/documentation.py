@@ -204,6 +204,7 @@ def facts_of(metadata: Metadata, parity: Parity | None, name: str, labels: Seque
         "range": "RGB in [0, 1]",
         "output": "logits",
         "labels_file": "`assets/labels.txt`",
+        "compared": "large constants" if metadata.frozen else "variables",
         **vars(metadata),
         **network.paper._asdict(),
         "paper": network.paper.title,

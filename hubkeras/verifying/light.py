@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import hashlib
 import os
 import pathlib
 import shutil
@@ -21,7 +22,7 @@ _NAME = "hubkeras_constant"
 
 
 @contextlib.contextmanager
-def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[Any]:
+def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[tuple[Any, set[bytes]]]:
     """A SavedModel as TensorFlow loads it, but with variables in place of its large constants.
 
     TensorFlow copies the constants of a function into each function that calls it, and again at every step of the first
@@ -33,7 +34,7 @@ def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[A
         safe_mode: whether to refuse one that could do more than compute.
 
     Yields:
-        What `tf.saved_model.load` returns, to be used within the context alone.
+        What `tf.saved_model.load` returns, to be used within the context alone, and the digests of these constants.
 
     Raises:
         hubkeras.Error: as `load_saved_model`.
@@ -44,13 +45,19 @@ def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[A
         # neither checksums nor fingerprint are of the copy
         shutil.copytree(directory, light, ignore=shutil.ignore_patterns("*.pb", "checksums*", "assets.extra"))
         constants = _write_light(directory, light)
+        digests = set(map(digest, constants))
         module = load_saved_model(light, safe_mode=False).module
         handles = _fill_in(module.signatures["serving_default"].graph.as_graph_def(), constants)
         try:
-            yield module
+            yield module, digests
         finally:
             for handle in handles:
                 tf.raw_ops.DestroyResourceOp(resource=handle)
+
+
+def digest(values: np.ndarray) -> bytes:
+    """By which equal constants are known: of their bytes, whatever their shape."""
+    return hashlib.sha256(np.ascontiguousarray(values)).digest()
 
 
 def _write_light(directory: pathlib.Path, light: pathlib.Path) -> list[np.ndarray]:

@@ -138,6 +138,7 @@ def test_a_page_tells_the_truth_about_its_model(frozen, documented):
     assert text.startswith("# Module me/digits/classification/2\n")
     assert f"by {parity['error']:.1e} of the largest" in text
     assert ("262 of 262 variables are bit-identical" in text) != frozen
+    assert ("39 of 39 large constants are bit-identical" in text) == frozen
     (digest,) = read_metadata(directory).source["sha256"].values()
     assert digest in text
     assert "classes: 11" in text
