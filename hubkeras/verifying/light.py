@@ -57,7 +57,7 @@ def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[t
 
 def digest(values: np.ndarray) -> bytes:
     """By which equal constants are known: of their bytes, whatever their shape."""
-    return hashlib.sha256(np.ascontiguousarray(values)).digest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
 
 def _write_light(directory: pathlib.Path, light: pathlib.Path) -> list[np.ndarray]:
