@@ -20,6 +20,7 @@ from hubkeras.architectures.convolutions import Convolution, DepthwiseConv2D, Se
 from hubkeras.architectures.heads import Chain, Classifier, Head
 from hubkeras.architectures.layers import Branches, Dense, Pooling2D, Scope, SlimLayer
 from hubkeras.common import steps
+from hubkeras.common.choices import Task
 from hubkeras.common.head_layers import ACTIVATIONS, SOFTMAX
 from hubkeras.common.interface import LARGEST_PIXEL
 
@@ -72,6 +73,13 @@ def fold(network: Any, include_head: bool = True, pixels: bool = False) -> steps
     if include_head and network.head is not None:
         steps_of(network.head, plan, "global_pool", network.head.name)
     return plan.plan()
+
+
+def plan_of(network: Any, task: str) -> steps.Plan:
+    """What a frozen SavedModel of a network computes for a task; its large constants are the arrays in these steps."""
+    is_backbone = task == Task.BACKBONE
+    names = network.structure.feature_maps if is_backbone else {"features": "features", "default": "default"}
+    return fold(network, include_head=task == Task.CLASSIFICATION).only(names)
 
 
 def fold_variables(network: Any) -> steps.Plan:

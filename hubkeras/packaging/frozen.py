@@ -7,22 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 from hubkeras.architectures.computing import run
-from hubkeras.architectures.folding import fold
+from hubkeras.architectures.folding import plan_of
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
-from hubkeras.common.steps import Plan, Step
+from hubkeras.common.steps import Step
 from hubkeras.packaging.modules import Assets, ImageInput, Results, ReusableModule, check_task, signatures_of, traced
 
 SMALL = 1024  # elements of constants that are written as they are
 
 REFUSAL = "This SavedModel is frozen and cannot be trained; export the network again without frozen to train it."
-
-
-def plan_of(network: SlimNetwork, task: str) -> Plan:
-    """What a frozen SavedModel of a network computes; its large constants are the arrays in these steps."""
-    is_backbone = task == Task.BACKBONE
-    names = network.structure.feature_maps if is_backbone else {"features": "features", "default": "default"}
-    return fold(network, include_head=task == Task.CLASSIFICATION).only(names)
 
 
 def frozen_module(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.architectures.folding import plan_of
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
@@ -171,10 +172,9 @@ def _loaded(path: Path, safe_mode: bool) -> Iterator[tuple[Any, set[bytes]]]:
 
 def _large(network: SlimNetwork, task: str) -> Iterator[np.ndarray]:
     """The large constants of a frozen SavedModel of a network: one of them can be wrong where few images show it."""
-    from hubkeras.packaging import frozen
     from hubkeras.verifying import light
 
-    for step in frozen.plan_of(network, task).steps:
+    for step in plan_of(network, task).steps:
         values = (getattr(step, field.name) for field in dataclasses.fields(step))
         yield from (each for each in values if isinstance(each, np.ndarray) and each.nbytes > light.LARGE)
 
