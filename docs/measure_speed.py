@@ -82,7 +82,7 @@ def draw(path):
         axes.set_xscale("log")
         axes.set_xlabel("milliseconds for one image, ONNX Runtime")
         axes.set_ylabel("top 1 as published, %")
-        axes.set_title(hooks.speed_machine(found), fontsize=9)
+        axes.set_title(hooks.speed_machine(found).replace("; ", "\n", 1), fontsize=8)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, metadata={"Date": None})
