@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hubkeras.common import graphs
 from hubkeras.common.input_range import LARGEST_OF_BYTES
 from hubkeras.runtimes.activations import PASSING
 
@@ -98,8 +99,6 @@ def _plain(tensor: str) -> str:
 
 def _steps(nodes: Iterable[Any], library: Mapping[str, Any], prefix: str, depth: int) -> Iterator[Step]:
     """The operations of a graph in its order, those of the functions that it calls in their place."""
-    import tensorflow as tf
-
     for node in nodes:
         inputs = [prefix + _plain(name) for name in node.input if not name.startswith("^")]
         name = prefix + node.name
@@ -107,7 +106,7 @@ def _steps(nodes: Iterable[Any], library: Mapping[str, Any], prefix: str, depth:
         if node.op == "Const":
             tensor = node.attr["value"].tensor
             is_scale = math.prod(size.size for size in tensor.tensor_shape.dim) <= CHANNELS
-            yield Step(node.op, (), name, tf.make_ndarray(tensor) if is_scale else None)
+            yield Step(node.op, (), name, graphs.array_of(tensor) if is_scale else None)
         elif called is None or depth == _DEEPEST:
             yield Step(node.op, tuple(inputs), name)
         else:

@@ -5,7 +5,6 @@ import functools
 import http.server
 import io
 import json
-import threading
 
 import numpy as np
 import PIL.Image
@@ -15,6 +14,7 @@ import hubkeras
 from hubkeras.commands import main
 from hubkeras.common import marks
 from hubkeras.common.metadata import read_metadata
+from tests.support.servers import serving
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,9 @@ def test_classes_are_those_of_the_model_in_the_order_given(model, photos):
 def test_folders_globs_and_addresses(model, photos):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=photos)
     handler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/b.png"
+    with serving(handler) as server:
+        address = f"{server}/b.png"
         found = hubkeras.classify(model, [address, photos, photos / "c.*"], top=1)
-        server.shutdown()
     names = [image.image.rsplit("/", 1)[-1] for image in found]
     assert names == ["b.png", "a, $b$.png", "b.png", "c.png", "damaged.jpg"]
     assert found[0].image == address

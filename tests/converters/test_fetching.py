@@ -1,6 +1,5 @@
 """Addresses as sources: a Hugging Face server and a web server on loopback, and the caches without any."""
 
-import contextlib
 import functools
 import hashlib
 import http.server
@@ -10,7 +9,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -20,23 +18,10 @@ from hubkeras.converters import read_network
 from hubkeras.converters.sources.fetching import is_address, local_path
 from tests.support import foreign, slim
 from tests.support.files import DIGITS, ROOT
+from tests.support.servers import serving
 
 pytest.importorskip("safetensors")
 REPOSITORY = "google/mobilenet_v2_0.35_96"
-
-
-@contextlib.contextmanager
-def serving(handler):
-    """Context manager that yields the address of a server on loopback."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class HubHandler(http.server.BaseHTTPRequestHandler):

@@ -31,6 +31,7 @@ from hubkeras.consuming import hub_lock, signing
 from hubkeras.consuming.cache import cache_dir, folder_of, installed, lookup
 from hubkeras.publishing import installing
 from tests.support.files import ROOT
+from tests.support.servers import serving
 
 HANDLE = "https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5"
 KAGGLE_HANDLE = "https://www.kaggle.com/models/google/mobilenet-v2/TensorFlow2/035-96-feature-vector/2"
@@ -419,10 +420,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def server(model, tmp_path):
     archives.pack(model, tmp_path / "model.tar.gz")
     Answers.archive = (tmp_path / "model.tar.gz").read_bytes()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with serving(Answers) as address:
+        yield address
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
 """A Hugging Face Hub on loopback that serves one folder as a repository, as far as downloads ask."""
 
-import contextlib
 import hashlib
 import http.server
 import json
 import pathlib
-import threading
+
+from tests.support.servers import serving
 
 _COMMIT = "1" * 40
 
@@ -48,15 +48,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
 def hub(folders):
     """Context manager that yields the address of a Hub with `{"owner/name": folder}`."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"folders": folders}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return serving(type("Handler", (_Handler,), {"folders": folders}))
