@@ -1,5 +1,6 @@
 """The program: parses, runs a command, and turns whatever happens into an exit status and at most one line."""
 
+import atexit
 import errno
 import os
 import shlex
@@ -76,7 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged images, which have their own error
         warnings.showwarning = lambda message, *_, **__: output.warning(str(message))
-        return _run(options, output, typed, alone=arguments is None)
+        status = _run(options, output, typed, alone=arguments is None)
+    if arguments is None and "apache_beam" in sys.modules:
+        _leave(status)
+    return status
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process without Python's own end: Beam leaves threads, which abort the process when that stops them."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) -> int:

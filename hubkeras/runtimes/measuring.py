@@ -95,14 +95,15 @@ class ModelProcess:
     Args:
         path: of the model, for messages.
         place: where it lies.
+        pool: the process, which ends with it.
         threads: of one call; as many as there are cores by default.
         safe_mode: whether to refuse a model that could do more than compute.
     """
 
-    def __init__(self, path: str, place: str, threads: int | None = None, safe_mode: bool = True) -> None:
-        context = multiprocessing.get_context("spawn")  # a runtime's threads do not survive a fork
-        self.path, self.place = path, place
-        self.pool = ProcessPoolExecutor(1, context, initializer=_silence)
+    def __init__(
+        self, path: str, place: str, pool: ProcessPoolExecutor, threads: int | None = None, safe_mode: bool = True
+    ) -> None:
+        self.path, self.place, self.pool = path, place, pool
         self.timings: ModelTimings = self._ask(_load, place, threads, safe_mode)
         self.times: dict[int, Times] = {}
 
@@ -259,9 +260,10 @@ def compare(
     places = {path: _place(path, safe_mode) for path in models}
     with contextlib.ExitStack() as stack:
         processes = []
+        context = multiprocessing.get_context("spawn")  # a runtime's threads do not survive a fork
         for path, place in places.items():
-            processes.append(ModelProcess(path, place, threads, safe_mode))
-            stack.callback(processes[-1].pool.shutdown, wait=False)
+            pool = stack.enter_context(ProcessPoolExecutor(1, context, initializer=_silence))
+            processes.append(ModelProcess(path, place, pool, threads, safe_mode))
         order = random.Random(0)
         for batch in batches:
             for process in processes:

@@ -61,7 +61,7 @@ def check_same(rows, expected):
 
 
 def test_the_command_in_two_processes(model, photos, local, tmp_path):
-    code = "import sys; from hubkeras.commands import main; sys.exit(main())"
+    code = "from hubkeras.commands import main; main(); print('Python ends, and aborts where a thread of Beam lives')"
     arguments = ["embed", str(model), str(photos), str(tmp_path / "out"), "--json", "--beam", "--", *TWO_PROCESSES]
     process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
