@@ -1,6 +1,7 @@
 """What a checkpoint or a SavedModel is, without building the network; nothing of it runs."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import os
@@ -188,13 +189,18 @@ def inspect(source: str | os.PathLike[str], check: bool = False) -> Inspection:
 
     Args:
         source: as for `open_checkpoint`, or a SavedModel of any network, or an archive of one.
-        check: whether to read all variables where there are no checksums of the files.
+        check: whether to read all variables where there are no checksums of the files, and to compare the graph with
+            its fingerprint.
 
     Raises:
         hubkeras.Error: it is neither, it is damaged, or a checkpoint of no network that hubkeras knows; with `check`
             also where a variable is missing, damaged or not finite.
     """
-    name = os.fspath(source)
+    with contextlib.nullcontext() if check else integrity.without_fingerprints():
+        return _inspection(os.fspath(source), check)
+
+
+def _inspection(name: str, check: bool) -> Inspection:
     folder = fetching.local_path(name) if fetching.is_address(name) else model_folder(name)
     if _is_saved_model(folder):
         return _saved_model(name, folder, check)

@@ -149,8 +149,9 @@ def network_of_graph(features: Value, tensors: Mapping[str, Tensor], read: Read)
 def _ends(network: Any, targets: Mapping[str, Target]) -> tuple[str, str]:
     """The names of the first and of the last kernel."""
     names = {target.variable: name for name, target in targets.items()}
-    convolutions = [layer for layer in scoped_layers(network) if layer.kind != "dense"]
-    first, last = (f"{network.scope}/{layer.scope}/{layer.kernel}" for layer in (convolutions[0], convolutions[-1]))
+    *_, end = (layer for layer in scoped_layers(network) if layer.kind != "dense")
+    kernels = network.facts.first_kernels[0], f"{end.scope}/{end.kernel}"
+    first, last = (f"{network.scope}/{kernel}" for kernel in kernels)
     missing = [name for name in (first, last) if name not in names]
     if missing:
         raise NamingError(f"the variable {missing[0]} is missing")

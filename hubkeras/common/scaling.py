@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,12 @@ class Widths:
         if not unscaled:
             return {"depth_multiplier": 1.0}
 
+        def fitting(multipliers: Iterable[float]) -> Iterator[dict[str, Any]]:
+            settings = ({"depth_multiplier": m, **variant} for m in multipliers for variant in self.variants)
+            return (each for each in settings if _equal(self.filters(**each), stored))
+
+        if published := next(fitting(self.published), None):
+            return published
         widths = Counter((count, stored[scope]) for scope, count in unscaled.items())
 
         def agreement(multiplier: float) -> int:
@@ -57,8 +63,7 @@ class Widths:
 
         candidates = dict.fromkeys((*self.published, *_near(_ratio(stored, unscaled))))
         ranked = sorted(candidates, key=agreement, reverse=True)[:10]
-        settings = [{"depth_multiplier": multiplier, **variant} for multiplier in ranked for variant in self.variants]
-        return dict(next((s for s in settings if _equal(self.filters(**s), stored)), settings[0]))
+        return next(fitting(ranked), {"depth_multiplier": ranked[0], **self.variants[0]})
 
 
 def _ratio(stored: Filters, unscaled: Filters) -> float:

@@ -17,6 +17,7 @@ from hubkeras.common.archives import pack
 from hubkeras.common.errors import Error
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity
+from hubkeras.common.tensorflow_internals import new_message
 from hubkeras.runtimes import files, reading
 from tests.support.files import DIGITS, SMALL
 from tests.support.saved_models import saved, spec
@@ -80,17 +81,36 @@ WITHOUT = """
 import sys
 from hubkeras.commands import main
 for path in sys.argv[1:]:
-    sys.argv = ["hubkeras", "inspect", "--check", path]
+    sys.argv = ["hubkeras", "inspect", *path.split()]
     assert main() == 0, path
 assert not {"keras", "tensorflow", "onnx", "onnxruntime", "openvino"} & sys.modules.keys()
 """
 
 
 def test_runtimes_are_not_needed(written):
-    paths = [str(written(ending)) for ending in RUNTIMES]
+    paths = [f"--check {written(ending)}" for ending in RUNTIMES]
     run = subprocess.run([sys.executable, "-c", WITHOUT, *paths], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.count("its parts are there; it has no checksums of its own") == len(paths)
+
+
+def test_a_fingerprint_of_others_is_compared_by_check(tmp_path, run):
+    """TensorFlow computes it; what a graph is and whether it is safe is told without."""
+    path = saved(tmp_path / "model", tf.function(lambda x: {"y": x + 1}, [spec(1, name="x")]))
+    process = subprocess.run([sys.executable, "-c", WITHOUT, path], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "not looked at: --check" in process.stdout
+    assert run("inspect", path, "--check")[0] == 0
+    file, fingerprint = pathlib.Path(path, "fingerprint.pb"), new_message("FingerprintDef")
+    fingerprint.ParseFromString(file.read_bytes())
+    fingerprint.saved_model_checksum ^= 1
+    file.write_bytes(fingerprint.SerializeToString())
+    assert run("inspect", path)[0] == 0
+    status, _, err = run("inspect", path, "--check")
+    assert status == 1
+    assert "its checksum is not the one in fingerprint.pb" in err
+    file.write_bytes(b"\xff")
+    assert "is a damaged SavedModel" in run("inspect", path)[2]
 
 
 def test_operations_of_an_onnx_file(written, capsys):

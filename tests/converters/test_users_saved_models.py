@@ -179,6 +179,16 @@ def test_an_export_of_keras_3_around_our_layer(feature_vector, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_export_of_keras_3_around_inception_v2(tmp_path):
+    """Its first convolution is another kind of layer than those of the others."""
+    base = hubkeras.InceptionV2(0.5, num_classes=None)
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), base, keras.layers.Dense(3, "softmax")])
+    randomize(model).export(tmp_path / "model", verbose=False)
+    made = check_probabilities(images_to(model), tmp_path / "model", tmp_path / "made", ("onnx",))
+    assert made.export.metadata.settings["depth_multiplier"] == 0.5
+
+
+@pytest.mark.slow
 def test_make_image_classifier(feature_vector, tmp_path):
     """`tf.saved_model.save` of TensorFlow 2.5 and newer writes no configs."""
     regularizer = tf_keras.regularizers.l2(0.0001)

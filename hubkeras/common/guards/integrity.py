@@ -5,12 +5,14 @@ An export carries the SHA-256 of each of its files. TensorFlow itself has checks
 loads without a word.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import sha256
@@ -26,6 +28,7 @@ _PARTS = ("saved_model.pb", "fingerprint.pb", "assets", "variables")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _READ = ("saved_model.pb", "tfhub_module.pb", "variables/variables.index")  # whose first bytes are never text
 _AGAIN = "Copy or export the SavedModel again"
+_compares_fingerprints = ContextVar("_compares_fingerprints", default=True)
 
 
 def model_files(directory: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
@@ -175,6 +178,16 @@ def check(directory: str | os.PathLike[str], digests: dict[str, str] | None = No
             )
 
 
+@contextlib.contextmanager
+def without_fingerprints() -> Iterator[None]:
+    """Lets `check` parse graphs, and not compare them with `fingerprint.pb`, for which TensorFlow is imported."""
+    token = _compares_fingerprints.set(False)
+    try:
+        yield
+    finally:
+        _compares_fingerprints.reset(token)
+
+
 def check_unpacked(directory: str | os.PathLike[str], names: Iterable[str]) -> None:
     """`check` of each SavedModel with checksums among files of these relative names, which an archive held."""
     for name in names:
@@ -195,7 +208,7 @@ def _check_fingerprint(directory: pathlib.Path) -> None:
         messages.parse(model, graph.read_bytes())
         if not model.meta_graphs:  # TensorFlow's function would end the process
             raise DecodeError("saved_model.pb holds no graph")
-        present = fingerprint_of(directory)
+        present = fingerprint_of(directory) if _compares_fingerprints.get() else None
     except (OSError, DecodeError, ValueError) as error:
         raise Error(f"{directory} is a damaged SavedModel ({first_line(error)}). {_AGAIN}.") from error
     if present is None:
