@@ -4,9 +4,10 @@ import dataclasses
 import sys
 from typing import Any
 
-from hubkeras.commands.command import MODEL, Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, MODEL, Group, Options, argument, command, flag
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Mode, Output
+from hubkeras.commands.wording import written_rows
 from hubkeras.common import mistaken
 from hubkeras.common.errors import Error
 
@@ -31,11 +32,13 @@ _MOST_TOLD = 5  # unreadable images
     flag("--csv", "write CSV: image, rank, class, probability, error"),
     argument("--picture", metavar="PNG", help="draw the images with their classes into this file"),
     flag("--overwrite", "replace PNG, where hubkeras wrote it"),
+    DRY_RUN,
     *PREPARING_ARGUMENTS,
     first=lambda options: mistaken.refuse_model(options.model),
 )
 def classify(options: Options, output: Output) -> int:
     from hubkeras.bulk import classifying
+    from hubkeras.common.staging import rehearsed
 
     if options.csv and output.mode is not Mode.TEXT:
         raise Error(f"--csv and --{output.mode.value} are two forms of the same; leave one of them out.")
@@ -52,14 +55,19 @@ def classify(options: Options, output: Output) -> int:
     if len(errors) > _MOST_TOLD:
         output.warning(f"{len(errors) - _MOST_TOLD} more images cannot be read.")
     if options.picture:
-        drawn = classifying.draw(found, options.picture, options.overwrite)
+        with rehearsed(options.dry_run):
+            drawn = classifying.draw(found, options.picture, options.overwrite)
         if drawn < len(found):
             output.warning(f"{options.picture} shows {drawn} of the {len(found)} images.")
     if options.csv:
         output.csv(_csv(found), ("image", "rank", "class", "probability", "error"))
         return status
     best = [image.classes[0][0] for image in found if image.classes]
-    output.result(_facts(found, options.picture), _rows(found), _columns(found), best)
+    facts = {**_facts(found, options.picture), "dry_run": options.dry_run}
+    output.result(facts, _rows(found), _columns(found), best)
+    if options.picture and options.dry_run:
+        for row in written_rows([options.picture], dry_run=True):
+            output.line(" ".join(row))
     output.hint("hubkeras", "evaluate", options.model, "PHOTOS")
     return status
 

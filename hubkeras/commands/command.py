@@ -102,6 +102,7 @@ def words(choices: type[Enum]) -> list[str]:
 
 DIGITS = "examples/data/mobilenet_v2_0.35_96_digits.tgz"  # the checkpoint of the examples
 MODEL = "a SavedModel (folder, archive or handle), or an .onnx, .tflite or .xml file"
+DRY_RUN = flag("--dry-run", "do all but the writing, tell what would be written and replaced, and stop")
 UNSAFE = argument(
     "--unsafe",
     dest="safe_mode",

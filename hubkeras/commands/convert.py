@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hubkeras.commands.command import DIGITS, Group, Options, argument, command, flag, one_of, titled, words
+from hubkeras.commands.command import DIGITS, DRY_RUN, Group, Options, argument, command, flag, one_of, titled, words
 from hubkeras.commands.output import Output
-from hubkeras.commands.wording import parity_rows, report_rows
+from hubkeras.commands.wording import parity_rows, report_rows, written_rows
 from hubkeras.common import endings, mistaken, staging
 from hubkeras.common.choices import Averages, Format, Task
 
@@ -63,9 +62,6 @@ IMAGES = "8-bit integers, calibrated with 100 to 500 images: a folder, a tar arc
 ENDINGS = ", ".join(Format.endings())
 
 
-DRY_RUN = flag("--dry-run", "read SOURCE, tell what would be written and replaced, and stop")
-
-
 def _before_export(options: Options) -> None:
     endings.folder_to_write(options.directory, options.overwrite, [options.source, options.labels])
     mistaken.refuse_source(options.source)
@@ -114,7 +110,7 @@ def export(options: Options, output: Output) -> None:
     metadata = written.metadata
     size = metadata.default_image_size
     rows = report_rows(metadata.architecture, metadata.settings, written.report)
-    rows += _rows_of_outcome(written, f", {metadata.task}, {size} x {size} pixels")
+    rows += written_rows(written.files, written.dry_run, f", {metadata.task}, {size} x {size} pixels")
     output.result(_facts(written), [*rows, *parity_rows(written.parity)], written=written.files)
     if written.dry_run:
         return
@@ -122,14 +118,6 @@ def export(options: Options, output: Output) -> None:
         output.hint("hubkeras", "verify", written.path, "--source", options.source)
     else:
         output.hint("hubkeras", "inspect", written.path)
-
-
-def _rows_of_outcome(written: Export, what: str = "") -> list[tuple[str, str]]:
-    """The files that were written; or that would be, and those of them that are there already."""
-    if not written.dry_run:
-        return [("written", f"{file}{what}") for file in written.files]
-    rows = [("would be written", f"{file}{what}") for file in written.files]
-    return rows + [("would be replaced", str(file)) for file in written.files if os.path.lexists(file)]
 
 
 def _before_convert(options: Options) -> None:
@@ -202,7 +190,7 @@ def _rows_of_files(written: Export) -> list[tuple[str, str]]:
 
     told = written.report.notes if written.report else []
     rows = [("note", note) for note in written.notes if note not in told]
-    rows += _rows_of_outcome(written)
+    rows += written_rows(written.files, written.dry_run)
     if facts := written.calibration:
         counts = f"{facts['images']} images, {facts['held_back']} more to check"
         rows.append(("calibrated", f"{counts}; {facts['preprocessing']}; left out: {in_words(facts['left_out'])}"))

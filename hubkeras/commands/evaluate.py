@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Any
 
-from hubkeras.commands.command import MODEL, Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, MODEL, Group, Options, argument, command, flag
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Output
+from hubkeras.commands.wording import written_rows
 from hubkeras.common import mistaken
 from hubkeras.common.errors import Error
 
@@ -21,10 +22,12 @@ DATA = "a folder for each class; a CSV of names and labels, several of each; Ima
     *PREPARING_ARGUMENTS,
     argument("--report", metavar="DIR", help="write index.html, report.json and tables into this new folder"),
     flag("--overwrite", "replace DIR, where it is such a report or empty"),
+    DRY_RUN,
     first=lambda options: mistaken.refuse_model(options.model),
 )
 def evaluate(options: Options, output: Output) -> None:
     from hubkeras.bulk import evaluating, reports
+    from hubkeras.common.staging import rehearsed
 
     if options.report:
         reports.check(options.report, options.overwrite, [options.data, options.model, options.labels])
@@ -38,9 +41,11 @@ def evaluate(options: Options, output: Output) -> None:
             **{name: getattr(options, name) for name in PREPARING},
         )
     if options.report:
-        reports.write(result, options.report, options.overwrite)
-    facts = {**dataclasses.asdict(result), "catalogued": module.handle if module else None}
-    output.result(facts, _rows(result, options.report), written=[options.report] if options.report else [])
+        with rehearsed(options.dry_run):
+            reports.write(result, options.report, options.overwrite)
+    facts = {**dataclasses.asdict(result), "catalogued": module.handle if module else None, "dry_run": options.dry_run}
+    written = [options.report] if options.report else []
+    output.result(facts, [*_rows(result), *written_rows(written, options.dry_run)], written=written)
     if options.report:
         output.hint("hubkeras", "inspect", options.model)
     else:
@@ -70,7 +75,7 @@ def _published_of(handle: str) -> Any:
     return None
 
 
-def _rows(result: Any, report: str | None) -> list[tuple[str, str]]:
+def _rows(result: Any) -> list[tuple[str, str]]:
     from hubkeras.common.counts import in_words
 
     names = ("model", "data", "labels", "preprocessing", "outputs")
@@ -95,6 +100,4 @@ def _rows(result: Any, report: str | None) -> list[tuple[str, str]]:
     worst = ", ".join(f"{true} as {predicted} ({count})" for true, predicted, count in result.confusions[:5])
     if not several:
         rows.append(("worst confusions", worst or "none"))
-    if report:
-        rows.append(("written", report))
     return rows

@@ -6,8 +6,9 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from hubkeras.commands.command import Group, Options, argument, command, flag, words
+from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag, words
 from hubkeras.commands.output import Output
+from hubkeras.commands.wording import written_rows
 from hubkeras.common.choices import Format, Layout, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.preprocessing import WHOLE
@@ -36,6 +37,7 @@ _OF_CARD = ("license", "evaluation", "example")  # options of the card on the Hu
     argument("--evaluation", metavar="REPORT", help="hugging-face: a report of evaluate or train, for the card"),
     argument("--example", metavar="IMAGE", help="hugging-face: an image for the card"),
     flag("--overwrite", "replace OUT, where `hubkeras pack` wrote it"),
+    DRY_RUN,
     tensorflow=False,
 )
 def pack(options: Options, output: Output) -> None:
@@ -48,7 +50,7 @@ def pack(options: Options, output: Output) -> None:
 
 
 def _pack_archive(options: Options, output: Output) -> None:
-    from hubkeras.common import archives, places
+    from hubkeras.common import archives, places, staging
     from hubkeras.common.guards import integrity
 
     if os.path.isfile(options.model):
@@ -57,17 +59,22 @@ def _pack_archive(options: Options, output: Output) -> None:
             "writes; pack that, or name a --layout."
         )
     folder = places.model_folder(options.model)
-    digest = archives.pack(folder, options.out, options.overwrite)
+    with staging.rehearsed(options.dry_run):
+        digest = archives.pack(folder, options.out, options.overwrite)
     content = integrity.content_hash(integrity.hashes(folder))
     note = places.debris_note(places.files_below(folder))
-    facts = {"path": options.out, "sha256": digest, "content_hash": content, "notes": [note] if note else []}
-    rows = [("written", options.out), ("SHA-256", digest), ("content hash", content)]
-    output.result(facts, [*rows, *([("note", note)] if note else [])], written=[options.out])
-    output.hint("hubkeras", "install", options.out, "--handle", "HANDLE")
+    notes = [("note", note)] if note else []
+    facts = {"path": options.out, "sha256": digest, "content_hash": content, "notes": [note for _, note in notes]}
+    facts["dry_run"] = options.dry_run
+    rows = [*written_rows([options.out], options.dry_run), ("SHA-256", digest), ("content hash", content), *notes]
+    output.result(facts, rows, written=[options.out])
+    if not options.dry_run:
+        output.hint("hubkeras", "install", options.out, "--handle", "HANDLE")
 
 
 def _pack_folder(options: Options, output: Output) -> None:
     from hubkeras.common.quiet import quietly
+    from hubkeras.common.staging import rehearsed
     from hubkeras.publishing import packing
     from hubkeras.publishing.hugging_face import CardOptions, hugging_face
     from hubkeras.publishing.repositories import REPOSITORIES
@@ -84,10 +91,11 @@ def _pack_folder(options: Options, output: Output) -> None:
         model = _open(options.model)
     contents = hugging_face(model, card) if card else REPOSITORIES[layout](model, name)
     inputs = [options.model, options.example, options.evaluation]
-    files = packing.write(contents, options.out, layout, options.overwrite, inputs)
-    facts = {"path": options.out, "layout": str(layout), "files": list(map(str, files))}
-    output.result(facts, [("written", file) for file in files], written=[options.out])
-    if card:
+    with rehearsed(options.dry_run):
+        files = packing.write(contents, options.out, layout, options.overwrite, inputs)
+    facts = {"path": options.out, "layout": str(layout), "files": list(map(str, files)), "dry_run": options.dry_run}
+    output.result(facts, written_rows(files, options.dry_run), written=[options.out])
+    if card and not options.dry_run:
         output.hint("hf", "upload", card.repository, options.out)
 
 

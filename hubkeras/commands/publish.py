@@ -1,7 +1,8 @@
 """The commands of publishing: `catalog`, `document` and `sign`."""
 
-from hubkeras.commands.command import Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
+from hubkeras.commands.wording import written_rows
 from hubkeras.common.errors import did_you_mean
 from hubkeras.common.networks import NETWORKS
 
@@ -70,16 +71,22 @@ def document(options: Options, output: Output) -> None:
     argument("--private-key", metavar="KEY", required=True, help="elliptic curve key, a PEM file"),
     argument("--signature", metavar="FILE", help="the file to write (default: model.sig in the folder)"),
     flag("--overwrite", "replace a signature that exists"),
+    DRY_RUN,
     tensorflow=False,
 )
 def sign(options: Options, output: Output) -> None:
+    from hubkeras.common.staging import rehearsed
     from hubkeras.consuming import signing
 
-    path = signing.sign(options.directory, options.private_key, options.signature, options.overwrite)
-    _tell_written(output, [path])
+    with rehearsed(options.dry_run):
+        path = signing.sign(options.directory, options.private_key, options.signature, options.overwrite)
+    _tell_written(output, [path], options.dry_run)
+    if options.dry_run:
+        return
     signature = ["--signature", options.signature] if options.signature else []
     output.hint("hubkeras", "verify", options.directory, "--public-key", "KEY", *signature)
 
 
-def _tell_written(output: Output, paths: list) -> None:
-    output.result({"files": list(map(str, paths))}, [("written", path) for path in paths], written=paths)
+def _tell_written(output: Output, paths: list, dry_run: bool = False) -> None:
+    facts = {"files": list(map(str, paths)), "dry_run": dry_run}
+    output.result(facts, written_rows(paths, dry_run), written=paths)

@@ -1,7 +1,8 @@
 """The commands of tensorflow_hub's cache: `install`, `installed` and `uninstall`."""
 
-from hubkeras.commands.command import Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
+from hubkeras.commands.wording import written_rows
 
 CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder (default: tensorflow_hub's, TFHUB_CACHE_DIR)")
 
@@ -15,20 +16,27 @@ CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder (defau
     flag("--overwrite", "replace another model of this handle"),
     argument("--public-key", metavar="KEY", help="refuse what the owner of this key (PEM) has not signed"),
     CACHE_DIR,
+    DRY_RUN,
     tensorflow=False,
 )
 def install(options: Options, output: Output) -> None:
+    from hubkeras.common.staging import rehearsed
     from hubkeras.consuming import cache
     from hubkeras.publishing import installing
 
-    folders = installing.install(
-        options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
-    )
+    with rehearsed(options.dry_run):
+        folders = installing.install(
+            options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
+        )
     handles = list(map(cache.normalized, options.handle))
     modules = [{"handle": handle, "folder": str(folder)} for handle, folder in zip(handles, folders, strict=True)]
     rows = [tuple(module.values()) for module in modules]
-    output.result({"modules": modules}, rows, ("handle", "folder"), written=folders)
-    output.hint("hubkeras", "installed", *_cache(options))
+    if options.dry_run:
+        rows += written_rows(folders, dry_run=True)
+    facts = {"modules": modules, "dry_run": options.dry_run}
+    output.result(facts, rows, None if options.dry_run else ("handle", "folder"), written=folders)
+    if not options.dry_run:
+        output.hint("hubkeras", "installed", *_cache(options))
 
 
 @command(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX, in_words, of_json
@@ -85,3 +86,10 @@ def parity_rows(parity: Parity | None) -> list[tuple[str, str]]:
     if parity and parity.agreement is not None:
         rows.append(("top class", f"the same for {parity.agreement:.1%} of {parity.images} images"))
     return rows
+
+
+def written_rows(files: Iterable[object], dry_run: bool, what: str = "") -> list[tuple[str, str]]:
+    """The files that were written; or that would be, and those of them that are there already."""
+    names = list(map(str, files))
+    rows = [("would be written" if dry_run else "written", f"{name}{what}") for name in names]
+    return rows + [("would be replaced", name) for name in names if dry_run and os.path.lexists(name)]

@@ -27,10 +27,32 @@ _REPLACED, _REMOVED, _OTHERS = "replaced", "removed", "others.json"  # in stagin
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+_rehearsals: list[bool] = []  # of the process, not of a thread: what works in parallel must not write either
 
 
 def anything(path: pathlib.Path) -> None:
     """As `foreign` of the functions below: whatever lies at the path may be replaced."""
+
+
+@contextlib.contextmanager
+def rehearsed(dry_run: bool = True) -> Iterator[None]:
+    """Context manager in which `staged` checks all and writes into a temporary folder, which it removes.
+
+    Args:
+        dry_run: False has everything written as ever.
+    """
+    if dry_run:
+        _rehearsals.append(True)
+    try:
+        yield
+    finally:
+        if dry_run:
+            _rehearsals.pop()
+
+
+def is_rehearsal() -> bool:
+    """Whether nothing is to be written, see `rehearsed`."""
+    return bool(_rehearsals)
 
 
 def refuse_existing(
@@ -51,7 +73,8 @@ def refuse_existing(
     from hubkeras.common import marks
 
     path = addresses.output(path)
-    settle_leftovers(pathlib.Path(os.path.abspath(path)))
+    if not is_rehearsal():
+        settle_leftovers(pathlib.Path(os.path.abspath(path)))
     if os.path.lexists(path):
         with reading(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))):  # nobody replaces it now
             marks.check_replaceable(pathlib.Path(path), overwrite, inputs, foreign or marks.foreign)
@@ -83,6 +106,10 @@ def staged(
     path = pathlib.Path(os.path.abspath(addresses.output(path)))
     for file in (path, *map(path.with_name, others)):
         refuse_existing(file, overwrite, foreign=foreign)
+    if is_rehearsal():
+        with _elsewhere(path) as folder:
+            yield folder / path.name
+        return
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +130,17 @@ def staged(
         remove_tree(folder)
         unlock(held)
         remove_tree(folder)  # where the lock's own descriptor was one too many
+
+
+@contextlib.contextmanager
+def _elsewhere(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Context manager that yields a temporary folder in place of one beside `path`, where that could be made."""
+    parent = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        why = "permission denied" if parent.is_dir() else f"{parent} is no folder"
+        raise Error(f"Cannot write to {path.parent}: {why}.")
+    with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
+        yield pathlib.Path(folder)
 
 
 def remove(path: pathlib.Path) -> None:

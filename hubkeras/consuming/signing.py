@@ -19,7 +19,7 @@ from hubkeras.common.guards import integrity
 from hubkeras.common.guards.integrity import SIGNATURE_FILE, model_files
 from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.places import model_folder
-from hubkeras.common.staging import refuse_existing, staged
+from hubkeras.common.staging import is_rehearsal, refuse_existing, staged
 
 UNSIGNED = ("README.md", "documentation.md", "assets.extra/verification.json")
 
@@ -71,7 +71,7 @@ def _checksums(directory: pathlib.Path) -> Iterator[None]:
     `hubkeras pack` would add them later, and then break the signature.
     """
     path = directory / integrity.CHECKSUMS_FILE
-    folder_is_new, is_new = not path.parent.exists(), not path.exists()
+    folder_is_new, is_new = not path.parent.exists(), not path.exists() and not is_rehearsal()
     try:
         if is_new:
             integrity.write_checksums(directory)

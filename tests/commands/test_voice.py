@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -19,10 +20,12 @@ from hubkeras.common import mistaken
 from hubkeras.common.endings import format_of
 from hubkeras.common.errors import Error
 from hubkeras.common.parity import COSINES, MEAN
+from hubkeras.common.staging import is_rehearsal
 from hubkeras.common.version import __version__
 from hubkeras.consuming import cache
 from hubkeras.runtimes.opening import open_model
 from tests.support.files import DIGITS, ROOT
+from tests.support.keys import write_key
 
 
 def subparsers():
@@ -181,6 +184,44 @@ def test_a_dry_run_writes_nothing(typed, tmp_path, monkeypatch, capsys):
         facts = json.loads(capsys.readouterr().out)
         assert (facts["dry_run"], facts["path"], facts["parity"]) == (True, str(target), None)
         assert target.stat().st_size == 0
+
+
+REHEARSED = [
+    ("sign digits --private-key key.pem", "digits/model.sig"),
+    ("pack digits new/digits.tar.gz", "new/digits.tar.gz"),
+    ("pack digits new/digits --layout tensorflow-serving", "new/digits"),
+    ("install digits --handle me/digits/1 --cache-dir cache", "cache"),
+    ("classify digits photos/3/a.png --picture new/a.png", "new/a.png"),
+    ("evaluate digits photos --report new/report", "new/report"),
+]
+
+
+@pytest.mark.parametrize(("typed", "target"), REHEARSED)
+def test_a_rehearsal_writes_nothing(typed, target, digits_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(digits_model, "digits")
+    shutil.rmtree("digits/assets.extra")  # without checksums, which signing adds
+    for name in ("photos/3/a.png", "photos/7/b.png"):
+        pathlib.Path(name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / "examples/data/seven.png", name)
+    write_key(tmp_path, "key")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*shlex.split(typed), "--dry-run"]) == 0
+    assert re.search(rf"would be written.*{re.escape(target)}", capsys.readouterr().out)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(shlex.split(typed)) == 0
+    assert pathlib.Path(target).exists()
+    assert not is_rehearsal()
+
+
+def test_a_rehearsal_refuses_what_the_command_would(digits_model, tmp_path, capsys):
+    (tmp_path / "mine.tar.gz").write_text("mine")
+    assert main(["pack", str(digits_model), str(tmp_path / "mine.tar.gz"), "--overwrite", "--dry-run"]) == 1
+    assert main(["pack", str(digits_model), str(tmp_path / "mine.tar.gz" / "a.tar.gz"), "--dry-run"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "mine.tar.gz" in first
+    assert "Cannot write to" in second
+    assert (tmp_path / "mine.tar.gz").read_text() == "mine"
 
 
 def test_small_images_are_refused_before_the_network(digits_model):
