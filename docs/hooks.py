@@ -122,6 +122,40 @@ def speed():
     return "\n\n".join(parts)
 
 
+MEMORY_COMMANDS = (  # in this order: some take what others have written
+    "hubkeras inspect slim",
+    "hubkeras export slim plain",
+    "hubkeras export slim frozen --frozen",
+    "hubkeras convert slim model.onnx",
+    "hubkeras convert slim model.tflite",
+    "hubkeras convert slim model.xml",
+    "hubkeras convert slim model.weights.h5",
+    "hubkeras convert slim model.npz",
+    "hubkeras inspect plain",
+    "hubkeras verify plain --source slim",
+    "hubkeras classify plain photos/a/0.jpg",
+    "hubkeras classify frozen photos/a/0.jpg",
+    "hubkeras classify model.onnx photos/a/0.jpg",
+    "hubkeras embed plain photos rows --runtime tensorflow",
+    "hubkeras embed plain photos rows-onnx --runtime onnx",
+    "hubkeras train photos head --from slim --only-head",
+    "hubkeras train photos tuned --from slim --epochs 1",
+)
+
+
+def memory():
+    """The table of `docs/data/memory.json`: the peak of each command's resident memory, for each network."""
+    from hubkeras.common.networks import NETWORKS
+
+    found = json.loads((DOCS / "data" / "memory.json").read_text("utf-8"))["networks"]
+    titles = [f"{NETWORKS[name].title} ({each['weights'] / 1e6:.0f} MB)" for name, each in found.items()]
+    rows = [
+        f"| `{name}` | {' | '.join(f'{each[name] / 1e6:,.0f}' for each in found.values())} |"
+        for name in MEMORY_COMMANDS
+    ]
+    return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|", *rows])
+
+
 def examples():
     """A section for each script of `examples/`, with its picture where there is one."""
     sections = []
@@ -133,7 +167,10 @@ def examples():
     return "\n\n".join(sections)
 
 
-_PARTS = {part.__name__: part for part in (accuracy, checkpoints, end_points, examples, speed)} | {"help": command_help}
+_PARTS = {
+    **{part.__name__: part for part in (accuracy, checkpoints, end_points, examples, memory, speed)},
+    "help": command_help,
+}
 
 
 def fill_places(app, name, texts):
