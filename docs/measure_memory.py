@@ -53,7 +53,7 @@ def measure(architecture, folder):
         (folder / "photos" / name).mkdir(parents=True)
     texts = [NETWORKS[architecture], str(folder), str(IMAGES), str(PIXELS)]
     subprocess.run([sys.executable, "-c", MAKE, *texts], check=True, stderr=subprocess.DEVNULL)
-    found = {"weights": sum(path.stat().st_size for path in (folder / "slim").glob("*.data-*"))}
+    found = {"weights": sum(path.stat().st_size for path in folder.glob("slim*.data-*"))}
     for name in hooks.MEMORY_COMMANDS:
         found[name] = peak(name.split()[1:], folder)
         print(f"{architecture}: {found[name] / 1e6:6.0f} MB {name}", flush=True)
