@@ -160,7 +160,7 @@ def batches_of(count: int, size: int, random: np.random.Generator) -> Iterator[n
 
 
 def average_batches(network: SlimNetwork, batches: Iterator[np.ndarray]) -> None:
-    """Makes the moving averages anew: the mean over batches of new images, as training would see them.
+    """Makes the moving averages anew: the mean over new images, in batches as training would see them.
 
     Args:
         network: its moving averages change.
@@ -181,9 +181,9 @@ def average_batches(network: SlimNetwork, batches: Iterator[np.ndarray]) -> None
     sums: list[Any] | None = None
     count = 0
     for pixels in batches:
-        values = statistics(tf.constant(pixels))
+        values = [value * len(pixels) for value in statistics(tf.constant(pixels))]  # the last batch may be small
         sums = values if sums is None else [total + value for total, value in zip(sums, values, strict=True)]
-        count += 1
+        count += len(pixels)
     if sums is None:
         return
     for number, layer in enumerate(layers):
