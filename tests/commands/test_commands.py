@@ -248,7 +248,7 @@ def test_stopped_while_writing(number, digits_model, tmp_path):
     while not any(path.name.startswith(".out") for path in tmp_path.iterdir()):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.1)
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert tree(out) == before

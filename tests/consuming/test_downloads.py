@@ -103,8 +103,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(downloads, "TIMEOUT", 0.5)
-    monkeypatch.setattr(downloads, "SLOW_FOR", 0.5)
     monkeypatch.setattr(downloads, "FIRST_PAUSE", 0.01)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -140,7 +138,10 @@ def test_a_good_answer(name, server):
         ("slowhead", "no whole answer within 1 seconds"),
     ],
 )
-def test_a_bad_answer_is_one_sentence_in_time_and_leaves_nothing(name, words, server, tmp_path):
+def test_a_bad_answer_is_one_sentence_in_time_and_leaves_nothing(name, words, server, tmp_path, monkeypatch):
+    if name in ("mute", "slow", "slowhead"):  # others are not failed by a machine that is busy for half a second
+        monkeypatch.setattr(downloads, "TIMEOUT", 0.5)
+        monkeypatch.setattr(downloads, "SLOW_FOR", 0.5)
     start = time.monotonic()
     with pytest.raises(Error, match="http") as caught:
         downloads.fetch(f"{server.url}/{name}")

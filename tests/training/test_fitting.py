@@ -16,7 +16,7 @@ from hubkeras.training import images, logistic
 from hubkeras.training import working_folder as folders
 from hubkeras.training.augmentation import AUGMENTATIONS, Augmentation, changed
 from hubkeras.training.data import plan_data
-from hubkeras.training.fine_tuning import Recipe, batches_of, features_of
+from hubkeras.training.fine_tuning import Recipe, average_batches, batches_of, features_of
 from hubkeras.training.lbfgs import minimum
 from hubkeras.training.run import Options
 from hubkeras.training.working_folder import (
@@ -225,6 +225,18 @@ def test_reading_goes_on_with_the_image_where_it_was_stopped(photos, keep_pixels
     np.testing.assert_array_equal(result.features[result.readable, 0], np.delete(expected, damaged))
     if keep_pixels:
         np.testing.assert_array_equal(result.pixels[result.readable, 3, 3, 0], np.delete(expected, damaged))
+
+
+def test_a_small_last_batch_counts_as_its_images_do():
+    network = hubkeras.MobileNetV2(0.35, num_classes=None, final_endpoint="layer_1")
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
+    pixels[6] //= 4
+    first = next(layer for layer in network.all_layers() if hasattr(layer, "moving_mean"))
+    average_batches(network, iter([pixels]))
+    expected = np.array(first.moving_mean)
+    average_batches(network, iter([pixels[:6], pixels[6:]]))
+    np.testing.assert_allclose(first.moving_mean, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(np.mean(expected)) > 1e-4
 
 
 def test_features_by_another_runtime(photos, tiny, tmp_path, monkeypatch):
