@@ -64,6 +64,7 @@ class Hints:
         head_refused: why what follows the base of a user's model cannot be kept: a clause that names the layer;
             the base alone can be read.
         images_refused: why nothing tells what the base sees of images, of the same form.
+        code_layers: names of layers that are code in the file, which is not run here.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Hints:
     metadata: Metadata | None = None
     head_refused: str | None = None
     images_refused: str | None = None
+    code_layers: tuple[str, ...] = ()
 
     @classmethod
     def of_metadata(cls, metadata: Metadata, labels: list[str] | None) -> Hints:

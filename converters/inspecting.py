@@ -91,6 +91,7 @@ class Inspection:
         labels: class names, where it has them.
         preprocessing: how images are cut for it, where it says so.
         averages: which weights it has, where it says so.
+        code_layers: names of layers that are code in the file, which Keras runs where it is told to.
         whole: how it is known that nothing of it is missing or changed, in words; empty where nobody looked.
         notes: sentences that the user should read.
     """
@@ -110,8 +111,16 @@ class Inspection:
     labels: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     averages: Averages | None = None
+    code_layers: tuple[str, ...] = ()
     whole: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def unsafe(self) -> tuple[str, ...]:
+        """What could do more than compute where others load it, each in a few words."""
+        layer = "the layer {} (Lambda) is code, which Keras runs with safe_mode=False"
+        layers = map(layer.format, self.code_layers)
+        return (*layers, *map(str, self.program.findings if self.program else ()))
 
     @property
     def num_classes(self) -> int | None:
@@ -181,7 +190,9 @@ class Inspection:
             facts["signatures"] = {name: each.to_json() for name, each in self.program.signatures.items()}
             facts["operations"] = list(self.program.operations)
             facts["unsafe_operations"] = [finding._asdict() for finding in self.program.findings]
-        return {**facts, "safe": not (self.program and self.program.findings), "whole": bool(self.whole) or None}
+        if self.code_layers:
+            facts["code_layers"] = list(self.code_layers)
+        return {**facts, "safe": not self.unsafe, "whole": bool(self.whole) or None}
 
 
 def inspect(source: str | os.PathLike[str], check: bool = False) -> Inspection:
@@ -302,6 +313,7 @@ def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -
         labels=_labels(checkpoint, match.settings.get("num_classes")),
         preprocessing=hints.preprocessing,
         averages=hints.averages,
+        code_layers=hints.code_layers,
         whole=inspection.whole or _READ * check,
         notes=(*checkpoint.notes, *(f"Only the base can be kept: {clause}." for clause in refused)),
     )

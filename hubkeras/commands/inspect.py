@@ -39,8 +39,8 @@ def inspect(options: Options, output: Output) -> int:
     if options.variables:
         variables = [(t.name, " x ".join(map(str, t.shape)) or "scalar", t.dtype, t.use) for t in inspection.tensors]
         output.table(variables, columns=("variable", "shape", "dtype", "use"))
-    if options.check and inspection.program and inspection.program.findings:
-        output.error(f"{options.source} is not safe: {'; '.join(map(str, inspection.program.findings[:_SHOWN]))}.")
+    if options.check and inspection.unsafe:
+        output.error(f"{options.source} is not safe: {'; '.join(inspection.unsafe[:_SHOWN])}.")
         return 1
     if inspection.network and not inspection.program:
         output.hint("hubkeras", "export", options.source, "OUT_DIR")
@@ -108,7 +108,7 @@ def _rows(inspection: Inspection) -> Rows:
     yield from _contents(inspection)
     yield from _origin(inspection)
     yield "whole", _whole(inspection)
-    yield from _safety(program)
+    yield from _safety(program, inspection.code_layers)
     yield from (("note", note) for note in inspection.notes)
 
 
@@ -231,8 +231,11 @@ def _whole(inspection: Inspection) -> str:
     return "not looked at: --check reads every variable"
 
 
-def _safety(program: Program | None) -> Rows:
-    if program is None:
+def _safety(program: Program | None, code_layers: Sequence[str]) -> Rows:
+    if code_layers:
+        yield "safe", "NOT SAFE in Keras with safe_mode=False, which runs the code in it; hubkeras runs nothing of it"
+        yield from (("Lambda", f"in the layer {name}") for name in code_layers)
+    elif program is None:
         yield "safe", "yes: hubkeras reads its arrays and runs nothing of it"
     elif program.findings:
         yield "safe", "NOT SAFE: it could do more than compute"

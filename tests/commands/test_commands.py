@@ -231,31 +231,41 @@ def test_verify_frozen_graph(name, wide, probabilities, run, digits_model, tmp_p
         assert "bad.pb" in error_line(err)
 
 
+HELD = """
+import pathlib, sys, time
+from hubkeras.commands import main
+from hubkeras.publishing import documentation
+documentation.write = lambda *_: pathlib.Path("held").touch() or time.sleep(600)
+sys.exit(main())
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_while_writing(number, digits_model, tmp_path):
-    """The old folder stays as it was and nothing is left; `tools/campaign/kills.py` has what cannot be caught."""
-    out = tmp_path / "out"
+    """The old folder stays as it was and nothing is left; `tools/campaign/kills.py` has other moments."""
+    out = tmp_path / "models" / "out"
     shutil.copytree(digits_model, out)
     before = tree(out)
     process = subprocess.Popen(
-        [*COMMAND, "export", str(DIGITS), str(out), "--overwrite"],
+        [sys.executable, "-c", HELD, "export", str(DIGITS), str(out), "--overwrite"],
+        cwd=tmp_path,
         stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         # a shell that runs the tests in the background has its children ignore interrupts
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not any(path.name.startswith(".out") for path in tmp_path.iterdir()):
+    while not (tmp_path / "held").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    time.sleep(0.1)
+    assert len(list(out.parent.iterdir())) == 2
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert tree(out) == before
     how = "terminated" if number == signal.SIGTERM else "interrupted"
     assert err.decode().endswith(f"hubkeras: {how}; nothing is left half written.\n")  # TensorFlow may print before
     assert process.returncode == 128 + number
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert list(out.parent.iterdir()) == [out]
 
 
 @pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")])

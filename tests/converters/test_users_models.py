@@ -9,6 +9,7 @@ import pytest
 import tf_keras
 
 import hubkeras
+from hubkeras.commands import main
 from hubkeras.common.input_range import InputRange
 from hubkeras.converters import open_checkpoint, read_network
 from tests.support.reading import fails
@@ -297,6 +298,17 @@ def test_a_range_stands_for_a_lambda(library, base, tmp_path):
     images = random_images(SIZE)
     expected = activate(outputs_of(model, 255.0)(images), "softmax")
     assert np.abs(activate(network(images), "softmax") - expected).max() <= 2e-5
+
+
+def test_a_lambda_is_not_safe_elsewhere(library, base, tmp_path, capsys):
+    path = str(saved(with_lambda(library, base), tmp_path))
+    assert main(["inspect", path]) == 0
+    assert "NOT SAFE in Keras with safe_mode=False" in capsys.readouterr().out
+    assert main(["inspect", path, "--check", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["safe"] is False
+    assert json.loads(out)["code_layers"] == ["scale"]
+    assert "is not safe: the layer scale (Lambda) is code" in err
 
 
 def test_a_changed_base_is_refused(library, base, tmp_path):
