@@ -18,14 +18,17 @@ import sys
 
 import hooks
 
+from hubkeras.common.networks import NETWORKS
+
 DOCS = pathlib.Path(__file__).parent
 IMAGES, PIXELS = 64, 500
-NETWORKS = {"mobilenet_v2": "MobileNetV2", "inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResNetV2"}
 MAKE = """
 import numpy, hubkeras, sys
 from PIL import Image
-network, folder, images, pixels = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-hubkeras.convert(getattr(hubkeras, network)(), folder + "/slim", to="slim")
+from hubkeras.architectures import NETWORKS
+architecture, folder, images, pixels = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+(network,) = (each for each in NETWORKS if each.facts.architecture == architecture)
+hubkeras.convert(network(), folder + "/slim", to="slim")
 random = numpy.random.RandomState(0)
 for number in range(images):
     small = random.randint(0, 256, (pixels // 10, pixels // 10, 3)).astype("uint8")
@@ -51,7 +54,7 @@ def measure(architecture, folder):
     """Peaks of `hooks.MEMORY_COMMANDS` and the size of the weights of a network, in bytes."""
     for name in "ab":
         (folder / "photos" / name).mkdir(parents=True)
-    texts = [NETWORKS[architecture], str(folder), str(IMAGES), str(PIXELS)]
+    texts = [architecture, str(folder), str(IMAGES), str(PIXELS)]
     subprocess.run([sys.executable, "-c", MAKE, *texts], check=True, stderr=subprocess.DEVNULL)
     found = {"weights": sum(path.stat().st_size for path in folder.glob("slim*.data-*"))}
     for name in hooks.MEMORY_COMMANDS:

@@ -41,18 +41,16 @@ def rehearsed(dry_run: bool = True) -> Iterator[None]:
     Args:
         dry_run: False has everything written as ever.
     """
-    if dry_run:
-        _rehearsals.append(True)
+    _rehearsals.append(dry_run)
     try:
         yield
     finally:
-        if dry_run:
-            _rehearsals.pop()
+        _rehearsals.pop()
 
 
 def is_rehearsal() -> bool:
     """Whether nothing is to be written, see `rehearsed`."""
-    return bool(_rehearsals)
+    return any(_rehearsals)
 
 
 def refuse_existing(
@@ -73,8 +71,7 @@ def refuse_existing(
     from hubkeras.common import marks
 
     path = addresses.output(path)
-    if not is_rehearsal():
-        settle_leftovers(pathlib.Path(os.path.abspath(path)))
+    settle_leftovers(pathlib.Path(os.path.abspath(path)))
     if os.path.lexists(path):
         with reading(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))):  # nobody replaces it now
             marks.check_replaceable(pathlib.Path(path), overwrite, inputs, foreign or marks.foreign)
@@ -236,7 +233,9 @@ def _staging_folder(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
 
 
 def settle_leftovers(path: pathlib.Path) -> None:
-    """Puts back or removes what killed processes have left of writing `path`, and warns of it."""
+    """Puts back or removes what killed processes have left of writing `path`, and warns of it; a rehearsal does not."""
+    if is_rehearsal():
+        return
     try:
         names = [name for name in os.listdir(path.parent) if name.startswith(f".{path.name}{_STAGING}")]
     except OSError:

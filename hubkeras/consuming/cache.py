@@ -177,8 +177,7 @@ def install(source: pathlib.Path, handle: str, directory: Directory = None, over
     handle = normalized(handle)
     files, folder = integrity.checked_hashes(source), folder_of(handle, directory)
     with contextlib.nullcontext() if staging.is_rehearsal() else locked(folder):
-        if not staging.is_rehearsal():
-            staging.settle_leftovers(folder)
+        staging.settle_leftovers(folder)
         entry = _read_entry(folder)
         if entry.problem is None:
             present = integrity.hashes(folder)
