@@ -125,29 +125,40 @@ def test_there_is_never_nothing_at_the_target(target):
 
 
 def test_writers_wait_for_readers_and_go_before_new_ones(target):
-    order, reads = [], threading.Barrier(2)
+    order, reads, read_on = [], threading.Event(), threading.Event()
 
     def read():
         with locks.reading(target):
             first = (target / "file").read_text()
-            reads.wait()
-            time.sleep(0.5)
+            reads.set()
+            read_on.wait()
             order.append(f"read {first} and {(target / 'file').read_text()}")
 
     def replace():
         write(target, "new", overwrite=True)
         order.append("replaced")
 
-    reader, writer = threading.Thread(target=read), threading.Thread(target=replace)
-    reader.start()
+    def come_later():
+        with locks.reading(target):
+            order.append(f"then {(target / 'file').read_text()}")
+
+    def writer_waits():
+        try:
+            locks.unlock(locks.lock(target.with_name(f".{target.name}.waiting"), exclusive=False, wait=False))
+        except BlockingIOError:
+            return True
+        return False
+
+    threads = [threading.Thread(target=act) for act in (read, replace, come_later)]
+    threads[0].start()
     reads.wait()
-    writer.start()
-    while not target.with_name(f".{target.name}.waiting").exists() and writer.is_alive():
+    threads[1].start()
+    while not writer_waits() and threads[1].is_alive():
         time.sleep(0.01)
-    with locks.reading(target):  # comes while the writer waits
-        order.append(f"then {(target / 'file').read_text()}")
-    reader.join()
-    writer.join()
+    threads[2].start()
+    read_on.set()
+    for thread in threads:
+        thread.join()
     assert order[0] == "read old and old"
     assert sorted(order[1:]) == ["replaced", "then new"]
     assert names(target.parent) == [target.name]
