@@ -27,6 +27,7 @@ from hubkeras.common.staging import anything, staged
 from hubkeras.consuming.cache import cache_dir
 
 TIMEOUT = 20.0  # seconds to connect, and between two pieces of an answer
+HEAD_TIMEOUT = 2 * TIMEOUT  # seconds for the whole head of an answer
 SLOWEST, SLOW_FOR = 1024, 30.0  # bytes a second, on average over so many seconds, below which a server counts as stuck
 TRIES, FIRST_PAUSE = 4, 0.5  # seconds before the second try; each further pause is twice as long
 _BLOCK = 1 << 16
@@ -200,9 +201,9 @@ def _open(request: urllib.request.Request) -> Any:
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        answer = outcome.get(timeout=2 * TIMEOUT)
+        answer = outcome.get(timeout=HEAD_TIMEOUT)
     except queue.Empty:
-        raise _StuckError(f"no whole answer within {2 * TIMEOUT:g} seconds") from None
+        raise _StuckError(f"no whole answer within {HEAD_TIMEOUT:g} seconds") from None
     if isinstance(answer, BaseException):
         raise answer
     return answer

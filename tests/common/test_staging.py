@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -108,23 +109,27 @@ def test_leftovers_of_another_name_are_left_alone(target):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="an exchange needs Linux")
 def test_there_is_never_nothing_at_the_target(target):
-    done, missing = threading.Event(), []
+    done = threading.Event()
 
-    def look():
+    def looks():
+        count = 0
         while not done.is_set():
-            if not target.exists():
-                missing.append(time.monotonic())
+            assert target.exists()
+            count += 1
+        return count
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    for number in range(50):
-        write(target, str(number), overwrite=True)
-    done.set()
-    thread.join()
-    assert missing == []
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(looks)
+        try:
+            for number in range(50):
+                write(target, str(number), overwrite=True)
+        finally:
+            done.set()
+    assert looking.result() > 0
 
 
-def test_writers_wait_for_readers_and_go_before_new_ones(target):
+def test_writers_wait_for_readers_and_go_before_new_ones(target, monkeypatch):
+    monkeypatch.setattr(locks, "READER_TIMEOUT", 1e6)
     order, reads, read_on = [], threading.Event(), threading.Event()
 
     def read():
@@ -149,16 +154,19 @@ def test_writers_wait_for_readers_and_go_before_new_ones(target):
             return True
         return False
 
-    threads = [threading.Thread(target=act) for act in (read, replace, come_later)]
-    threads[0].start()
-    reads.wait()
-    threads[1].start()
-    while not writer_waits() and threads[1].is_alive():
-        time.sleep(0.01)
-    threads[2].start()
-    read_on.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        reader = pool.submit(read)
+        try:
+            while not reads.is_set() and not reader.done():
+                time.sleep(0.01)
+            writer = pool.submit(replace)
+            while not writer_waits() and not writer.done():
+                time.sleep(0.01)
+            later = pool.submit(come_later)
+        finally:
+            read_on.set()
+    for each in (reader, writer, later):
+        each.result()
     assert order[0] == "read old and old"
     assert sorted(order[1:]) == ["replaced", "then new"]
     assert names(target.parent) == [target.name]
@@ -274,11 +282,8 @@ def test_of_two_writers_of_two_files_one_wins_both(tmp_path):
         for _ in range(30):
             write_two(tmp_path, text, overwrite=True)
 
-    writers = [threading.Thread(target=write_often, args=(text,)) for text in "abc"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write_often, "abc"))
     index, data = texts(tmp_path)
     assert index == data
     assert names(tmp_path) == ["data", "index"]
