@@ -49,8 +49,9 @@ def published():
 def _name(module):
     from hubkeras.common.networks import NETWORKS
 
-    multiplier = f" {module.depth_multiplier:g}" if module.architecture == "mobilenet_v2" else ""
-    return f"{NETWORKS[module.architecture].title}{multiplier}, {module.image_size} px"
+    multiplier = f" {module.depth_multiplier}" if module.architecture == "mobilenet_v2" else ""
+    name, size = f"{NETWORKS[module.architecture].title}{multiplier},", f"{module.image_size} px"
+    return " ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in (name, size))  # two lines at most
 
 
 def checkpoints():

@@ -3,10 +3,8 @@
 A page's commands share the files of the page before, as a reader's do.
 """
 
-import itertools
 import json
 import re
-import shlex
 import tarfile
 
 import numpy as np
@@ -17,20 +15,7 @@ from hubkeras.commands import main, parser
 from hubkeras.commands.parsing import parse
 from tests.support.files import DIGITS, ROOT
 from tests.support.keys import write_key
-
-DOCS = ROOT / "docs"
-PAGES = {str(path.relative_to(DOCS).with_suffix("")): path.read_text("utf-8") for path in DOCS.rglob("*.md")}
-
-
-def commands(text):
-    """Words of the commands of hubkeras in a page's shell blocks."""
-    for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            separators = [-1, *(n for n, word in enumerate(words) if word in ("|", "&&", ">")), len(words)]
-            for begin, end in itertools.pairwise(separators):
-                if words[begin + 1 : begin + 2] == ["hubkeras"]:
-                    yield words[begin + 2 : end]
+from tests.support.pages import DOCS, PAGES, commands
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if any(commands(text))])
@@ -85,7 +70,7 @@ def workplace(digits_model, tmp_path_factory):
     return place
 
 
-# of each page; the others' commands have tests with the files of their origin
+# of each page; those for what people have run in `tests/examples/test_origin_pages.py`
 RUN = ("index", "training", "serving", "trust", "bulk")
 
 

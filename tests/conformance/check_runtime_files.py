@@ -90,13 +90,19 @@ def model_api(folder, figures):
     for name in ("fixed", "pixels"):
         compare(folder / f"{name}.xml", in_float32, folder, figures)
         compare(folder / f"{name}.xml", as_it_comes, folder, figures, BFLOAT16)
-    try:
-        Model.create_model(str(folder / "any_size.xml"), device="CPU")
-        refused = ""
-    except WrapperError as error:
-        refused = str(error)
-    assert "--fixed-size" in refused, refused
-    print("any_size.xml: refused, since Model API would not resize")
+    model = Model.create_model(str(folder / "sigmoid.xml"), device="CPU", configuration={"confidence_threshold": 0.0})
+    found, expected = classes(model, folder / "same.png"), figures["sigmoid"]
+    error = max(abs(found[name] - expected[name]) for name in expected)
+    assert error <= BFLOAT16, (found, expected)
+    print(f"sigmoid.xml: {error:.1e}")
+    for name, words in (("any_size", "--fixed-size"), ("shares", "without --probabilities")):
+        try:
+            Model.create_model(str(folder / f"{name}.xml"), device="CPU")
+            refused = ""
+        except WrapperError as error:
+            refused = str(error)
+        assert words in refused, refused
+        print(f"{name}.xml: refused, as it should be")
 
 
 def compare(path, classes, folder, figures, exact=EXACT):

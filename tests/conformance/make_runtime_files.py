@@ -40,11 +40,17 @@ def main(out):
     for name, options in FILES.items():
         hubkeras.convert(DIGITS, out / name, labels=LABELS, overwrite=True, **options)
     hubkeras.convert(DIGITS, out / "features.tflite", task="feature_vector", overwrite=True)
+    each_for_itself = hubkeras.MobileNetV2(0.35, num_classes=11, weights=DIGITS, classifier_activation="sigmoid")
+    options = {"labels": LABELS, "image_size": 96, "fixed_size": True, "overwrite": True}
+    hubkeras.convert(each_for_itself, out / "sigmoid.xml", **options)
+    hubkeras.convert(each_for_itself, out / "shares.xml", **options, probabilities=True)
     figures = {}
     for name, picture in pictures():
         picture.save(out / f"{name}.png")
         (answer,) = hubkeras.classify(out / "fixed.xml", [out / f"{name}.png"], top=len(LABELS))
         figures[name] = dict(answer.classes)
+    (answer,) = hubkeras.classify(out / "sigmoid.xml", [out / "same.png"], top=len(LABELS))
+    figures["sigmoid"] = dict(answer.classes)
     image = hubkeras.load_image(out / "same.png", 96)
     model = hubkeras.load(DIGITS, num_classes=None)
     figures["features"] = np.asarray(model(image[np.newaxis]))[0].tolist()
