@@ -24,7 +24,15 @@ def pytest_configure(config):
     if asked and "long" not in asked:
         config.option.markexpr = f"({asked}) and not long"
     elif not asked and not any("::" in argument for argument in config.args):
-        config.option.markexpr = "not slow and not long"
+        config.option.markexpr = "not slow and not long and not peers"  # PyTorch may end a process where TensorFlow is
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_run(tmp_path_factory):
+    """A cache folder of each worker's own: what other runs and versions left in the user's is not this run's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFHUB_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "tfhub_modules"))
+        yield
 
 
 @pytest.fixture

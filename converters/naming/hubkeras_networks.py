@@ -5,7 +5,6 @@ Keras 3's layout names tensors by attributes, which are named after Slim's scope
 the settings that shapes do not, and the layers of a head.
 """
 
-import functools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -85,7 +84,6 @@ def native_bases(root: SavedLayer, graph: LayerGraph, tensors: Mapping[str, Tens
         yield base_of(title, network, layer, graph, targets, settings, has_head, notes=frozen_note(layer))
 
 
-@functools.cache
 def _kinds() -> dict[str, Any]:
     """The networks by their kinds in a tree of layers."""
     return {snake_case(network.__name__): network for network in NETWORKS}

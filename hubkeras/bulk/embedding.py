@@ -23,7 +23,7 @@ from hubkeras.bulk.sources import Images, open_images
 from hubkeras.common import addresses
 from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error, reason
-from hubkeras.common.locks import lock, unlock
+from hubkeras.common.locks import lock_file, unlock
 
 ROWS_PER_FILE = 4096  # 20 MiB of 1280 features
 _LOCK, JOURNAL = ".lock", ".reading"
@@ -269,17 +269,13 @@ class Runner:
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """Makes the folder, and keeps it from another run for as long as the block lasts."""
     made = [each for each in (folder, *folder.absolute().parents) if not each.exists()]
-    path = folder / _LOCK
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        path.touch()
-    except OSError as error:
-        raise Error(f"Cannot write to {folder}: {reason(error)}.") from error
-    try:
-        held = lock(path, exclusive=True, wait=False)
+        is_new = not (folder / _LOCK).exists()
+        held = lock_file(folder / _LOCK)
     except BlockingIOError as error:
         raise Error(f"Another run is writing to {folder}; wait for it, or name another OUT.") from error
+    except OSError as error:
+        raise Error(f"Cannot write to {folder}: {reason(error)}.") from error
     try:
         yield
     except BaseException:  # no trace of a run that wrote nothing

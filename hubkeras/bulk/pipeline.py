@@ -99,7 +99,7 @@ def read_batches(
                 if decoded:
                     yield np.array([number for number, _ in decoded]), np.stack([image for _, image in decoded])
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def run_batches(run: Run, batches: Iterable[Batch], at_once: int = 2) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ waits for others, and what a killed process leaves stays.
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import time
@@ -21,6 +22,7 @@ except ImportError:  # Windows
 
 READER_TIMEOUT = 60.0  # seconds that a writer waits for the readers of what it replaces
 _POLL = 0.02
+_TRIES = 1000  # to lock a file that others remove
 
 
 def lock(path: str | os.PathLike[str], *, exclusive: bool, wait: bool = True) -> int | None:
@@ -32,6 +34,28 @@ def lock(path: str | os.PathLike[str], *, exclusive: bool, wait: bool = True) ->
     Raises:
         BlockingIOError: another holds it, and `wait` is false.
     """
+    with contextlib.suppress(FileNotFoundError):
+        return _lock(path, exclusive, wait)
+    return None
+
+
+def lock_file(path: pathlib.Path, *, wait: bool = False) -> int | None:
+    """As `lock`, exclusive, of a file that is made where it is missing, with its folder: it may be removed meanwhile.
+
+    Raises:
+        BlockingIOError: another holds it, and `wait` is false.
+        OSError: it cannot be made.
+    """
+    for _ in range(_TRIES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # whoever held it has removed it
+            path.touch()
+            return _lock(path, True, wait)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
+def _lock(path: str | os.PathLike[str], exclusive: bool, wait: bool) -> int | None:
+    """As `lock`; raises FileNotFoundError where there is nothing."""
     while fcntl is not None:
         kind = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
         with contextlib.ExitStack() as stack:
@@ -42,7 +66,7 @@ def lock(path: str | os.PathLike[str], *, exclusive: bool, wait: bool = True) ->
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else another took its place meanwhile
                     stack.pop_all()
                     return descriptor
-            except BlockingIOError:
+            except (BlockingIOError, FileNotFoundError):
                 raise
             except OSError:
                 return None
@@ -81,8 +105,7 @@ def unread(path: pathlib.Path) -> Iterator[None]:
             try:
                 held = lock(path, exclusive=True, wait=False)
             except BlockingIOError:
-                _gate(path).touch()
-                gate = lock(_gate(path), exclusive=True)
+                gate = lock_file(_gate(path), wait=True)
                 held = _lock_in_time(path)
         yield
     finally:

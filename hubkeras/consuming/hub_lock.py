@@ -96,7 +96,7 @@ def _created(lock: pathlib.Path, text: str) -> bool:
     except BaseException:
         lock.unlink(missing_ok=True)
         raise
-    return True
+    return _read(lock) == text  # who writes for longer than `DAMAGED_TIMEOUT`, as on a disk that stalls, loses it
 
 
 def _prepared_bytes(lock: pathlib.Path, holder: str) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from hubkeras.common.choices import Runtime
 from hubkeras.common.errors import Error, reason
-from hubkeras.common.locks import lock, unlock
+from hubkeras.common.locks import lock_file, unlock
 from hubkeras.common.staging import anything, remove, settle_leftovers, staged
 
 ENDING = ".train"
@@ -213,14 +213,11 @@ def working_folder(out: pathlib.Path, fingerprint: Mapping[str, Any]) -> Iterato
     path = out.with_name(f"{out.name}{ENDING}")
     settle_leftovers(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / _LOCK).touch()
-    except OSError as error:
-        raise Error(f"Cannot write to {path}: {reason(error)}.") from error
-    try:
-        held = lock(path / _LOCK, exclusive=True, wait=False)
+        held = lock_file(path / _LOCK)
     except BlockingIOError as error:
         raise Error(f"Another run is writing to {path}; wait for it, or name another OUT.") from error
+    except OSError as error:
+        raise Error(f"Cannot write to {path}: {reason(error)}.") from error
     try:
         _check(path / _FINGERPRINT, fingerprint)
         yield WorkingFolder(path)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shlex
 import sys
+import types
 import warnings
 
 import pytest
@@ -69,7 +70,7 @@ def test_what_is_counted_has_a_rate(terminal, capsys):
 
 def test_long_work_tells_the_time_that_is_left(terminal, monkeypatch, capsys):
     clock = iter([0.0, 0.0, 30.0, 60.0, 90.0, 150.0])  # when the output began, and of each call
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(output, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     with Output().status(is_long=True) as show:
         show(10, 100, "training")
         for done in (20, 30, 35):

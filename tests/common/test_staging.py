@@ -180,6 +180,25 @@ def test_a_writer_does_not_wait_for_ever(target, monkeypatch):
     assert names(target.parent) == [target.name]
 
 
+def test_a_lock_file_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """As by a run that ends in that moment, and takes its folder with it."""
+    path, flock, calls = tmp_path / "out.train" / ".lock", locks.fcntl.flock, []
+
+    def late(descriptor, kind):
+        calls.append(kind)
+        if len(calls) == 1:
+            path.unlink()
+            path.parent.rmdir()
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(locks.fcntl, "flock", late)
+    held = locks.lock_file(path)
+    with pytest.raises(BlockingIOError):
+        locks.lock_file(path)
+    locks.unlock(held)
+    locks.unlock(locks.lock_file(path))
+
+
 def test_without_locks_and_exchanges_all_is_as_before(target, monkeypatch):
     monkeypatch.setattr(locks, "fcntl", None)
     monkeypatch.setattr(staging, "_exchange", lambda first, second: False)

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import keras
 import numpy as np
@@ -38,9 +39,13 @@ def start(package, kind, path, out, **environment):
 
 def finish(processes, out):
     """Figures of each replica, `[{number/name: value}, ...]`, and the losses."""
-    for process in processes:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output[-4000:]
+    with ThreadPoolExecutor(len(processes)) as pool:
+        ends = {pool.submit(process.communicate): process for process in processes}
+        for end in as_completed(ends):
+            if ends[end].returncode:  # the other would wait for it
+                for process in processes:
+                    process.kill()
+            assert ends[end].returncode == 0, end.result()[0][-4000:]
     replicas, losses = [], []
     for path in out:
         with np.load(path) as file:
@@ -52,20 +57,21 @@ def finish(processes, out):
 
 
 def two_workers(package, path, folder):
+    out, processes = [folder / f"worker_{index}.npz" for index in (0, 1)], []
     with socket.socket() as a, socket.socket() as b:
-        for each in (a, b):
+        for each in (a, b):  # as long as they are held, nobody gets their numbers who does not ask for them
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.bind(("localhost", 0))
         workers = [f"localhost:{each.getsockname()[1]}" for each in (a, b)]
-    out = [folder / f"worker_{index}.npz" for index in (0, 1)]
-    processes = []
-    for index, file in enumerate(out):
-        cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(start(package, "workers", path, file, TF_CONFIG=json.dumps(cluster)))
-    try:
-        return finish(processes, out)
-    finally:
-        for process in processes:
-            process.kill()
+        try:
+            for index, file in enumerate(out):
+                cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+                processes.append(start(package, "workers", path, file, TF_CONFIG=json.dumps(cluster)))
+            return finish(processes, out)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture(scope="module")

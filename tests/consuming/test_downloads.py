@@ -158,10 +158,11 @@ def test_an_endless_answer_ends_at_the_limit(server, tmp_path, monkeypatch):
         downloads.fetch(f"{server.url}/endless")
 
 
-def test_nobody_listens(server):
-    with socket.socket() as taken, pytest.raises(Error, match="cannot be fetched: Connection refused"):
+def test_nobody_listens():
+    with socket.socket() as taken:  # by a program that does not listen
         taken.bind(("127.0.0.1", 0))
-        downloads.fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/plain")
+        with pytest.raises(Error, match="cannot be fetched: Connection refused"):
+            downloads.fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/plain")
 
 
 def test_a_digest_is_checked_and_saves_the_request(server, tmp_path):

@@ -18,7 +18,7 @@ from hubkeras.converters import read_network
 from hubkeras.converters.sources.fetching import is_address, local_path
 from tests.support import foreign, slim
 from tests.support.files import DIGITS, ROOT
-from tests.support.servers import serving
+from tests.support.servers import HUB_CLIENT, serving
 
 pytest.importorskip("safetensors")
 REPOSITORY = "google/mobilenet_v2_0.35_96"
@@ -71,13 +71,13 @@ def test_hugging_face_from_a_server_and_without_one(repository, tmp_path):
     """The command in a process of its own, since the library reads its settings when it is imported."""
     pytest.importorskip("huggingface_hub")
     command = [sys.executable, "-m", "hubkeras.commands", "export", "--frozen", f"hf://{REPOSITORY}"]
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
+    environment = {**os.environ, **HUB_CLIENT, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     handler = type("Handler", (HubHandler,), {"folder": repository})
 
     def export(out, endpoint, **more):
         code = "import sys; from hubkeras.commands import main; sys.exit(main(sys.argv[1:]))"
         options = {"env": {**environment, "HF_ENDPOINT": endpoint, **more}, "capture_output": True, "text": True}
-        return subprocess.run([command[0], "-c", code, *command[3:], str(out)], timeout=300, **options)
+        return subprocess.run([command[0], "-c", code, *command[3:], str(out)], **options)
 
     with serving(handler) as endpoint:
         done = export(tmp_path / "online", endpoint)

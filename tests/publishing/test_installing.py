@@ -278,6 +278,20 @@ def test_a_lock_that_names_nobody_is_taken_over(content, model, cache, monkeypat
     assert len(list(cache.iterdir())) == 2
 
 
+def test_a_lock_that_was_taken_over_while_it_was_written_is_anothers(tmp_path, monkeypatch):
+    """On a disk that stalls between a new file and its content."""
+
+    def stalled(path, mode, **options):
+        file = open(path, mode, **options)  # noqa: SIM115
+        path.unlink()
+        path.write_text("another.1.0123")
+        return file
+
+    monkeypatch.setattr(hub_lock, "open", stalled, raising=False)
+    assert not hub_lock._created(tmp_path / "x.lock", "ours.2.4567")
+    assert (tmp_path / "x.lock").read_text() == "another.1.0123"
+
+
 def test_a_full_disk_leaves_no_lock(model, cache, monkeypatch):
     cache.mkdir()
     monkeypatch.setattr(builtins, "open", lambda path, mode="r", **_: NoSpace(path, mode))
@@ -372,7 +386,9 @@ def test_layers_that_load_while_another_model_is_installed_get_one_or_the_other(
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(load) for _ in range(3)]
         try:
-            while (replaced < 20 or len(outcomes) < 40 or len(set(outcomes)) < 2) and not any(r.done() for r in readers):
+            while replaced < 20 or len(outcomes) < 40 or len(set(outcomes)) < 2:
+                if any(reader.done() for reader in readers):  # by an exception
+                    break
                 replaced += 1
                 installing.install(tmp_path / str(1 + replaced % 2), [handle], overwrite=True)
         finally:

@@ -26,6 +26,7 @@ from hubkeras.publishing.hugging_face import CardOptions, base_model
 from hubkeras.publishing.repositories import WARMUP
 from tests.support.files import DIGITS, ROOT
 from tests.support.hub import hub
+from tests.support.servers import HUB_CLIENT
 
 REPOSITORY = ["--layout", "hugging-face", "--repository", "me/digits"]
 
@@ -273,11 +274,11 @@ def test_names_that_the_hub_does_not_take():
 def run_code(blocks, folders, tmp_path):
     """What Python prints where each block runs as a user's, with a Hub that has these folders."""
     code = "import json, sys\nfor block in json.load(sys.stdin): exec(compile(block, block, 'exec'), {})"
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
+    environment = {**os.environ, **HUB_CLIENT, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     with hub(folders) as address:
         environment["HF_ENDPOINT"] = address
         done = subprocess.run(
-            [sys.executable, "-c", code], input=json.dumps(blocks), env=environment, cwd=tmp_path, timeout=300,
+            [sys.executable, "-c", code], input=json.dumps(blocks), env=environment, cwd=tmp_path,
             capture_output=True, text=True,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

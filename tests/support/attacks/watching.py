@@ -8,7 +8,7 @@ import pytest
 
 from hubkeras.commands import main
 
-MOST_SECONDS = 10
+MOST_SECONDS = 10  # of processor time, which others that compute beside do not change
 MOST_BYTES = 1 << 30  # of memory, above what the process has at the start
 
 
@@ -26,9 +26,9 @@ def within_bounds():
     """Context manager that fails where its block takes more than `MOST_SECONDS` or `MOST_BYTES`."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    start, before = time.perf_counter(), _memory("VmRSS")
+    start, before = time.process_time(), _memory("VmRSS")
     yield
-    seconds, memory = time.perf_counter() - start, _memory("VmHWM") - before
+    seconds, memory = time.process_time() - start, _memory("VmHWM") - before
     MOST_SEEN.update(seconds=max(MOST_SEEN["seconds"], seconds), bytes=max(MOST_SEEN["bytes"], memory))
     assert seconds < MOST_SECONDS
     assert memory < MOST_BYTES
