@@ -13,6 +13,7 @@ from hubkeras.architectures.network import SlimNetwork
 from hubkeras.training import devices
 from hubkeras.training.augmentation import Augmentation, changed
 from hubkeras.training.objective import Objective
+from hubkeras.training.optimizer import AdamW
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,15 @@ class Tuner:
         several, self.strategy = len(where) > 1, devices.strategy(where)
         with self.strategy.scope():
             self.trained = network.copy(dtype=precision) if several or precision != "float32" else network
-            self.optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
-            self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "biases"])
-            self.optimizer.build(self.trained.trainable_variables)
+            self.weights = [variable.value for variable in self.trained.trainable_variables]
+            self.optimizer = AdamW(self.weights, recipe.weight_decay)
         self._step = tf.function(self._steps if several else self._train_step, autograph=False, reduce_retracing=True)
 
     def _steps(self, *parts: Any) -> Any:
         """A step of all devices, of which each has a part of the images."""
         return self.strategy.reduce("SUM", self.strategy.run(self._train_step, parts), None)
 
-    def _train_step(self, pixels: Any, targets: Any, weights: Any, maps: Any, light: Any) -> Any:
+    def _train_step(self, pixels: Any, targets: Any, weights: Any, maps: Any, light: Any, rate: Any) -> Any:
         images = changed(tf.cast(pixels, tf.float32) / 255, maps, light)
         momentum, step = self.recipe.momentum, tf.cast(self.optimizer.iterations, tf.int32)
         replica: Any = tf.distribute.get_replica_context()
@@ -94,8 +94,7 @@ class Tuner:
             features = tf.nn.experimental.stateless_dropout(features, self.recipe.dropout, [self.seed, draw])
             logits = tf.cast(self._logits(features), tf.float32)
             loss = tf.reduce_sum(self.objective.losses(logits, targets, weights, self.recipe.label_smoothing))
-        variables = self.trained.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        self.optimizer.apply(tape.gradient(loss, self.weights), self.weights, rate)
         return loss
 
     def _logits(self, features: Any) -> Any:
@@ -115,11 +114,11 @@ class Tuner:
         Returns:
             The loss.
         """
-        self.optimizer.learning_rate = rate
         maps, light = self.augmentation.draw(len(pixels), pixels.shape[1:3], random)
         targets = np.asarray(targets, np.float32)
         weights = self.objective.weights(targets) / np.float32(len(pixels))  # gradients of devices are added
-        return float(self._step(*map(self._tensor, (pixels, targets, weights, maps, light))))
+        parts = map(self._tensor, (pixels, targets, weights, maps, light))
+        return float(self._step(*parts, tf.constant(rate, tf.float32)))
 
     def _tensor(self, array: np.ndarray) -> Any:
         """An array as a tensor, or a part of it on each device."""

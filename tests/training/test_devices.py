@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 
 import hubkeras
@@ -16,6 +18,7 @@ from hubkeras.training import devices, files
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.fine_tuning import Recipe, Tuner
 from hubkeras.training.objective import Objective
+from hubkeras.training.optimizer import AdamW
 from tests.support.files import DIGITS, ROOT
 from tests.support.toy import Toy
 
@@ -49,6 +52,28 @@ def test_bfloat16_steps_as_float32():
         assert all(np.any(np.asarray(new) != np.asarray(old)) for new, old in pairs)
     assert losses["float32"][-1] < losses["float32"][0]
     np.testing.assert_allclose(losses["mixed_bfloat16"], losses["float32"], rtol=0.03)
+
+
+def test_a_step_of_the_optimizer_is_that_of_keras():
+    random = np.random.default_rng(0)
+    shapes = {"weights": (3, 3, 4, 5), "gamma": (5,), "beta": (5,), "biases": (7,)}
+    values = [random.normal(0, 1, shape).astype(np.float32) for shape in shapes.values()]
+    ours = [keras.Variable(value, name=name) for name, value in zip(shapes, values, strict=True)]
+    theirs = [keras.Variable(value, name=name) for name, value in zip(shapes, values, strict=True)]
+    peer = keras.optimizers.AdamW(weight_decay=0.5)
+    peer.exclude_from_weight_decay(var_names=["gamma", "beta", "biases"])
+    weights = [variable.value for variable in ours]
+    optimizer = AdamW(weights, 0.5)
+    for rate in (0.1, 0.05, 0.2):
+        gradients = [tf.constant(random.normal(0, 0.1, shape), tf.float32) for shape in shapes.values()]
+        optimizer.apply(gradients, weights, tf.constant(rate))
+        peer.learning_rate = rate
+        peer.apply(gradients, theirs)
+    pairs = [*zip(ours, theirs, strict=True)]
+    pairs += zip(optimizer.variables, [peer.iterations, *peer._momentums, *peer._velocities], strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-4, atol=1e-6)
+    assert np.abs(np.asarray(ours[0]) - values[0]).max() > 0.1
 
 
 def test_half_precision_is_for_gpus_that_gain(monkeypatch):
