@@ -75,6 +75,13 @@ def fold(network: Any, include_head: bool = True, pixels: bool = False) -> steps
     return plan.plan()
 
 
+def fold_head(network: Any) -> steps.Plan:
+    """What `fold` makes of the head alone, from the value `FEATURES` on."""
+    plan = Builder(ARRAYS)
+    steps_of(network.head, plan, "global_pool", network.head.name)
+    return plan.plan()
+
+
 def plan_of(network: Any, task: str) -> steps.Plan:
     """What a frozen SavedModel of a network computes for a task; its large constants are the arrays in these steps."""
     is_backbone = task == Task.BACKBONE

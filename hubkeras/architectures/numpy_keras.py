@@ -13,26 +13,28 @@ class Variable:
     """A variable.
 
     Attributes:
-        value: its array.
+        dtype: name of that of its value.
     """
 
     def __init__(self, value: np.ndarray, name: str, trainable: bool, regularizer: Any) -> None:
-        self.value, self.name, self.trainable, self.regularizer = value, name, trainable, regularizer
+        self._held, self.dtype = value, value.dtype.name
+        self.name, self.trainable, self.regularizer = name, trainable, regularizer
+
+    @property
+    def value(self) -> np.ndarray:
+        """Its array, not to be changed."""
+        return np.asarray(self._held, self.dtype)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.value.dtype.name
+        return self._held.shape
 
     def assign(self, value: Any) -> None:
-        """Sets the value, of the same shape."""
-        value = np.asarray(value)
-        if value.shape != self.shape:
-            raise ValueError(f"{self.name} has shape {self.shape}; got {value.shape}.")
-        self.value = np.array(value, self.value.dtype)
+        """Sets the value, of the same shape. The array of another variable is shared, until either gets another."""
+        held = value._held if isinstance(value, Variable) else np.array(value, self.dtype)
+        if held.shape != self.shape:
+            raise ValueError(f"{self.name} has shape {self.shape}; got {held.shape}.")
+        self._held = held
 
     def __mul__(self, factor: float) -> np.ndarray:
         return self.value * factor

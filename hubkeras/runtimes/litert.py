@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 import pathlib
 import zipfile
@@ -44,11 +43,11 @@ def write(
     graph = litert_graph.GraphWriter(schema, values, size, description.image_size, interface.dtype, half)
     model = graph.model()
     litert_graph.add_metadata(schema, model, METADATA_BUFFER, metadata_of(network, description, [*graph.outputs]))
-    whole = io.BytesIO(litert_graph.serialized(model))
-    with zipfile.ZipFile(whole, "a") as archive:
+    with open(path, "wb") as file:
+        file.write(litert_graph.serialized(model))
+    with zipfile.ZipFile(path, "a") as archive:
         for name, text in texts.items():
             archive.writestr(zipfile.ZipInfo(FILES[name], LONG_AGO), text)
-    path.write_bytes(whole.getbuffer())
 
 
 def load(

@@ -157,12 +157,12 @@ class GraphWriter:
 
     def constant(self, name: str, value: Any, quantization: Any = None) -> str:
         """Adds a constant; returns its name."""
-        value = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        value = np.asarray(value)
         if self.half and value.ndim > 1 and value.dtype == np.float32:
             stored = self.constant(f"{name}/float16", value.astype(np.float16))
             self.node("DEQUANTIZE", name, [stored], value.shape, version=3)
             return name
-        self.buffers.append(self.schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8)))
+        self.buffers.append(self.schema.BufferT(data=value))
         self.numbers[name] = self.tensor(name, value.shape, value.dtype.name, len(self.buffers) - 1, quantization)
         return name
 
@@ -242,22 +242,27 @@ def add_metadata(schema: Any, model: Any, name: str, content: bytes) -> None:
     model.buffers.append(schema.BufferT(data=np.frombuffer(content, np.uint8)))
 
 
-def serialized(model: Any) -> bytes:
-    """The bytes of a `ModelT`, whose constants are aligned, unlike those that the schema's own module writes."""
+def serialized(model: Any) -> memoryview:
+    """The bytes of a `ModelT`, with arrays of any kind in its buffers: each is aligned, unlike the schema's own."""
     import flatbuffers
 
-    builder = flatbuffers.Builder(sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None) + 4096)
+    size = sum(buffer.data.nbytes for buffer in model.buffers if buffer.data is not None)
+    builder = flatbuffers.Builder(size + (4 << 20))  # to grow is to copy
     for buffer in model.buffers:
-        buffer.Pack = functools.partial(_aligned, buffer.Pack, buffer.data)
+        buffer.Pack = functools.partial(_packed, buffer, buffer.Pack, buffer.data)
+        buffer.data = None
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return memoryview(builder.Bytes)[builder.Head() :]
 
 
-def _aligned(pack: Any, data: Any, builder: Any) -> int:
-    """What `pack` gives, where the data begin at a multiple of `ALIGNMENT`."""
+def _packed(buffer: Any, pack: Any, data: np.ndarray | None, builder: Any) -> int:
+    """What `pack` gives of a buffer, whose data begin at a multiple of `ALIGNMENT`."""
     if data is not None:
-        builder.Prep(ALIGNMENT, len(data))
-    return pack(builder)
+        buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+        builder.Prep(ALIGNMENT, data.nbytes)
+    offset = pack(builder)
+    buffer.data = None
+    return offset
 
 
 @functools.singledispatch

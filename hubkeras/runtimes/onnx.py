@@ -20,7 +20,7 @@ from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
-from hubkeras.runtimes import activations, image_scale, onnx_safety
+from hubkeras.runtimes import activations, image_scale, onnx_messages, onnx_safety
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.onnx_graph import GraphWriter, without_shift
 from hubkeras.runtimes.quantization import Quantized, quantized
@@ -39,8 +39,8 @@ _AXES = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
 
 def model_of(
     network: SlimNetwork, interface: Interface, texts: Mapping[str, str], calibration: np.ndarray | None = None
-) -> Any:
-    """An `onnx.ModelProto` of a network.
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """An `onnx.ModelProto` of a network without its large constants, and these by their names.
 
     Args:
         network: it is not changed.
@@ -57,20 +57,22 @@ def model_of(
     plan = without_shift(plan_for(network, interface), size)
     in_8_bits = Quantized(plan) if calibration is None else quantized(plan, interface.to_input(calibration))
     graph = GraphWriter(onnx, in_8_bits, size)
+    if interface.precision == "float16":
+        graph.halve_weights()
     dtype = onnx.TensorProto.UINT8 if interface.uint8 else onnx.TensorProto.FLOAT
     spatial = [size or "height", size or "width"]
     images = onnx.helper.make_tensor_value_info(INPUT, dtype, ["batch", *spatial, 3], shape_denotation=_AXES)
     images.type.denotation = "IMAGE"
-    body = onnx.helper.make_graph(graph.nodes, network.name, [images], graph.outputs, graph.initializers)
+    large = {name: value for name, value in graph.constants.items() if value.nbytes > onnx_messages.LARGE}
+    small = [onnx.numpy_helper.from_array(v, name) for name, v in graph.constants.items() if name not in large]
+    body = onnx.helper.make_graph(graph.nodes, network.name, [images], graph.outputs, small)
     opset = onnx.helper.make_opsetid("", OPSET)
     model = onnx.helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION)
-    if interface.precision == "float16":
-        halve_weights(onnx, model.graph)
     model.producer_name, model.producer_version = "hubkeras", __version__
     model.model_version, model.doc_string = 1, _description(interface, texts)
     values = {"Image.NominalPixelRange": "NominalRange_0_255" if interface.uint8 else "Normalized_0_1"}
     onnx.helper.set_model_props(model, {**texts, **_IMAGE, **values})
-    return model
+    return model, large
 
 
 def _description(interface: Interface, texts: Mapping[str, str]) -> str:
@@ -89,21 +91,20 @@ def write(
     network: SlimNetwork, description: Description, path: pathlib.Path, calibration: np.ndarray | None = None
 ) -> None:
     """Writes a network as an ONNX file, see `hubkeras.runtimes.files.write`."""
-    interface = description.interface
-    model = model_of(network, interface, description.texts(), calibration)
-    extra("onnx", "onnx.checker").check_model(model, full_check=True)
-    with open(path, "wb") as file:
-        file.write(model.SerializeToString(deterministic=True))
+    model, constants = model_of(network, description.interface, description.texts(), calibration)
+    _check(model, constants)
+    onnx_messages.write(path, model, constants)
 
 
-def halve_weights(onnx: Any, graph: Any) -> None:
-    """Keeps the kernels of a graph in half precision, each followed by a `Cast` to float32."""
-    for constant in graph.initializer:
-        name, kernel = constant.name, onnx.numpy_helper.to_array(constant)
-        if kernel.ndim > 1:
-            half = f"{name}/float16"
-            constant.CopyFrom(onnx.numpy_helper.from_array(kernel.astype(np.float16), half))
-            graph.node.insert(0, onnx.helper.make_node("Cast", [half], [name], name, to=onnx.TensorProto.FLOAT))
+def _check(model: Any, constants: Mapping[str, np.ndarray]) -> None:
+    """Has the package onnx check a model, with inputs of the same shapes in place of its large constants."""
+    onnx = extra("onnx", "onnx")
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for name, value in constants.items():
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        light.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, value.shape))
+    extra("onnx", "onnx.checker").check_model(light, full_check=True)
 
 
 def load(

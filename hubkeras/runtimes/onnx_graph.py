@@ -55,7 +55,7 @@ class GraphWriter:
     def __init__(self, onnx: Any, quantized: Quantized, image_size: int | None = None) -> None:
         self.onnx = onnx
         self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {}
         self.quantized, plan = quantized, quantized.plan
         self.shapes = plan.shapes(image_size)
         first = f"{steps.INPUT}/channels_first"
@@ -80,10 +80,22 @@ class GraphWriter:
 
     def constant(self, name: str, value: Any) -> str:
         """Adds a constant; returns its name."""
-        self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants[name] = np.asarray(value)
         return name
 
-    def constants(self, step: steps.Convolution | steps.Dense, kernel: np.ndarray) -> list[str]:
+    def halve_weights(self) -> None:
+        """Keeps the kernels in half precision, each followed by a `Cast` to float32."""
+        constants, self.constants = self.constants, {}
+        for name, value in constants.items():
+            if value.ndim > 1:
+                half = self.constant(f"{name}/float16", value.astype(np.float16))
+                self.nodes.insert(
+                    0, self.onnx.helper.make_node("Cast", [half], [name], name, to=self.onnx.TensorProto.FLOAT)
+                )
+            else:
+                self.constant(name, value)
+
+    def kernel_and_bias(self, step: steps.Convolution | steps.Dense, kernel: np.ndarray) -> list[str]:
         """Adds kernel and bias of a step; returns their names. The kernel's first axis is that of output channels."""
         values = {"weights": kernel} if step.bias is None else {"weights": kernel, "biases": step.bias}
         scales, rounding = self.quantized.scales.get(step.output), self.quantized.values.get(step.inputs[0])
@@ -217,7 +229,7 @@ def _(step: steps.Convolution, graph: GraphWriter, x: str) -> None:
     if isinstance(step, steps.DepthwiseConvolution):
         group = kernel.shape[2]  # each channel has its own filters
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-    inputs = [x, *graph.constants(step, kernel.transpose(3, 2, 0, 1))]
+    inputs = [x, *graph.kernel_and_bias(step, kernel.transpose(3, 2, 0, 1))]
     window = {**graph.window(step), "dilations": [step.dilation] * 2, "group": group}
     graph.activate(step.activation, step.output, "Conv", inputs, **window)
 
@@ -255,7 +267,7 @@ def _(step: steps.Flatten, graph: GraphWriter, x: str) -> None:
 
 @write.register
 def _(step: steps.Dense, graph: GraphWriter, x: str) -> None:
-    graph.node("Gemm", step.output, [x, *graph.constants(step, step.kernel.T)], transB=1)
+    graph.node("Gemm", step.output, [x, *graph.kernel_and_bias(step, step.kernel.T)], transB=1)
 
 
 @write.register

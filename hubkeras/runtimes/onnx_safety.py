@@ -10,6 +10,7 @@ from typing import Any
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.runtimes import onnx_messages
 
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 _MICROSOFT = "com.microsoft"
@@ -28,14 +29,14 @@ _MOST_NODES, _MOST_DEPTH = 100_000, 64  # of operations with those of functions,
 
 
 def read(path: str | os.PathLike[str]) -> Any:
-    """The `onnx.ModelProto` of a file, without tensors that lie in other files.
+    """The `onnx.ModelProto` of a file, without its large tensors.
 
     Raises:
         hubkeras.Error: it is no such message, or cannot be read.
     """
-    onnx = extra("onnx", "onnx")
+    extra("onnx", "onnx")
     try:
-        return onnx.load(os.fspath(path), load_external_data=False)
+        return onnx_messages.read(path)
     except OSError as error:
         raise Error(f"Cannot read {path}: {error.strerror or error}.") from error
     except Exception as error:  # protobuf has exceptions of its own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import json
 import os
 import pathlib
@@ -15,7 +14,8 @@ import numpy as np
 
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
-from hubkeras.runtimes import activations, openvino_metadata
+from hubkeras.common.files import TemporaryFolder
+from hubkeras.runtimes import activations, onnx_messages, openvino_metadata
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
@@ -45,8 +45,10 @@ def write(
     interface = description.interface
     openvino = extra("openvino", "openvino")
     whole = dataclasses.replace(interface, precision="float32")
-    content = onnx_files.model_of(network, whole, {}, calibration).SerializeToString()
-    model = openvino.convert_model(io.BytesIO(content))  # unlike read_model, it simplifies the graph
+    with TemporaryFolder() as folder:  # from bytes in memory it makes more copies of them
+        content = pathlib.Path(folder, "model.onnx")
+        onnx_messages.write(content, *onnx_files.model_of(network, whole, {}, calibration))
+        model = openvino.convert_model(content)  # unlike read_model, it simplifies the graph
     _divide_by_roots(model)
     for number, node in enumerate(model.get_ordered_ops()):
         if COUNTED.fullmatch(node.get_friendly_name()):  # by how many there were in this process

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -99,6 +100,12 @@ def compare_saved_model(
         for name, variable in network.slim_variables().items()
         if metadata.num_classes or not name.startswith(head)
     }
+    differ = f"{path} and {reference} are of different networks: their variables' names or shapes differ."
+    if metadata.architecture != network.architecture:
+        raise Error(differ)
+    gc.collect()  # who has just written a network holds much that nothing refers to
+    truth = _truth(network, images, metadata.task)
+    gc.collect(1)  # the network in float64, before as much is loaded
     # a frozen one holds its weights in its graph, of which TensorFlow makes many copies
     opened = light.loaded(path, safe_mode) if metadata.frozen else _loaded(path, safe_mode)
     with opened as (module, constants):
@@ -108,17 +115,16 @@ def compare_saved_model(
         else:
             same = _shapes(written) == _shapes(expected)
         if not same:
-            raise Error(f"{path} and {reference} are of different networks: their variables' names or shapes differ.")
+            raise Error(differ)
         wrong = different(written.items(), network, digests)
         held = [light.digest(values) for values in _large(network, metadata.task)] if metadata.frozen else []
         missing = [each for each in held if each not in constants]
         served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
-    truth: Mapping[str, Reference]
     if metadata.task == Task.BACKBONE:
-        output, bound, truth = "feature maps", network.facts.end_point_tolerance, reference_maps(network, images)
+        output, bound = "feature maps", network.facts.end_point_tolerance
     else:
-        output, bound = "logits" if metadata.task == Task.CLASSIFICATION else "features", network.facts.tolerance
-        truth, called = {output: reference_of(network, images, metadata.task)}, {output: called}
+        (output,), bound = truth, network.facts.tolerance
+        called = {output: called}
     error = max(truth[name].error(values[name]) for values in (served, called) for name in truth)
     relative_to = next(iter(truth.values())).relative_to
     compared, unequal = len(written) + len(held), len(wrong) + len(missing)
@@ -163,6 +169,13 @@ def compare_outputs(
         relative_to,
         change,
     )
+
+
+def _truth(network: SlimNetwork, images: np.ndarray, task: str) -> Mapping[str, Reference]:
+    """What a SavedModel shall give for images, by the names of the outputs of its signature."""
+    if task == Task.BACKBONE:
+        return reference_maps(network, images)
+    return {"logits" if task == Task.CLASSIFICATION else "features": reference_of(network, images, task)}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Frozen SavedModels, loaded in few copies of their weights: TensorFlow itself has 20 of them after a call."""
 
 import contextlib
-import gc
 import hashlib
 import os
 import pathlib
@@ -39,7 +38,6 @@ def loaded(folder: str | os.PathLike[str], safe_mode: bool = True) -> Iterator[t
     Raises:
         hubkeras.Error: as `load_saved_model`.
     """
-    gc.collect()  # who has just written a network holds much that nothing refers to
     with checked(folder, safe_mode) as (directory, _), TemporaryFolder() as scratch:
         light = pathlib.Path(scratch, "light")
         # neither checksums nor fingerprint are of the copy

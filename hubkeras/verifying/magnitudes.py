@@ -12,7 +12,6 @@ import numpy as np
 
 from hubkeras.architectures import folding
 from hubkeras.architectures.backend import ops
-from hubkeras.architectures.folding import fold
 from hubkeras.architectures.network import SlimNetwork
 from hubkeras.common import steps
 
@@ -37,13 +36,12 @@ def magnitudes(network: SlimNetwork, features: Any, end_point: str = "default") 
     Returns:
         float64 `[batch, num_classes]`, at least the magnitude of the value.
     """
-    plan = fold(network)
+    plan = folding.fold_head(network)
     value = np.asarray(features, np.float64)
-    triples: dict[str, Triple] = {plan.end_points["features"]: (value, abs(value), abs(value))}
+    triples: dict[str, Triple] = {folding.FEATURES: (value, abs(value), abs(value))}
     for step in plan.steps:
-        if set(step.inputs) <= triples.keys() and step.inputs:
-            (name,) = step.inputs
-            triples[step.output] = _applied(_in_float64(step), *triples[name])
+        (name,) = step.inputs
+        triples[step.output] = _applied(_in_float64(step), *triples[name])
     return triples[plan.end_points[end_point]][1]
 
 

@@ -41,7 +41,7 @@ def test_it_folds_and_is_written(toy):
     assert {f"Toy/{name}" for name in plan.report()} == set(toy.slim_variables())
     assert plan.shapes(16)["Conv_2"] == (4, 4, 16)
     pytest.importorskip("onnx")
-    nodes = onnx.model_of(toy, Interface("classification", 16), {}).graph.node
+    nodes = onnx.model_of(toy, Interface("classification", 16), {})[0].graph.node
     assert [n.op_type for n in nodes][:5] == ["Transpose", "Pad", "Conv", "Relu", "Conv"]
 
 

@@ -7,11 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 
 import hubkeras
 from hubkeras.common.interface import Interface
 from hubkeras.exporting.planning import Source, describe
-from hubkeras.runtimes import files, onnx
+from hubkeras.runtimes import files, onnx, onnx_messages
 from hubkeras.runtimes.opening import open_model
 from hubkeras.runtimes.sessions import Description
 from tests.support.slim import Golden, relative_error
@@ -150,7 +151,7 @@ def test_half_precision_halves_the_file(ending, small, tmp_path):
 
 def test_what_is_in_an_onnx_graph(small):
     """One convolution with bias for each layer, the activations that runtimes fuse, and one transpose."""
-    graph = onnx.model_of(small, Interface("classification"), {}).graph
+    graph = onnx.model_of(small, Interface("classification"), {})[0].graph
     kinds = collections.Counter(node.op_type for node in graph.node)
     assert kinds == {
         "Conv": 52,
@@ -168,7 +169,7 @@ def test_images_are_not_scaled_in_a_pass_of_their_own(small):
         (Interface("classification", uint8=True), ["Transpose", "Cast", "Sub", "Conv"]),
         (Interface("classification", 65), ["Transpose", "Pad", "Conv"]),
     ]:
-        graph = onnx.model_of(small, interface, {}).graph
+        graph = onnx.model_of(small, interface, {})[0].graph
         kinds = [node.op_type for node in graph.node]
         assert kinds[: len(words)] == words
         assert "Mul" not in kinds
@@ -180,12 +181,40 @@ def test_onnx_runtime_fuses_every_layer(small, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
-    model = onnx.model_of(small, Interface("classification"), {}).SerializeToString()
-    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    path = tmp_path / "model.onnx"
+    written(small, Interface("classification"), path)
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     kinds = collections.Counter(node.op_type for node in package.load(options.optimized_model_filepath).graph.node)
     assert kinds["Conv"] + kinds["FusedConv"] == 52
     assert (kinds["Clip"], kinds["Transpose"]) == (0, 1)
     assert kinds["Add"] <= 1  # that of 8 channels, fewer than its blocks have where there is AVX-512
+
+
+def test_large_constants_of_onnx_are_written_and_left_out_one_by_one(small, tmp_path):
+    """The file is the message that the package writes, to the byte; and what is read of it lacks nothing but them."""
+    package, path = pytest.importorskip("onnx"), tmp_path / "model.onnx"
+    model, constants = onnx.model_of(small, Interface("classification"), {"labels": "a"})
+    assert len(constants) > 30
+    onnx_messages.write(path, model, constants)
+    whole, light = package.load(path), onnx_messages.read(path)
+    arrays = {each.name: package.numpy_helper.to_array(each) for each in whole.graph.initializer}
+    for name, value in constants.items():
+        np.testing.assert_array_equal(arrays[name], value)
+    for each in whole.graph.initializer:
+        if len(each.raw_data) > onnx_messages.LARGE:
+            each.ClearField("raw_data")
+    assert light == whole
+    assert light.ByteSize() < path.stat().st_size / 5
+
+
+@pytest.mark.parametrize("damage", [b"\x3a\xff\xff\xff\xff\x07", b"\xff" * 12, b"\x0b", b"\x08"])
+def test_what_is_no_message_is_left_to_the_parser(damage, tiny, tmp_path):
+    package, path = pytest.importorskip("onnx"), tmp_path / "model.onnx"
+    onnx_messages.write(path, *onnx.model_of(tiny, Interface("feature_vector"), {}))
+    path.write_bytes(path.read_bytes() + damage)
+    for read in (package.load, onnx_messages.read):
+        with pytest.raises(DecodeError):
+            read(path)
 
 
 def test_what_is_in_a_litert_graph(small, tmp_path):

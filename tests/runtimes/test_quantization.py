@@ -5,6 +5,7 @@ import dataclasses
 import sys
 import tarfile
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -75,6 +76,19 @@ def test_less_than_half_the_size_and_the_same_digits(ending, digits, tmp_path, c
     assert main(["verify", str(paths[1]), "--source", str(DIGITS)]) == 0
     if ending == "xml":
         assert largest_weights(paths[1]) <= 64
+
+
+@pytest.mark.parametrize(
+    "ending", ["onnx", *(pytest.param(each, marks=pytest.mark.slow) for each in ("tflite", "xml"))]
+)
+def test_pooling_between_integers(ending, tmp_path):
+    """Average pools within an Inception run on integers, which ONNX Runtime does for scales that are scalars only."""
+    pytest.importorskip(FORMS[ending], reason="needs hubkeras[onnx,litert,openvino]")
+    keras.utils.set_random_seed(0)
+    network = hubkeras.InceptionV2(num_classes=None, final_endpoint="Mixed_3b")
+    images = np.random.RandomState(0).uniform(0, 1, (100, 32, 32, 3)).astype(np.float32)
+    written = hubkeras.convert(network, tmp_path / f"model.{ending}", int8=images, image_size=32)
+    assert 0 < written.parity.error < 0.02
 
 
 def test_integers_throughout(digits, tmp_path):
