@@ -60,7 +60,8 @@ def check_neighbours(search_images, folder, count):
         best = [f"{number}.jpg" for number in np.argsort(-cosines)[:5]]
         found = search_images.find(folder / "rows", f"{query}.jpg", 5)
         recall.append(len({path for path, _ in found} & set(best)) / 5)
-        np.testing.assert_allclose(found[0][1], cosines.max(), atol=5e-3)
+        (path, similarity), *_ = found  # the index is built by several threads, and may miss one
+        np.testing.assert_allclose(similarity, cosines[int(path.removesuffix(".jpg"))], atol=5e-3)
     assert np.mean(recall) >= 0.97
     before = os.stat(folder / "rows.usearch").st_mtime_ns
     search_images.find(folder / "rows", "3.jpg", 5)

@@ -230,17 +230,23 @@ def test_a_file_takes_the_place_of_a_folder_and_back(target):
 TWO_FILES = """
 import os, pathlib, signal, sys
 from hubkeras.common import staging
-renames, folder, text = int(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
-def replace(source, target, real=os.replace):
-    global renames
-    if renames == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    renames -= 1
-    real(source, target)
-os.replace = replace
-with staging.staged(folder / "index", overwrite=True, others=("data",), foreign=lambda _: None) as partial:
-    partial.write_text(text)
-    partial.with_name("data").write_text(text)
+def write(renames, folder, real=os.replace):
+    def replace(source, target):
+        nonlocal renames
+        if renames == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        renames -= 1
+        real(source, target)
+    os.replace = replace
+    with staging.staged(folder / "index", overwrite=True, others=("data",), foreign=lambda _: None) as partial:
+        partial.write_text("new")
+        partial.with_name("data").write_text("new")
+for folder in map(pathlib.Path, sys.argv[1:]):
+    process = os.fork()
+    if not process:
+        write(int(folder.name), folder)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 """
 
 
@@ -256,22 +262,19 @@ def texts(folder):
 
 @pytest.mark.parametrize("had", [True, False])
 def test_of_two_files_the_first_is_never_beside_the_others_of_another_run(had, tmp_path):
-    """A process that is killed before each of its renames; the next run settles what it left."""
+    """Processes that are killed before one of their renames each; the next run settles what they left."""
     before = ["old", "old"] if had else [None, None]
     moments = 4 if had else 2
-    for renames in range(moments + 1):
-        folder = tmp_path / str(renames)
+    folders = [tmp_path / str(renames) for renames in range(moments + 1)]
+    for folder in folders:
         folder.mkdir()
         if had:
             write_two(folder, "old")
-        status = subprocess.run(
-            [sys.executable, "-c", TWO_FILES, str(renames), str(folder), "new"], cwd=ROOT
-        ).returncode
+    run = subprocess.run([sys.executable, "-c", TWO_FILES, *folders], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert run.stdout.split() == ["-9"] * moments + ["0"]
+    assert texts(folders.pop()) == ["new", "new"]
+    for folder in folders:
         index, data = texts(folder)
-        if renames == moments:
-            assert (status, index, data) == (0, "new", "new")
-            continue
-        assert status == -9
         assert index is None or [index, data] == before
         with pytest.warns(UserWarning, match="was left by a run that was killed"):
             staging.refuse_existing(folder / "index", overwrite=True, foreign=lambda _: None)

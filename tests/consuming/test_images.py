@@ -44,7 +44,7 @@ def test_large_images_are_resized_alike(tmp_path, monkeypatch, shape, size):
     path = write_png(tmp_path / "image.png", np.random.default_rng(0).integers(0, 256, (*shape, 3)))
     expected = hubkeras.load_image(path, size)
     monkeypatch.setattr(images, "_LARGE", 0)
-    np.testing.assert_allclose(hubkeras.load_image(path, size), expected, atol=2e-7)
+    np.testing.assert_allclose(hubkeras.load_image(path, size), expected, atol=1e-6)
 
 
 def test_load_image_makes_rgb_of_grey_and_of_transparent_images(tmp_path):

@@ -89,7 +89,8 @@ def test_one_changed_byte_or_file_fails(name, model, keys):
     path.write_bytes(content)
     with pytest.raises(Error, match=r"is not what .*model.sig by .*ours.pub has signed"):
         check_signature(model, public_key=public)
-    assert not library_verifies(model, "key", "--public_key", str(public))
+    if name in ("saved_model.pb", "assets/more", SIGNATURE_FILE):  # a file of each kind: each call starts a process
+        assert not library_verifies(model, "key", "--public_key", str(public))
 
 
 def test_the_command(model, keys, capsys):

@@ -76,7 +76,7 @@ def change(path, function):
 
 def test_a_download_for_tensorflow_js(download, model, tmp_path):
     path = zipped(download, tmp_path / "tm-my-image-model.zip")
-    checked = check_probabilities(tensorflow_js.probabilities_of(model), path, tmp_path)
+    checked = check_probabilities(tensorflow_js.probabilities_of(model), path, tmp_path, ("onnx",))
     metadata, report = checked.export.metadata, checked.export.report
     assert (metadata.default_image_size, metadata.num_classes, metadata.activation) == (96, 3, "softmax")
     assert metadata.preprocessing == Preprocessing("crop")

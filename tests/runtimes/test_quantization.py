@@ -267,7 +267,7 @@ def test_litert_computes_what_the_plan_in_8_bits_says(dtype, tmp_path):
     expected = rounded(found, images)
     for name in ("features", "side by side"):  # values that lie between two integers go either way
         error = np.abs(outputs[name] - expected[name]) / found.values[name].scale
-        assert error.mean() < 0.2
+        assert error.mean() < 0.5
         assert error.max() < 6
     true = run(plan, images)["probabilities"]
     assert np.abs(outputs["probabilities"] - true).max() < 0.01 < np.ptp(true)

@@ -236,7 +236,7 @@ def test_a_small_last_batch_counts_as_its_images_do():
     expected = np.array(first.moving_mean)
     average_batches(network, iter([pixels[:6], pixels[6:]]))
     np.testing.assert_allclose(first.moving_mean, expected, rtol=1e-4, atol=1e-5)
-    assert np.abs(np.mean(expected)) > 1e-4
+    assert np.abs(expected).max() > 1e-2
 
 
 def test_features_by_another_runtime(photos, tiny, tmp_path, monkeypatch):
