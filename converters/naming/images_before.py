@@ -22,6 +22,7 @@ RANGE_TAKEN = (  # where nothing tells it
 )
 _WHITE = 255  # of images that are not in [0, 1]
 _SMALLEST_OF_UNIT = 0.3  # a base is trained on ranges of 1 to 5 units
+_LONGEST_NAME = 20
 _NEARLY = 1e-6  # what float32 loses of 1 / 127.5
 _SMALLEST_DEVIATION = 1e-7  # Keras' of `Normalization`
 
@@ -36,6 +37,7 @@ class Images:
         preprocessing: how they are cut; None where nothing tells.
         in_training: names of layers that act in training alone.
         resized: name of the layer that resizes them.
+        resampling: by which it does where that is not bilinearly, in words.
         prepared: names of the layers that scale them.
     """
 
@@ -45,6 +47,7 @@ class Images:
     preprocessing: Preprocessing | None = None
     in_training: tuple[str, ...] = ()
     resized: str | None = None
+    resampling: str = ""
     prepared: tuple[str, ...] = ()
 
 
@@ -256,7 +259,10 @@ def _resizing(images: Images, layer: SavedLayer) -> Images:
     cut = images.preprocessing or Preprocessing()
     if layer.config.get("crop_to_aspect_ratio"):
         cut = replace(cut, resize="crop")
-    return replace(images, size=height, preprocessing=cut, resized=str(layer.name))
+    kernel = str(layer.config.get("interpolation") or "bilinear")[:_LONGEST_NAME]
+    words = [kernel] * (kernel != "bilinear") + ["antialias"] * bool(layer.config.get("antialias"))
+    resampling = ", ".join(filter(None, [images.resampling, *words]))
+    return replace(images, size=height, preprocessing=cut, resized=str(layer.name), resampling=resampling)
 
 
 def _center_crop(images: Images, layer: SavedLayer) -> Images:

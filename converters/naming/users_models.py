@@ -3,12 +3,14 @@
 Readers of files build the tree of `SavedLayer`, whatever the file; what the layers mean is told here.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hubkeras.common.errors import first_line
 from hubkeras.common.head_layers import SOFTMAX, HeadError
+from hubkeras.common.keras_heads import unkept_settings
 from hubkeras.converters.checkpoint import Hints, Tensor
 from hubkeras.converters.naming import applications_bases, graph_bases
 from hubkeras.converters.naming.bases import Base, BaseFinder
@@ -32,6 +34,8 @@ from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training
 # the kinds of bases; a model has one base of one of them
 BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases, graph_bases.bases)
 _DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
+_REGULARIZERS = "(kernel|bias|depthwise|pointwise|gamma|beta)_regularizer"
+_MOST_NAMED = 3
 _OTHERS = "other layers of the model"
 _PREPARING = "layers that prepare images"
 _PUBLISHED = ("predictions", "Logits")  # the library's own names of the last layer
@@ -82,7 +86,7 @@ def _read(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hi
     _read_head(reading, graph, base, before, size)
     if always := next((layer for layer in root.walk() if layer not in before and trains_always(layer)), None):
         reading.head_refused = f"{title_of(always)} is called with training=True, also when the model only infers"
-    reading.notes += _notes_on_precision(root)
+    reading.notes += [*_notes_on_precision(root), *_notes_on_training(graph, base)]
     ignored = {
         name: reading.ignored.get(name) or kind_of_training(name) or _OTHERS
         for name in tensors
@@ -128,6 +132,26 @@ def _notes_on_precision(root: SavedLayer) -> Iterator[str]:
         )
 
 
+def _notes_on_training(graph: LayerGraph, base: Base) -> Iterator[str]:
+    """A sentence on settings that act in training alone and are not kept."""
+    unkept = [(name, layer) for layer in graph.layers for name in unkept_settings(layer.config)]
+    if unkept:
+        names = ", ".join(f"{name} of {title_of(layer)}" for name, layer in unkept[:_MOST_NAMED])
+        more = f" and {len(unkept) - _MOST_NAMED} more" if len(unkept) > _MOST_NAMED else ""
+        yield f"Settings that act in training alone were left out: {names}{more}."
+    regularized = [
+        layer
+        for layer in graph.layers
+        if layer in base.layers
+        and any(value and re.fullmatch(_REGULARIZERS, name) for name, value in layer.config.items())
+    ]
+    if regularized:
+        yield (
+            f"The regularizers of {len(regularized)} of the base's layers were left out; hubkeras' model has those of "
+            "TF-Slim."
+        )
+
+
 def _inner(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
@@ -164,9 +188,10 @@ def _notes_on_images(images: Images) -> Iterator[str]:
     if images.in_training:
         yield f"Layers that change images in training alone were left out: {', '.join(images.in_training)}."
     if images.resized:
+        other = f" (bilinearly; the model says {images.resampling})" if images.resampling else ""
         yield (
             f"The model cuts and resizes images itself ({images.resized}); hubkeras' model takes them at {images.size} "
-            f"x {images.size} pixels: {images.preprocessing}."
+            f"x {images.size} pixels: {images.preprocessing}{other}."
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hubkeras.architectures.layers import SlimLayer
 from hubkeras.common.head_layers import Head, HeadError, HeadLayer, TwoClasses, head_of, layer_of_json, of_json
-from hubkeras.common.keras_heads import of_keras, snake_case
+from hubkeras.common.keras_heads import of_keras, snake_case, unkept_settings
 
 _POOLINGS = {"global_average_pooling2d": "avg", "global_max_pooling2d": "max"}
 # Keras' names of variables
@@ -63,7 +63,10 @@ def _given_head(value: Any) -> GivenHead:
         elif kind in _POOLINGS and not records and pooling is None:
             pooling = _POOLINGS[kind]
         else:
-            layers = of_keras(kind, item.get_config())
+            config = item.get_config()
+            if unkept := unkept_settings(config):
+                raise HeadError(f"the layer {item.name} ({kind}) has a {unkept[0]}, which is not kept; leave it out")
+            layers = of_keras(kind, config)
             if layers and type(layers[0]).__name__ in ("Dense", "BatchNorm", "LayerNorm"):
                 keras_layers.append((len(records), item))
             records += layers

@@ -84,7 +84,8 @@ def open_examples(
     """Opens images whose classes nobody knows yet: with several labels each where a table leaves no doubt of it.
 
     The forms are those of `open_label_sets`. What separates labels in a cell are semicolons and bars, commas where most
-    of the labels stand in other cells too, or spaces below a header in the plural where all of them do. Several lines
+    of the labels stand in other cells too, or spaces below a header in the plural where all of them do. Cells in square
+    brackets are lists where one of them has several labels, quotation marks or nothing, else names. Several lines
     of an image are several labels where one image in twenty has them; fewer are mistakes, which `open_labelled` names.
 
     Args:
@@ -128,8 +129,11 @@ def _labels(table: Table, names: Sequence[str]) -> list[list[str]]:
     columns = table.label_columns()
     if table.titles and _are_flags(table, columns, names):
         return _flagged(table, columns)
-    cells = [[row[number] for number in columns if row[number]] for row in table.rows]
     known = {folded(name) for name in names} | {str(number) for number in range(len(names) + 1)}
+    cells = [
+        [cell if folded(cell) in known else _unlisted(cell) for cell in (row[number] for number in columns) if cell]
+        for row in table.rows
+    ]
     mixed = [cell for row in cells for cell in row if folded(cell) not in known]
     separator = max(_SEPARATORS, key=lambda each: _known_parts(mixed, each, known))
     return [[label for cell in row for label in _parts(cell, separator, known)] for row in cells]
@@ -148,8 +152,8 @@ def _labels_told(table: Table) -> list[list[str]] | None:
     if len(columns) > 1:
         numbered = bool(titles) and all(map(table.is_label_title, titles))
         return rows if numbered or (not titles and len(set(map(len, rows))) > 1) else None
-    if all(cell.startswith("[") and cell.endswith("]") for cell in cells):
-        return [[label for cell in row for label in _parts(cell, ",", set())] for row in rows]
+    if all(_unlisted(cell) != cell for cell in cells) and any(re.search(r"""^\[\]$|[,'"]""", cell) for cell in cells):
+        return [[label for cell in row for label in _parts(_unlisted(cell), ",", set())] for row in rows]
     plural = bool(titles) and titles[0].lower() in _PLURALS
     for separator in _SEPARATORS if plural else _SEPARATORS[:-1]:
         if _separates(separator, cells):
@@ -188,8 +192,13 @@ def _are_flags(table: Table, columns: Sequence[int], names: Sequence[str]) -> bo
     return len(columns) > 1 or folded(table.titles[columns[0]]) in classes
 
 
+def _unlisted(cell: str) -> str:
+    """What a list in a cell holds; other cells as they are."""
+    return cell[1:-1] if cell.startswith("[") and cell.endswith("]") else cell
+
+
 def _parts(cell: str, separator: str | None, known: set[str]) -> list[str]:
-    parts = [cell] if folded(cell) in known else cell.strip("[]").split(separator)
+    parts = [cell] if folded(cell) in known else cell.split(separator)
     return [part for part in (re.sub(r"""^\s*['"]?|['"]?\s*$""", "", part) for part in parts) if part]
 
 

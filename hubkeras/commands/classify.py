@@ -49,7 +49,7 @@ def classify(options: Options, output: Output) -> int:
         chosen = {name: getattr(options, name) for name in (*PREPARING, "top")}
         found = classifying.classify(options.model, images, progress=progress, **chosen)
     status = 1 if found.missing else 0
-    errors = [image.error for image in found if image.error]
+    errors = [] if options.csv else [image.error for image in found if image.error]  # which the CSV has in their rows
     for error in errors[:_MOST_TOLD]:
         output.warning(error)
     if len(errors) > _MOST_TOLD:
@@ -59,15 +59,17 @@ def classify(options: Options, output: Output) -> int:
             drawn = classifying.draw(found, options.picture, options.overwrite)
         if drawn < len(found):
             output.warning(f"{options.picture} shows {drawn} of the {len(found)} images.")
+    planned = written_rows([options.picture], dry_run=True) if options.picture and options.dry_run else []
     if options.csv:
+        for row in planned:
+            output.warning(" ".join(row))
         output.csv(_csv(found), ("image", "rank", "class", "probability", "error"))
         return status
     best = [image.classes[0][0] for image in found if image.classes]
     facts = {**_facts(found, options.picture), "dry_run": options.dry_run}
     output.result(facts, _rows(found), _columns(found), best)
-    if options.picture and options.dry_run:
-        for row in written_rows([options.picture], dry_run=True):
-            output.line(" ".join(row))
+    for row in planned:
+        output.line(" ".join(row))
     output.hint("hubkeras", "evaluate", options.model, "PHOTOS")
     return status
 

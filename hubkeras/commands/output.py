@@ -5,7 +5,7 @@
 | `result`, to standard output | a table | a table | one JSON object | what was written, one a line |
 | `table`, `line`, to standard output | yes | yes | no | no |
 | `error`, to standard error | yes | yes | yes | yes |
-| `warning` | standard error | in the table or the JSON object | as without | as without |
+| `warning` | standard error | in the table, the JSON object or the CSV | as without | standard error of a terminal |
 | `csv`, to standard output | CSV | CSV | no | no |
 | `status`, to standard error | yes | no, or lines on standard output | as without, without lines | no |
 | `hint`, to standard error | yes | no | no | no |
@@ -114,10 +114,11 @@ class Output:
         write(text.get(), end="")
 
     def csv(self, rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
-        """Writes rows as CSV, with a header, in place of a result; warnings have no place there."""
-        self._warnings = []
+        """Writes rows as CSV, with a header, in place of a result; warnings are rows whose last cell alone is filled."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+        warnings = [[*[""] * (len(columns) - 1), warning] for warning in self._warnings]
+        self._warnings = []
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows, *warnings])
         write(text.getvalue(), end="")
 
     def line(self, text: str) -> None:

@@ -64,6 +64,13 @@ def activation_of_keras(value: Any) -> tuple[Activation, ...]:
     return (Activation(function=function, parameter=ACTIVATIONS[function]),)
 
 
+def unkept_settings(config: Mapping[str, Any]) -> list[str]:
+    """The settings of a layer of Keras that act in training alone and that nothing of ours keeps, by their names."""
+    return [
+        name for name, value in config.items() if value and name.endswith(("_constraint", "activity_regularizer"))
+    ]
+
+
 def snake_case(name: str) -> str:
     """Keras' file name of a class: `depthwise_conv2d` for `DepthwiseConv2D`."""
     name = re.sub(r"\W+", "", name.rsplit(">", 1)[-1])

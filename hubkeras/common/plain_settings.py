@@ -1,6 +1,7 @@
 """The settings of the process under which models are written: Keras' and TensorFlow's defaults, whatever a user has."""
 
 import contextlib
+import random
 from collections.abc import Iterator
 
 from hubkeras.common import without_keras
@@ -20,6 +21,16 @@ def check_backend() -> None:
         )
     if not tf.executing_eagerly():
         raise Error("Exporting needs eager TensorFlow; call it outside of a tf.function, a tf.Graph and TensorFlow 1.")
+
+
+@contextlib.contextmanager
+def own_random_state() -> Iterator[None]:
+    """Context manager, and decorator, after which Python's random state is as before: each layer of Keras draws a seed."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 @contextlib.contextmanager
@@ -51,7 +62,7 @@ def plain_settings() -> Iterator[None]:
         keras.config.set_image_data_format(LAYOUT)
         keras.config.set_dtype_policy(FLOAT)
         tf.config.run_functions_eagerly(False)
-        with tf.init_scope(), plain_context(), tf.device(None):
+        with own_random_state(), tf.init_scope(), plain_context(), tf.device(None):
             yield
     finally:
         keras.config.set_floatx(floats)

@@ -108,7 +108,6 @@ class Run:
         self.options, self.folder, self.progress, self.budget = options, folder, progress, budget
         examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
         preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
-        keras.utils.set_random_seed(options.seed)
         self.network = network
         self._run = features_of(self.network, options.image_size)
         if plan.stored:

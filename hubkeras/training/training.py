@@ -19,7 +19,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX
 from hubkeras.common.metadata import LARGEST_IMAGE
 from hubkeras.common.numbers import whole
-from hubkeras.common.plain_settings import check_backend
+from hubkeras.common.plain_settings import check_backend, own_random_state
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.version import __version__
@@ -83,6 +83,7 @@ class Training:
     unreadable: Sequence[str]
 
 
+@own_random_state()
 def train(
     data: Data,
     directory: str | os.PathLike[str],

@@ -159,6 +159,7 @@ def test_weights_of_layers_are_taken():
     [
         ({"head": [L.MultiHeadAttention(2, 2, name="attention_7")]}, "attention_7"),
         ({"head": [L.Dense(2), L.GlobalAveragePooling2D(name="late")]}, "late"),
+        ({"head": [L.Dense(2, kernel_constraint="non_neg")]}, "has a kernel_constraint"),
         ({"head": [L.Dropout(0.5)]}, "no Dense layer"),
         ({"head": "dense"}, "'dense' is no layer"),
         ({"head": []}, "no Dense layer"),

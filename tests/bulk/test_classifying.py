@@ -78,6 +78,10 @@ def test_command_writes_json_csv_and_a_picture(model, photos, tmp_path, capsys, 
     assert rows[0]["image"].endswith("a, $b$.png")
     assert rows[1]["error"]
     assert len(rows) == 2
+    planned = ["--csv", "--picture", str(tmp_path / "planned.png"), "--dry-run"]
+    assert main(["classify", str(model), str(photos), "--top", "1", *planned]) == 0
+    *_, last = csv.DictReader(io.StringIO(capsys.readouterr().out))  # what the CSV alone can carry where nobody watches
+    assert last == {**dict.fromkeys(last, ""), "error": f"would be written {planned[2]}"}
 
     assert main(["classify", str(model), str(photos / "b.png"), str(photos / "damaged.jpg")]) == 0
     table = capsys.readouterr().out

@@ -149,14 +149,25 @@ def test_two_sizes(library, tmp_path):
         assert np.abs(activate(network(images), "softmax") - outputs_of(model, 2.0, -1.0)(images)).max() <= 2e-5
 
 
-def test_frozen_layers_are_said(library, tmp_path):
+def test_what_is_left_out_is_said(library, tmp_path):
+    """Frozen layers, constraints, regularizers and another way of resizing, which no output shows."""
     base = library.applications.MobileNetV2((SIZE, SIZE, 3), 0.35, include_top=False, weights=None)
     for layer in base.layers[:20]:
         layer.trainable = False
+    base.get_layer("Conv_1").kernel_regularizer = library.regularizers.L2(0.1)
     layers = library.layers
-    path = saved(library.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(2)]), tmp_path)
+    resizing = layers.Resizing(SIZE, SIZE, interpolation="bicubic")
+    dense = layers.Dense(2, kernel_constraint="non_neg", activity_regularizer="l2", name="end")
+    inputs = library.Input((None, None, 3))
+    path = saved(library.Sequential([inputs, resizing, base, layers.GlobalAveragePooling2D(), dense]), tmp_path)
     with open_checkpoint(path) as checkpoint:
-        assert any("of the base's 104 layers with weights were frozen" in note for note in checkpoint.notes)
+        notes = " ".join(checkpoint.notes)
+    assert "of the base's 104 layers with weights were frozen" in notes
+    assert "The regularizers of 1 of the base's layers were left out" in notes
+    assert "the whole image, resized (bilinearly; the model says bicubic)." in notes
+    settings = sorted(notes.partition("in training alone were left out: ")[2].partition(".")[0].split(", "))
+    title = "of the layer end (dense)"
+    assert settings == [f"activity_regularizer {title}", f"kernel_constraint {title}"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 import hubkeras
-from hubkeras.bulk.label_sets import open_examples
+from hubkeras.bulk.label_sets import open_examples, open_label_sets
+from hubkeras.bulk.labelled import open_labelled
 from hubkeras.common.metadata import read_metadata
 from hubkeras.training import logistic
 from hubkeras.training.data import TEST, TRAINING, VALIDATION, plan_data
@@ -71,6 +72,7 @@ ONE = {
     "names with commas": ["image,label", 'a.png,"tench, Tinca tinca"', 'b.png,"crane, lifting"', 'c.png,"crane, bird"'],
     "names with spaces": ["image,labels", "a.png,black cat", "b.png,white cat", "c.png,black dog", "d.png,white dog"],
     "names with a slash": ["image,label", "a.png,cats/dogs", "b.png,birds"],
+    "names in brackets": ["image,label", "a.png,[a]", "b.png,[b]", "c.png,[a]"],
     "a semicolon": ["image,label", "a.png,TV; radio", "b.png,sofa"],
     "one flag each": ["image,cat,dog", "a.png,1.0,0.0", "b.png,0.0,1.0"],
     "a column of 0 and 1": ["image,cat", "a.png,1", "b.png,0"],
@@ -102,6 +104,9 @@ def test_a_table_with_one_label_each_stays_so(form, tmp_path):
     assert found.exclusive
     labels = [line.split(",", 1)[1].strip('"') for line in ONE[form][1:]]
     assert [label for (label,) in found.labels] == (["cat", "dog"] if form == "one flag each" else labels)
+    if form != "one flag each":  # which `evaluate` reads with the names of the classes
+        assert list(open_labelled(tmp_path / "photos").labels) == labels
+        assert list(open_label_sets(tmp_path / "photos", labels).labels) == [(label,) for label in labels]
 
 
 def test_one_line_of_many_is_a_mistake(tmp_path):

@@ -16,6 +16,7 @@ from hubkeras.training import training
 from hubkeras.training.data import UNREADABLE
 from hubkeras.training.run import HEAD
 from tests.support.files import DIGITS
+from tests.support.randomness import same_draws
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,10 @@ def trained(photos, tmp_path_factory):
         def on_epoch_end(self, epoch, logs=None):
             losses.append(logs["loss"])
 
-    result = hubkeras.train(
-        photos, folder / "out", DIGITS, epochs=2, also=[folder / "out.onnx"], callbacks=[Record()], seed=3
-    )
+    with same_draws():
+        result = hubkeras.train(
+            photos, folder / "out", DIGITS, epochs=2, also=[folder / "out.onnx"], callbacks=[Record()], seed=3
+        )
     assert losses == result.history["loss"]
     return result
 
