@@ -114,7 +114,7 @@ class Output:
         write(text.get(), end="")
 
     def csv(self, rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
-        """Writes rows as CSV, with a header, in place of a result; warnings are rows whose last cell alone is filled."""
+        """Writes rows as CSV, with a header, in place of a result; warnings are rows with the last cell alone."""
         text = io.StringIO()
         warnings = [[*[""] * (len(columns) - 1), warning] for warning in self._warnings]
         self._warnings = []

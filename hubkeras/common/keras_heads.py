@@ -66,9 +66,7 @@ def activation_of_keras(value: Any) -> tuple[Activation, ...]:
 
 def unkept_settings(config: Mapping[str, Any]) -> list[str]:
     """The settings of a layer of Keras that act in training alone and that nothing of ours keeps, by their names."""
-    return [
-        name for name, value in config.items() if value and name.endswith(("_constraint", "activity_regularizer"))
-    ]
+    return [name for name, value in config.items() if value and name.endswith(("_constraint", "activity_regularizer"))]
 
 
 def snake_case(name: str) -> str:

@@ -25,7 +25,7 @@ def check_backend() -> None:
 
 @contextlib.contextmanager
 def own_random_state() -> Iterator[None]:
-    """Context manager, and decorator, after which Python's random state is as before: each layer of Keras draws a seed."""
+    """Context manager, and decorator, that leaves Python's random state, of which Keras' layers draw, as it was."""
     state = random.getstate()
     try:
         yield
