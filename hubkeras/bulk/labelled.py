@@ -16,7 +16,7 @@ from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.permissions import check_ordinary
-from hubkeras.common.marks import is_result
+from hubkeras.common.marks import result_of
 from hubkeras.consuming.listing import Listing, is_hidden, is_image, list_folder
 
 ACCEPTED_DATA = (
@@ -102,7 +102,7 @@ def listed(folder: pathlib.Path, rows: Rows | None) -> tuple[Listing, Finder]:
     if rows is not None:
         listing = Listing(list(rows.paths))
     else:  # of a report, whose table names images elsewhere, the files are not data that were left out
-        listing = Listing([]) if is_result(folder) else list_folder(folder)
+        listing = Listing([]) if result_of(folder) else list_folder(folder)
     return listing, Finder(folder, listing.files, rows.folder if rows else None)
 
 

@@ -20,7 +20,7 @@ from hubkeras.common import addresses
 from hubkeras.common.counts import added, in_words
 from hubkeras.common.errors import Error
 from hubkeras.common.files import is_same
-from hubkeras.common.marks import is_result
+from hubkeras.common.marks import result_of
 from hubkeras.consuming.listing import Listing, is_image, list_folder
 
 EXPECTED = "image files, folders of them, globs, .tar shards, TFRecords, .parquet files or lists (.txt, .csv)"
@@ -117,7 +117,7 @@ def _without_results(matches: Sequence[str], out: str | os.PathLike[str] | None)
 
     @functools.cache
     def is_left_out(folder: str) -> bool:
-        return (out is not None and is_same(folder, out)) or is_result(folder)
+        return (out is not None and is_same(folder, out)) or result_of(folder) is not None
 
     return [match for match in matches if not is_left_out(match if os.path.isdir(match) else os.path.dirname(match))]
 

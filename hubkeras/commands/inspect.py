@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -9,14 +10,19 @@ from typing import TYPE_CHECKING
 from hubkeras.commands.command import Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import head_in_words, meaning_in_words, settings_in_words
+from hubkeras.common.addresses import local
 from hubkeras.common.choices import Averages, Format, Task
+from hubkeras.common.errors import Error
 from hubkeras.common.input_range import InputRange
+from hubkeras.common.marks import PACKED
 from hubkeras.common.networks import NETWORKS, NetworkFacts
+from hubkeras.common.places import files_below, only
 
 if TYPE_CHECKING:
     from hubkeras.common.interface import Signature
     from hubkeras.converters.inspecting import Inspection, Program
 
+_FOR_RUNTIMES = (Format.ONNX, Format.LITERT, Format.OPENVINO)
 Rows = Iterator[tuple[str, object]]
 _MULTIPLIER = "depth_multiplier"
 _SHOWN = 8  # class names
@@ -55,14 +61,22 @@ def _inspected(source: str, check: bool) -> Inspection:
     """What a source is; TensorFlow, which few need and which writes to standard error as it starts, is kept quiet."""
     from hubkeras.common.quiet import quietly
     from hubkeras.converters import inspecting
+    from hubkeras.converters.checkpoint import NoSourceError
     from hubkeras.converters.sources import fetching
 
     if fetching.is_address(source):
         fetching.local_path(source)  # which shows how far the download is
-    elif pathlib.Path(source).suffix in (Format.ONNX, Format.LITERT, Format.OPENVINO):
+    elif pathlib.Path(source).suffix in _FOR_RUNTIMES:
         return _of_runtime(source)
     with quietly():
-        return inspecting.inspect(source, check)
+        try:
+            return inspecting.inspect(source, check)
+        except Error as error:
+            names = files_below(local(source))  # of a folder for a server or the Hugging Face Hub
+            file = only([name for name in names if name.endswith(_FOR_RUNTIMES)], source)
+            if file is None or not (PACKED in names or isinstance(error.__cause__, NoSourceError)):
+                raise
+            return _of_runtime(os.path.join(local(source), file))
 
 
 def _of_runtime(source: str) -> Inspection:

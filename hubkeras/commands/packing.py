@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag, words
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
+from hubkeras.common import mistaken
 from hubkeras.common.choices import Format, Layout, Task
 from hubkeras.common.errors import Error
 from hubkeras.common.preprocessing import WHOLE
@@ -39,6 +40,7 @@ _OF_CARD = ("license", "evaluation", "example")  # options of the card on the Hu
     flag("--overwrite", "replace OUT, where `hubkeras pack` wrote it"),
     DRY_RUN,
     tensorflow=False,
+    first=lambda options: mistaken.refuse_no_model(options.model),
 )
 def pack(options: Options, output: Output) -> None:
     if options.layout:

@@ -3,6 +3,7 @@
 from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
+from hubkeras.common import mistaken
 from hubkeras.common.errors import did_you_mean
 from hubkeras.common.networks import NETWORKS
 
@@ -54,6 +55,7 @@ def catalog(options: Options, output: Output) -> int:
     argument("directory", metavar="SAVED_MODEL", help="a folder"),
     argument("--asset-path", metavar="URL", default="internal", help=ASSET_PATH),
     tensorflow=False,
+    first=lambda options: mistaken.refuse_no_model(options.directory),
 )
 def document(options: Options, output: Output) -> None:
     from hubkeras.publishing import documentation
@@ -73,6 +75,7 @@ def document(options: Options, output: Output) -> None:
     flag("--overwrite", "replace a signature that exists"),
     DRY_RUN,
     tensorflow=False,
+    first=lambda options: mistaken.refuse_no_model(options.directory),
 )
 def sign(options: Options, output: Output) -> None:
     from hubkeras.common.staging import rehearsed

@@ -3,6 +3,7 @@
 from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
+from hubkeras.common import mistaken
 
 CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder (default: tensorflow_hub's, TFHUB_CACHE_DIR)")
 
@@ -18,6 +19,7 @@ CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder (defau
     CACHE_DIR,
     DRY_RUN,
     tensorflow=False,
+    first=lambda options: mistaken.refuse_no_model(options.source),
 )
 def install(options: Options, output: Output) -> None:
     from hubkeras.common.staging import rehearsed

@@ -245,10 +245,14 @@ def _is_rows(folder: pathlib.Path) -> bool:
         return _ROWS_MARK in file.read()
 
 
-def is_result(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds what hubkeras found of images, rows or a report, and nothing else."""
+def result_of(folder: str | os.PathLike[str]) -> str | None:
+    """What hubkeras found of images where a folder holds that and nothing else, in words; None of others."""
     folder = pathlib.Path(folder)
-    return _holds(_is_rows, folder) or (_holds(_is_report, folder) and _foreign_folder(folder) is None)
+    if _holds(_is_rows, folder):
+        return "rows of images that `hubkeras embed` wrote"
+    if _holds(_is_report, folder) and _foreign_folder(folder) is None:
+        return "a report of `hubkeras evaluate` or `hubkeras train`"
+    return None
 
 
 _FOLDERS: tuple[tuple[Callable[[pathlib.Path], bool], Callable[[pathlib.Path], set[str]]], ...] = (

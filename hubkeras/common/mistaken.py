@@ -9,7 +9,7 @@ import glob
 import os
 import pathlib
 
-from hubkeras.common import addresses, places
+from hubkeras.common import addresses, marks, places
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import contents
 
@@ -28,6 +28,7 @@ def refuse_source(source: str | os.PathLike[str]) -> None:
     path = addresses.local(source)
     _refuse_missing(path, SOURCE)
     _refuse_text(path)
+    _refuse_result(path)
     if os.path.isdir(path) and (images := _of_images(path)):
         advice = f"`hubkeras train {path} OUT --from SOURCE` makes a classifier of photos"
         raise Error(f"{path} is {images}, and holds no weights; SOURCE is {SOURCE}. {advice}.")
@@ -40,12 +41,19 @@ def refuse_model(model: str | os.PathLike[str]) -> None:
     """Raises hubkeras.Error where a path is of no model that runs: of nothing, of images or of weights."""
     path = addresses.local(model)
     _refuse_missing(path, MODEL)
-    _refuse_text(path)
     if path.lower().endswith(_WEIGHTS) and "://" not in path and not os.path.isdir(path):
         advice = f"`hubkeras export {path} OUT_DIR` makes one of it"
         raise Error(f"{path} is a source of weights, not a model that runs ({MODEL}); {advice}.")
+    refuse_no_model(path, "; the model comes first, then the images")
+
+
+def refuse_no_model(model: str | os.PathLike[str], advice: str = "") -> None:
+    """Raises hubkeras.Error where a path is of images, of a text, or of what hubkeras found of images."""
+    path = addresses.local(model)
+    _refuse_text(path)
+    _refuse_result(path)
     if kind := (_of_images(path) if os.path.isdir(path) else _image(path)):
-        raise Error(f"{path} is {kind}, not a model ({MODEL}); the model comes first, then the images.")
+        raise Error(f"{path} is {kind}, not a model ({MODEL}){advice}.")
 
 
 def _refuse_missing(path: str, expected: str) -> None:
@@ -64,6 +72,11 @@ def _refuse_missing(path: str, expected: str) -> None:
 def _refuse_text(path: str) -> None:
     if path.lower().endswith(_TEXTS) and os.path.isfile(path):
         contents.refuse(path, only=("text",))
+
+
+def _refuse_result(path: str) -> None:
+    if os.path.isdir(path) and (kind := marks.result_of(path)):
+        raise Error(f"{path} holds {kind}, and no model; a model is {MODEL}.")
 
 
 def _image(path: str) -> str | None:

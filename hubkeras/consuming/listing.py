@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error
 from hubkeras.common.files import is_same
-from hubkeras.common.marks import is_result
+from hubkeras.common.marks import result_of
 from hubkeras.consuming.decoding import IMAGE_ENDINGS
 
 # of thumbnails and deleted files: what macOS, Synology and Windows put beside images without hiding it from others
@@ -75,7 +75,7 @@ def list_folder(
                 continue
             if is_hidden(entry.name):
                 left_out["hidden folders" if is_folder else "hidden files"] += 1
-            elif is_folder and is_result(entry.path):
+            elif is_folder and result_of(entry.path):
                 left_out[RESULTS] += 1
             elif is_folder:
                 (links if entry.is_symlink() else waiting).append(entry.path)

@@ -44,6 +44,12 @@ def given(tmp_path, monkeypatch):
         pathlib.Path(name).write_bytes(b"PK\x03\x04")
     pathlib.Path("notes.txt").write_text("hello\n")
     pathlib.Path("photos/labels.csv").write_text("file,label\n")
+    pathlib.Path("rows").mkdir()
+    pathlib.Path("rows/part-00000-of-00001.parquet").write_bytes(b"PAR1hubkeras.model\x0e\0\0\0PAR1")
+    pathlib.Path("report").mkdir()
+    pathlib.Path("report/classes.csv").write_text("class,images,top_1\n")
+    pathlib.Path("report/confusions.csv").write_text("class,predicted,images\n")
+    pathlib.Path("report/accuracy.png").write_bytes(b"\x89PNG")
     return tmp_path
 
 
@@ -94,6 +100,12 @@ SENTENCES = [
     ("evaluate cats.zip photos", "cats.zip is a source of weights, not a model that runs"),
     ("embed photos model out", "the model comes first, then the images"),
     ("evaluate phots photos", "phots does not exist; did you mean photos?"),
+    ("pack photos photos.tar.gz", "photos is a folder of images (2, such as cat/a.jpg), not a model"),
+    ("document photos", "photos is a folder of images"),
+    ("sign cat.jpg --private-key key.pem", "cat.jpg is an image (JPEG), not a model"),
+    ("install photos --handle a/b/1 --cache-dir cache", "photos is a folder of images"),
+    ("inspect rows", "rows holds rows of images that `hubkeras embed` wrote, and no model"),
+    ("classify report cat.jpg", "report holds a report of `hubkeras evaluate` or `hubkeras train`, and no model"),
     ("verify photos --source cat.jpg", "photos is a folder of images"),
     ("export none.ckpt out", "none.ckpt does not exist; expected a checkpoint or a model"),
     ("export model notes.txt", "And there is nothing at model: what is read comes first"),

@@ -107,9 +107,13 @@ def test_the_requests_of_tensorflow_serving_without_its_package():
     assert len(data) < 200
 
 
-def test_triton_gets_its_configuration_and_labels(onnx_model, tmp_path):
+def test_triton_gets_its_configuration_and_labels(onnx_model, tmp_path, capsys):
     out = tmp_path / "digits"
     names = pack(onnx_model, out, "--layout", "triton")
+    capsys.readouterr()
+    assert main(["inspect", str(out), "--json"]) == 0
+    assert (seen := json.loads(capsys.readouterr().out))["kind"] == "onnx"
+    assert [file["name"] for file in seen["files"]] == ["model.onnx"]
     assert names == {"1/model.onnx", "config.pbtxt", "hubkeras.json", "labels.txt"}
     assert (out / "labels.txt").read_text().split() == [str(n) for n in range(11)]
     text = (out / "config.pbtxt").read_text()
