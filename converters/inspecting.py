@@ -300,6 +300,7 @@ def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -
         for name, tensor in sorted(checkpoint.tensors.items())
     ]
     files = [InspectedFile(file.name, file.stat().st_size, sha256(file)) for file in sorted(checkpoint.files)]
+    labels, note = _labels(checkpoint, match.settings.get("num_classes"))
     return dataclasses.replace(
         inspection,
         title=inspection.title or checkpoint.title,
@@ -310,23 +311,23 @@ def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -
         scope=match.prefix,
         files=inspection.files or tuple(files),
         provenance=hints.provenance,
-        labels=_labels(checkpoint, match.settings.get("num_classes")),
+        labels=labels and tuple(labels),
         preprocessing=hints.preprocessing,
         averages=hints.averages,
         code_layers=hints.code_layers,
         whole=inspection.whole or _READ * check,
-        notes=(*checkpoint.notes, *(f"Only the base can be kept: {clause}." for clause in refused)),
+        notes=tuple(
+            filter(None, (*checkpoint.notes, note, *(f"Only the base can be kept: {each}." for each in refused)))
+        ),
     )
 
 
-def _labels(checkpoint: Checkpoint, num_classes: int | None) -> tuple[str, ...] | None:
-    """Class names that a source has, or that lie beside it, as `read_network` takes them."""
+def _labels(checkpoint: Checkpoint, num_classes: int | None) -> tuple[Sequence[str] | None, str | None]:
+    """Class names that a source has, or that lie beside it, as `read_network` takes them; and a note on the latter."""
     labels = checkpoint.hints.labels
     if num_classes is None:
-        return None
-    if labels is None or len(labels) != num_classes:
-        labels, _ = choose(checkpoint.labels_files, num_classes)
-    return tuple(labels) if labels else None
+        return None, None
+    return (labels, None) if labels and len(labels) == num_classes else choose(checkpoint.labels_files, num_classes)
 
 
 def _is_own(folder: pathlib.Path) -> bool:

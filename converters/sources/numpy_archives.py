@@ -1,7 +1,7 @@
 """NumPy's archives (`.npz`): an array for each of Slim's variables, under its name.
 
-The comment of an archive of hubkeras has the settings of the network where names and shapes do not tell them, as those
-of a head.
+The comment of an archive of hubkeras has the size of the images, and the settings of the network where names and shapes
+do not tell them, as those of a head.
 """
 
 import contextlib
@@ -54,10 +54,10 @@ def open_npz(path: pathlib.Path) -> Iterator[Checkpoint]:
         yield Checkpoint(str(path), tensors, (path,), (str(path),), hints)
 
 
-def comment_of(settings: Mapping[str, Any] | None) -> bytes:
-    """The comment of an archive of hubkeras: its mark, and on a second line the network's settings where given."""
-    lines = [WRITTEN_BY, *([] if settings is None else [json.dumps({"settings": settings}, sort_keys=True)])]
-    return "\n".join(lines).encode()
+def comment_of(image_size: int, settings: Mapping[str, Any] | None) -> bytes:
+    """The comment of an archive of hubkeras: its mark, and on a second line the size and, where given, the settings."""
+    facts = {"image_size": image_size, **({} if settings is None else {"settings": settings})}
+    return f"{WRITTEN_BY}\n{json.dumps(facts, sort_keys=True)}".encode()
 
 
 def _hints_of(comment: bytes) -> Hints:
@@ -65,10 +65,14 @@ def _hints_of(comment: bytes) -> Hints:
     mark, _, text = comment.partition(b"\n")
     if not mark.startswith(b"hubkeras ") or not text:
         return Hints()
-    settings = json.loads(text)["settings"]
-    if not isinstance(settings, dict):
+    facts = json.loads(text)
+    known = isinstance(facts, dict) and not facts.keys() - {"image_size", "settings"}
+    size, settings = (facts.get("image_size"), facts.get("settings")) if known else (None, None)
+    of_types = type(size) in (int, type(None)) and isinstance(settings, dict | None)
+    if not of_types or (size is None and settings is None) or (size is not None and size < 1):
         raise ValueError("its comment is not the one that hubkeras wrote")
-    return Hints(settings=settings, complete=True)
+    # without settings these are those that shapes tell
+    return Hints(settings=settings or {}, complete=settings is not None, image_size=size)
 
 
 def _tensor(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, Tensor]:

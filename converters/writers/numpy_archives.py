@@ -38,8 +38,8 @@ def write(
             with archive.open(zipfile.ZipInfo(f"{name}{MEMBER_ENDING}"), "w") as file:
                 np.lib.format.write_array(file, value, allow_pickle=False)
         unheld = unheld_settings(network)
-        archive.comment = comment_of(network.settings() if unheld else None)
-    lost = losses("An .npz file", network, metadata, labels, image_size=True)
+        archive.comment = comment_of(metadata.default_image_size, network.settings() if unheld else None)
+    lost = losses("An .npz file", network, metadata, labels)
     if unheld:
         lost.append(
             f"An .npz file does not hold {unheld}; with TF-Slim's defaults these weights give other "

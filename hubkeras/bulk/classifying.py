@@ -133,7 +133,8 @@ def classify(
         show(len(rows), count)
     classified = [_classified(found, number, rows.get(number), preparation) for number in range(count)]
     if not rows:
-        raise Error(f"None of the {count} images can be read; of the first: {classified[0].error}")
+        many = f"None of the {count} images can be read; of the first: " if count > 1 else ""
+        raise Error(f"{many}{classified[0].error}")
     show(count, count)
     return Classification(opened.name, classified, str(preparation), opened.outputs, opened.choice, found, missing)
 

@@ -8,7 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hubkeras.bulk.label_matching import folded
-from hubkeras.bulk.labelled import LabelledImages, Rows, labels_table, left_out_of, listed, open_labelled, unnamed
+from hubkeras.bulk.labelled import (
+    LabelledImages,
+    Rows,
+    beside,
+    labels_table,
+    left_out_of,
+    listed,
+    open_labelled,
+    unnamed,
+)
 from hubkeras.bulk.sources import Files, Source
 from hubkeras.bulk.tables import Table, read_table
 from hubkeras.common.errors import Error
@@ -118,7 +127,7 @@ def _in_table(
             raise Error(f"{file}, line {line}, column {table.images + 1}: {error}.") from error
         found.setdefault(path, {}).update(dict.fromkeys(of_line))
     others = {f"images that {file.name} does not name": unnamed(listing.files, found)}
-    left_out = left_out_of({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)
+    left_out = left_out_of(beside(file, listing), others)
     sets = [tuple(of_image) for of_image in found.values()]
     several = "" if all(len(of_image) == 1 for of_image in sets) else ", several labels each"
     return LabelSets(Files(list(found)), sets, f"images with {file.name}{several}", left_out)

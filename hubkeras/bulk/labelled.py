@@ -1,5 +1,6 @@
 """Images with their true classes, as people have them."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -17,7 +18,7 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.permissions import check_ordinary
 from hubkeras.common.marks import result_of
-from hubkeras.consuming.listing import Listing, is_hidden, is_image, list_folder
+from hubkeras.consuming.listing import Listing, is_hidden, is_image, kind_of, list_folder
 
 ACCEPTED_DATA = (
     "a folder with a folder of images for each class, a CSV of names and labels (or a folder with one), ImageNet's "
@@ -140,6 +141,13 @@ def _in_folders(folder: pathlib.Path) -> LabelledImages:
     return LabelledImages(Files(list(labels)), list(labels.values()), "a folder for each class", left_out, empty)
 
 
+def beside(table: pathlib.Path, listing: Listing) -> dict[str, int]:
+    """What a listing of the folder of a table has left out, without the table itself."""
+    counts = collections.Counter(listing.left_out)
+    counts[kind_of(table.name)] -= 1
+    return dict(+counts)
+
+
 def unnamed(files: Iterable[str], named: Iterable[str]) -> int:
     """How many files of a folder a table does not name, which may write `a.png` for `./a.png`."""
     return len(set(map(os.path.normpath, files)) - set(map(os.path.normpath, named)))
@@ -203,7 +211,7 @@ def _in_csv(file: pathlib.Path, folder: pathlib.Path, rows: Rows | None) -> Labe
         f"images that {file.name} does not name": unnamed(listing.files, lines),
         "lines that name an image again": len(table.lines) - len(lines),
     }
-    left_out = left_out_of({kind: count for kind, count in listing.left_out.items() if kind != ".csv"}, others)
+    left_out = left_out_of(beside(file, listing), others)
     labels = [label for _, label in lines.values()]
     return LabelledImages(Files(list(lines)), labels, f"images with {file.name}", left_out)
 

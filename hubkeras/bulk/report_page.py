@@ -35,9 +35,11 @@ def page(title: str, evaluation: Evaluation, rows: Rows, pictures: Iterable[tupl
         meaning = f"mean average precision of {len(evaluation.classes)} classes, on {top.count} images with labels"
     sections = [_section("What was measured", _table(rows))]
     sections += [_section(heading, _image(png, heading)) for heading, png in pictures]
-    columns = ("class", "images", "right" if precision is None else "average precision", "most often taken for")
+    columns = ("class", "images", "right", "most often taken for")
+    if precision is not None:
+        columns = ("class", "images", "average precision")
     classes = sorted(evaluation.classes, key=lambda each: each.share)
-    cells = [(each.name, each.count, f"{each.share:.3f}", each.mistaken_for or "") for each in classes]
+    cells = [(each.name, each.count, f"{each.share:.3f}", each.mistaken_for or "")[: len(columns)] for each in classes]
     sections.append(_section("Classes, the worst first", _table(cells, columns)))
     if evaluation.worst_mistakes:
         figures = "".join(map(_mistake, evaluation.worst_mistakes))

@@ -87,7 +87,8 @@ def _show(
         title = f"{batch} image{'s' * (batch != '1')} in a call"
         output.table(rows, title, ("model", "median ms", "quartiles", "images/s", ""))
     cores, threads, load = machine["cores"], machine["threads"], machine["load_average"]
-    output.line(f"{cores} cores, {threads} threads a call, load average {load}")
+    busy = "" if load is None else f", load average {load}"  # which Windows does not tell
+    output.line(f"{cores} cores, {threads} threads a call{busy}")
     for purpose, model in _verdicts(results, fastest).items():
         output.line(f"fastest for {purpose}: {model}")
 

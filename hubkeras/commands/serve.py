@@ -1,5 +1,8 @@
 """The commands of tensorflow_hub's cache: `install`, `installed` and `uninstall`."""
 
+import os
+import pathlib
+
 from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
@@ -26,7 +29,7 @@ def install(options: Options, output: Output) -> None:
     from hubkeras.consuming import cache
     from hubkeras.publishing import installing
 
-    with rehearsed(options.dry_run):
+    with rehearsed(options.dry_run) as planned:
         folders = installing.install(
             options.source, options.handle, options.cache_dir, options.overwrite, options.public_key
         )
@@ -34,7 +37,9 @@ def install(options: Options, output: Output) -> None:
     modules = [{"handle": handle, "folder": str(folder)} for handle, folder in zip(handles, folders, strict=True)]
     rows = [tuple(module.values()) for module in modules]
     if options.dry_run:
-        rows += written_rows(folders, dry_run=True)
+        rows += written_rows(planned, dry_run=True)
+        there = map(pathlib.Path, map(os.path.abspath, folders))
+        rows += [("is there already", str(folder)) for folder in there if folder not in planned]
     facts = {"modules": modules, "dry_run": options.dry_run}
     output.result(facts, rows, None if options.dry_run else ("handle", "folder"), written=folders)
     if not options.dry_run:

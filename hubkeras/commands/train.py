@@ -63,7 +63,7 @@ def train(options: Options, output: Output) -> int:
     chosen = {name: getattr(options, name) for name in _PREPARING}
     if options.dry_run:
         task = training.prepare(options.data, options.out, options.source, progress=silent, **chosen)
-        output.result(_planned(task), _rows_of_plan(task))
+        output.result(_planned(task), _rows_of_plan(task, options.out))
         output.hint("hubkeras", "train", options.data, options.out, "--from", options.source)
         return 0
     try:
@@ -85,7 +85,8 @@ def train(options: Options, output: Output) -> int:
         raise type(error)(f"{kept} is what it goes on from: {again}") from None
     written = [options.out, *(each for each in options.also if each not in trained.facts["failed"])]
     rows = rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
-    rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join([*written, str(trained.report)]))]
+    everything = [*written, _as_given(trained.report, options.out)]
+    rows += [("seconds", f"{trained.seconds:.0f}"), ("written", ", ".join(everything))]
     output.result(_facts(trained), rows, written=written)
     output.hint("hubkeras", "classify", options.out, "PHOTO")
     for why in trained.facts["failed"].values():
@@ -123,7 +124,12 @@ def _planned(task: Any) -> dict[str, Any]:
     }
 
 
-def _rows_of_plan(task: Any) -> list[tuple[str, object]]:
+def _as_given(path: Any, out: str) -> str:
+    """A path beside OUT, from the working folder on where OUT was given so."""
+    return str(path) if os.path.isabs(out) or "://" in out else os.path.relpath(path)
+
+
+def _rows_of_plan(task: Any, out: str) -> list[tuple[str, object]]:
     from hubkeras.common.counts import in_words
 
     plan, options = task.plan, task.options
@@ -142,5 +148,5 @@ def _rows_of_plan(task: Any) -> list[tuple[str, object]]:
         ("image size", f"{options.image_size} x {options.image_size} pixels"),
         ("fine-tuning", epochs if options.epochs != 0 else "none, the head alone"),
         ("time", f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} seconds"),
-        ("would be written", ", ".join(map(str, (task.path, task.report, *task.files)))),
+        ("would be written", ", ".join([out, _as_given(task.report, out), *map(str, task.files)])),
     ]

@@ -1,6 +1,7 @@
 """Counts of what was left out, by kind: `{".txt": 3, "hidden files": 1}`."""
 
 import collections
+import re
 from collections.abc import Iterable, Mapping
 
 
@@ -16,6 +17,16 @@ def in_words(counts: Mapping[str, int]) -> str:
     """Counts for a report.
 
     >>> in_words({".txt": 3, "hidden files": 1})
-    '3 .txt, 1 hidden files'
+    '3 .txt, 1 hidden file'
     """
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"
+    return ", ".join(f"{count} {_of_one(kind) if count == 1 else kind}" for kind, count in counts.items()) or "nothing"
+
+
+def _of_one(kind: str) -> str:
+    """A kind in the singular: its first word in the plural, and the verb that follows.
+
+    >>> _of_one("images that are in two classes"), _of_one("copies of an image with other labels")
+    ('image that is in two classes', 'copy of an image with other labels')
+    """
+    kind = re.sub(r"^((?:hidden |no regular )?)copies\b", r"\1copy", kind)
+    return re.sub(r"^((?:hidden |no regular )?(?:file|folder|image))s\b( that )?(are )?", r"\1\2", kind)

@@ -16,6 +16,7 @@ from hubkeras.common.guards import contents
 SOURCE = "a checkpoint or a model, by its path or address"
 MODEL = "a SavedModel, by its path or handle, or a file ending in .onnx, .tflite or .xml"
 _WEIGHTS = (".keras", ".h5", ".hdf5", ".npz", ".safetensors", ".ckpt", ".zip")
+_ADDRESSES = ("hf://", "kaggle://")  # of weights
 # what lies beside images, too
 _TEXTS = (".txt", ".csv", ".tsv", ".md")
 _BESIDE = (*_TEXTS, ".json")
@@ -41,7 +42,8 @@ def refuse_model(model: str | os.PathLike[str]) -> None:
     """Raises hubkeras.Error where a path is of no model that runs: of nothing, of images or of weights."""
     path = addresses.local(model)
     _refuse_missing(path, MODEL)
-    if path.lower().endswith(_WEIGHTS) and "://" not in path and not os.path.isdir(path):
+    is_file = "://" not in path and not os.path.isdir(path)
+    if path.startswith(_ADDRESSES) or (is_file and path.lower().endswith(_WEIGHTS)):
         advice = f"`hubkeras export {path} OUT_DIR` makes one of it"
         raise Error(f"{path} is a source of weights, not a model that runs ({MODEL}); {advice}.")
     refuse_no_model(path, "; the model comes first, then the images")

@@ -27,7 +27,9 @@ _REPLACED, _REMOVED, _OTHERS = "replaced", "removed", "others.json"  # in stagin
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
-_rehearsals: list[bool] = []  # of the process, not of a thread: what works in parallel must not write either
+# whether nothing is to be written, and the places of what would be; of the process, not of a thread: what works in
+# parallel must not write either
+_rehearsals: list[tuple[bool, list[pathlib.Path]]] = []
 
 
 def anything(path: pathlib.Path) -> None:
@@ -35,22 +37,25 @@ def anything(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def rehearsed(dry_run: bool = True) -> Iterator[None]:
+def rehearsed(dry_run: bool = True) -> Iterator[list[pathlib.Path]]:
     """Context manager in which `staged` checks all and writes into a temporary folder, which it removes.
+
+    It yields a list that gets the places of what would be written.
 
     Args:
         dry_run: False has everything written as ever.
     """
-    _rehearsals.append(dry_run)
+    planned: list[pathlib.Path] = []
+    _rehearsals.append((dry_run, planned))
     try:
-        yield
+        yield planned
     finally:
         _rehearsals.pop()
 
 
 def is_rehearsal() -> bool:
     """Whether nothing is to be written, see `rehearsed`."""
-    return any(_rehearsals)
+    return any(dry_run for dry_run, _ in _rehearsals)
 
 
 def refuse_existing(
@@ -104,6 +109,8 @@ def staged(
     for file in (path, *map(path.with_name, others)):
         refuse_existing(file, overwrite, foreign=foreign)
     if is_rehearsal():
+        for _, planned in _rehearsals:
+            planned.append(path)
         with _elsewhere(path) as folder:
             yield folder / path.name
         return

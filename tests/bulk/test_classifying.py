@@ -95,7 +95,7 @@ def test_command_writes_json_csv_and_a_picture(model, photos, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["damaged.jpg"], "None of the 1 images can be read"),
+        (["damaged.jpg"], "damaged.jpg is a"),
         (["nowhere.png"], "matches nothing"),
         (["c.png", "--picture", "seen.gif"], "ends in .png"),
         (["c.png", "--csv", "--json"], "leave one of them out"),

@@ -104,8 +104,9 @@ SENTENCES = [
     ("document photos", "photos is a folder of images"),
     ("sign cat.jpg --private-key key.pem", "cat.jpg is an image (JPEG), not a model"),
     ("install photos --handle a/b/1 --cache-dir cache", "photos is a folder of images"),
-    ("inspect rows", "rows holds rows of images that `hubkeras embed` wrote, and no model"),
+    ("export rows out", "rows holds rows of images that `hubkeras embed` wrote, and no model"),
     ("classify report cat.jpg", "report holds a report of `hubkeras evaluate` or `hubkeras train`, and no model"),
+    ("classify hf://me/model cat.jpg", "`hubkeras export hf://me/model OUT_DIR` makes one of it"),
     ("verify photos --source cat.jpg", "photos is a folder of images"),
     ("export none.ckpt out", "none.ckpt does not exist; expected a checkpoint or a model"),
     ("export model notes.txt", "And there is nothing at model: what is read comes first"),
@@ -224,6 +225,10 @@ def test_a_rehearsal_writes_nothing(typed, target, digits_model, tmp_path, monke
     assert main(shlex.split(typed)) == 0
     assert pathlib.Path(target).exists()
     assert not is_rehearsal()
+    if typed.startswith("install"):  # again, which writes nothing
+        assert main([*shlex.split(typed), "--dry-run"]) == 0
+        assert "is there already" in (text := capsys.readouterr().out)
+        assert "would be" not in text
 
 
 def test_a_rehearsal_refuses_what_the_command_would(digits_model, tmp_path, capsys):

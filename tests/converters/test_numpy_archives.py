@@ -131,8 +131,17 @@ def test_equal_weights_are_equal_bytes(tiny, tmp_path):
 def test_what_an_archive_does_not_hold_is_said(tmp_path):
     network = hubkeras.MobileNetV2(0.35, 3, batch_norm_epsilon=0.01, initialize=False)
     written = hubkeras.convert(network, tmp_path / "m.npz", labels=["x", "y", "z"], image_size=64)
-    assert written.notes[0].startswith("An .npz file does not hold the class names and the image size of 64")
+    assert written.notes[0].startswith("An .npz file does not hold the class names;")
     assert "does not hold batch_norm_epsilon=0.01" in written.notes[1]
+
+
+def test_the_size_of_the_images_is_in_the_comment(checkpoint, path, tmp_path):
+    """Also beside a name that says another; what shapes tell is still told by them."""
+    hubkeras.convert(checkpoint("mobilenet_v2_0.35_96_ema"), tmp_path / "weights.npz", image_size=64)
+    shutil.copy(tmp_path / "weights.npz", path)
+    for file in (tmp_path / "weights.npz", path):
+        seen = inspect(file)
+        assert (seen.image_size, seen.settings["depth_multiplier"]) == (64, 0.35)
 
 
 def test_a_full_disk_leaves_the_old_archive(tiny, tmp_path, monkeypatch):
@@ -163,11 +172,24 @@ def test_settings_that_arrays_do_not_tell_are_in_the_comment(tmp_path):
     hubkeras.convert(network, tmp_path / "m.npz")
     again, *_ = read_network(tmp_path / "m.npz")
     assert again.settings() == network.settings()
+    assert inspect(tmp_path / "m.npz").image_size == 224
     with np.load(tmp_path / "m.npz") as file:
         assert file.files == sorted(network.slim_variables())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"settings": 3}', '{"settings": {"num_classes": 1e99}}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"settings": 3}',
+        '{"image_size": true}',
+        '{"image_size": 1000000}',
+        '{"settings": {"num_classes": 1e99}}',
+        '{"a": 1}',
+    ],
+)
 def test_a_made_up_comment(tensors, path, text):
     np.savez(path, **tensors)
     with zipfile.ZipFile(path, "a") as archive:
