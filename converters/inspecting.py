@@ -116,11 +116,10 @@ class Inspection:
     notes: tuple[str, ...] = ()
 
     @property
-    def unsafe(self) -> tuple[str, ...]:
-        """What could do more than compute where others load it, each in a few words."""
-        layer = "the layer {} (Lambda) is code, which Keras runs with safe_mode=False"
-        layers = map(layer.format, self.code_layers)
-        return (*layers, *map(str, self.program.findings if self.program else ()))
+    def findings(self) -> tuple[Finding, ...]:
+        """What could do more than compute where others load it."""
+        layers = (Finding("Lambda", f"the layer {name}") for name in self.code_layers)
+        return (*layers, *(self.program.findings if self.program else ()))
 
     @property
     def num_classes(self) -> int | None:
@@ -192,7 +191,7 @@ class Inspection:
             facts["unsafe_operations"] = [finding._asdict() for finding in self.program.findings]
         if self.code_layers:
             facts["code_layers"] = list(self.code_layers)
-        return {**facts, "safe": not self.unsafe, "whole": bool(self.whole) or None}
+        return {**facts, "safe": not self.findings, "whole": bool(self.whole) or None}
 
 
 def inspect(source: str | os.PathLike[str], check: bool = False) -> Inspection:

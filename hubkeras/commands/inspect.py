@@ -20,7 +20,7 @@ from hubkeras.common.places import files_below, only
 
 if TYPE_CHECKING:
     from hubkeras.common.interface import Signature
-    from hubkeras.converters.inspecting import Inspection, Program
+    from hubkeras.converters.inspecting import Inspection
 
 _FOR_RUNTIMES = (Format.ONNX, Format.LITERT, Format.OPENVINO)
 Rows = Iterator[tuple[str, object]]
@@ -45,8 +45,8 @@ def inspect(options: Options, output: Output) -> int:
     if options.variables:
         variables = [(t.name, " x ".join(map(str, t.shape)) or "scalar", t.dtype, t.use) for t in inspection.tensors]
         output.table(variables, columns=("variable", "shape", "dtype", "use"))
-    if options.check and inspection.unsafe:
-        output.error(f"{options.source} is not safe: {'; '.join(inspection.unsafe[:_SHOWN])}.")
+    if options.check and inspection.findings:
+        output.error(f"{options.source} is not safe: {'; '.join(map(str, inspection.findings[:_SHOWN]))}.")
         return 1
     if inspection.network and not inspection.program:
         output.hint("hubkeras", "export", options.source, "OUT_DIR")
@@ -122,7 +122,7 @@ def _rows(inspection: Inspection) -> Rows:
     yield from _contents(inspection)
     yield from _origin(inspection)
     yield "whole", _whole(inspection)
-    yield from _safety(program, inspection.code_layers)
+    yield from _safety(inspection)
     yield from (("note", note) for note in inspection.notes)
 
 
@@ -245,14 +245,14 @@ def _whole(inspection: Inspection) -> str:
     return "not looked at: --check reads every variable"
 
 
-def _safety(program: Program | None, code_layers: Sequence[str]) -> Rows:
-    if code_layers:
+def _safety(inspection: Inspection) -> Rows:
+    program, findings = inspection.program, inspection.findings
+    if inspection.code_layers:
         yield "safe", "NOT SAFE in Keras with safe_mode=False, which runs the code in it; hubkeras runs nothing of it"
-        yield from (("Lambda", f"in the layer {name}") for name in code_layers)
+    elif findings:
+        yield "safe", "NOT SAFE: it could do more than compute"
     elif program is None:
         yield "safe", "yes: hubkeras reads its arrays and runs nothing of it"
-    elif program.findings:
-        yield "safe", "NOT SAFE: it could do more than compute"
-        yield from ((finding.operation, f"in {finding.function}") for finding in program.findings)
     else:
         yield "safe", f"yes: {_HARMLESS} ({len(program.operations)} kinds)"
+    yield from ((finding.operation, f"in {finding.function}") for finding in findings)

@@ -323,7 +323,7 @@ def test_a_lambda_is_not_safe_elsewhere(library, base, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["safe"] is False
     assert json.loads(out)["code_layers"] == ["scale"]
-    assert "is not safe: the layer scale (Lambda) is code" in err
+    assert "is not safe: Lambda in the layer scale." in err
 
 
 def test_a_changed_base_is_refused(library, base, tmp_path):
