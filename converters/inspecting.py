@@ -310,7 +310,7 @@ def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -
         scope=match.prefix,
         files=inspection.files or tuple(files),
         provenance=hints.provenance,
-        labels=labels and tuple(labels),
+        labels=tuple(labels) if labels else None,
         preprocessing=hints.preprocessing,
         averages=hints.averages,
         code_layers=hints.code_layers,

@@ -35,7 +35,7 @@ def page(title: str, evaluation: Evaluation, rows: Rows, pictures: Iterable[tupl
         meaning = f"mean average precision of {len(evaluation.classes)} classes, on {top.count} images with labels"
     sections = [_section("What was measured", _table(rows))]
     sections += [_section(heading, _image(png, heading)) for heading, png in pictures]
-    columns = ("class", "images", "right", "most often taken for")
+    columns: tuple[str, ...] = ("class", "images", "right", "most often taken for")
     if precision is not None:
         columns = ("class", "images", "average precision")
     classes = sorted(evaluation.classes, key=lambda each: each.share)

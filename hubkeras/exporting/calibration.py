@@ -23,7 +23,7 @@ from hubkeras.consuming.images import load_image
 from hubkeras.consuming.listing import list_folder
 
 FEWEST_IMAGES, MOST_IMAGES, MOST_HELD_BACK = 10, 500, 50
-_Items = TypeVar("_Items", np.ndarray, list[str])
+_Items = TypeVar("_Items", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _calibration_array(
         if array.shape[1:] != (size, size, 3) or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
             expected = f"[number, {size}, {size}, 3], float in [0, 1] or uint8"
             raise Error(f"{_named(source)} has images {list(array.shape)} of {array.dtype}; expected {expected}.")
-        array, left_out = _thinned(array)
+        array, left_out = thinned(array)
         array = (array / 255 if array.dtype == np.uint8 else array).astype(np.float32)
         if array.size and not (array.min() >= 0 and array.max() <= 1):
             raise Error(f"{_named(source)} has images in [{array.min():.4g}, {array.max():.4g}]; expected [0, 1].")
@@ -101,7 +101,7 @@ def _calibration_array(
             tars.unpack(folder, scratch)
             folder = pathlib.Path(scratch)
         listing = list_folder(folder)
-        paths, unused = _thinned(listing.files)
+        paths, unused = thinned(listing.files)
         cut = (preprocessing.central_fraction, preprocessing.resize)
         images = [load_image(path, size, *cut) for path in paths]
     array = np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
@@ -124,7 +124,7 @@ def _npz_array(path: str) -> np.ndarray:
         raise Error(f"{path} is not an .npz file with one array, of images.") from error
 
 
-def _thinned(items: _Items) -> tuple[_Items, dict[str, int]]:
+def thinned(items: _Items) -> tuple[_Items, dict[str, int]]:
     """At most `MOST_IMAGES` of the items, every so many of them, and the number of the others as `left_out` has it."""
     taken = items[:: max(1, -(-len(items) // MOST_IMAGES))]
     return taken, {f"images beyond {MOST_IMAGES}": len(items) - len(taken)} if len(taken) < len(items) else {}

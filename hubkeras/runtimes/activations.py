@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.runtimes.graph_steps import name_of, steps_of
+
 SOFTMAX, SIGMOID, LINEAR = "softmax", "sigmoid", "linear"
 _MEANINGS = {
     "Softmax": SOFTMAX,
@@ -21,7 +23,6 @@ _UNCHANGED = """
 """
 PASSING = frozenset(_UNCHANGED.split())
 _ADDING = frozenset(["Add", "AddV2", "AddN"])  # of a bias: a sum of probabilities is none
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _NOT_ONE = 1e-3  # how far from 1 a sum of probabilities may be
 PROBES = 6  # images that are tried where the graph does not tell
 
@@ -56,52 +57,9 @@ def of_function(function: Any, output: str) -> str | None:
         function: a concrete function that was loaded, with named outputs.
         output: name of the output.
     """
-    definition = function.graph.as_graph_def()
-    library = {inner.signature.name: inner for inner in definition.library.function}
-    nodes = {node.name: node for node in definition.node}
     tensors = dict(zip(sorted(function.structured_outputs), function.outputs, strict=True))  # as TensorFlow flattens
-    return _Walk(library).follow(tensors[output].name, nodes, None)
-
-
-class _Walk:
-    """The way back from an output, into the functions that are called and out of them again."""
-
-    def __init__(self, library: dict[str, Any]) -> None:
-        self.library, self.steps = library, 0
-
-    def follow(self, tensor: str, nodes: dict[str, Any], caller: tuple[Any, ...] | None) -> str | None:
-        """What gives `tensor`; `caller` is the function, the call, and the nodes and the caller around that."""
-        self.steps += 1
-        name, *rest = tensor.removeprefix("^").split(":")
-        if self.steps > 1000:
-            return None
-        if name not in nodes:
-            return self.argument(name, caller)
-        node = nodes[name]
-        called = node.attr["f"].func.name if node.op in _CALLS else node.op
-        number = int(rest[-1]) if rest else 0
-        if called in self.library:
-            function = self.library[called]
-            if number >= len(function.signature.output_arg):
-                return None
-            inner = {each.name: each for each in function.node_def}
-            returned = function.ret[function.signature.output_arg[number].name]
-            return self.follow(returned, inner, (function, node, nodes, caller))
-        if node.op not in PASSING:
-            return meaning_of(node.op)
-        data = [source for source in node.input if not source.startswith("^")]
-        number = number if node.op == "IdentityN" else 0
-        return self.follow(data[number], nodes, caller) if number < len(data) else None
-
-    def argument(self, name: str, caller: tuple[Any, ...] | None) -> str | None:
-        """What gives an argument of a function, where it was called."""
-        if caller is None:
-            return None
-        function, call, nodes, outer = caller
-        names = [argument.name for argument in function.signature.input_arg]
-        if name not in names or names.index(name) >= len(call.input):
-            return None
-        return self.follow(call.input[names.index(name)], nodes, outer)
+    operations = {step.output: (step.operation, next(iter(step.inputs), None)) for step in steps_of(function)}
+    return follow(name_of(tensors[output].name), operations)
 
 
 def of_outputs(run: Callable[[np.ndarray], np.ndarray], size: tuple[int, int]) -> str:

@@ -4,15 +4,14 @@ hubkeras gives models images in [0, 1]. One that begins with `Rescaling(1 / 127.
 and would see black ones without a word.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from hubkeras.common import graphs
 from hubkeras.common.input_range import LARGEST_OF_BYTES
 from hubkeras.runtimes.activations import PASSING
+from hubkeras.runtimes.graph_steps import Step, name_of, steps_of
 
 _MOVING = PASSING | {"Transpose", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "Resize"}
 _FACTORS = ("Mul", "Multiply")
@@ -21,17 +20,6 @@ _SUMMANDS = ("Add", "AddV2", "Sub", "Subtract")
 _OF_CONSTANTS = {"Sqrt": np.sqrt, "Maximum": np.maximum, "Max": np.maximum}  # as Keras' `Normalization` has them
 _WITHOUT_VALUES = ("Shape", "ShapeOf")  # what asks for the shape alone
 _LONGEST = 100  # operations before the network
-_DEEPEST = 20  # functions that call functions
-CHANNELS = 3  # a scale is one number, or one of each
-
-
-class Step(NamedTuple):
-    """An operation of a graph: its kind, its inputs and its output by name, and its value where it is a constant."""
-
-    operation: str
-    inputs: tuple[str, ...]
-    output: str
-    value: Any = None
 
 
 def first_factor(images: str, steps: Iterable[Step]) -> float:
@@ -82,36 +70,4 @@ def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
 
 def function_takes_bytes(function: Any) -> bool:
     """`takes_bytes` of a function of a SavedModel that was loaded, by its first input."""
-    definition = function.graph.as_graph_def()
-    library = {inner.signature.name: inner for inner in definition.library.function}
-    captured = zip(function.graph.internal_captures, function.captured_inputs, strict=True)
-    held = [
-        Step("Const", (), _plain(inner.name), value.numpy())
-        for inner, value in captured
-        if value.dtype.is_floating and value.shape.num_elements() <= CHANNELS
-    ]
-    return takes_bytes(_plain(function.inputs[0].name), [*held, *_steps(definition.node, library, "", 0)])
-
-
-def _plain(tensor: str) -> str:
-    return tensor.split(":")[0]
-
-
-def _steps(nodes: Iterable[Any], library: Mapping[str, Any], prefix: str, depth: int) -> Iterator[Step]:
-    """The operations of a graph in its order, those of the functions that it calls in their place."""
-    for node in nodes:
-        inputs = [prefix + _plain(name) for name in node.input if not name.startswith("^")]
-        name = prefix + node.name
-        called = library.get(node.attr["f"].func.name if "f" in node.attr else node.op)
-        if node.op == "Const":
-            tensor = node.attr["value"].tensor
-            is_scale = math.prod(size.size for size in tensor.tensor_shape.dim) <= CHANNELS
-            yield Step(node.op, (), name, graphs.array_of(tensor) if is_scale else None)
-        elif called is None or depth == _DEEPEST:
-            yield Step(node.op, tuple(inputs), name)
-        else:
-            for argument, given in zip(called.signature.input_arg, inputs, strict=False):
-                yield Step("Identity", (given,), f"{name}/{argument.name}")
-            yield from _steps(called.node_def, library, f"{name}/", depth + 1)
-            for returned in called.ret.values():
-                yield Step("Identity", (f"{name}/{_plain(returned)}",), name)
+    return takes_bytes(name_of(function.inputs[0].name), steps_of(function))

@@ -13,7 +13,9 @@ import numpy as np
 from hubkeras.common import steps
 from hubkeras.common.head_layers import ACTIVATIONS
 from hubkeras.common.version import __version__
-from hubkeras.runtimes.litert_operators import FORMULAS, FUSED, OPTIONS, SELU_ALPHA, SELU_SCALE, VERSIONS, X, elu
+from hubkeras.runtimes import formulas
+from hubkeras.runtimes.formulas import Formula
+from hubkeras.runtimes.litert_operators import FORMULAS, FUSED, OPTIONS, SELU_ALPHA, SELU_SCALE, VERSIONS, elu
 from hubkeras.runtimes.quantization import IN_INTEGERS, Quantized, Rounding
 
 SIGNATURE = "serving_default"
@@ -219,20 +221,10 @@ class GraphWriter:
         inputs = [x, *self.constants(step, x, kernel, axis)]
         self.node(kind, step.output, inputs, **options, **self.window(step), **self.fused(step.activation), **dilation)
 
-    def formula(self, formula: tuple[Any, ...], output: str, x: str, **options: Any) -> None:
-        """Adds the operators of a formula; those within it are named by their places, `output/1`."""
-        kind, *operands = formula
-        inputs = [self.operand(operand, f"{output}/{place}", x) for place, operand in enumerate(operands)]
-        self.node(kind, output, inputs, (_BATCH, *self.shapes[x]), **options)
-
-    def operand(self, operand: Any, name: str, x: str) -> str:
-        """The value of an input of a formula: that of `x`, or a constant or operators that are added under `name`."""
-        if operand == X:
-            return x
-        if isinstance(operand, tuple):
-            self.formula(operand, name, x)
-            return name
-        return self.constant(name, np.float32(operand))
+    def formula(self, formula: Formula, output: str, x: str, **options: Any) -> None:
+        """Adds the operators of a formula, see `hubkeras.runtimes.formulas`."""
+        node = functools.partial(self.node, shape=(_BATCH, *self.shapes[x]))
+        formulas.add(formula, output, x, node, self.constant, **options)
 
 
 def add_metadata(schema: Any, model: Any, name: str, content: bytes) -> None:

@@ -1,11 +1,9 @@
 """LiteRT's operators: their options and versions, and the activations of heads as formulas of them."""
 
-from typing import Any
+from hubkeras.runtimes.formulas import Formula, X
 
-X = "x"  # the input of a formula
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-# activations: a formula is an operator and its inputs, which are formulas, numbers, or X
-FORMULAS: dict[str, tuple[Any, ...]] = {
+FORMULAS: dict[str, Formula] = {
     "relu": ("RELU", X),
     "relu6": ("RELU6", X),
     "leaky_relu": ("LEAKY_RELU", X),
@@ -37,7 +35,7 @@ VERSIONS = {
 }
 
 
-def elu(alpha: float) -> tuple[Any, ...]:
+def elu(alpha: float) -> Formula:
     """The formula of an ELU; LiteRT's own has an alpha of 1."""
     if alpha == 1:
         return "ELU", X

@@ -20,7 +20,7 @@ from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
-from hubkeras.runtimes import activations, image_scale, onnx_messages, onnx_safety
+from hubkeras.runtimes import activations, graph_steps, image_scale, onnx_messages, onnx_safety
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.onnx_graph import GraphWriter, without_shift
 from hubkeras.runtimes.quantization import Quantized, quantized
@@ -145,12 +145,12 @@ def load(
     )
 
 
-def _steps(graph: Any) -> Iterator[image_scale.Step]:
+def _steps(graph: Any) -> Iterator[graph_steps.Step]:
     """The operations of a graph, its small constants first."""
     import onnx
 
     for tensor in graph.initializer:
-        if math.prod(tensor.dims) <= image_scale.CHANNELS:
-            yield image_scale.Step("Constant", (), tensor.name, onnx.numpy_helper.to_array(tensor))
+        if math.prod(tensor.dims) <= graph_steps.CHANNELS:
+            yield graph_steps.Step("Constant", (), tensor.name, onnx.numpy_helper.to_array(tensor))
     for node in graph.node:
-        yield from (image_scale.Step(node.op_type, tuple(node.input), output) for output in node.output)
+        yield from (graph_steps.Step(node.op_type, tuple(node.input), output) for output in node.output)

@@ -13,16 +13,15 @@ import numpy as np
 
 from hubkeras.common import steps
 from hubkeras.common.head_layers import ACTIVATIONS
+from hubkeras.runtimes import formulas
+from hubkeras.runtimes.formulas import Formula, X
 from hubkeras.runtimes.quantization import Quantized
 
 CHANNELS_FIRST = (0, 3, 1, 2)
 CHANNELS_LAST = (0, 2, 3, 1)
 
-X = "x"  # the input of a formula
 _HALF = ("Mul", X, 0.5)
-# activations as operators of the opset that is written: a formula is an operator and its inputs, which are formulas,
-# numbers, or X
-_FORMULAS: dict[str, tuple[Any, ...]] = {
+_FORMULAS: dict[str, Formula] = {  # activations as operators of the opset that is written
     "relu": ("Relu", X),
     "relu6": ("Clip", X, 0, 6),
     "leaky_relu": ("LeakyRelu", X),
@@ -146,20 +145,9 @@ class GraphWriter:
         self.node(kind, f"{output}/linear", inputs, **attributes)
         return self.formula(_FORMULAS[activation], output, f"{output}/linear")
 
-    def formula(self, formula: tuple[Any, ...], output: str, x: str, **attributes: Any) -> None:
-        """Adds the nodes of a formula; those within it are named by their places, `output/1`."""
-        kind, *operands = formula
-        inputs = [self.operand(operand, f"{output}/{place}", x) for place, operand in enumerate(operands)]
-        self.node(kind, output, inputs, **attributes)
-
-    def operand(self, operand: Any, name: str, x: str) -> str:
-        """The value of an input of a formula: that of `x`, or a constant or nodes that are added under `name`."""
-        if operand == X:
-            return x
-        if isinstance(operand, tuple):
-            self.formula(operand, name, x)
-            return name
-        return self.constant(name, np.float32(operand))
+    def formula(self, formula: Formula, output: str, x: str, **attributes: Any) -> None:
+        """Adds the nodes of a formula, see `hubkeras.runtimes.formulas`."""
+        formulas.add(formula, output, x, self.node, self.constant, **attributes)
 
 
 def without_shift(plan: steps.Plan, image_size: int | None) -> steps.Plan:

@@ -60,10 +60,9 @@ def in_words_of(also: Sequence[Path], trained_on: int) -> tuple[str, ...]:
 
 def images_of(plan: DataPlan, size: int) -> np.ndarray:
     """Images of training to find the ranges of 8 bits with, uint8 `[number, size, size, 3]`."""
-    examples = plan.sets[TRAINING]
     preparation = Preparation((size, size), WHOLE.resize, WHOLE.central_fraction)
     images = [np.zeros([0, size, size, 3], np.uint8)]
-    for example in examples[:: max(1, -(-len(examples) // calibration.MOST_IMAGES))]:
+    for example in calibration.thinned(plan.sets[TRAINING])[0]:
         with contextlib.suppress(Error):  # of damaged images, which are counted elsewhere
             image = preparation.decode(plan.read(example), example.path)
             images.append(np.round(image[np.newaxis] * 255).astype(np.uint8))

@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 import hubkeras
+from hubkeras import architectures
 from hubkeras.runtimes import files as runtime_files
 from hubkeras.verifying import sample_images
 
-NETWORKS = {"mobilenet_v2": "MobileNetV2", "inception_v2": "InceptionV2", "inception_resnet_v2": "InceptionResNetV2"}
+NETWORKS = {network.architecture: network.__name__ for network in architectures.NETWORKS}
 RUNTIMES = (
     ("ONNX Runtime", "onnxruntime", ".onnx"),
     ("LiteRT", "ai_edge_litert", ".tflite"),

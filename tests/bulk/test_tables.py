@@ -107,7 +107,11 @@ def test_one_name_in_two_folders(folder):
 
 def test_what_a_table_does_not_name_is_counted(folder):
     (folder / "labels.csv").write_text("path,label\na/1.jpg,cat\n")
-    assert open_labelled(folder).left_out == {"images that labels.csv does not name": 2}
+    named = "images that labels.csv does not name"
+    assert open_labelled(folder).left_out == {named: 2}
+    for name in ("more.csv", "more.tsv"):
+        (folder / "a" / name).write_text("")
+    assert open_labelled(folder).left_out == {named: 2, ".csv": 1, ".tsv": 1}
 
 
 @pytest.mark.parametrize("name", ["list.txt", "list.csv", "list.TSV"])

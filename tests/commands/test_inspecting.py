@@ -210,7 +210,10 @@ def test_the_first_screen(digits_model, tmp_path, run):
 def test_check_reads_the_variables(golden, tmp_path, run):
     path, tensors = tmp_path / "model.npz", golden(SMALL["mobilenet_v2"]).tensors()
     np.savez(path, **tensors)
-    assert run("inspect", path, "--check")[0] == 0
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    status, out, _ = run("inspect", path, "--check")
+    assert status == 0
+    assert "labels.txt, which lies beside, has 2 names" in out
     name = next(name for name in tensors if name.endswith("weights/ExponentialMovingAverage"))
     np.savez(path, **{**tensors, name: tensors[name] * np.nan})
     assert run("inspect", path)[0] == 0

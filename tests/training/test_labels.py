@@ -184,6 +184,7 @@ def test_several_labels_from_photos_to_the_report(photos, tmp_path):
         assert (again.classes, again.top_1) == (evaluation.classes, evaluation.top_1)
     page = (trained.report / "index.html").read_text("utf-8")
     assert f"mean average precision of {len(trained.evaluation.classes)} classes" in page
+    assert "most often taken for" not in page
     kept = json.loads((trained.report / "report.json").read_text("utf-8"))
     precision = trained.evaluation.mean_average_precision
     assert kept["evaluation"]["mean_average_precision"] == precision
