@@ -42,11 +42,16 @@ def refuse_model(model: str | os.PathLike[str]) -> None:
     """Raises hubkeras.Error where a path is of no model that runs: of nothing, of images or of weights."""
     path = addresses.local(model)
     _refuse_missing(path, MODEL)
+    refuse_weights(path)
+    refuse_no_model(path, "; the model comes first, then the images")
+
+
+def refuse_weights(path: str) -> None:
+    """Raises hubkeras.Error where a path or an address is of weights, of which `export` makes a model."""
     is_file = "://" not in path and not os.path.isdir(path)
     if path.startswith(_ADDRESSES) or (is_file and path.lower().endswith(_WEIGHTS)):
         advice = f"`hubkeras export {path} OUT_DIR` makes one of it"
         raise Error(f"{path} is a source of weights, not a model that runs ({MODEL}); {advice}.")
-    refuse_no_model(path, "; the model comes first, then the images")
 
 
 def refuse_no_model(model: str | os.PathLike[str], advice: str = "") -> None:

@@ -6,7 +6,7 @@ import pathlib
 import urllib.parse
 from collections.abc import Iterator
 
-from hubkeras.common import addresses, places
+from hubkeras.common import addresses, mistaken, places
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import tars
@@ -66,6 +66,8 @@ def resolve(handle: str | os.PathLike[str]) -> str:
         except Error as error:
             downloads.reject(handle, error)
             raise
+    if "://" in handle:
+        mistaken.refuse_weights(handle)
     raise Error(
         f"{handle} does not exist; expected a SavedModel folder, a .tar.gz of one, an http(s) URL, or a tfhub.dev or "
         "Kaggle handle."

@@ -314,6 +314,8 @@ def test_tf1_module(tmp_path):
 
 
 def test_nothing_there(tmp_path):
+    with pytest.raises(Error, match="`hubkeras export hf://me/model OUT_DIR` makes one of it"):
+        KerasLayer("hf://me/model")
     with pytest.raises(Error, match="does not exist; expected a SavedModel folder"):
         KerasLayer(tmp_path / "nothing")
     with pytest.raises(Error, match=r"no saved_model\.pb"):
