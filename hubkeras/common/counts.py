@@ -4,6 +4,13 @@ import collections
 import re
 from collections.abc import Iterable, Mapping
 
+_SINGULARS = {
+    "^copies": "copy",
+    **{f"^((?:hidden |no regular )?{noun})s": r"\1" for noun in ("file", "folder", "image", "line")},
+    "that are": "that is",
+    "that name": "that names",
+}
+
 
 def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The sums of several counts, the largest first."""
@@ -25,8 +32,9 @@ def in_words(counts: Mapping[str, int]) -> str:
 def _of_one(kind: str) -> str:
     """A kind in the singular: its first word in the plural, and the verb that follows.
 
-    >>> _of_one("images that are in two classes"), _of_one("copies of an image with other labels")
-    ('image that is in two classes', 'copy of an image with other labels')
+    >>> _of_one("images of training that are held back too"), _of_one("copies of an image"), _of_one(".txt")
+    ('image of training that is held back too', 'copy of an image', '.txt')
     """
-    kind = re.sub(r"^((?:hidden |no regular )?)copies\b", r"\1copy", kind)
-    return re.sub(r"^((?:hidden |no regular )?(?:file|folder|image))s\b( that )?(are )?", r"\1\2", kind)
+    for several, one in _SINGULARS.items():
+        kind = re.sub(rf"{several}\b", one, kind, count=1)
+    return kind

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common import addresses, mistaken
+from hubkeras.common import addresses, mistaken, places
 from hubkeras.common.choices import Runtime, Task
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.guards.permissions import permissions_checked
@@ -149,9 +149,11 @@ def open_model(
         path = handles.resolve(name)
         if not os.path.isfile(os.path.join(path, "saved_model.pb")):
             known = ", ".join(engine.suffix for engine in files.ENGINES)
-            raise Error(
-                f"{name} is not a model: it has no saved_model.pb; expected a SavedModel or a file ending in {known}."
+            below = next((file for file in places.files_below(path) if files.is_runtime_file(file)), None)
+            advice = (
+                f"give {os.path.join(name, below)}" if below else f"expected a SavedModel or a file ending in {known}"
             )
+            raise Error(f"{name} is not a model: it has no saved_model.pb; {advice}.")
         wanted = [_SIGNATURES[asked]] if asked else list(_SIGNATURES.values())
         session = saved_model.load(path, threads, safe_mode, streams, (*wanted, saved_model.SIGNATURE))
     _check_input(name, session)

@@ -114,6 +114,8 @@ def test_triton_gets_its_configuration_and_labels(onnx_model, tmp_path, capsys):
     assert main(["inspect", str(out), "--json"]) == 0
     assert (seen := json.loads(capsys.readouterr().out))["kind"] == "onnx"
     assert [file["name"] for file in seen["files"]] == ["model.onnx"]
+    assert main(["benchmark", str(out)]) == 1
+    assert f"; give {out / '1/model.onnx'}." in capsys.readouterr().err
     assert names == {"1/model.onnx", "config.pbtxt", "hubkeras.json", "labels.txt"}
     assert (out / "labels.txt").read_text().split() == [str(n) for n in range(11)]
     text = (out / "config.pbtxt").read_text()
