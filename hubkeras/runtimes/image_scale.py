@@ -13,17 +13,22 @@ from hubkeras.common.input_range import LARGEST_OF_BYTES
 from hubkeras.runtimes.activations import PASSING
 from hubkeras.runtimes.graph_steps import Step, name_of, steps_of
 
-_MOVING = PASSING | {"Transpose", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "Resize"}
+_RESIZING = {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "Resize", "Interpolate"}
+_MOVING = PASSING | _RESIZING | {"Transpose"}
 _FACTORS = ("Mul", "Multiply")
 _DIVISORS = ("RealDiv", "Div", "Divide")
 _SUMMANDS = ("Add", "AddV2", "Sub", "Subtract")
 _OF_CONSTANTS = {"Sqrt": np.sqrt, "Maximum": np.maximum, "Max": np.maximum}  # as Keras' `Normalization` has them
 _WITHOUT_VALUES = ("Shape", "ShapeOf")  # what asks for the shape alone
 _LONGEST = 100  # operations before the network
+_LARGEST_SUMMAND = 2  # for images in [0, 1], in their own unit
 
 
-def first_factor(images: str, steps: Iterable[Step]) -> float:
-    """The factor of all scaling before the first operation that is none, 1 where there is none.
+def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
+    """Whether a graph scales its images as one does that takes them in [0, 255].
+
+    The factor of all scaling before the first operation that is none is small then, or what is subtracted is more than
+    images in [0, 1] have: converters multiply a last factor into the first kernel.
 
     Args:
         images: name of the graph's input.
@@ -43,7 +48,7 @@ def first_factor(images: str, steps: Iterable[Step]) -> float:
         elif step.operation not in _WITHOUT_VALUES:
             for name in dict.fromkeys(step.inputs):
                 takers.setdefault(name, []).append(step)
-    factor, tensor = 1.0, images
+    factor, summand, tensor = 1.0, 0.0, images
     for _ in range(_LONGEST):
         if len(takers.get(tensor, ())) != 1:
             break
@@ -57,15 +62,12 @@ def first_factor(images: str, steps: Iterable[Step]) -> float:
                 factor *= size
             elif step.operation in _DIVISORS:
                 factor /= size or 1
+            else:
+                summand = max(summand, size / (factor or 1))
         elif step.operation not in _MOVING:
             break
         tensor = step.output
-    return factor
-
-
-def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
-    """Whether a graph scales its images as one does that takes them in [0, 255], see `first_factor`."""
-    return first_factor(images, steps) <= LARGEST_OF_BYTES
+    return factor <= LARGEST_OF_BYTES or summand > _LARGEST_SUMMAND
 
 
 def function_takes_bytes(function: Any) -> bool:

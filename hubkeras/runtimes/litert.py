@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import mmap
 import os
 import pathlib
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.guards.model_files import Table
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.quiet import quietly
-from hubkeras.runtimes import litert_graph
+from hubkeras.runtimes import graph_steps, image_scale, litert_graph
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
 from hubkeras.runtimes.quantization import Quantized, quantized
@@ -25,6 +29,10 @@ from hubkeras.runtimes.sessions import Description, Session, in_turns, only_inpu
 if TYPE_CHECKING:
     from hubkeras.architectures.network import SlimNetwork
 
+# the operations that scale and resize images, by their numbers in the schema, and the dtypes of scales by theirs
+_OPERATIONS = {0: "Add", 41: "Sub", 18: "Mul", 42: "Div", 6: "Dequantize", 114: "Quantize"}
+_OPERATIONS |= {53: "Cast", 22: "Reshape", 39: "Transpose", 23: "ResizeBilinear", 97: "Resize"}
+_SCALES = {0: "<f4", 1: "<f2", 3: "u1", 9: "i1"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time in a zip archive, so that the bytes are the same each time
 
 
@@ -68,6 +76,8 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
         raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({first_line(error)}).") from error
     images = only_input(interpreter.get_input_details(), path)
     outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
+    description = description_in(path)
+    takes_bytes = description.metadata is None and _takes_bytes(path, images["index"])
     state: dict[str, tuple[int, ...]] = {}
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,7 +92,40 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
 
     shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name
-    return Session(run, description_in(path), dtype, _free(images["shape_signature"]), shapes)
+    shape = _free(images["shape_signature"])
+    return Session(run, description, dtype, shape, shapes, takes_bytes=takes_bytes)
+
+
+def _takes_bytes(path: str | os.PathLike[str], images: int) -> bool:
+    """Whether the file scales images in [0, 255] itself; `images` is the number of its input."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return image_scale.takes_bytes(str(images), _steps(Table(data, struct.unpack_from("<I", data)[0])))
+
+
+def _steps(model: Table) -> Iterator[graph_steps.Step]:
+    """The operations of the first graph, and its small constants, integers of 8 bits as what they stand for."""
+    graph, buffers = next(model.tables(2)), list(model.tables(4))
+    kinds = [_OPERATIONS.get(max(code.whole(0, "<b"), code.whole(3)), "") for code in model.tables(1)]
+    for number, tensor in enumerate(graph.tables(0)):
+        dtype, place = _SCALES.get(tensor.whole(1, "<b")), buffers[tensor.whole(2)].vector(0, 1)
+        if dtype and 0 < len(place) <= graph_steps.CHANNELS * np.dtype(dtype).itemsize:
+            values = np.frombuffer(model.data[place.start : place.stop], dtype).astype(np.float64)
+            yield graph_steps.Step("Const", (), str(number), _real(tensor, values))
+    for operator in graph.tables(3):
+        inputs = tuple(map(str, operator.numbers(1)))
+        yield from (graph_steps.Step(kinds[operator.whole(0)], inputs, str(name)) for name in operator.numbers(2))
+
+
+def _real(tensor: Table, values: np.ndarray) -> np.ndarray:
+    """The numbers that integers of a tensor stand for, `scale * (value - zero_point)`."""
+    field = tensor.field(4)
+    if field is None:
+        return values
+    parameters = Table(tensor.data, field + tensor.number("<I", field))
+    scales, zeros = parameters.vector(2), parameters.vector(3, 8)
+    if not scales or not zeros:
+        return values
+    return tensor.number("<f", scales[0]) * (values - tensor.number("<q", zeros[0]))
 
 
 def _free(shape: Any) -> tuple[int | None, ...]:

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.files import TemporaryFolder
-from hubkeras.runtimes import activations, onnx_messages, openvino_metadata
+from hubkeras.runtimes import activations, graph_steps, image_scale, onnx_messages, openvino_metadata
 from hubkeras.runtimes import onnx as onnx_files
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
@@ -117,6 +118,8 @@ def load(
         _sizes(images.partial_shape),
         outputs,
         activations={name: _activation(node) for name, node in zip(outputs, nodes, strict=True)},
+        takes_bytes=description.metadata is None
+        and image_scale.takes_bytes(images.get_node().get_friendly_name(), _steps(model)),
     )
 
 
@@ -141,6 +144,15 @@ def _sizes(shape: Any) -> tuple[int | None, ...]:
     if shape.rank.is_dynamic:
         return ()
     return tuple(None if size.is_dynamic else size.get_length() for size in shape)
+
+
+def _steps(model: Any) -> Iterator[graph_steps.Step]:
+    """The operations of a model in its order, with its small constants."""
+    for node in model.get_ordered_ops():
+        inputs = tuple(value.get_node().get_friendly_name() for value in node.input_values())
+        is_scale = node.get_type_name() == "Constant" and node.data.size <= graph_steps.CHANNELS
+        value = np.array(node.data) if is_scale else None
+        yield graph_steps.Step(node.get_type_name(), inputs, node.get_friendly_name(), value)
 
 
 def _activation(node: Any) -> str | None:

@@ -102,6 +102,50 @@ def test_images_of_onnx_files_are_given_as_the_graph_scales_them(operation, take
     assert relative_error(opened.run(images), images.mean((1, 2)) * (1 if takes_bytes else 255)) < 1e-5
 
 
+MEAN = [120.0, 115, 100]
+FOREIGN = [
+    pytest.param([], 1, marks=pytest.mark.slow),
+    ([keras.layers.Rescaling(1 / 127.5, -1)], 255),
+    pytest.param([keras.layers.Normalization(mean=MEAN, variance=[3000.0, 3100, 3200])], 255, marks=pytest.mark.slow),
+    # OpenVINO's converter makes the same of both: what is a factor goes into the kernel
+    pytest.param([keras.layers.Normalization(mean=MEAN, variance=[1.0, 1, 1])], 255, marks=pytest.mark.slow),
+]
+
+
+def foreign(layers):
+    """A function of images `[batch, 32, 32, 3]` in another's words."""
+    keras.utils.set_random_seed(0)
+    ends = [keras.layers.Conv2D(4, 3, padding="same"), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((32, 32, 3)), *layers, *ends])
+
+
+@pytest.mark.parametrize(("layers", "white"), FOREIGN)
+def test_images_of_foreign_litert_files_are_given_as_the_graph_scales_them(layers, white, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    if not hasattr(tf, "lite"):
+        pytest.skip("this TensorFlow has no converter")
+    original, images = foreign(layers), IMAGES[:1, :32, :32]
+    original.export(tmp_path / "model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    found = open_model(tmp_path / "model.tflite").run(images)
+    assert relative_error(found, original(images * white)) < 1e-5
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]  # integers of 8 bits within, floats outside
+    converter.representative_dataset = lambda: [[images * np.float32(white)]]
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    assert open_model(tmp_path / "model.tflite").session.takes_bytes == (white == 255)
+
+
+@pytest.mark.parametrize(("layers", "white"), FOREIGN)
+def test_images_of_foreign_openvino_files_are_given_as_the_graph_scales_them(layers, white, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    original, images = foreign(layers), IMAGES[:, :32, :32]
+    original.export(tmp_path / "model", verbose=False)
+    openvino.save_model(openvino.convert_model(tmp_path / "model"), tmp_path / "model.xml")
+    found = open_model(tmp_path / "model.xml").run(images)
+    assert relative_error(found, original(images * white)) < 1e-2  # it keeps weights in half precision
+
+
 def test_feature_maps_are_opened_but_are_no_rows(tmp_path):
     folder = save(tmp_path / "maps", lambda images: images[:, ::2, ::2], 8)
     assert open_model(folder).task == Task.BACKBONE
