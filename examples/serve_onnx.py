@@ -66,7 +66,7 @@ def ask(url, image):
     """The answer of a server for an image file."""
     with open(image, "rb") as file:
         request = urllib.request.Request(url, data=file.read(), method="POST")
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=300) as response:
         return json.load(response)
 
 

@@ -20,7 +20,7 @@ FLAGS = (
     "--window-size=800,700",
     "--remote-debugging-pipe",  # commands come in on descriptor 3, answers leave on 4
 )
-PATIENCE = 60  # seconds
+PATIENCE = 600  # seconds, after which something hangs
 
 
 class Page:
