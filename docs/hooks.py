@@ -157,6 +157,42 @@ def memory():
     return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|", *rows])
 
 
+ONEDNN = {"1": "on", "0": "off"}  # of `TF_ENABLE_ONEDNN_OPTS`
+TRAINING_ROWS = {  # contestants of `measure_training.py`, ours and the peer's
+    "forward": ("forward, hubkeras", "forward, keras.applications"),
+    "forward, averages of batch norm left as they are": ("forward without averages", None),
+    "and backward": ("backward, hubkeras", "backward, keras.applications"),
+    "and weight decay in the loss": ("decay, hubkeras", "decay, keras.applications"),
+    "forward, backward, SGD": ("SGD, hubkeras", "SGD, keras.applications"),
+    "forward, backward, Keras' AdamW": ("AdamW, hubkeras", "AdamW, keras.applications"),
+    "a step of `hubkeras train`": ("train, float32", None),
+    "the same in bfloat16": ("train, mixed_bfloat16", None),
+    "`fit` with SGD": ("fit, hubkeras native", "fit, keras.applications"),
+    "`fit`, `hubkeras.KerasLayer`": ("fit, hubkeras.KerasLayer", None),
+    "`fit`, `hub.KerasLayer`": ("fit, hubkeras", "fit, tf_keras.applications"),
+}
+
+
+def training():
+    """The table of `docs/data/training.json`: processor time of parts of a step of training."""
+    from hubkeras.common.networks import NETWORKS
+
+    found = json.loads((DOCS / "data" / "training.json").read_text("utf-8"))["networks"]
+    columns = [(architecture, setting) for architecture in found for setting in ONEDNN]
+    titles = [
+        f"{NETWORKS[name].title}, {found[name]['pixels']} px, {found[name]['images']} images, oneDNN {ONEDNN[setting]}"
+        for name, setting in columns
+    ]
+    rows = []
+    for title, pair in TRAINING_ROWS.items():
+        cells = []
+        for name, setting in columns:
+            times = (found[name][setting].get(contestant) for contestant in pair)
+            cells.append(" / ".join(f"{each['processor_ms']:.0f}" for each in times if each))
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|", *rows])
+
+
 def examples():
     """A section for each script of `examples/`, with its picture where there is one."""
     sections = []
@@ -169,7 +205,7 @@ def examples():
 
 
 _PARTS = {
-    **{part.__name__: part for part in (accuracy, checkpoints, end_points, examples, memory, speed)},
+    **{part.__name__: part for part in (accuracy, checkpoints, end_points, examples, memory, speed, training)},
     "help": command_help,
 }
 

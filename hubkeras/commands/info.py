@@ -12,6 +12,7 @@ from typing import Any
 from hubkeras.commands.command import Group, Options, command
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
+from hubkeras.common.processor import description
 from hubkeras.common.version import __version__, installed_version, runtime_versions
 
 _LIBRARIES = (
@@ -81,9 +82,8 @@ def _missing(extra: str | None) -> str:
 def processor_facts() -> dict[str, Any]:
     """The processor's name, the cores that this process may use, and the instructions that matter, None if unknown."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:  # of another system than Linux
+    text = description()
+    if text is None:
         return {"name": platform.processor() or platform.machine(), "cores": cores, "instructions": None}
     match = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     words = set(text.split())

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hubkeras.common import processor
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import model_files
 from hubkeras.common.guards.permissions import check_readable
@@ -231,12 +232,8 @@ def speedups(model: str | os.PathLike[str], other: str | os.PathLike[str], secon
 
 def multiplies_bytes() -> bool | None:
     """Whether this processor has instructions for products of bytes (VNNI, or those of ARM); None if it cannot tell."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            words = file.read()
-        return any(name in words for name in ("_vnni", "asimddp", "amx_int8"))
-    except OSError:
-        return None
+    words = processor.description()
+    return None if words is None else any(name in words for name in ("_vnni", "asimddp", "amx_int8"))
 
 
 def compare(

@@ -1,10 +1,15 @@
-"""The GPUs of this machine, and the precision that they train in."""
+"""The GPUs of this machine, and the precision that networks train in."""
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from hubkeras.architectures.convolutions import DepthwiseConv2D
+from hubkeras.architectures.network import SlimNetwork
+from hubkeras.common import processor
 
 _BFLOAT16_FROM = (8, 0)  # compute capability from which bfloat16 takes less time than float32
 
@@ -25,8 +30,18 @@ def _mirrored(devices: tuple[str, ...]) -> Any:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def precision() -> str:
-    """The dtype policy that is fastest on these: `mixed_bfloat16`, which needs no scaling of losses, or `float32`."""
+def precision(network: SlimNetwork) -> str:
+    """Dtype policy that trains a network fastest: `mixed_bfloat16`, which needs no scaling of losses, or `float32`."""
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     capabilities = [each.get("compute_capability", (0, 0)) for each in details]
-    return "mixed_bfloat16" if capabilities and min(capabilities) >= _BFLOAT16_FROM else "float32"
+    gains = min(capabilities) >= _BFLOAT16_FROM if capabilities else _processor_gains(network)
+    return "mixed_bfloat16" if gains else "float32"
+
+
+def _processor_gains(network: SlimNetwork) -> bool:
+    """Whether bfloat16 takes less time without a GPU: by oneDNN, whose gradients of depthwise convolutions lose."""
+    if any(isinstance(layer, DepthwiseConv2D) for layer in network.all_layers()):
+        return False
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or "ONEDNN_MAX_CPU_ISA" in os.environ:
+        return False
+    return any(name in (processor.description() or "") for name in ("avx512_bf16", "amx_bf16"))

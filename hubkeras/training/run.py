@@ -109,6 +109,7 @@ class Run:
         examples = (*plan.sets[TRAINING], *plan.sets[VALIDATION])
         preparation = Preparation((options.image_size,) * 2, WHOLE.resize, WHOLE.central_fraction)
         self.network = network
+        self.precision: str | None = None  # of fine-tuning
         self._run = features_of(self.network, options.image_size)
         if plan.stored:
             read = rows_as_read(plan, examples)
@@ -187,8 +188,9 @@ class Run:
 
     def _tuner(self) -> Tuner:
         options = self.options
-        augmentation, where = AUGMENTATIONS[options.augment], (devices.gpus(), devices.precision())
-        return Tuner(self.network, options.recipe, augmentation, self.objective, options.seed, *where)
+        self.precision = devices.precision(self.network)
+        given = (options.recipe, AUGMENTATIONS[options.augment], self.objective, options.seed)
+        return Tuner(self.network, *given, devices.gpus(), self.precision)
 
     def _tune(self, history: dict[str, list[float]], finish: bool) -> bool:
         """Trains the whole network, from the epoch that was kept last; returns whether there was time for it."""

@@ -195,6 +195,8 @@ def train(
         facts = {**facts, "failed": failed}
         if run.choice:  # not in the model, whose bytes would then depend on the machine
             facts["runtime"] = dataclasses.asdict(run.choice)
+        if run.precision:
+            facts["precision"] = run.precision
         unreadable = [*run.unreadable[TRAINING], *run.unreadable[VALIDATION], *evaluation.unreadable]
         _write_report(task, held_out, evaluation, files, history["loss"], facts, unreadable, overwrite)
     paths, seconds = (task.path, written, task.report, task.plan), time.monotonic() - began

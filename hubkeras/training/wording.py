@@ -34,6 +34,7 @@ def rows_of(
         ("left out", in_words(data["left_out"])),
         *((name, data[name]) for name in ("features",) if name in data),
         *(("runtime", Choice(**facts[name])) for name in ("runtime",) if name in facts),
+        *(("fine-tuned in", facts[name]) for name in ("precision",) if name in facts),
     ]
     for stage in facts["stages"]:
         written = ", which was written" if stage["name"] == facts["written_stage"] else ""

@@ -274,10 +274,12 @@ def training(files, size, batch, classes=10):
         return lambda: tf.nest.map_structure(np.asarray, model.train_function(batches))
 
     native = type(files.model)(num_classes=None)
-    contestants = {"hubkeras native": step(keras, [native])}
+    saved = files.saved_model("feature_vector")
+    layer = hubkeras.KerasLayer(saved, trainable=True)
+    contestants = {"hubkeras native": step(keras, [native]), "hubkeras.KerasLayer": step(keras, [layer])}
     tf_keras, hub = optional("tf_keras"), optional("tensorflow_hub")
     if tf_keras and hub:
-        contestants["hubkeras"] = step(tf_keras, [hub.KerasLayer(files.saved_model("feature_vector"), trainable=True)])
+        contestants["hubkeras"] = step(tf_keras, [hub.KerasLayer(saved, trainable=True)])
     # XLA has no fast depthwise convolution on CPU
     for library, options in ((keras, {"jit_compile": False}), (tf_keras, {})):
         constructor = application(library, files.network)

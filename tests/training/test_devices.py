@@ -77,11 +77,34 @@ def test_a_step_of_the_optimizer_is_that_of_keras():
 
 
 def test_half_precision_is_for_gpus_that_gain(monkeypatch):
-    config = devices.tf.config
+    config, network = devices.tf.config, Toy(num_classes=3)
+    monkeypatch.setattr(devices.processor, "description", lambda: "")
     for capabilities, expected in (([], "float32"), ([(7, 5)], "float32"), ([(9, 0), (8, 0)], "mixed_bfloat16")):
         monkeypatch.setattr(config, "list_physical_devices", lambda kind, found=capabilities: found)
         monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu})
-        assert devices.precision() == expected
+        assert devices.precision(network) == expected
+
+
+def test_half_precision_is_for_processors_and_networks_that_gain(monkeypatch):
+    network, depthwise = Toy(num_classes=3), hubkeras.MobileNetV2(depth_multiplier=0.35, initialize=False)
+    monkeypatch.setattr(devices.tf.config, "list_physical_devices", lambda kind: [])
+    for name in ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    flags = {
+        "avx512f avx512_bf16": "mixed_bfloat16",
+        "amx_bf16 amx_tile": "mixed_bfloat16",
+        "avx2": "float32",
+        None: "float32",
+    }
+    for text, expected in flags.items():
+        monkeypatch.setattr(devices.processor, "description", lambda text=text: text)
+        assert devices.precision(network) == expected
+        assert devices.precision(depthwise) == "float32"
+    monkeypatch.setattr(devices.processor, "description", lambda: "avx512_bf16")
+    for name, value in {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "AVX2"}.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert devices.precision(network) == "float32"
 
 
 @pytest.mark.slow
