@@ -31,6 +31,7 @@ __all__ = [
     "places",
     "plain_settings",
     "preprocessing",
+    "processor",
     "progress",
     "quiet",
     "ranges",
