@@ -178,7 +178,7 @@ def training():
     from hubkeras.common.networks import NETWORKS
 
     found = json.loads((DOCS / "data" / "training.json").read_text("utf-8"))["networks"]
-    columns = [(architecture, setting) for architecture in found for setting in ONEDNN]
+    columns = [(name, setting) for name, case in found.items() for setting in ONEDNN if setting in case]
     titles = [
         f"{NETWORKS[name].title}, {found[name]['pixels']} px, {found[name]['images']} images, oneDNN {ONEDNN[setting]}"
         for name, setting in columns
