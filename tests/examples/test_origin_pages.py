@@ -18,6 +18,7 @@ from tests.support import retraining, tensorflow_js
 from tests.support.files import DIGITS, ROOT
 from tests.support.hub import hub
 from tests.support.pages import PAGES, blocks, commands
+from tests.support.servers import HUB_CLIENT
 from tests.support.slim import recipe
 from tests.support.users_models import randomize
 
@@ -179,9 +180,9 @@ def run(words):
         return main([*words, *options])
     pytest.importorskip("huggingface_hub")
     with hub({"me/flowers-mobilenet": pathlib.Path("flowers-mobilenet")}) as address:
-        settings = {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_HOME": "home", "PYTHONPATH": str(ROOT)}
+        settings = {"HF_ENDPOINT": address, "HF_HOME": "home", "PYTHONPATH": str(ROOT), **HUB_CLIENT}
         code = "import sys; from hubkeras.commands import main; sys.exit(main(sys.argv[1:]))"
-        done = subprocess.run([sys.executable, "-c", code, *words], env={**os.environ, **settings}, timeout=300)
+        done = subprocess.run([sys.executable, "-c", code, *words], env={**os.environ, **settings})
     return done.returncode
 
 
