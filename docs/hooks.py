@@ -49,9 +49,9 @@ def published():
 def _name(module):
     from hubkeras.common.networks import NETWORKS
 
-    multiplier = f" {module.depth_multiplier}" if module.architecture == "mobilenet_v2" else ""
-    name, size = f"{NETWORKS[module.architecture].title}{multiplier},", f"{module.image_size} px"
-    return " ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in (name, size))  # two lines at most
+    multiplier = module.depth_multiplier if module.architecture == "mobilenet_v2" else ""
+    size = f"{module.image_size}\N{NO-BREAK SPACE}px"
+    return f"{NETWORKS[module.architecture].title} {multiplier}, {size}".replace(" ,", ",")
 
 
 def checkpoints():
