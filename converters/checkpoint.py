@@ -64,7 +64,7 @@ class Hints:
         head_refused: why what follows the base of a user's model cannot be kept: a clause that names the layer;
             the base alone can be read.
         images_refused: why nothing tells what the base sees of images, of the same form.
-        code_layers: names of layers that are code in the file, which is not run here.
+        code_layers: names of layers that are or have code in the file, which is not run here.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)

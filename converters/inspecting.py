@@ -28,6 +28,7 @@ from hubkeras.converters import matching
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.labels_beside import choose
 from hubkeras.converters.sources import fetching, open_checkpoint
+from hubkeras.converters.sources.keras_metadata import programs_of
 from hubkeras.converters.sources.tensor_bundle import read_bundle
 from hubkeras.converters.uses import Use, use_of
 
@@ -91,7 +92,7 @@ class Inspection:
         labels: class names, where it has them.
         preprocessing: how images are cut for it, where it says so.
         averages: which weights it has, where it says so.
-        code_layers: names of layers that are code in the file, which Keras runs where it is told to.
+        code_layers: names of layers that are or have code in the file, which Keras runs, version 3 where it is told to.
         whole: how it is known that nothing of it is missing or changed, in words; empty where nobody looked.
         notes: sentences that the user should read.
     """
@@ -247,6 +248,7 @@ def _saved_model(source: str, folder: pathlib.Path, check: bool) -> Inspection:
         files=tuple(InspectedFile(name, sizes[name], digest) for name, digest in digests.items()),
         content_hash=integrity.content_hash(digests),
         program=program,
+        code_layers=programs_of(folder, meta_graphs),
         whole=_COMPARED if integrity.read_checksums(folder) else "",
     )
     metadata = _metadata(folder) if _is_own(folder) else None
@@ -313,7 +315,7 @@ def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -
         labels=tuple(labels) if labels else None,
         preprocessing=hints.preprocessing,
         averages=hints.averages,
-        code_layers=hints.code_layers,
+        code_layers=inspection.code_layers or hints.code_layers,
         whole=inspection.whole or _READ * check,
         notes=tuple(
             filter(None, (*checkpoint.notes, note, *(f"Only the base can be kept: {each}." for each in refused)))

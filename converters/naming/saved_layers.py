@@ -53,6 +53,7 @@ class SavedLayer:
         build_config: what Keras 3 keeps of how the layer was built, empty where the file has none.
         module: of a `KerasLayer`, what is known of its SavedModel.
         calls: the calls of the layer as Keras' config has them, with arguments that are no layers.
+        programs: of the root, names of layers that are or have code in the file.
     """
 
     name: str | None
@@ -64,6 +65,7 @@ class SavedLayer:
     build_config: Mapping[str, Any] = field(default_factory=dict)
     module: HubModule | None = None
     calls: Sequence[Any] = ()
+    programs: tuple[str, ...] = ()
 
     def walk(self) -> Iterator[SavedLayer]:
         """This layer and all below, a model before its layers."""

@@ -10,6 +10,7 @@ Two layouts are read. Keras 2's names the weights of each layer in attributes (`
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import json
@@ -32,6 +33,7 @@ from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.naming.saved_layers import HubModule, SavedLayer, kind_of_training, snake_case
 from hubkeras.converters.sources.hdf5 import open_hdf5
 from hubkeras.converters.sources.hub_modules import ASSETS, module_of_layer, with_modules
+from hubkeras.converters.sources.keras_programs import programs_in
 
 _WEIGHTS = "model.weights.h5"  # of a .keras archive
 _MOST_CONFIG_BYTES = 64 << 20  # a network has about 1 MB
@@ -95,6 +97,7 @@ def open_keras_file(
             config = config or _config_of(file) or beside
             root = _keras_2(file, tensors, config) or _keras_3(file, tensors, config)
             root = with_modules(root, functools.partial(_module_of, modules))
+            root = dataclasses.replace(root, programs=programs_in(config))
         except Error:
             raise
         except _DAMAGE as error:

@@ -6,7 +6,7 @@ object graph tells which variables a layer has. Nothing of the model is run.
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -17,6 +17,7 @@ from hubkeras.common.guards import contents, messages
 from hubkeras.converters.checkpoint import READ_ERRORS, Tensor
 from hubkeras.converters.naming.saved_layers import SavedLayer, snake_case
 from hubkeras.converters.sources.keras_layer_tree import layer_of_config
+from hubkeras.converters.sources.keras_programs import programs_in
 from hubkeras.converters.sources.object_graphs import ObjectGraph
 from hubkeras.converters.sources.tensorflow_messages import new_message
 
@@ -67,7 +68,9 @@ def tree_of(
     return layer, {**others, **tensors}
 
 
-def _configs(folder: pathlib.Path) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def _configs(
+    folder: pathlib.Path, meta_graphs: Sequence[Any] | None = None
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """(path of attributes from the root, Keras' metadata) for each layer."""
     file = folder / FILE
     if file.is_file():
@@ -75,7 +78,7 @@ def _configs(folder: pathlib.Path) -> Iterator[tuple[tuple[str, ...], Mapping[st
         for node in messages.parse(new_message("KerasMetadata"), file.read_bytes()).nodes:
             yield tuple(node.node_path.decode().split(".")[1:]), _loads(node.metadata)
         return
-    for graph in graphs.read(folder)[:1]:
+    for graph in (graphs.read(folder) if meta_graphs is None else meta_graphs)[:1]:
         nodes = graph.object_graph_def.nodes
         seen, ahead = {0}, _Paths([((), 0)] if nodes else [])
         for path, number in ahead:
@@ -99,6 +102,18 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value["items"] or ()]
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def programs_of(folder: pathlib.Path, meta_graphs: Sequence[Any]) -> tuple[str, ...]:
+    """The layers of a SavedModel that are or have code, which Keras 2 and tf_keras run when they load it.
+
+    Raises:
+        hubkeras.Error: its configs are damaged.
+    """
+    try:
+        return programs_in([config for _, config in _configs(folder, meta_graphs)])
+    except (DecodeError, RecursionError, AttributeError, *READ_ERRORS) as error:
+        raise Error(f"{folder} has configs of Keras that cannot be read ({error}); save or copy it again.") from error
 
 
 class _Names:

@@ -44,8 +44,7 @@ def open_keras_model(path: pathlib.Path) -> Iterator[Checkpoint]:
         tensors, notes = rename(stored, renaming)
         if is_teachable_machine(root):
             hints, notes = with_facts(hints, notes, facts_beside(path), root)
-        code = tuple(layer.name or "lambda" for layer in root.walk() if layer.kind == "lambda")
-        hints = dataclasses.replace(hints, code_layers=code)
+        hints = dataclasses.replace(hints, code_layers=root.programs)
         files = (path,) if beside is None else (path, beside[0])
         yield Checkpoint(str(path), tensors, files, (str(path),), hints, notes)
 

@@ -248,7 +248,8 @@ def _whole(inspection: Inspection) -> str:
 def _safety(inspection: Inspection) -> Rows:
     program, findings = inspection.program, inspection.findings
     if inspection.code_layers:
-        yield "safe", "NOT SAFE in Keras with safe_mode=False, which runs the code in it; hubkeras runs nothing of it"
+        where = "in Keras with safe_mode=False, and in Keras 2, which run the code in it"
+        yield "safe", f"NOT SAFE {where}; hubkeras runs nothing of it"
     elif findings:
         yield "safe", "NOT SAFE: it could do more than compute"
     elif program is None:

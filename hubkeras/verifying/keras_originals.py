@@ -19,10 +19,10 @@ from hubkeras.common.guards.zips import open_zip
 from hubkeras.consuming import handles
 from hubkeras.converters.sources.hdf5 import open_hdf5
 from hubkeras.converters.sources.keras_layer_tree import open_keras_file
+from hubkeras.converters.sources.keras_programs import PROGRAMS
 
 TITLES = {"tf_keras": "tf_keras", "keras": "Keras"}  # by the package that a model's classes are of
 _MODULES = ("keras", "tf_keras", "hubkeras", "tensorflow_hub", "builtins")
-_PROGRAMS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 _OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 # TensorFlow's functions that such a layer may call: arithmetic, which reads and writes no files
 _ARITHMETIC = frozenset(
@@ -103,7 +103,7 @@ def check_config(config: Any, path: pathlib.Path) -> None:
         inner = each.get("config")
         options: Mapping[str, Any] = inner if isinstance(inner, dict) else {}
         name = options.get("name") or each.get("name") or "layer"
-        if kind in _PROGRAMS:
+        if kind in PROGRAMS:
             raise Error(f"{path}: {name} is a {kind}, which is a program; give --unsafe to run it all the same.")
         if isinstance(module, str) and module.split(".")[0] not in _MODULES:
             raise Error(f"{path}: {name} is of the package {module}; give --unsafe to run it all the same.")

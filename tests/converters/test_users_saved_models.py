@@ -11,7 +11,9 @@ import tf_keras
 from tf_keras import layers
 
 import hubkeras
+from hubkeras.commands.program import main
 from hubkeras.converters import read_network
+from hubkeras.converters.sources.tensorflow_messages import new_message
 from tests.support.reading import fails, read_labels_and_notes
 from tests.support.users_models import check_probabilities, randomize
 
@@ -234,3 +236,25 @@ def test_what_follows_is_never_left_out_in_silence(feature_vector, tmp_path):
             fails(tmp_path / name, refused, "--task feature_vector")
             assert "The base alone was read" in read_labels_and_notes(tmp_path / name, num_classes=None)[1]
     assert json.loads((tmp_path / "whole" / "assets" / "metadata.json").read_text())["task"] == "feature_vector"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_name": "Lambda", "config": {"name": "mine"}},
+        {"class_name": "Lambda", "module": "keras.layers", "registered_name": "a>Lambda", "config": {"name": "mine"}},
+        {"class_name": "TimeDistributed", "config": {"layer": {"class_name": "Lambda", "config": {"name": "mine"}}}},
+        {"class_name": "Dense", "config": {"name": "mine", "activation": {"class_name": "__lambda__", "config": {}}}},
+    ],
+    ids=["layer", "called another's", "wrapped", "function of a layer"],
+)
+def test_code_in_a_config_is_not_safe_elsewhere(config, tmp_path, capsys):
+    tf.saved_model.save(tf.Module(), tmp_path / "model")
+    assert main(["inspect", str(tmp_path / "model")]) == 0
+    assert "NOT SAFE" not in capsys.readouterr().out
+    kept = new_message("KerasMetadata")
+    kept.nodes.add(node_path=b"root.layer-0", metadata=json.dumps(config).encode())
+    (tmp_path / "model" / "keras_metadata.pb").write_bytes(kept.SerializeToString())
+    assert main(["inspect", str(tmp_path / "model"), "--check", "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["safe"], facts["code_layers"]) == (False, ["mine"])
