@@ -72,6 +72,11 @@ def is_keras(path: pathlib.Path) -> bool:
         return False
 
 
+def is_archive(path: pathlib.Path) -> bool:
+    """Whether Keras reads a file as a zip archive; one that is HDF5 too is what its ending says, as in Keras."""
+    return not h5py.is_hdf5(path) or (path.suffix == ".keras" and zipfile.is_zipfile(path))
+
+
 @contextlib.contextmanager
 def open_keras_file(
     path: pathlib.Path, beside: Mapping[str, Any] | None = None
@@ -89,7 +94,7 @@ def open_keras_file(
         try:
             config: Mapping[str, Any] | None = None
             weights, modules = path, _Modules()
-            if not h5py.is_hdf5(path):
+            if is_archive(path):
                 contents.refuse(path, accepted=(contents.ZIP,))
                 config, weights, modules = _unpack(path, stack.enter_context(TemporaryFolder()))
             file = stack.enter_context(open_hdf5(weights, path))

@@ -202,7 +202,7 @@ def check_agreement(file: str | os.PathLike[str], expected: Mapping[str, str]) -
         changes = (f"{key} was {before.get(key)} and is {now[key]}" for key in now if now[key] != before.get(key))
         raise Error(f"{folder} holds rows made with other options ({'; '.join(changes)}); name another OUT.")
     if written["images"] != expected["images"]:
-        raise Error(f"{folder} holds rows of other images than are given now; name another OUT.")
+        raise Error(f"{folder} holds rows of other images than are given now (by names or sizes); name another OUT.")
 
 
 def check_any_read(files: Iterable[Any], out: str | os.PathLike[str]) -> None:

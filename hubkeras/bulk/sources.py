@@ -59,7 +59,15 @@ class Files:
         return read_file(self.paths[number], self.open)
 
     def description(self) -> str:
-        return "\n".join(self.paths)
+        """Paths and sizes: where a file has another size, its row is of another image."""
+        return "\n".join(f"{path} {_size_of(path)}" for path in self.paths)
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):  # which the row of it tells
+        return -1
 
 
 _CONTAINERS: dict[str, Callable[[str, Open, str | None], Source]] = {

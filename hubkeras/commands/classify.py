@@ -44,7 +44,8 @@ def classify(options: Options, output: Output) -> int:
         raise Error(f"--csv and --{output.mode.value} are two forms of the same; leave one of them out.")
     images = [name for given in options.images for name in (_of_stdin() if given == _STDIN else [given])]
     if options.picture:
-        classifying.check_picture(options.picture, options.overwrite, [options.model, options.labels, *images])
+        with rehearsed(options.dry_run):
+            classifying.check_picture(options.picture, options.overwrite, [options.model, options.labels, *images])
     with output.status("images") as progress:
         chosen = {name: getattr(options, name) for name in (*PREPARING, "top")}
         found = classifying.classify(options.model, images, progress=progress, **chosen)

@@ -30,7 +30,8 @@ def evaluate(options: Options, output: Output) -> None:
     from hubkeras.common.staging import rehearsed
 
     if options.report:
-        reports.check(options.report, options.overwrite, [options.data, options.model, options.labels])
+        with rehearsed(options.dry_run):
+            reports.check(options.report, options.overwrite, [options.data, options.model, options.labels])
     module = _published_of(options.model)
     with output.status("images") as progress:
         result = evaluating.evaluate(

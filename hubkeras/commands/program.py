@@ -30,6 +30,7 @@ from hubkeras.commands.output import ClosedPipe, Mode, Output
 from hubkeras.common import without_keras
 from hubkeras.common.errors import Error
 from hubkeras.common.quiet import quietly
+from hubkeras.common.staging import rehearsed
 
 COMMANDS = (
     *(convert.export, convert.convert, train.train),
@@ -95,7 +96,8 @@ def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) ->
     try:
         _mend_texts(options)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        options.command.first(options)
+        with rehearsed(getattr(options, "dry_run", False)):  # what is refused at once
+            options.command.first(options)
         needed = options.command.tensorflow
         if alone and callable(needed) and not needed(options):
             without_keras.choose()  # of a process that does nothing else

@@ -64,7 +64,9 @@ def refuse_existing(
     inputs: Sequence[object] = (),
     foreign: Foreign | None = None,
 ) -> None:
-    """Raises hubkeras.Error where `path` exists and must not be replaced; what a killed process left does not count.
+    """Raises hubkeras.Error where `path` exists and must not be replaced, or nothing can be written there.
+
+    What a killed process left does not count.
 
     Args:
         path: what will be written, a file or a folder.
@@ -80,6 +82,7 @@ def refuse_existing(
     if os.path.lexists(path):
         with reading(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))):  # nobody replaces it now
             marks.check_replaceable(pathlib.Path(path), overwrite, inputs, foreign or marks.foreign)
+    _check_place(pathlib.Path(os.path.abspath(path)))
 
 
 @contextlib.contextmanager
@@ -111,7 +114,7 @@ def staged(
     if is_rehearsal():
         for _, planned in _rehearsals:
             planned.append(path)
-        with _elsewhere(path) as folder:
+        with _elsewhere() as folder:
             yield folder / path.name
         return
     made = [parent for parent in path.parents if not parent.exists()]
@@ -136,13 +139,17 @@ def staged(
         remove_tree(folder)  # where the lock's own descriptor was one too many
 
 
-@contextlib.contextmanager
-def _elsewhere(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Context manager that yields a temporary folder in place of one beside `path`, where that could be made."""
+def _check_place(path: pathlib.Path) -> None:
+    """Raises hubkeras.Error where the folder that `path` lies in cannot be written, or cannot be made."""
     parent = next(parent for parent in path.parents if os.path.lexists(parent))
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         why = "permission denied" if parent.is_dir() else f"{parent} is no folder"
         raise Error(f"Cannot write to {path.parent}: {why}.")
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[pathlib.Path]:
+    """Context manager that yields a temporary folder in place of one beside what is to be written."""
     with tempfile.TemporaryDirectory(prefix="hubkeras-") as folder:
         yield pathlib.Path(folder)
 

@@ -19,7 +19,7 @@ from hubkeras.common.parity import Parity
 from hubkeras.common.plain_settings import plain_settings
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
-from hubkeras.common.staging import refuse_existing, staged
+from hubkeras.common.staging import refuse_existing, rehearsed, staged
 from hubkeras.converters import Report
 from hubkeras.exporting.formats import FORMATS
 from hubkeras.exporting.planning import Labels, Model, Plan, adapt, plan_file, plan_saved_model, resolve
@@ -131,7 +131,8 @@ def export(
         >>> hubkeras.export(network, "pets", labels=["cat", "dog"], image_size=96, verify=False).path.name
         'pets'
     """
-    path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or silent
+    with rehearsed(dry_run):
+        path, progress = folder_to_write(directory, overwrite, [model, labels]), progress or silent
     published = catalog.publication(handle)
     task = Task.of(task, "task") if task else published.task if published else None
     images = {"input_range": input_range, "input_mean": input_mean, "input_std": input_std}
@@ -196,8 +197,9 @@ def convert(
     """
     format, path, progress = format_of(path, to), pathlib.Path(addresses.output(path)), progress or silent
     options = FORMATS[format].chosen(options, path)
-    for file in FORMATS[format].files(path):
-        refuse_existing(file, overwrite, [model, labels, options.get("int8")])
+    with rehearsed(dry_run):
+        for file in FORMATS[format].files(path):
+            refuse_existing(file, overwrite, [model, labels, options.get("int8")])
     task = Task.of(task, "task") if task else None
     images = {"input_range": input_range, "input_mean": input_mean, "input_std": input_std}
     source = resolve(model, task, weights, None, progress, images)

@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from hubkeras.common.guards import safety
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.consuming import handles
 from hubkeras.converters.sources.hdf5 import open_hdf5
-from hubkeras.converters.sources.keras_layer_tree import open_keras_file
+from hubkeras.converters.sources.keras_layer_tree import is_archive, open_keras_file
 from hubkeras.converters.sources.keras_programs import PROGRAMS
 
 TITLES = {"tf_keras": "tf_keras", "keras": "Keras"}  # by the package that a model's classes are of
@@ -75,7 +74,7 @@ def load(path: pathlib.Path, safe_mode: bool) -> tuple[str, Any]:
 
 def _version_and_config(path: pathlib.Path) -> tuple[str, Any]:
     """The version of Keras that wrote a file, and the model's config, None where it has none."""
-    if zipfile.is_zipfile(path):
+    if is_archive(path):
         with open_zip(path) as archive:
             about = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
             return str(about.get("keras_version", "3")), json.loads(archive.read("config.json"))

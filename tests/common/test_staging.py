@@ -309,3 +309,19 @@ def test_of_two_writers_of_two_files_one_wins_both(tmp_path):
     index, data = texts(tmp_path)
     assert index == data
     assert names(tmp_path) == ["data", "index"]
+
+
+def test_a_rehearsal_leaves_what_a_killed_run_left(target):
+    killed_while_writing(target, "writing")
+    before = names(target.parent)
+    with staging.rehearsed(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(hubkeras.Error, match="exists already"):
+            staging.refuse_existing(target)
+    assert names(target.parent) == before
+
+
+def test_where_there_is_no_folder_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(hubkeras.Error, match=r"Cannot write to .*below: .*file is no folder"):
+        staging.refuse_existing(tmp_path / "file" / "below" / "out")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from hubkeras import verifying
 from hubkeras.commands import main
 from hubkeras.common.parity import ABSOLUTE
 from hubkeras.verifying.against import PROBABILITY_BOUND
-from hubkeras.verifying.keras_originals import check_config
+from hubkeras.verifying.keras_originals import check_config, is_archive, load
 from tests.support.users_models import randomize
 
 SIZE, CLASSES = 64, 3
@@ -176,6 +177,22 @@ def test_programs_in_a_config_are_refused(layer, message):
     check_config({"config": {"layers": [{"class_name": "TFOpLambda", "config": {"function": "math.add"}}]}}, "m.h5")
     with pytest.raises(hubkeras.Error, match=message):
         check_config({"class_name": "Functional", "config": {"layers": [{"inner": layer}]}}, "m.h5")
+
+
+def test_a_harmless_config_behind_a_program_is_not_the_one_that_counts(tmp_path):
+    """A file may be HDF5 and a zip archive: Keras goes by the ending."""
+    tf_keras = pytest.importorskip("tf_keras")
+    path = tmp_path / "model.h5"
+    model = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Lambda(lambda x: x, name="f")])
+    model.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("config.json", '{"class_name": "Sequential", "config": {"layers": []}}')
+        archive.writestr("model.weights.h5", "")
+    assert zipfile.is_zipfile(path)
+    with pytest.raises(hubkeras.Error, match="f is a Lambda, which is a program"):
+        load(path, safe_mode=True)
+    assert not is_archive(path)
+    assert is_archive(path.rename(tmp_path / "model.keras"))
 
 
 def test_what_cannot_be_compared(original, folder, tmp_path):
