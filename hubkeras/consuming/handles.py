@@ -124,4 +124,8 @@ def opened(source: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         yield places.model_folder(source)
         return
     with TemporaryFolder() as folder:
-        yield _saved_model_of(source, folder, source)
+        unpacked = _saved_model_of(source, folder, source)
+        try:
+            yield unpacked
+        except Error as error:  # of what the user gave, not of a folder that is gone
+            raise Error(str(error).replace(str(unpacked), str(source)), repair=error.repair) from error

@@ -79,3 +79,17 @@ def test_archives_of_any_nesting(inside, nested, tmp_path):
         tar.add(model, "two")
     with pytest.raises(hubkeras.Error, match=r"holds 2 SavedModels \(one, two\)"):
         handles.resolve(archive)
+
+
+def test_what_is_wrong_in_an_archive_is_said_of_the_archive(tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    with tarfile.open(tmp_path / "m.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "saved_model.pb", "saved_model.pb")
+
+    def fails():
+        with handles.opened(tmp_path / "m.tgz") as folder:
+            raise hubkeras.Error(f"{folder}/assets is empty.")
+
+    with pytest.raises(hubkeras.Error) as error:
+        fails()
+    assert str(error.value) == f"{tmp_path / 'm.tgz'}/assets is empty."
