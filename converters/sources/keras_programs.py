@@ -1,10 +1,20 @@
 """Code in Keras' configs, which Keras runs where it is told to, and Keras 2 unasked; here it is data."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 # classes whose configs have code or name a program; the last stands wherever a config may have a function
-PROGRAMS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__")
+_PROGRAMS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__")
+
+
+def is_program(kind: object) -> bool:
+    """Whether a class of a config is code, by its last name: Keras 3 takes `layers.Lambda` of `keras` too.
+
+    >>> is_program("layers.Lambda"), is_program("mine>Lambda"), is_program("Dense")
+    (True, True, False)
+    """
+    return re.split("[>.]", str(kind))[-1] in _PROGRAMS
 
 
 def programs_in(config: Any) -> tuple[str, ...]:
@@ -20,10 +30,9 @@ def programs_in(config: Any) -> tuple[str, ...]:
     while ahead:
         value, name = ahead.pop()
         if isinstance(value, Mapping):
-            kind = str(value.get("class_name")).rpartition(">")[2]
             name = _name_of(value) or name
-            if kind in PROGRAMS:
-                found[name or kind.strip("_").lower()] = None
+            if is_program(kind := value.get("class_name")):
+                found[name or str(kind)] = None
         if isinstance(value, Mapping | list | tuple):
             inner = list(value.values()) if isinstance(value, Mapping) else value
             ahead += [(each, name) for each in reversed(inner) if isinstance(each, Mapping | list | tuple)]

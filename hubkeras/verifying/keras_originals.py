@@ -18,7 +18,7 @@ from hubkeras.common.guards.zips import open_zip
 from hubkeras.consuming import handles
 from hubkeras.converters.sources.hdf5 import open_hdf5
 from hubkeras.converters.sources.keras_layer_tree import is_archive, open_keras_file
-from hubkeras.converters.sources.keras_programs import PROGRAMS
+from hubkeras.converters.sources.keras_programs import is_program
 
 TITLES = {"tf_keras": "tf_keras", "keras": "Keras"}  # by the package that a model's classes are of
 _MODULES = ("keras", "tf_keras", "hubkeras", "tensorflow_hub", "builtins")
@@ -102,7 +102,7 @@ def check_config(config: Any, path: pathlib.Path) -> None:
         inner = each.get("config")
         options: Mapping[str, Any] = inner if isinstance(inner, dict) else {}
         name = options.get("name") or each.get("name") or "layer"
-        if kind in PROGRAMS:
+        if is_program(kind):
             raise Error(f"{path}: {name} is a {kind}, which is a program; give --unsafe to run it all the same.")
         if isinstance(module, str) and module.split(".")[0] not in _MODULES:
             raise Error(f"{path}: {name} is of the package {module}; give --unsafe to run it all the same.")

@@ -167,6 +167,8 @@ def test_a_model_of_tf_keras(tmp_path):
     ("layer", "message"),
     [
         ({"class_name": "Lambda", "config": {"name": "f"}}, "f is a Lambda, which is a program"),
+        ({"class_name": "layers.Lambda", "module": "keras", "config": {"name": "f"}}, r"f is a layers\.Lambda"),
+        ({"class_name": "__lambda__", "config": {"value": ""}}, "which is a program"),
         ({"class_name": "TFSMLayer", "config": {"filepath": "x"}}, "is a TFSMLayer, which is a program"),
         ({"class_name": "TFOpLambda", "config": {"name": "w", "function": "io.write_file"}}, r"w calls io\.write_file"),
         ({"class_name": "eval", "module": "builtins", "config": {}}, "is Python's eval"),
