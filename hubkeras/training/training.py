@@ -22,7 +22,6 @@ from hubkeras.common.numbers import whole
 from hubkeras.common.plain_settings import check_backend, own_random_state
 from hubkeras.common.preprocessing import WHOLE
 from hubkeras.common.progress import Progress, silent
-from hubkeras.common.staging import rehearsed
 from hubkeras.common.version import __version__
 from hubkeras.converters import Report, read_network
 from hubkeras.exporting import Export, export
@@ -318,11 +317,10 @@ def prepare(
     if features is not None and (epochs or minutes):
         raise Error("features (--features) give a head alone; leave epochs and minutes out, or features, to fine-tune.")
     inputs = [data, validation, test, source, features]
-    with rehearsed():  # what a killed run left is settled when this one writes
-        path = pathlib.Path(os.path.abspath(folder_to_write(directory, overwrite, inputs)))
-        report = path.with_name(f"{path.name}{REPORT_ENDING}")
-        reports.check(report, overwrite)
-        check_files(also, overwrite, inputs, [path, report, path.with_name(f"{path.name}{ENDING}")])
+    path = pathlib.Path(os.path.abspath(folder_to_write(directory, overwrite, inputs)))
+    report = path.with_name(f"{path.name}{REPORT_ENDING}")
+    reports.check(report, overwrite)
+    check_files(also, overwrite, inputs, [path, report, path.with_name(f"{path.name}{ENDING}")])
     progress(0, 1, "looking at the images")
     stored = None if features is None else open_features(features)
     plan = plan_data(data, validation, test, known_files(path), stored)
