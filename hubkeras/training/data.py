@@ -15,7 +15,7 @@ from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
 from hubkeras.bulk.labelled import Rows
 from hubkeras.bulk.sources import Source
 from hubkeras.bulk.stored import StoredFeatures
-from hubkeras.common.counts import added
+from hubkeras.common.counts import added, in_words
 from hubkeras.common.errors import Error
 from hubkeras.common.labels import check_labels
 
@@ -149,7 +149,7 @@ def plan_data(
         opened[name] = _examples(labelled, len(sources), (first or labelled).exclusive, left_out, digests)
         sources.append(labelled)
     exclusive = sources[0].exclusive
-    classes = _classes(opened, given)
+    classes = _classes(opened, given, left_out)
     numbers = {label: number for number, label in enumerate(classes)}
     examples = {
         name: [
@@ -265,16 +265,21 @@ def _digests_of_rows(images: Source, stored: StoredFeatures) -> list[str | None]
     return [None if number is None else next(following) for number in numbers]
 
 
-def _classes(opened: Mapping[str, Sequence[tuple[Labels, Example]]], given: Mapping[str, Data | None]) -> Classes:
+def _classes(
+    opened: Mapping[str, Sequence[tuple[Labels, Example]]],
+    given: Mapping[str, Data | None],
+    left_out: Mapping[str, int],
+) -> Classes:
     counts = collections.Counter(label for labels, _ in opened[TRAINING] for label in labels)
     data = os.fspath(given[TRAINING] or "")
+    why = f" (left out: {in_words(left_out)})" if left_out else ""
     if len(counts) < 2:
-        named = f"one class, {next(iter(counts))}" if counts else "no images that can be read"
-        raise Error(f"{data} has {named}; a classifier needs two classes at least, each a folder of images.")
+        named = f"one class, {next(iter(counts))}" if counts else "no images to train on"
+        raise Error(f"{data} has {named}{why}; a classifier needs two classes at least, each a folder of images.")
     check_labels(sorted(counts), len(counts), data)
     few = sorted(label for label, count in counts.items() if count < FEWEST)
     if few:
-        raise Error(f"{data} has fewer than {FEWEST} images of {_listed(few)}; add some, or leave the class out.")
+        raise Error(f"{data} has fewer than {FEWEST} images of {_listed(few)}{why}; add some, or leave the class out.")
     for name, pairs in opened.items():
         strange = sorted({label for labels, _ in pairs for label in labels} - set(counts))
         if strange:

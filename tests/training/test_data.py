@@ -81,10 +81,26 @@ def few(folder):
     save(folder / "b" / "3.png", 3)
 
 
+def contradicting(folder):
+    for name in "ab":
+        save(folder / name / "1.png", 1)
+
+
+def few_copies(folder):
+    few(folder)
+    save(folder / "b" / "4.png", 3)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(empty, "no folders of images"), (single, "one class, a"), (few, "fewer than 2 images of the class b")],
-    ids=["empty", "single", "few"],
+    [
+        (empty, "no folders of images"),
+        (single, "one class, a;"),
+        (few, "fewer than 2 images of the class b;"),
+        (contradicting, r"no images to train on \(left out: 2 images that are in two classes\);"),
+        (few_copies, r"fewer than 2 images of the class b \(left out: 1 copy of an image\);"),
+    ],
+    ids=["empty", "single", "few", "contradicting", "few-copies"],
 )
 def test_too_little_is_one_sentence(make, words, tmp_path):
     make(tmp_path / "photos")
