@@ -199,8 +199,8 @@ def _rows_of_files(written: Export) -> list[tuple[str, str]]:
     if written.parameters is not None:
         size = sum(file.stat().st_size for file in written.files if not written.dry_run) / 1e6
         whole = "" if written.dry_run else f"{size:.2f} MB; "
-        weights = ", ".join(f"{written.parameters * width / 1e6:.2f} in {name}" for name, width in WIDTHS.items())
-        rows.append(("size", f"{whole}the weights are {weights} MB"))
+        weights = ", ".join(f"{written.parameters * width / 1e6:.2f} MB in {name}" for name, width in WIDTHS.items())
+        rows.append(("size", f"{whole}the weights are {weights}"))
     return rows
 
 

@@ -54,6 +54,7 @@ _PREPARING = (
     first=lambda options: mistaken.refuse_source(options.source),
 )
 def train(options: Options, output: Output) -> int:
+    from hubkeras.common.staging import rehearsed
     from hubkeras.training import training
     from hubkeras.training.wording import rows_of
     from hubkeras.training.working_folder import ENDING
@@ -62,7 +63,8 @@ def train(options: Options, output: Output) -> int:
         raise Error(f"--min-accuracy must be from 0 to 1; got {options.min_accuracy}.")
     chosen = {name: getattr(options, name) for name in _PREPARING}
     if options.dry_run:
-        task = training.prepare(options.data, options.out, options.source, progress=silent, **chosen)
+        with rehearsed():  # it leaves what a killed run left
+            task = training.prepare(options.data, options.out, options.source, progress=silent, **chosen)
         output.result(_planned(task), _rows_of_plan(task, options.out))
         output.hint("hubkeras", "train", options.data, options.out, "--from", options.source)
         return 0

@@ -58,7 +58,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error of TensorFlow, Keras or another library says; of a silent one its type."""
     text = _OF_TENSORFLOW.sub("", str(getattr(error, "message", error)).strip())
-    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".?")
 
 
 def reason(error: OSError) -> str:

@@ -143,7 +143,7 @@ def _check_place(path: pathlib.Path) -> None:
     """Raises hubkeras.Error where the folder that `path` lies in cannot be written, or cannot be made."""
     parent = next((parent for parent in path.parents if os.path.lexists(parent)), path)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        why = "permission denied" if parent.is_dir() else f"{parent} is no folder"
+        why = "permission denied" if parent.is_dir() else f"{'it' if parent == path.parent else parent} is no folder"
         raise Error(f"Cannot write to {path.parent}: {why}.")
 
 

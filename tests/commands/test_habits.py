@@ -99,7 +99,7 @@ def test_places_that_are_no_places(tmp_path):
     with pytest.raises(Error, match="/ is the root of all files"):
         addresses.output("/")
     (tmp_path / "file").touch()
-    with pytest.raises(Error, match="file: it is a file, no folder"), staged(tmp_path / "file" / "out"):
+    with pytest.raises(Error, match="file: it is no folder"), staged(tmp_path / "file" / "out"):
         pass
 
 

@@ -74,7 +74,7 @@ def test_the_command_writes_and_verifies(options, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "within the bound" in shown
     # the file's size, beside that of its weights: MobileNet V2 0.35 without and with its eleven classes
-    size, weights = re.search(r"size +│ ([\d.]+) MB; the weights are ([\d.]+) in float32", shown).groups()
+    size, weights = re.search(r"size +│ ([\d.]+) MB; the weights are ([\d.]+) MB in float32", shown).groups()
     assert abs(float(size) - path.stat().st_size / 1e6) <= 0.005
     initializers = onnx.load(path).graph.initializer
     assert abs(float(weights) - 4e-6 * sum(math.prod(constant.dims) for constant in initializers)) < 0.01

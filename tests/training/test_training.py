@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -89,11 +90,14 @@ def test_the_best_on_validation_is_written_and_says_where_it_comes_from(trained)
 def test_a_head_alone_in_the_command(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(photos.parent)
     arguments = ["train", photos.name, str(tmp_path / "head"), "--from", str(DIGITS), "--only-head", "--balance"]
+    (killed := tmp_path / ".head.partial-of-a-killed-run").mkdir()
+    (killed / "file").touch()
     assert main([*arguments, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["options"]["epochs"] == 0
     assert plan["seconds"] > 0
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.rglob("*")) == [killed, killed / "file"]
+    shutil.rmtree(killed)
     status = main([*arguments, "--min-accuracy", "1", "--json"])
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
