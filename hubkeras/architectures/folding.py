@@ -199,7 +199,8 @@ class Builder:
         read, write = self._constants.read, self._constants.write
         gamma, beta, mean, variance = map(read, (*layer.gamma_and_beta(), layer.moving_mean, layer.moving_variance))
         factor = self._constants.rsqrt(variance + layer.epsilon) * gamma
-        shift, names, before = beta - mean * factor, names_of(layer, scope), self._steps[-1]
+        shift, names = beta - mean * factor, names_of(layer, scope)
+        before = self._steps[-1] if self._steps else None  # a head alone may begin with its batch norm
         if not isinstance(before, steps.Dense):
             return self.add(steps.Scale(scope, (x,), write(factor), write(shift), names))
         kernel, bias = (0 if value is None else read(value) for value in (before.kernel, before.bias))

@@ -122,6 +122,20 @@ def test_a_hidden_layer_has_sums_of_its_own():
     np.testing.assert_allclose(magnitudes(network, features), expected)
 
 
+def test_a_head_that_begins_with_its_batch_norm():
+    """No dense layer before it takes it over."""
+    network = hubkeras.MobileNetV2(0.35, head=[keras.layers.BatchNormalization(center=False), keras.layers.Dense(2)])
+    random, features = np.random.RandomState(0), np.random.RandomState(1).uniform(0, 4, (5, 1280))
+    values = {name.split("/")[-1]: v for name, v in network.slim_variables().items() if "/Logits/" in name}
+    for variable in values.values():
+        variable.assign(random.uniform(0.5, 1.5, variable.shape))
+    numbers = {name: np.asarray(v, np.float64).reshape(v.shape[-2:]) for name, v in values.items()}
+    factor = numbers["gamma"] / np.sqrt(numbers["moving_variance"] + 1e-3)
+    hidden = np.abs((features - numbers["moving_mean"]) * factor)
+    least = hidden @ numbers["weights"] + numbers["biases"]
+    assert (magnitudes(network, features) >= least * (1 - 1e-6)).all()  # whose factors are float32
+
+
 def test_relative_errors():
     assert relative_error([1.0, 3.0], [1.0, 2.0]) == 0.5
     assert relative_error([1.0, 3.0], [1.0, 2.0], scale=10) == 0.1
