@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hubkeras.common.choices import Format, Layout, Task
 from hubkeras.common.crc32c import masked_crc32c
 from hubkeras.common.errors import Error
+from hubkeras.common.guards.messages import head, varint_bytes
 from hubkeras.publishing.packing import Contents, Model
 
 LABELS = "labels.txt"
@@ -124,17 +125,8 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
+    return varint_bytes(field << 3) + varint_bytes(value)
 
 
 def _message(field: int, value: bytes) -> bytes:
-    """A field of a protocol buffer that has a length: a text, a message, or packed numbers."""
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+    return head(field, len(value)) + value

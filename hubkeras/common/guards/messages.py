@@ -1,4 +1,7 @@
-"""Parsing messages of protobuf from other people: a byte of a file must not become a hundred of memory."""
+"""Messages of protobuf by their bytes: those from other people, and those that are written here.
+
+A byte of a file must not become a hundred of memory.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -99,3 +102,17 @@ def fields_of(data: Any, start: int, end: int) -> Iterator[tuple[int, int, int, 
             raise ValueError("a field runs past its end")
         yield number, value, start, start + length
         start += length
+
+
+def varint_bytes(value: int) -> bytes:
+    """The bytes of a number, which `varint` reads."""
+    content = bytearray()
+    while value > 127:
+        content.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*content, value))
+
+
+def head(number: int, length: int) -> bytes:
+    """The bytes before the content of a field that has a length: a text, a message, or packed numbers."""
+    return varint_bytes(number << 3 | 2) + varint_bytes(length)
