@@ -9,3 +9,9 @@ def description() -> str | None:
         return pathlib.Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
     except OSError:
         return None
+
+
+def has_any(*names: str) -> bool | None:
+    """Whether the processor has one of these instructions, by a part of its name; None on another system."""
+    text = description()
+    return None if text is None else any(name in text for name in names)

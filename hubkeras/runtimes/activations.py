@@ -3,12 +3,12 @@
 A classifier from elsewhere may end in a softmax or not, and nothing but its graph says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from hubkeras.runtimes.graph_steps import name_of, steps_of
+from hubkeras.runtimes.graph_steps import Step, name_of
 
 SOFTMAX, SIGMOID, LINEAR = "softmax", "sigmoid", "linear"
 _MEANINGS = {
@@ -50,15 +50,16 @@ def follow(name: str, operations: dict[str, tuple[str, str | None]]) -> str | No
     return None
 
 
-def of_function(function: Any, output: str) -> str | None:
+def of_function(function: Any, output: str, steps: Iterable[Step]) -> str | None:
     """What the last operation of a function of a SavedModel makes of its input, see `meaning_of`.
 
     Args:
         function: a concrete function that was loaded, with named outputs.
         output: name of the output.
+        steps: its operations, see `hubkeras.runtimes.graph_steps`.
     """
     tensors = dict(zip(sorted(function.structured_outputs), function.outputs, strict=True))  # as TensorFlow flattens
-    operations = {step.output: (step.operation, next(iter(step.inputs), None)) for step in steps_of(function)}
+    operations = {step.output: (step.operation, next(iter(step.inputs), None)) for step in steps}
     return follow(name_of(tensors[output].name), operations)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hubkeras.common.input_range import LARGEST_OF_BYTES
 from hubkeras.runtimes.activations import PASSING
-from hubkeras.runtimes.graph_steps import Step, name_of, steps_of
+from hubkeras.runtimes.graph_steps import Step
 
 _RESIZING = {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "Resize", "Interpolate"}
 _MOVING = PASSING | _RESIZING | {"Transpose"}
@@ -68,8 +68,3 @@ def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
             break
         tensor = step.output
     return factor <= LARGEST_OF_BYTES or summand > _LARGEST_SUMMAND
-
-
-def function_takes_bytes(function: Any) -> bool:
-    """`takes_bytes` of a function of a SavedModel that was loaded, by its first input."""
-    return takes_bytes(name_of(function.inputs[0].name), steps_of(function))

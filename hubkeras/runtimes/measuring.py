@@ -232,8 +232,7 @@ def speedups(model: str | os.PathLike[str], other: str | os.PathLike[str], secon
 
 def multiplies_bytes() -> bool | None:
     """Whether this processor has instructions for products of bytes (VNNI, or those of ARM); None if it cannot tell."""
-    words = processor.description()
-    return None if words is None else any(name in words for name in ("_vnni", "asimddp", "amx_int8"))
+    return processor.has_any("_vnni", "asimddp", "amx_int8")
 
 
 def compare(

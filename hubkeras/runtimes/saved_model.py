@@ -12,8 +12,9 @@ from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.consuming.loading import load_saved_model
+from hubkeras.runtimes import graph_steps
 from hubkeras.runtimes.activations import of_function
-from hubkeras.runtimes.image_scale import function_takes_bytes
+from hubkeras.runtimes.image_scale import takes_bytes
 from hubkeras.runtimes.sessions import Description, Session, only_input
 
 SIGNATURE = "serving_default"
@@ -59,15 +60,16 @@ def load(
         return {output: value.numpy() for output, value in outputs.items()}
 
     outputs = signature.structured_outputs
-    description = description_in(folder / "assets")
+    description, steps = description_in(folder / "assets"), list(graph_steps.steps_of(signature))
+    images = graph_steps.name_of(signature.inputs[0].name)
     return Session(
         run,
         description,
         dtype.name,
         _sizes(spec.shape),
         {output: _sizes(value.shape) for output, value in outputs.items()},
-        activations={output: of_function(signature, output) for output in outputs},
-        takes_bytes=description.metadata is None and function_takes_bytes(signature),
+        activations={output: of_function(signature, output, steps) for output in outputs},
+        takes_bytes=description.metadata is None and takes_bytes(images, steps),
         signature=key,
         content_hash=saved.content_hash,
     )

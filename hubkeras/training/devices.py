@@ -44,4 +44,4 @@ def _processor_gains(network: SlimNetwork) -> bool:
         return False
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or "ONEDNN_MAX_CPU_ISA" in os.environ:
         return False
-    return any(name in (processor.description() or "") for name in ("avx512_bf16", "amx_bf16"))
+    return bool(processor.has_any("avx512_bf16", "amx_bf16"))
