@@ -1,15 +1,23 @@
 #!/usr/bin/env python3
 """Opens files of `make_runtime_files.py` in other people's libraries, and compares: needs neither hubkeras nor Keras.
 
-check_runtime_files.py DIR [mediapipe|model_api|task_library]...      by default those that are installed
+check_runtime_files.py DIR [mediapipe|model_api|task_library|triton]...      by default those that are installed
 """
 
 import contextlib
 import ctypes
 import importlib.util
 import json
+import os
 import pathlib
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
 
 import numpy as np
 
@@ -105,6 +113,103 @@ def model_api(folder, figures):
         print(f"{name}.xml: refused, as it should be")
 
 
+def triton(folder, figures):
+    """NVIDIA Triton itself: repositories as they were packed, loaded, warmed up, and asked for classes."""
+    import PIL.Image
+
+    with serving(folder / "triton") as address:
+        for path in sorted((folder / "triton").iterdir()):
+            (state,) = ask(f"{address}/v2/models/{path.name}/stats")["model_stats"]
+            counts = state["inference_stats"]
+            assert counts["success"]["count"] > counts["fail"]["count"] == 0, state  # of the image that warms it up
+            configuration = ask(f"{address}/v2/models/{path.name}/config")
+            ((given,), (output,)) = (configuration[key] for key in ("input", "output"))
+            pixels = np.asarray(PIL.Image.open(folder / "same.png"))
+            images = pixels if given["data_type"] == "TYPE_UINT8" else pixels.astype(np.float32) / 255
+            request = {
+                "inputs": [
+                    {
+                        "name": given["name"],
+                        "datatype": given["data_type"].removeprefix("TYPE_"),
+                        "shape": [1, *images.shape],
+                        "data": images.ravel().tolist(),
+                    }
+                ],
+                "outputs": [{"name": output["name"], "parameters": {"classification": len(figures["same"])}}],
+            }
+            (answer,) = ask(f"{address}/v2/models/{path.name}/infer", request)["outputs"]
+            found = [each.split(":", 2) for each in answer["data"]]
+            values = np.array([float(value) for value, _, _ in found])
+            if output["name"] == "logits":
+                values = np.exp(values - values.max())
+                values /= values.sum()
+            names = [name for _, _, name in found]
+            assert set(names) == set(figures["same"]), names
+            error = max(abs(value - figures["same"][name]) for value, name in zip(values, names, strict=True))
+            assert error <= EXACT, (path.name, found, figures["same"])
+            print(f"{configuration['backend']} {path.name}: {error:.1e}")
+
+
+@contextlib.contextmanager
+def serving(repository):
+    """The address of a Triton server of these models, whose backends are in Python: the index has the server alone."""
+    server = pathlib.Path(importlib.util.find_spec("pytriton").submodule_search_locations[0]) / "tritonserver"
+    with tempfile.TemporaryDirectory() as scratch, socket.socket() as held:
+        backends = pathlib.Path(scratch)
+        shutil.copytree(server / "backends" / "python", backends / "python")
+        stub = shutil.copy(
+            server / "python_backend_stubs" / "{}.{}".format(*sys.version_info) / "triton_python_backend_stub",
+            backends / "python",
+        )
+        os.chmod(stub, 0o755)
+        for name in ("onnxruntime", "openvino"):
+            (backends / name).mkdir()
+            shutil.copy(pathlib.Path(__file__).with_name("triton_backend.py"), backends / name / "model.py")
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        held.close()
+        options = {
+            "model-repository": repository.absolute(),
+            "backend-directory": backends,
+            "http-address": "127.0.0.1",
+            "http-port": port,
+            "allow-grpc": "false",
+            "allow-metrics": "false",
+        }
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(server.parents[1] / "nvidia_pytriton.libs"),
+            # the stub takes its modules from the first Python there
+            "PATH": os.pathsep.join((str(pathlib.Path(sys.executable).parent), os.environ["PATH"])),
+        }
+        with open(backends / "log", "w+b") as log:
+            command = [server / "bin" / "tritonserver", *(f"--{name}={value}" for name, value in options.items())]
+            command.append("--disable-auto-complete-config")  # the configuration has to be whole
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            try:
+                address = f"http://127.0.0.1:{port}"
+                while not is_ready(address):
+                    assert process.poll() is None, (backends / "log").read_text("utf-8")[-5000:]
+                    time.sleep(0.2)
+                yield address
+            finally:
+                process.terminate()
+                process.wait()
+
+
+def is_ready(address):
+    try:
+        return urllib.request.urlopen(f"{address}/v2/health/ready").status == 200
+    except urllib.error.URLError:
+        return False
+
+
+def ask(url, request=None):
+    data = None if request is None else json.dumps(request).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data)) as answer:
+        return json.loads(answer.read())
+
+
 def compare(path, classes, folder, figures, exact=EXACT):
     """Compares names and probabilities with those of hubkeras."""
     errors = []
@@ -116,8 +221,8 @@ def compare(path, classes, folder, figures, exact=EXACT):
     print(f"{path.name}: {errors[0]:.1e}, resized {errors[1]:.1e}")
 
 
-CONSUMERS = {"mediapipe": mediapipe, "model_api": model_api, "task_library": task_library}
-PACKAGES = {"task_library": "tflite_support"}
+CONSUMERS = {"mediapipe": mediapipe, "model_api": model_api, "task_library": task_library, "triton": triton}
+PACKAGES = {"task_library": "tflite_support", "triton": "pytriton"}
 
 
 def main(folder, *names):

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 
 import hubkeras
+from hubkeras.commands import main as command
 
 DIGITS = pathlib.Path(__file__).parents[2] / "examples" / "data" / "mobilenet_v2_0.35_96_digits.tgz"
 LABELS = [f"digit {number}" for number in range(10)] + ["none of them"]
@@ -22,6 +23,8 @@ FILES = {
     "fixed.xml": {"fixed_size": True},
     "pixels.tflite": {"probabilities": True, "fixed_size": True, "uint8": True},
     "pixels.xml": {"probabilities": True, "fixed_size": True, "uint8": True},
+    "any_size.onnx": {},
+    "pixels.onnx": {"probabilities": True, "uint8": True},
     "half.tflite": {"probabilities": True, "fixed_size": True, "float16": True},
 }
 
@@ -44,6 +47,8 @@ def main(out):
     options = {"labels": LABELS, "image_size": 96, "fixed_size": True, "overwrite": True}
     hubkeras.convert(each_for_itself, out / "sigmoid.xml", **options)
     hubkeras.convert(each_for_itself, out / "shares.xml", **options, probabilities=True)
+    for name in ("any_size.onnx", "pixels.onnx", "fixed.xml"):
+        assert not command(["pack", str(out / name), str(out / "triton" / name), "--layout", "triton", "--overwrite"])
     figures = {}
     for name, picture in pictures():
         picture.save(out / f"{name}.png")
