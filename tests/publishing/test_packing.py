@@ -27,6 +27,7 @@ from hubkeras.publishing.repositories import WARMUP
 from tests.support.files import DIGITS, ROOT
 from tests.support.hub import hub
 from tests.support.servers import HUB_CLIENT
+from tests.support.slim import relative_error
 
 REPOSITORY = ["--layout", "hugging-face", "--repository", "me/digits"]
 
@@ -80,8 +81,13 @@ def test_the_requests_are_those_of_tensorflow_servings_schema(digits_model, tmp_
     request = apis.PredictionLog.FromString(record).predict_log.request
     assert (request.model_spec.name, request.model_spec.signature_name) == ("digits", "serving_default")
     images = tf.io.parse_tensor(request.inputs["inputs"].SerializeToString(), tf.float32)
-    outputs = tf.saved_model.load(out / "1").signatures["serving_default"](inputs=images)
-    assert outputs["logits"].shape == (1, 11)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as the server itself loads and runs it
+        loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(out / "1"))
+        signature = loaded.signature_def[request.model_spec.signature_name]
+        feed = {signature.inputs["inputs"].name: images.numpy()}
+        logits = session.run(signature.outputs["logits"].name, feed)
+    expected = tf.saved_model.load(out / "1").signatures["serving_default"](inputs=images)["logits"]
+    assert relative_error(logits, expected) < 1e-5
 
 
 def test_the_requests_of_tensorflow_serving_without_its_package():
