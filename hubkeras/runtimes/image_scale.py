@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hubkeras.common.input_range import LARGEST_OF_BYTES
+from hubkeras.common.input_range import LARGEST_OF_BYTES, InputRange
+from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.runtimes.activations import PASSING
 from hubkeras.runtimes.graph_steps import Step
 
@@ -24,8 +25,8 @@ _LONGEST = 100  # operations before the network
 _LARGEST_SUMMAND = 2  # for images in [0, 1], in their own unit
 
 
-def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
-    """Whether a graph scales its images as one does that takes them in [0, 255].
+def input_range(images: str, steps: Iterable[Step]) -> InputRange | None:
+    """[0, 255] of a graph that scales such images itself, None of others.
 
     The factor of all scaling before the first operation that is none is small then, or what is subtracted is more than
     images in [0, 1] have: converters multiply a last factor into the first kernel.
@@ -67,4 +68,5 @@ def takes_bytes(images: str, steps: Iterable[Step]) -> bool:
         elif step.operation not in _MOVING:
             break
         tensor = step.output
-    return factor <= LARGEST_OF_BYTES or summand > _LARGEST_SUMMAND
+    takes_bytes = factor <= LARGEST_OF_BYTES or summand > _LARGEST_SUMMAND
+    return InputRange.of((0, LARGEST_PIXEL)) if takes_bytes else None

@@ -19,10 +19,11 @@ from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
 from hubkeras.common.guards.model_files import Table
 from hubkeras.common.guards.zips import open_zip
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.quiet import quietly
 from hubkeras.runtimes import graph_steps, image_scale, litert_graph
 from hubkeras.runtimes.inference import plan_for
-from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, metadata_of
+from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, input_range_in, labels_file_in, metadata_of
 from hubkeras.runtimes.quantization import Quantized, quantized
 from hubkeras.runtimes.sessions import Description, Session, in_turns, only_input
 
@@ -71,13 +72,13 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
     interpreter_module = extra("litert", "ai_edge_litert.interpreter")
     try:
         interpreter = interpreter_module.Interpreter(os.fspath(path), num_threads=threads or os.cpu_count())
-        signature = interpreter.get_signature_list()[litert_graph.SIGNATURE]
+        images, outputs = only_input(interpreter.get_input_details(), path), _outputs(interpreter)
+    except Error:
+        raise
     except Exception as error:  # the runtime raises ValueError, RuntimeError and KeyError
-        raise Error(f"LiteRT cannot read {path} as a file of hubkeras ({first_line(error)}).") from error
-    images = only_input(interpreter.get_input_details(), path)
-    outputs = dict(zip(signature["outputs"], interpreter.get_output_details(), strict=True))
+        raise Error(f"LiteRT cannot read {path} ({first_line(error)}).") from error
     description = description_in(path)
-    takes_bytes = description.metadata is None and _takes_bytes(path, images["index"])
+    input_range = None if description.metadata else _input_range(path, images["index"])
     state: dict[str, tuple[int, ...]] = {}
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -88,18 +89,49 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
             state["shape"] = values.shape
         interpreter.set_tensor(images["index"], values)
         interpreter.invoke()
-        return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+        return {name: _output(interpreter.get_tensor(detail["index"]), detail) for name, detail in outputs.items()}
 
     shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name
     shape = _free(images["shape_signature"])
-    return Session(run, description, dtype, shape, shapes, takes_bytes=takes_bytes)
+    return Session(run, description, dtype, shape, shapes, input_range=input_range)
 
 
-def _takes_bytes(path: str | os.PathLike[str], images: int) -> bool:
-    """Whether the file scales images in [0, 255] itself; `images` is the number of its input."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return image_scale.takes_bytes(str(images), _steps(Table(data, struct.unpack_from("<I", data)[0])))
+def _outputs(interpreter: Any) -> dict[str, Any]:
+    """What the runtime says of each output, by the signature's names; by those of tensors where there is none."""
+    signatures, details = interpreter.get_signature_list(), interpreter.get_output_details()
+    if not signatures:
+        return {detail["name"]: detail for detail in details}
+    key = litert_graph.SIGNATURE if litert_graph.SIGNATURE in signatures else next(iter(signatures))
+    places = {detail["index"] for detail in details}
+    outputs = interpreter.get_signature_runner(key).get_output_details()
+    if not places.issuperset(detail["index"] for detail in outputs.values()):
+        raise ValueError(f"its signature {key} is of another graph than its first")
+    return outputs
+
+
+def _output(values: np.ndarray, detail: Any) -> np.ndarray:
+    """An output as numbers: the integers of a file that is quantized throughout stand for others."""
+    scale, zero = detail["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values
+
+
+def _input_range(path: str | os.PathLike[str], images: int) -> InputRange | None:
+    """What another's file takes as images, told by its metadata or its graph; `images` is the number of its input."""
+    with _opened(path) as model:
+        return input_range_in(model) or image_scale.input_range(str(images), _steps(model))
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Table]:
+    """A file as the table that holds all others; hubkeras.Error where one of them leaves the file."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield Table(data, struct.unpack_from("<I", data)[0])
+    except (struct.error, IndexError, ValueError) as error:
+        if isinstance(error, Error):
+            raise
+        raise Error(f"{path} is damaged ({error}); fetch or copy it again.") from error
 
 
 def _steps(model: Table) -> Iterator[graph_steps.Step]:
@@ -118,10 +150,9 @@ def _steps(model: Table) -> Iterator[graph_steps.Step]:
 
 def _real(tensor: Table, values: np.ndarray) -> np.ndarray:
     """The numbers that integers of a tensor stand for, `scale * (value - zero_point)`."""
-    field = tensor.field(4)
-    if field is None:
+    parameters = tensor.table(4)
+    if parameters is None:
         return values
-    parameters = Table(tensor.data, field + tensor.number("<I", field))
     scales, zeros = parameters.vector(2), parameters.vector(3, 8)
     if not scales or not zeros:
         return values
@@ -137,9 +168,12 @@ def description_in(path: str | os.PathLike[str]) -> Description:
     """The description in the archive at the end of a LiteRT file, where there is one."""
     texts: dict[str, str] = {}
     with contextlib.suppress(zipfile.BadZipFile), open_zip(path) as archive:
-        names = set(archive.namelist())
+        names, files = set(archive.namelist()), dict(FILES)
+        if FILES["metadata"] not in names:
+            with _opened(path) as model:
+                files["labels"] = labels_file_in(model) or FILES["labels"]
         try:
-            texts = {name: archive.read(file).decode() for name, file in FILES.items() if file in names}
+            texts = {name: archive.read(file).decode() for name, file in files.items() if file in names}
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # there is an archive
             raise Error(f"{path} is damaged: its metadata cannot be read ({error}); fetch or copy it again.") from error
     return Description.of_texts(texts)

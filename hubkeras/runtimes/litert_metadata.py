@@ -5,9 +5,12 @@ The schema is `metadata_schema.fbs` of https://github.com/tensorflow/tflite-supp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from hubkeras.common.guards.model_files import Table
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.interface import LARGEST_PIXEL
 from hubkeras.common.steps import INPUT
 from hubkeras.common.version import __version__
@@ -45,14 +48,19 @@ class Size(int):
 
 _CLASSES = {SOFTMAX: "one of which an image has", SIGMOID: "each for itself"}
 
+# fields of a model, the file's own table
+_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
 # of the schema's unions and enumerations
 _IMAGE_PROPERTIES, _RGB, _NORMALIZATION, _AXIS_LABELS = Byte(2), Byte(1), Byte(1), Byte(2)
 
 
 def table(kind: str, **values: Any) -> dict[int, Any]:
     """A table of the schema: `{number of a field: value}`."""
-    fields = _FIELDS[kind].split()
-    return {fields.index(name): value for name, value in values.items()}
+    return {_number(kind, name): value for name, value in values.items()}
+
+
+def _number(kind: str, field: str) -> int:
+    return _FIELDS[kind].split().index(field)
 
 
 def metadata_of(network: SlimNetwork, description: Description, outputs: list[str]) -> bytes:
@@ -107,6 +115,48 @@ def _meaning(description: Description) -> dict[int, Any]:
         return table("TensorMetadata", description=words)
     stats = table("Stats", max=[1.0], min=[0.0])
     return table("TensorMetadata", description=f"Probabilities of the classes, {classes}", stats=stats)
+
+
+def input_range_in(model: Table) -> InputRange | None:
+    """What a file takes as images, as its metadata tell, whoever wrote them; None where they do not.
+
+    Args:
+        model: the file's own table.
+
+    Raises:
+        ValueError, struct.error: the metadata are malformed.
+    """
+    for images in _tensors(model, "input_tensor_metadata"):
+        for unit in images.tables(_number("TensorMetadata", "process_units")):
+            options = unit.table(_number("ProcessUnit", "options"))
+            if options and unit.whole(_number("ProcessUnit", "options_type"), "<b") == _NORMALIZATION:
+                mean, std = (
+                    [options.number("<f", place) / LARGEST_PIXEL for place in options.vector(field)]
+                    for field in (_number("NormalizationOptions", "mean"), _number("NormalizationOptions", "std"))
+                )
+                one_for_all = len(mean) == len(std) == 1
+                return InputRange.of(mean=mean[0], std=std[0]) if one_for_all else InputRange.of(mean=mean, std=std)
+    return None
+
+
+def labels_file_in(model: Table) -> str | None:
+    """The file of class names in the archive at the end, as the metadata call it; arguments and errors as above."""
+    for output in _tensors(model, "output_tensor_metadata"):
+        for file in output.tables(_number("TensorMetadata", "associated_files")):
+            if file.whole(_number("AssociatedFile", "type"), "<b") == _AXIS_LABELS:
+                return file.text(_number("AssociatedFile", "name"))
+    return None
+
+
+def _tensors(model: Table, side: str) -> Iterator[Table]:
+    """What the metadata say of each input or output."""
+    buffers = list(model.tables(_MODEL_BUFFERS))
+    for entry in model.tables(_MODEL_METADATA):
+        content = buffers[entry.whole(1)].vector(0, 1)
+        if content and entry.text(0) == METADATA_BUFFER:
+            metadata = Table(model.data, content.start + model.number("<I", content.start))
+            for graph in metadata.tables(_number("ModelMetadata", "subgraph_metadata")):
+                yield from graph.tables(_number("SubGraphMetadata", side))
 
 
 def serialized(root: dict[int, Any]) -> bytes:

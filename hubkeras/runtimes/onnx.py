@@ -141,7 +141,7 @@ def load(
         images.shape,
         outputs,
         activations={output: activations.follow(output, operations) for output in outputs},
-        takes_bytes=description.metadata is None and image_scale.takes_bytes(images.name, _steps(graph.graph)),
+        input_range=None if description.metadata else image_scale.input_range(images.name, _steps(graph.graph)),
     )
 
 

@@ -61,7 +61,7 @@ class RunnableModel:
 
         Args:
             images: float32 `[batch, height, width, 3]`, RGB in [0, 1]; they are rounded for a model of raw pixels, and
-                in [0, 255] for one from elsewhere whose graph scales such images itself.
+                mapped for one from elsewhere whose graph or metadata tell that it takes others.
 
         Returns:
             float32 `[batch, width]`: features, logits, or probabilities where these are the model's output.
@@ -72,8 +72,8 @@ class RunnableModel:
         values = np.asarray(images)
         if self.session.dtype == "uint8":
             values = np.round(values * LARGEST_PIXEL).astype(np.uint8)
-        elif self.session.takes_bytes:
-            values = values * np.float32(LARGEST_PIXEL)
+        elif (own := self.session.input_range) is not None:
+            values = values * np.array(own.scale, np.float32) + np.array(own.offset, np.float32)
         try:
             return self.session.run(values)[self.output]
         except Exception as error:  # each runtime has its own

@@ -118,8 +118,9 @@ def load(
         _sizes(images.partial_shape),
         outputs,
         activations={name: _activation(node) for name, node in zip(outputs, nodes, strict=True)},
-        takes_bytes=description.metadata is None
-        and image_scale.takes_bytes(images.get_node().get_friendly_name(), _steps(model)),
+        input_range=None
+        if description.metadata
+        else image_scale.input_range(images.get_node().get_friendly_name(), _steps(model)),
     )
 
 

@@ -14,7 +14,7 @@ from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.runtimes import graph_steps
 from hubkeras.runtimes.activations import of_function
-from hubkeras.runtimes.image_scale import takes_bytes
+from hubkeras.runtimes.image_scale import input_range
 from hubkeras.runtimes.sessions import Description, Session, only_input
 
 SIGNATURE = "serving_default"
@@ -69,7 +69,7 @@ def load(
         _sizes(spec.shape),
         {output: _sizes(value.shape) for output, value in outputs.items()},
         activations={output: of_function(signature, output, steps) for output in outputs},
-        takes_bytes=description.metadata is None and takes_bytes(images, steps),
+        input_range=None if description.metadata else input_range(images, steps),
         signature=key,
         content_hash=saved.content_hash,
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
+from hubkeras.common.input_range import InputRange
 from hubkeras.common.interface import Interface
 from hubkeras.common.metadata import Metadata
 
@@ -73,7 +74,7 @@ class Session:
         outputs: `{output name: shape}`, in the model's order.
         activations: by output what its last operation is: `softmax`, `sigmoid`, `linear`, or None where the graph does
             not tell.
-        takes_bytes: whether a model from elsewhere takes floats in [0, 255], which it scales itself.
+        input_range: of a model from elsewhere what it takes in place of images in [0, 1]; None of one that takes these.
         signature: of a SavedModel, the name of the one that was taken.
         content_hash: of a SavedModel, SHA-256 over its files, in hexadecimal.
     """
@@ -84,7 +85,7 @@ class Session:
     shape: Shape
     outputs: Mapping[str, Shape]
     activations: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
-    takes_bytes: bool = False
+    input_range: InputRange | None = None
     signature: str | None = None
     content_hash: str | None = None
 

@@ -1,12 +1,17 @@
 """The one door to a model that runs: every format gives the same record, and what is no such model is one sentence."""
 
+import shutil
+import zipfile
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import hubkeras
+from hubkeras.commands import main
 from hubkeras.common.choices import Runtime, Task
+from hubkeras.runtimes import litert_graph, litert_metadata
 from hubkeras.runtimes.opening import open_model
 from tests.support.slim import relative_error
 
@@ -98,7 +103,7 @@ def test_images_of_onnx_files_are_given_as_the_graph_scales_them(operation, take
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, tmp_path / "model.onnx")
     opened, images = open_model(tmp_path / "model.onnx"), IMAGES[:, :8, :8]
-    assert opened.session.takes_bytes == takes_bytes
+    assert (opened.session.input_range is not None) == takes_bytes
     assert relative_error(opened.run(images), images.mean((1, 2)) * (1 if takes_bytes else 255)) < 1e-5
 
 
@@ -133,7 +138,62 @@ def test_images_of_foreign_litert_files_are_given_as_the_graph_scales_them(layer
     converter.optimizations = [tf.lite.Optimize.DEFAULT]  # integers of 8 bits within, floats outside
     converter.representative_dataset = lambda: [[images * np.float32(white)]]
     (tmp_path / "model.tflite").write_bytes(converter.convert())
-    assert open_model(tmp_path / "model.tflite").session.takes_bytes == (white == 255)
+    assert (open_model(tmp_path / "model.tflite").session.input_range is not None) == (white == 255)
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    found = open_model(tmp_path / "model.tflite").run(images)
+    assert relative_error(found, original(images * white)) < 0.2  # steps of 1/255 of their range
+
+
+@pytest.fixture(scope="module")
+def litert_file(small, tmp_path_factory):
+    pytest.importorskip("ai_edge_litert")
+    path = tmp_path_factory.mktemp("litert") / "model.tflite"
+    hubkeras.convert(small, path, image_size=40, fixed_size=True)
+    return path
+
+
+def rewritten(path, mean, std):
+    """A file of ours as another's: without signatures, its metadata those of the Task Library's and Model Maker's."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    table = litert_metadata.table
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model.signatureDefs, model.metadata = None, []
+    normalization = table("NormalizationOptions", mean=mean, std=std)
+    units = [table("ProcessUnit", options_type=litert_metadata.Byte(1), options=normalization)]
+    names = [table("AssociatedFile", name="classes.txt", type=litert_metadata.Byte(2))]
+    graph = table(
+        "SubGraphMetadata",
+        input_tensor_metadata=[table("TensorMetadata", process_units=units)],
+        output_tensor_metadata=[table("TensorMetadata", associated_files=names)],
+    )
+    content = litert_metadata.serialized(table("ModelMetadata", subgraph_metadata=[graph]))
+    litert_graph.add_metadata(schema, model, litert_metadata.METADATA_BUFFER, content)
+    path.write_bytes(litert_graph.serialized(model))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("classes.txt", "".join(f"class {number}\n" for number in range(3)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [([127.5], [127.5]), ([0.0], [255.0]), ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4])]
+)
+def test_images_of_foreign_litert_files_are_given_as_their_metadata_say(mean, std, litert_file, tmp_path):
+    path, images = shutil.copy(litert_file, tmp_path / "model.tflite"), IMAGES[:1]
+    own = open_model(litert_file)
+    rewritten(path, mean, std)
+    opened = open_model(path)
+    assert opened.metadata is None
+    assert opened.labels == [f"class {number}" for number in range(3)]
+    expected = own.run(((images * 255 - np.array(mean)) / np.array(std)).astype(np.float32))
+    assert np.abs(opened.run(images) - expected).max() < 1e-6
+    assert main(["inspect", str(path), "--quiet"]) == 0
+
+
+def test_metadata_of_a_foreign_litert_file_that_mean_nothing_are_refused(litert_file, tmp_path):
+    path = shutil.copy(litert_file, tmp_path / "model.tflite")
+    rewritten(path, [0.0], [0.0])
+    with pytest.raises(hubkeras.Error, match=r"model.tflite is damaged \(input_std must not be 0"):
+        open_model(path)
 
 
 @pytest.mark.parametrize(("layers", "white"), FOREIGN)

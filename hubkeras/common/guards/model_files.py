@@ -187,6 +187,11 @@ class Table:
             raise ValueError("a list runs past the end of the file")
         return range(place + 4, end, width)
 
+    def table(self, index: int) -> Table | None:
+        """A table within, or None where it is missing."""
+        place = self.field(index)
+        return None if place is None else Table(self.data, place + self.number("<I", place))
+
     def tables(self, index: int) -> Iterator[Table]:
         """The tables of a list."""
         places = self.vector(index)
