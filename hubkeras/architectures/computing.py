@@ -62,7 +62,7 @@ def _(step: steps.Normalize, x: Tensor) -> Tensor:
 @compute.register
 def _(step: steps.Pool, x: Tensor) -> Tensor:
     pool = ops.max_pool if step.kind == "max" else ops.average_pool
-    return pool(x, step.size, step.strides, step.padding, CHANNELS_LAST)
+    return ACTIVATIONS[step.activation](pool(x, step.size, step.strides, step.padding, CHANNELS_LAST))
 
 
 @compute.register

@@ -145,10 +145,11 @@ class Normalize(Step):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pool(Window):
-    """Pooling of `size` by `size` pixels: the maximum, or the average; neither counts padding."""
+    """Pooling of `size` by `size` pixels: the maximum, or the average; neither counts padding. Then the activation."""
 
     kind: str
     size: int
+    activation: str | None = None
 
     @property
     def extent(self) -> tuple[int, int]:

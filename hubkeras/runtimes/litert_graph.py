@@ -301,7 +301,8 @@ def _(step: steps.DepthwiseConvolution, graph: GraphWriter, x: str) -> None:
 @write.register
 def _(step: steps.Pool, graph: GraphWriter, x: str) -> None:
     kind = "MAX_POOL_2D" if step.kind == "max" else "AVERAGE_POOL_2D"  # both leave padding out
-    graph.node(kind, step.output, [x], **graph.window(step), filterWidth=step.size, filterHeight=step.size)
+    size = {"filterWidth": step.size, "filterHeight": step.size}
+    graph.node(kind, step.output, [x], **graph.window(step), **graph.fused(step.activation), **size)
 
 
 @write.register

@@ -89,6 +89,58 @@ def test_pooling_between_integers(ending, tmp_path):
     images = np.random.RandomState(0).uniform(0, 1, (100, 32, 32, 3)).astype(np.float32)
     written = hubkeras.convert(network, tmp_path / f"model.{ending}", int8=images, image_size=32)
     assert 0 < written.parity.error < 0.02
+    if ending == "onnx":
+        nodes = pytest.importorskip("onnx").load(tmp_path / "model.onnx").graph.node
+        kinds = {node.output[0]: node.op_type for node in nodes}
+        taken = {node.op_type: kinds[node.input[0]] for node in nodes if node.op_type in ("MaxPool", "Relu")}
+        assert taken == {"MaxPool": "DequantizeLinear", "Relu": "MaxPool"}  # the last of each
+        first = next(node for node in nodes if node.op_type == "MaxPool")
+        assert kinds[first.input[0]] == "Conv"  # in floating point, and rounded after the Relu that follows it
+
+
+def with_pools(random):
+    """A plan of a maximum of the first convolution, and an average that a convolution of 1 x 1 takes."""
+
+    def convolution(name, taken, *shape):
+        bias = np.float32(random.normal(0, 1, shape[-1]))
+        return steps.Convolution(
+            name, (taken,), 1, "same", np.float32(random.normal(0, 0.3, shape)), bias, activation="relu"
+        )
+
+    plan = (
+        convolution("first", "inputs", 3, 3, 3, 8),
+        steps.Pool("highest", ("first",), 2, "same", "max", 3),
+        convolution("wide", "highest", 1, 1, 8, 16),
+        steps.Pool("average", ("wide",), 1, "same", "average", 3),
+        convolution("narrow", "average", 1, 1, 16, 4),
+        steps.Mean("mean", ("narrow",)),
+        steps.Flatten("features", ("mean",)),
+    )
+    return steps.Plan(plan, {"features": "features", "narrow": "narrow"})
+
+
+def test_pools_come_before_activations():
+    random = np.random.RandomState(0)
+    images = np.float32(random.uniform(0, 1, (20, 15, 15, 3)))
+    plan = with_pools(random)
+    late, floats = quantization._with_late_activations(plan, {"first"})
+    assert floats == {"first", "highest"}
+    pooled = {step.output: step for step in late.steps if isinstance(step, steps.Pool)}
+    assert {name: step.activation for name, step in pooled.items()} == {"highest": "relu", "narrow": "relu"}
+    assert pooled["narrow"].inputs == ("narrow/before_pool",)
+    true, same = run(plan, images), run(late, images)
+    for name in plan.end_points:
+        np.testing.assert_allclose(same[name], true[name], rtol=1e-5, atol=1e-5)
+    found = quantized(plan, images)
+    assert found.values.keys() == {"highest", "wide", "narrow/before_pool", "narrow"}
+    assert found.values["narrow/before_pool"].zero > 0 == found.values["narrow"].zero
+    assert cosine_error(rounded(found, images)["features"], true["features"]) < 0.01
+
+
+def test_pools_stay_where_their_inputs_are_wanted():
+    plan = with_pools(np.random.RandomState(0))
+    ends = dataclasses.replace(plan, end_points={name: name for name in ("first", "average")})
+    assert quantization._with_late_activations(ends, {"first"}) == (ends, {"first"})
 
 
 def test_integers_throughout(digits, tmp_path):
@@ -245,7 +297,7 @@ def with_every_step(random):
 
 def rounded(found, images):
     """What a plan in 8 bits computes, each value of it rounded as it says."""
-    values = {"inputs": found.values["inputs"](images)}
+    values = {"inputs": found.values["inputs"](images) if "inputs" in found.values else images}
     for step in found.plan.steps:
         value = np.asarray(compute(step, *(values[name] for name in step.inputs)))
         rounding = found.values.get(step.output)
