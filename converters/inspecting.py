@@ -28,6 +28,7 @@ from hubkeras.converters import matching
 from hubkeras.converters.checkpoint import SHADOW, Checkpoint
 from hubkeras.converters.labels_beside import choose
 from hubkeras.converters.sources import fetching, open_checkpoint
+from hubkeras.converters.sources.carried_models import carried_findings
 from hubkeras.converters.sources.keras_metadata import programs_of
 from hubkeras.converters.sources.tensor_bundle import read_bundle
 from hubkeras.converters.uses import Use, use_of
@@ -93,6 +94,7 @@ class Inspection:
         preprocessing: how images are cut for it, where it says so.
         averages: which weights it has, where it says so.
         code_layers: names of layers that are or have code in the file, which Keras runs, version 3 where it is told to.
+        carried: what the SavedModels in a `.keras` file could do more than compute.
         whole: how it is known that nothing of it is missing or changed, in words; empty where nobody looked.
         notes: sentences that the user should read.
     """
@@ -113,6 +115,7 @@ class Inspection:
     preprocessing: Preprocessing | None = None
     averages: Averages | None = None
     code_layers: tuple[str, ...] = ()
+    carried: tuple[Finding, ...] = ()
     whole: str = ""
     notes: tuple[str, ...] = ()
 
@@ -120,7 +123,7 @@ class Inspection:
     def findings(self) -> tuple[Finding, ...]:
         """What could do more than compute where others load it."""
         layers = (Finding("Lambda", f"the layer {name}") for name in self.code_layers)
-        return (*layers, *(self.program.findings if self.program else ()))
+        return (*layers, *self.carried, *(self.program.findings if self.program else ()))
 
     @property
     def num_classes(self) -> int | None:
@@ -190,6 +193,8 @@ class Inspection:
             facts["signatures"] = {name: each.to_json() for name, each in self.program.signatures.items()}
             facts["operations"] = list(self.program.operations)
             facts["unsafe_operations"] = [finding._asdict() for finding in self.program.findings]
+        if self.carried:
+            facts["unsafe_operations"] = [finding._asdict() for finding in self.carried]
         if self.code_layers:
             facts["code_layers"] = list(self.code_layers)
         return {**facts, "safe": not self.findings, "whole": bool(self.whole) or None}
@@ -316,6 +321,7 @@ def _with_tensors(inspection: Inspection, checkpoint: Checkpoint, check: bool) -
         preprocessing=hints.preprocessing,
         averages=hints.averages,
         code_layers=inspection.code_layers or hints.code_layers,
+        carried=tuple(finding for file in checkpoint.files for finding in carried_findings(file)),
         whole=inspection.whole or _READ * check,
         notes=tuple(
             filter(None, (*checkpoint.notes, note, *(f"Only the base can be kept: {each}." for each in refused)))

@@ -411,3 +411,28 @@ def test_inspect_says_what_is_safe(exported, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "NOT SAFE" in out
     assert "WriteFile" in out
+
+
+def test_inspect_looks_at_what_a_keras_file_carries(exported, tmp_path, capsys):
+    """The weights of a `KerasLayer` are a source; the SavedModel beside them is what Keras would run."""
+    layer = KerasLayer(exported("mobilenet_v2", "feature_vector"))
+    good, bad = str(tmp_path / "good.keras"), str(tmp_path / "bad.keras")
+    keras.Sequential([keras.Input((96, 96, 3)), layer, keras.layers.Dense(2)]).save(good)
+    saved_model = saved_model_pb2.SavedModel()
+    with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("saved_model.pb"):
+                saved_model.ParseFromString(content)
+                saved_model.meta_graphs[0].graph_def.node.add(name="theft", op="WriteFile")
+                content = saved_model.SerializeToString()
+            new.writestr(name, content)
+    assert main(["inspect", good, "--check"]) == 0
+    assert "safe" in capsys.readouterr().out
+    assert main(["inspect", bad]) == 0
+    assert "NOT SAFE where Keras loads the SavedModel in it" in capsys.readouterr().out
+    assert main(["inspect", bad, "--check", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["safe"] is False
+    assert [finding["operation"] for finding in json.loads(out)["unsafe_operations"]] == ["WriteFile"]
+    assert "bad.keras is not safe: WriteFile in " in err
