@@ -16,7 +16,7 @@ from hubkeras.converters.naming.bases import Base
 from hubkeras.converters.naming.layer_graph import LayerGraph, title_of
 from hubkeras.converters.naming.own_bases import OTHERS, around, base_of, frozen_note
 from hubkeras.converters.naming.renaming import Layout, NamingError, Renaming, Target
-from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
+from hubkeras.converters.naming.saved_layers import SavedLayer, has_own_class, kind_of_training, snake_case
 
 # by the number of variables of a layer, in Keras' order
 _BATCH_NORM = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 3: ("beta", "moving_mean", "moving_variance")}
@@ -47,7 +47,7 @@ def own_network(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renami
     """
     layers = [layer for layer in root.walk() if not layer.layers and layer.kind not in _HARMLESS]
     if root.kind:
-        if [layer.kind in _kinds() for layer in layers] != [True]:
+        if [layer.kind in _kinds() for layer in layers] != [True] or any(map(has_own_class, root.walk())):
             return None
         ((layer),) = layers
         network, settings = _kinds()[layer.kind], _settings(layer, _kinds()[layer.kind])

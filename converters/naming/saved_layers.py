@@ -16,6 +16,7 @@ from typing import Any
 from hubkeras.common.keras_heads import snake_case as snake_case
 from hubkeras.common.metadata import Metadata
 
+_MODELS = ("model", "functional", "sequential", "pipeline")  # which compute what their layers do, and nothing else
 # parts of the names of what is there for training alone: states of optimizers, metrics and random numbers
 _OF_TRAINING = re.compile(r"(optimizer|metrics|seed_generator)(_weights|_state|_\d+)?")
 
@@ -80,6 +81,11 @@ class SavedLayer:
             if inner is layer or below:
                 return [self, *below]
         return []
+
+
+def has_own_class(model: SavedLayer) -> bool:
+    """Whether a model is of a class that a user wrote, whose `call` may do more than its layers."""
+    return bool(model.layers) and model.kind not in _MODELS
 
 
 def layers_after(root: SavedLayer, layer: SavedLayer) -> tuple[SavedLayer, ...] | None:

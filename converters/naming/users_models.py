@@ -29,7 +29,7 @@ from hubkeras.converters.naming.keras_applications import what_else
 from hubkeras.converters.naming.keras_layers import keras_layer_bases
 from hubkeras.converters.naming.layer_graph import LayerGraph, title_of, trains_always
 from hubkeras.converters.naming.renaming import NamingError, Renaming, Target
-from hubkeras.converters.naming.saved_layers import SavedLayer, kind_of_training, snake_case
+from hubkeras.converters.naming.saved_layers import SavedLayer, has_own_class, kind_of_training, snake_case
 
 # the kinds of bases; a model has one base of one of them
 BASES: tuple[BaseFinder, ...] = (applications_bases.bases, native_bases, keras_layer_bases, graph_bases.bases)
@@ -86,7 +86,7 @@ def _read(root: SavedLayer, tensors: Mapping[str, Tensor]) -> tuple[Renaming, Hi
     _read_head(reading, graph, base, before, size)
     if always := next((layer for layer in root.walk() if layer not in before and trains_always(layer)), None):
         reading.head_refused = f"{title_of(always)} is called with training=True, also when the model only infers"
-    reading.notes += [*_notes_on_precision(root), *_notes_on_training(graph, base)]
+    reading.notes += [*_notes_on_classes(root), *_notes_on_precision(root), *_notes_on_training(graph, base)]
     ignored = {
         name: reading.ignored.get(name) or kind_of_training(name) or _OTHERS
         for name in tensors
@@ -117,6 +117,16 @@ def _loss(root: SavedLayer) -> str | None:
     if isinstance(loss, Mapping):
         loss = loss.get("class_name") if loss.get("class_name") != "function" else loss.get("config")
     return snake_case(loss) if isinstance(loss, str) else None
+
+
+def _notes_on_classes(root: SavedLayer) -> Iterator[str]:
+    """A sentence for each model of a class that a user wrote."""
+    for model in filter(has_own_class, root.walk()):
+        yield (
+            f"The {f'inner model {model.name}' if model.name else 'model'} is of a class of its own ({model.kind}), whose "
+            "code is no part of the file: its layers were taken as they are connected, and what a `call` of that class "
+            "does besides is not kept."
+        )
 
 
 def _notes_on_precision(root: SavedLayer) -> Iterator[str]:

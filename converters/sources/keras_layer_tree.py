@@ -168,7 +168,7 @@ def layer_of_config(
         options = {**options, "compile_config": config["compile_config"]}
     return SavedLayer(
         names[-1] if names else None,
-        snake_case(config["class_name"]) if layers else _kind_of(config),
+        _kind_of(config),
         {} if layers else weights_of(names, group, options),
         tuple(_inbound(config["inbound_nodes"])) if "inbound_nodes" in config else None,
         options,

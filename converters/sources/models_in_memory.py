@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.files import TemporaryFolder
+from hubkeras.common.keras_heads import is_of_a_library, own_activation
 from hubkeras.common.quiet import quietly
 from hubkeras.converters.checkpoint import Checkpoint
 
 # the files that each library's whole models are read from with the names of all layers and variables
 _FILES = {"keras": "model.keras", "tf_keras": "model.h5"}
+_OF_LAYERS = ("Functional", "Sequential")  # classes of models that a file has as their layers
 
 
 class KerasModel(Protocol):
@@ -52,6 +54,21 @@ def is_layer(value: object) -> bool:
     return any(cls.__name__ == "Layer" and cls.__module__.partition(".")[0] in _FILES for cls in classes)
 
 
+def _own_code(model: Any) -> str | None:
+    """What a model computes by code that no file of it shows: a clause that names it; None where there is nothing.
+
+    A file has the layers of a model and not its `call`, and of a function that is an activation it has the name.
+    """
+    for part in model._flatten_layers():
+        cls = type(part)
+        base = next(base for base in cls.__mro__ if is_of_a_library(base))
+        if any(each.__name__ in _OF_LAYERS for each in cls.__mro__) and cls.call is not base.call:
+            return f"{name_of(part)} is of the class {cls.__name__}, whose `call` may do more than its layers"
+        if clause := own_activation(part):
+            return clause
+    return None
+
+
 @contextlib.contextmanager
 def open_model(
     model: Any, open_file: Callable[[pathlib.Path], AbstractContextManager[Checkpoint]]
@@ -69,6 +86,8 @@ def open_model(
     title = name_of(model)
     if not model.built:
         raise Error(f"{title} is not built; begin it with an Input of the images' shape, or call it on images once.")
+    if code := _own_code(model):
+        raise Error(f"{title} cannot be kept: {code}; write it with layers and functions of Keras.")
     with TemporaryFolder() as folder:
         path = pathlib.Path(folder, _FILES[library])
         try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hubkeras.architectures.layers import SlimLayer
 from hubkeras.common.head_layers import Head, HeadError, HeadLayer, TwoClasses, head_of, layer_of_json, of_json
-from hubkeras.common.keras_heads import of_keras, snake_case, unkept_settings
+from hubkeras.common.keras_heads import is_of_a_library, of_keras, own_activation, snake_case, unkept_settings
 
 _POOLINGS = {"global_average_pooling2d": "avg", "global_max_pooling2d": "max"}
 # Keras' names of variables
@@ -60,6 +60,10 @@ def _given_head(value: Any) -> GivenHead:
             records.append(layer_of_json(item))
         elif not hasattr(item, "get_config"):
             raise HeadError(f"{str(item)[:60]!r} is no layer; give Keras layers, such as [keras.layers.Dense(5)]")
+        elif not is_of_a_library(type(item)):
+            raise HeadError(f"the layer {item.name} is of the class {type(item).__name__}, which is none of Keras")
+        elif clause := own_activation(item):
+            raise HeadError(f"{clause}, which is none of Keras")
         elif kind in _POOLINGS and not records and pooling is None:
             pooling = _POOLINGS[kind]
         else:
@@ -79,7 +83,7 @@ def _given_head(value: Any) -> GivenHead:
 
 def _items(value: Any) -> Iterator[Any]:
     """The layers one by one, those of lists and `Sequential` models too."""
-    if type(value).__name__ == "Sequential" and hasattr(value, "layers"):
+    if type(value).__name__ == "Sequential" and hasattr(value, "layers") and is_of_a_library(type(value)):
         value = value.layers
     if isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:

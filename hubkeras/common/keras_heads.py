@@ -1,6 +1,7 @@
 """The layers of Keras that a head can have, as the records of `hubkeras.common.head_layers`; without Keras."""
 
 import re
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from hubkeras.common.head_layers import (
     checked,
 )
 
+_LIBRARIES = ("keras", "tf_keras", "tensorflow", "hubkeras")  # whose code does what its name says
 _SYNONYMS = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
@@ -62,6 +64,23 @@ def activation_of_keras(value: Any) -> tuple[Activation, ...]:
     if function not in ACTIVATIONS:
         raise HeadError(f"its activation is {value!r}; kept are {', '.join(ACTIVATIONS)}")
     return (Activation(function=function, parameter=ACTIVATIONS[function]),)
+
+
+def is_of_a_library(value: Any) -> bool:
+    """Whether a class or function is of Keras, TensorFlow or hubkeras, and not of a user's program.
+
+    >>> is_of_a_library(is_of_a_library), is_of_a_library(dict)
+    (True, False)
+    """
+    return str(getattr(value, "__module__", None)).partition(".")[0] in _LIBRARIES
+
+
+def own_activation(layer: Any) -> str | None:
+    """A clause where the activation of a layer in memory is a user's own function, whose name alone is in its config."""
+    function = getattr(layer, "activation", None)
+    if not isinstance(function, types.FunctionType) or is_of_a_library(function):
+        return None
+    return f"the layer {layer.name} has the activation {function.__name__} of {function.__module__}"
 
 
 def unkept_settings(config: Mapping[str, Any]) -> list[str]:

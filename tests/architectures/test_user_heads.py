@@ -47,6 +47,16 @@ def pooled(feature_map, pooling):
     return np.concatenate([functions[kind](feature_map, axis=(1, 2)) for kind in pooling.split("+")], axis=-1)
 
 
+def relu(values):
+    """Not Keras'."""
+    return keras.ops.relu(values - 1)
+
+
+class Softmax(L.Softmax):
+    def call(self, logits, mask=None):
+        return super().call(logits / 2, mask)
+
+
 SLOW = ("dense", "norm first", "nested", "by channel")
 
 
@@ -169,6 +179,8 @@ def test_weights_of_layers_are_taken():
         ({"head": [L.GlobalMaxPooling2D(), L.Dense(2)], "pooling": "avg+max"}, "pooling='max'"),
         ({"head": [Dense(units=1), TwoClasses()], "classifier_activation": "sigmoid"}, "classifier_activation"),
         ({"head": [{"kind": "dense", "units": 1 << 30}]}, "units 1073741824"),
+        ({"head": [L.Dense(2, activation=relu)]}, "has the activation relu of tests"),
+        ({"head": [L.Dense(2), Softmax(name="warm")]}, "warm is of the class Softmax, which is none of Keras"),
         ({"pooling": None}, "pooling must be one of avg, max"),
         ({"classifier_activation": "linear"}, "classifier_activation must be one of softmax, sigmoid"),
         ({"input_range": 5}, "input_range must be 2 numbers; got 5"),

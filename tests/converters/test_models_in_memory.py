@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import hubkeras
 from hubkeras.common.errors import Error
-from hubkeras.converters import read_network
+from hubkeras.converters import open_checkpoint, read_network
 from hubkeras.verifying import verify
 from tests.support.users_models import (
     PROBABILITY_BOUND,
@@ -124,6 +124,41 @@ def test_a_class_of_ones_own_is_none_of_keras():
     model = keras.Sequential([base, keras.layers.Dense(3), Softmax(name="warm")])
     with pytest.raises(Error, match=r"the layer warm \(tests>softmax\) is of no kind that a head can have"):
         hubkeras.load(model)
+
+
+def gelu(values):
+    """Not Keras' function of this name, which is all that a file has of it."""
+    return values * keras.ops.sigmoid(1.2 * values)
+
+
+class Halved(keras.Sequential):
+    def call(self, images, training=None, mask=None):
+        return super().call(images / 2, training=training)
+
+
+class OwnStep(keras.Sequential):
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "clause"),
+    [
+        (lambda layers: keras.Sequential([*layers[:-1], keras.layers.Dense(2, activation=gelu)]), "activation gelu of"),
+        (Halved, "the class Halved, whose `call` may do more"),
+        (lambda layers: keras.Sequential([keras.Input((8,)), Halved(layers)]), "the class Halved"),
+    ],
+)
+def test_code_that_no_file_shows(make, clause):
+    with pytest.raises(Error, match=clause):
+        hubkeras.load(make([keras.Input((8,)), keras.layers.Dense(2)]))
+
+
+def test_a_class_of_models_is_said(model, tmp_path):
+    """Of a file nothing tells whether the class has a `call` of its own."""
+    OwnStep([keras.Input((96, 96, 3)), model]).save(tmp_path / "step.keras")
+    with open_checkpoint(tmp_path / "step.keras") as checkpoint:
+        assert any("The model is of a class of its own (" in note for note in checkpoint.notes)
 
 
 def test_it_is_a_source_of_weights_too(model):
