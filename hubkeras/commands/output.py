@@ -114,12 +114,15 @@ class Output:
         write(text.get(), end="")
 
     def csv(self, rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
-        """Writes rows as CSV, with a header, in place of a result; warnings are rows with the last cell alone."""
+        """Writes rows as CSV, with a header, in place of a result; warnings are rows with the last cell alone.
+
+        Programs get texts to the letter, a terminal without what it would obey.
+        """
         text = io.StringIO()
         warnings = [[*[""] * (len(columns) - 1), warning] for warning in self._warnings]
         self._warnings = []
         csv.writer(text, lineterminator="\n").writerows([columns, *rows, *warnings])
-        write(text.getvalue(), end="")
+        write(printable(text.getvalue()) if _is_terminal(sys.stdout) else text.getvalue(), end="")
 
     def line(self, text: str) -> None:
         """Writes a sentence beside the tables."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from hubkeras.common import marks
 from hubkeras.common.choices import Averages, Task
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, printable
 from hubkeras.common.guards import integrity
 from hubkeras.common.head_layers import SIGMOID, in_words, of_json
 from hubkeras.common.input_range import InputRange
@@ -59,6 +59,7 @@ _TASKS = {
     Task.FEATURE_VECTOR: ("Feature vectors of images", "image-feature-vector", "image-feature-extraction"),
     Task.BACKBONE: ("Feature maps of images", "image-feature-vector", "image-feature-extraction"),
 }
+_VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _CONDITIONAL = re.compile(r"^(\{% if .*?)^\{% endif %\}\n", re.MULTILINE | re.DOTALL)
 _BRANCH = re.compile(r"^\{% (?:(?:el)?if (\w+)|else) %\}\n", re.MULTILINE)
 
@@ -193,7 +194,7 @@ def facts_of(metadata: Metadata, parity: Parity | None, name: str, labels: Seque
     scales = metadata.architecture == "mobilenet_v2" or (metadata.architecture == "inception_v2" and multiplier != 1)
     scaled = network.title + (f" with depth multiplier {multiplier:g}" if scales else "")
     what, page_task, card_task = _TASKS[metadata.task]
-    title, made = title_of(metadata, name), metadata.versions.get("hubkeras")
+    title, made = title_of(metadata, name), metadata.versions.get("hubkeras", "")
     cut = {key: value for key, value in vars(metadata.preprocessing).items() if value != getattr(WHOLE, key)}
     return {
         **_facts_of_module(module),
@@ -227,7 +228,7 @@ def facts_of(metadata: Metadata, parity: Parity | None, name: str, labels: Seque
         "cut": "".join(f", {key}={value!r}" for key, value in cut.items()),
         "outputs": metadata.num_classes or metadata.num_features,
         "feature_maps": metadata.task == Task.BACKBONE and json.dumps(sorted(metadata.settings["endpoints"])),
-        "written": f"Written by hubkeras {made}" if made else "Written by hubkeras",
+        "written": f"Written by hubkeras {made}" if _VERSION.fullmatch(made) else "Written by hubkeras",
         "accepted_sizes": "one size" if metadata.fixed_image_size else "any size",
         "and_labels": " and the names of its classes" if metadata.num_classes else "",
     }
@@ -260,12 +261,22 @@ def _facts_of_module(module: catalog.Module | None) -> dict[str, Any]:
 
 def _facts_of_source(source: dict[str, Any]) -> dict[str, Any]:
     digests = source.get("sha256", {}).items()
+    checkpoint = source.get("checkpoint")
     return {
-        "checkpoint": source.get("checkpoint"),
+        "checkpoint": checkpoint and _plain(checkpoint),
         "trained": source.get("training", {}).get("data", {}).get("images", {}).get("training"),
-        "digests": "\n".join(f"* `{file}`, SHA-256 `{digest}`" for file, digest in digests),
-        "through": "through" in source and f"`{source['through']['checkpoint']}`",
+        "digests": "\n".join(f"* `{_plain(file)}`, SHA-256 `{_plain(digest)}`" for file, digest in digests),
+        "through": "through" in source and f"`{_plain(source['through']['checkpoint'])}`",
     }
+
+
+def _plain(text: str) -> str:
+    """A text that a stranger may have written, for a span of code: it ends neither the span nor the line.
+
+    >>> _plain("a`\\n# b")
+    "a' # b"
+    """
+    return printable(" ".join(text.split())).replace("`", "'")
 
 
 def _facts_of_head(metadata: Metadata, labels: Sequence[str]) -> dict[str, Any]:
@@ -274,7 +285,7 @@ def _facts_of_head(metadata: Metadata, labels: Sequence[str]) -> dict[str, Any]:
     pooling = settings.get("pooling", "avg")
     words = [f"pooling {pooling}" if pooling != "avg" else "", layers]
     shown = labels if len(labels) <= _SHOWN else [*labels[: _SHOWN - 2], "...", labels[-1]]
-    names = ", ".join(label if label == "..." else f"`{label.replace('`', chr(39))}`" for label in shown)
+    names = ", ".join(label if label == "..." else f"`{_plain(label)}`" for label in shown)
     return {
         "head": ", ".join(filter(None, words)),
         "meaning": "each class for itself: a sigmoid makes probabilities of them"

@@ -106,6 +106,15 @@ def test_json_is_one_object_with_the_warnings(capsys):
     assert captured.err == ""
 
 
+def test_csv_is_to_the_letter_but_on_a_terminal(monkeypatch, capsys):
+    row = ("a\x1b[31m.jpg", "two\nlines")
+    Output().csv([row], ("image", "class"))
+    assert capsys.readouterr().out == 'image,class\na\x1b[31m.jpg,"two\nlines"\n'
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    Output().csv([row], ("image", "class"))
+    assert capsys.readouterr().out == 'image,class\na\\x1b[31m.jpg,"two\nlines"\n'
+
+
 def test_quiet_is_what_was_written(terminal, capsys):
     terminal()
     says_everything(Output(Mode.QUIET))

@@ -221,6 +221,23 @@ def test_asset_paths_that_tfhub_dev_refuses(exported, capsys):
         assert "address of a .tar.gz" in capsys.readouterr().err
 
 
+def test_texts_of_strangers_stay_in_their_spans():
+    """A model card is shown by sites that take HTML and Markdown; names in a model are anybody's."""
+    hostile = "a`\n\n<img src=x onerror=alert(1)>\x1b[31m\n# b"
+    metadata = dataclasses.replace(
+        metadata_of(catalog.get(PUBLISHED.replace("feature_vector", "classification"))),
+        handle=None,
+        source={"checkpoint": hostile, "sha256": {hostile: hostile}, "through": {"checkpoint": hostile, "sha256": {}}},
+        versions={"hubkeras": hostile},
+    )
+    for text in (documentation.page(metadata, labels=[hostile]), documentation.model_card(metadata, labels=[hostile])):
+        lines = [line for line in text.splitlines() if "onerror" in line]
+        assert len(lines) >= 3
+        assert all(re.search(r"`a' <img src=x onerror=alert\(1\)>\\x1b\[31m # b`", line) for line in lines)
+        assert text.count("onerror") == text.count("`a' <img src=x onerror")
+        assert "\x1b" not in text
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"error": "x"}', "[" * 100_000])
 def test_a_damaged_record_of_verification(text, documented, tmp_path, capsys):
     directory = tmp_path / "copy"
