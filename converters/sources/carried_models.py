@@ -1,4 +1,4 @@
-"""SavedModels that a `.keras` archive carries for its layers, as it does for `hubkeras.KerasLayer`: looked at as data."""
+"""SavedModels that a `.keras` archive carries for layers such as `hubkeras.KerasLayer`, looked at as data."""
 
 import pathlib
 

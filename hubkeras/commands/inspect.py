@@ -251,7 +251,7 @@ def _safety(inspection: Inspection) -> Rows:
         where = "in Keras with safe_mode=False, and in Keras 2, which run the code in it"
         yield "safe", f"NOT SAFE {where}; hubkeras runs nothing of it"
     elif inspection.carried:
-        yield "safe", "NOT SAFE where Keras loads the SavedModel in it with safe_mode=False; hubkeras runs nothing of it"
+        yield "safe", "NOT SAFE where Keras loads the SavedModel in it with safe_mode=False; hubkeras runs none of it"
     elif findings:
         yield "safe", "NOT SAFE: it could do more than compute"
     elif program is None:

@@ -76,7 +76,7 @@ def is_of_a_library(value: Any) -> bool:
 
 
 def own_activation(layer: Any) -> str | None:
-    """A clause where the activation of a layer in memory is a user's own function, whose name alone is in its config."""
+    """A clause where a layer's activation is a function of the user's, of which its config has the name alone."""
     function = getattr(layer, "activation", None)
     if not isinstance(function, types.FunctionType) or is_of_a_library(function):
         return None

@@ -158,7 +158,7 @@ def test_a_class_of_models_is_said(model, tmp_path):
     """Of a file nothing tells whether the class has a `call` of its own."""
     OwnStep([keras.Input((96, 96, 3)), model]).save(tmp_path / "step.keras")
     with open_checkpoint(tmp_path / "step.keras") as checkpoint:
-        assert any("The model is of a class of its own (" in note for note in checkpoint.notes)
+        assert any("is of a class of its own (" in note for note in checkpoint.notes)
 
 
 def test_it_is_a_source_of_weights_too(model):
