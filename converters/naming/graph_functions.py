@@ -12,7 +12,7 @@ import numpy as np
 from hubkeras.converters.naming.dataflow import CONSTANT, VARIABLE, Value
 from hubkeras.converters.naming.renaming import NamingError
 
-_FLOATS = (1, 2)  # TensorFlow's numbers of float32 and float64
+FLOATS = (1, 2)  # TensorFlow's numbers of float32 and float64
 _MOST_OPERATIONS = 200
 _MOST_ELEMENTS = 1 << 22  # of a result; heads have thousands
 
@@ -105,7 +105,7 @@ def _normalized(attribute: Any, x: np.ndarray, gamma: np.ndarray, beta: np.ndarr
 
 
 def _cast(attribute: Any, x: np.ndarray) -> np.ndarray:
-    if attribute("DstT") not in _FLOATS:
+    if attribute("DstT") not in FLOATS:
         raise ValueError("not to a floating-point number")
     return np.asarray(x, np.float64)
 

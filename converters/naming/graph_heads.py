@@ -12,7 +12,7 @@ import numpy as np
 
 from hubkeras.common.head_layers import ACTIVATIONS
 from hubkeras.converters.naming.dataflow import ARGUMENT, CONSTANT, VARIABLE, Value
-from hubkeras.converters.naming.graph_functions import NoFunctionError, evaluate
+from hubkeras.converters.naming.graph_functions import FLOATS, NoFunctionError, evaluate
 from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.converters.naming.saved_layers import SavedLayer
 
@@ -344,7 +344,7 @@ def images_of_graph(images: Value, factors: Sequence[float], read: Read) -> Grap
             layers.insert(0, SavedLayer(_name(value), "resizing", config={"height": height, "width": width}))
             value = value.inputs[0]
             continue
-        if value.op == "Cast":
+        if value.op == "Cast" and value.attribute("DstT") in FLOATS:
             value = value.inputs[0]
             continue
         layer, value = _linear(value, read)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,6 +128,18 @@ def _nothing(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> _Maps:
     return iter(())
 
 
+def _cast(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> _Maps:
+    _refuse_integers(layer.config.get("dtype"))
+    return iter(())
+
+
+def _refuse_integers(dtype: Any) -> None:
+    """Raises ImagesError where values become whole numbers; `dtype` is a name, TensorFlow's too, or a record of one."""
+    name = str(dtype.get("config") if isinstance(dtype, Mapping) else dtype).lower()
+    if re.search(r"int\d|bool", name):
+        raise ImagesError(f"makes whole numbers of images ({name[:_LONGEST_NAME]})")
+
+
 def _rescaling(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> _Maps:
     yield _by_channel(layer.config["scale"]), _by_channel(layer.config.get("offset", 0.0))
 
@@ -171,6 +184,7 @@ def _tf_op_lambda(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> _Maps:
         raise ImagesError(f"calls {layer.config['function']}, which hubkeras does not keep")
     (call,) = layer.calls
     first, more = call[2] if call[0] == "_CONSTANT_VALUE" else None, call[3]
+    _refuse_integers(more.get("dtype"))
     arguments = [first, *(value for key, value in more.items() if key in ("x", "y"))]
     tensor_first = call[0] != "_CONSTANT_VALUE"
     return _of_arguments(_FUNCTIONS[function], arguments, [tensor_first, *[not tensor_first] * (len(arguments) - 1)])
@@ -182,10 +196,18 @@ def _tensor_flow_op(layer: SavedLayer, tensors: Mapping[str, Tensor]) -> _Maps:
     node = json.loads(node) if isinstance(node, str) else node
     if node["op"] not in _FUNCTIONS:
         raise ImagesError(f"is the operation {node['op']}, which hubkeras does not keep")
+    _refuse_integers((_inner(node, "attr", "DstT")).get("type"))
     constants = {int(number): value for number, value in (layer.config.get("constants") or {}).items()}
     count = 1 + len(constants)
     arguments = [constants.get(number) for number in range(count)]
     return _of_arguments(_FUNCTIONS[node["op"]], arguments, [number not in constants for number in range(count)])
+
+
+def _inner(value: Any, *keys: str) -> Mapping[str, Any]:
+    """The mapping below these keys of nested ones, empty where there is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
 
 
 def _of_arguments(operation: str, arguments: Sequence[Any], are_tensors: Sequence[bool]) -> _Maps:
@@ -225,7 +247,7 @@ _LINEAR: dict[str, Callable[..., _Maps]] = {
     "subtract": _operation("subtract"),
     "add": _operation("add"),
     "multiply": _operation("multiply"),
-    "cast": _nothing,
+    "cast": _cast,
     "tf_op_lambda": _tf_op_lambda,
     "tensor_flow_op_layer": _tensor_flow_op,
 }

@@ -123,8 +123,8 @@ def _notes_on_classes(root: SavedLayer) -> Iterator[str]:
     """A sentence for each model of a class that a user wrote."""
     for model in filter(has_own_class, root.walk()):
         yield (
-            f"The model {model.name or 'itself'} is of a class of its own ({model.kind}), whose code is not in the file: its "
-            "layers were taken as they are connected, and what a `call` of that class does besides is not kept."
+            f"The model {model.name or 'itself'} is of a class of its own ({model.kind}), whose code the file has not. "
+            "Its layers were taken as they are connected; what a `call` of that class does besides is not kept."
         )
 
 

@@ -149,8 +149,19 @@ def test_what_is_done_to_images(function, scale, offset):
     np.testing.assert_allclose(layer.config["offset"], offset, rtol=1e-6)
 
 
+def in_whole_numbers(images):
+    return tf.cast(tf.cast(images, tf.int32), tf.float32)
+
+
 @pytest.mark.parametrize(
-    "function", [tf.square, lambda x: x[..., ::-1], lambda x: tf.maximum(x, 0.5), tf.image.per_image_standardization]
+    "function",
+    [
+        tf.square,
+        lambda x: x[..., ::-1],
+        lambda x: tf.maximum(x, 0.5),
+        tf.image.per_image_standardization,
+        in_whole_numbers,
+    ],
 )
 def test_what_is_no_linear_map_of_images_is_refused(function):
     value, read = output_of(function, (None, 8, 8, 3))

@@ -100,6 +100,11 @@ def test_operations_of_older_files():
     images, seen = read(SavedLayer(None, "model", layers=tuple(layers), config=ends))
     assert seen.range == (-1, 1)
     assert images.size == SIZE
+    cast_to_bytes = json.dumps({"op": "Cast", "attr": {"DstT": {"type": "DT_UINT8"}}})
+    layers[3] = SavedLayer("op_2", "tensor_flow_op_layer", inbound=("op_1",), config={"node_def": cast_to_bytes})
+    layers[4] = SavedLayer("first", "conv2d", inbound=("op_2",))
+    with pytest.raises(ImagesError, match=r"op_2 .* whole numbers of images \(dt_uint8\)"):
+        read(SavedLayer(None, "model", layers=tuple(layers), config=ends))
 
 
 class RandomInvert(keras.layers.Layer):
@@ -114,6 +119,10 @@ class RandomInvertOfTfKeras(tf_keras.layers.Layer):
         return 1 - images
 
 
+def cast(library, x, dtype):
+    return keras.ops.cast(x, dtype) if library is keras else tf.cast(x, dtype)
+
+
 OWN = {keras: RandomInvert, tf_keras: RandomInvertOfTfKeras}
 REFUSED = {
     "a layer of one's own": (lambda library, x: OWN[library](name="bad")(x), "the layer bad ("),
@@ -124,6 +133,10 @@ REFUSED = {
     "other side": (lambda library, x: library.layers.Resizing(32, 48, name="bad")(x), "32 x 48"),
     "neither range": (lambda library, x: library.layers.Rescaling(0.15, name="bad")(x), "bad scale images by 0.15"),
     "nothing": (lambda library, x: library.layers.Rescaling(0.0, name="bad")(x), "the layer bad (rescaling)"),
+    "whole numbers": (
+        lambda library, x: cast(library, cast(library, x, "uint8"), "float32") / 255.0,
+        "whole numbers of",
+    ),
     "divided": (lambda library, x: 1.0 / (x + 1.0), "divides by the image"),
 }
 
