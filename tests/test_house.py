@@ -83,7 +83,7 @@ def test_examples_are_short(path):
 
 def test_the_top_folder_holds_packages_only():
     files = {path.name for path in (ROOT / "hubkeras").iterdir() if path.is_file()}
-    assert files == {"__init__.py", "py.typed"}
+    assert files == {"__init__.py", "__main__.py", "py.typed"}
 
 
 def public_functions(path):

@@ -20,6 +20,7 @@ from hubkeras.bulk.sources import Images, is_container, list_images, sources
 from hubkeras.common import addresses
 from hubkeras.common.counts import added
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.extras import installation
 from hubkeras.consuming.handles import absolute
 
 try:
@@ -29,7 +30,7 @@ try:
     from apache_beam.ml.inference import base
     from apache_beam.options.pipeline_options import PipelineOptions
 except ModuleNotFoundError as error:
-    text = f"{error.name} is not installed; `pip install 'hubkeras[beam]'` installs it."
+    text = f"{error.name} is not installed; `{installation('hubkeras[beam]')}` installs it."
     raise ModuleNotFoundError(text, name=error.name) from error
 
 BATCH_SIZE = 32

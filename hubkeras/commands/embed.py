@@ -1,6 +1,7 @@
 """`hubkeras embed`: features or classes of many images, as Parquet files."""
 
 import dataclasses
+import glob
 import sys
 from typing import Any
 
@@ -77,6 +78,7 @@ def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dic
     from hubkeras.bulk import embedding
     from hubkeras.common.counts import in_words
 
+    output.if_stopped = lambda: _kept(options.out)
     with output.status("images") as progress:
         rows_per_file = options.rows_per_file
         result = embedding.embed(
@@ -92,6 +94,15 @@ def _here(options: Options, output: Output, chosen: dict[str, Any]) -> tuple[dic
         ("this run", f"{made} images, {made / max(result.seconds, 1e-9):.1f} a second, {result.errors} unreadable"),
     ]
     return dataclasses.asdict(result), rows
+
+
+def _kept(out: str) -> str | None:
+    """What an interrupted run has left, in words."""
+    from hubkeras.common.counts import in_words
+
+    files = len(glob.glob(f"{glob.escape(out)}/part-*.parquet"))
+    whole = in_words({"files that are whole": files})
+    return f"{out} keeps {whole}, and the same command goes on from there" if files else None
 
 
 def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, object]]]:

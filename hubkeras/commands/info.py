@@ -12,6 +12,7 @@ from typing import Any
 from hubkeras.commands.command import Group, Options, command
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import installation
 from hubkeras.common.processor import description
 from hubkeras.common.version import __version__, installed_version, runtime_versions
 
@@ -76,7 +77,7 @@ def info(options: Options, output: Output) -> None:
 
 
 def _missing(extra: str | None) -> str:
-    return f"not installed; pip install 'hubkeras[{extra}]'" if extra else "not installed"
+    return f"not installed; {installation(f'hubkeras[{extra}]')}" if extra else "not installed"
 
 
 def processor_facts() -> dict[str, Any]:

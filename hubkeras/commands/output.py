@@ -23,7 +23,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TextIO
 
@@ -53,6 +53,7 @@ class Output:
 
     Attributes:
         began: when the command did, of `time.monotonic`, before libraries were imported.
+        if_stopped: tells what an interrupted command has left for the next run, None where there is nothing.
 
     Args:
         mode: how results are written.
@@ -60,6 +61,7 @@ class Output:
 
     def __init__(self, mode: Mode = Mode.TEXT) -> None:
         self.mode, self.began = mode, time.monotonic()
+        self.if_stopped: Callable[[], str | None] = lambda: None
         self._warnings: list[str] = []
 
     def result(

@@ -29,7 +29,8 @@ from hubkeras.commands.command import Options
 from hubkeras.commands.output import ClosedPipe, Mode, Output
 from hubkeras.common import without_keras
 from hubkeras.common.errors import Error
-from hubkeras.common.quiet import quietly
+from hubkeras.common.extras import installation
+from hubkeras.common.quiet import import_quietly, quietly
 from hubkeras.common.staging import rehearsed
 
 COMMANDS = (
@@ -99,6 +100,8 @@ def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) ->
         with rehearsed(getattr(options, "dry_run", False)):  # what is refused at once
             options.command.first(options)
         needed = options.command.tensorflow
+        if alone:
+            import_quietly("tensorflow", "keras")  # by commands that may not need them
         if alone and callable(needed) and not needed(options):
             without_keras.choose()  # of a process that does nothing else
         elif needed:
@@ -109,7 +112,7 @@ def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) ->
     except ClosedPipe:
         return _CLOSED_PIPE
     except KeyboardInterrupt as error:
-        return _stopped(output, signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT, str(error))
+        return _stopped(output, signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
     except Exception as error:
         if options.debug:
             raise
@@ -149,10 +152,10 @@ def _repair(error: Exception, typed: Sequence[str]) -> str | None:
     return " ".join(filter(None, ("hubkeras", shlex.join(typed[:cut]), repair, shlex.join(typed[cut:]))))
 
 
-def _stopped(output: Output, number: int, said: str = "") -> int:
-    """Says so, and what the command says of it; what commands write appears whole or not at all."""
+def _stopped(output: Output, number: int) -> int:
+    """Says so, and what the command has left to go on from; what commands write appears whole or not at all."""
     how = "terminated" if number == signal.SIGTERM else "interrupted"
-    output.error(f"{how}; {said or 'nothing is left half written'}.")
+    output.error(f"{how}; {output.if_stopped() or 'nothing is left half written'}.")
     return 128 + number
 
 
@@ -198,7 +201,7 @@ def _complete(commands: parsing.Parser) -> None:
     try:
         import argcomplete
     except ImportError:
-        raise SystemExit("completion needs argcomplete: pip install 'hubkeras[completion]'") from None
+        raise SystemExit(f"completion needs argcomplete: {installation('hubkeras[completion]')}") from None
     argcomplete.autocomplete(commands)
 
 

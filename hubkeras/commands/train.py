@@ -68,23 +68,19 @@ def train(options: Options, output: Output) -> int:
         output.result(_planned(task), _rows_of_plan(task, options.out))
         output.hint("hubkeras", "train", options.data, options.out, "--from", options.source)
         return 0
-    try:
-        with output.status(is_long=True) as progress:
-            trained = training.train(
-                options.data,
-                options.out,
-                options.source,
-                finish=options.finish,
-                progress=progress,
-                began=output.began,
-                **chosen,
-            )
-    except KeyboardInterrupt as error:
-        kept = f"{os.path.normpath(options.out)}{ENDING}"
-        if not os.path.isdir(kept):
-            raise
-        again = "give the same command again, with --finish to write the best so far"
-        raise type(error)(f"{kept} is what it goes on from: {again}") from None
+    kept = f"{os.path.normpath(options.out)}{ENDING}"
+    again = "give the same command again, with --finish to write the best so far"
+    output.if_stopped = lambda: f"{kept} is what it goes on from: {again}" if os.path.isdir(kept) else None
+    with output.status(is_long=True) as progress:
+        trained = training.train(
+            options.data,
+            options.out,
+            options.source,
+            finish=options.finish,
+            progress=progress,
+            began=output.began,
+            **chosen,
+        )
     written = [options.out, *(each for each in options.also if each not in trained.facts["failed"])]
     rows = rows_of(options.source, trained.facts, trained.evaluation, trained.files, trained.unreadable)
     everything = [*written, _as_given(trained.report, options.out)]

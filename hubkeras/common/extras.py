@@ -3,6 +3,8 @@
 import contextlib
 import importlib
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -32,6 +34,16 @@ def _without_reports() -> Iterator[None]:
             modules.pop(_TELEMETRY, None)
 
 
+def installation(requirement: str) -> str:
+    """The command that installs a package where this Python looks, with its own `pip` where the shell has another's."""
+    own, first, pip = os.path.join(os.path.dirname(sys.executable), "pip"), shutil.which("pip"), "pip"
+    with contextlib.suppress(OSError, ValueError):  # the working folder is gone, or on another drive
+        if os.path.exists(own) and not (first and os.path.samefile(os.path.dirname(first), os.path.dirname(own))):
+            relative = os.path.relpath(own)
+            pip = shlex.quote(own if relative.startswith(os.pardir) else relative)
+    return f"{pip} install {shlex.quote(requirement)}"
+
+
 def extra(name: str, module: str) -> ModuleType:
     """Imports a module that the extra `name` installs, such that it does not report its use to its makers.
 
@@ -43,5 +55,5 @@ def extra(name: str, module: str) -> ModuleType:
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).split(".")[0]
-        command = f"pip install 'hubkeras[{name}]'"
+        command = installation(f"hubkeras[{name}]")
         raise Error(f"{missing} is not installed; `{command}` installs it.", repair=command) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from hubkeras.common import addresses, mistaken, places
 from hubkeras.common.errors import Error, first_line
+from hubkeras.common.extras import installation
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import tars
 from hubkeras.common.guards.permissions import check_readable, permissions_checked
@@ -80,7 +81,7 @@ def _resolve_hub(handle: str) -> str:
     except ImportError as error:
         raise Error(
             f"{handle} is resolved by tensorflow_hub, which cannot be imported ({error}); "
-            "pip install 'hubkeras[hub]', or give the path of a SavedModel folder."
+            f"`{installation('hubkeras[hub]')}` installs it, or give the path of a SavedModel folder."
         ) from error
     try:
         return tensorflow_hub.resolve(handle)

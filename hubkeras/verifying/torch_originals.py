@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import installation
 from hubkeras.verifying.torch_worker import packed, unpacked
 
 _WORKER = pathlib.Path(__file__).with_name("torch_worker.py")
@@ -36,7 +37,7 @@ def open_folder(folder: pathlib.Path) -> tuple[str, Callable[[np.ndarray], np.nd
     library = "timm" if isinstance(config, dict) and isinstance(config.get("architecture"), str) else "transformers"
     for package in (library, "torch"):
         if importlib.util.find_spec(package) is None:
-            command = f"pip install {package}"
+            command = installation(package)
             raise Error(f"{package} is not installed; `{command}` installs it.", repair=command)
     worker = _Worker(library, folder)
     worker.receive()  # it is loaded

@@ -12,10 +12,13 @@ import tensorflow as tf
 from pyarrow import parquet
 
 import hubkeras
+from hubkeras.bulk import embedding
 from hubkeras.bulk.pipeline import Preparation, read_batches
 from hubkeras.bulk.rows import RowLayout, check_any_read, write
 from hubkeras.bulk.sources import open_images
+from hubkeras.commands import main
 from hubkeras.common.choices import Task
+from hubkeras.common.extras import installation
 from tests.support import image_files
 from tests.support.killing import check_kills, rows_of, run
 
@@ -247,6 +250,21 @@ def test_one_image_that_can_be_read_is_enough(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_interrupted_run_tells_what_it_keeps(model, photos, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedding, "embed", interrupted)
+    arguments = ["embed", str(model), str(photos), str(tmp_path)]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "hubkeras: interrupted; nothing is left half written.\n"
+    for number in range(2):
+        (tmp_path / f"part-0000{number}.parquet").touch()
+    assert main(arguments) == 130
+    told = f"{tmp_path} keeps 2 files that are whole, and the same command goes on from there"
+    assert capsys.readouterr().err == f"hubkeras: interrupted; {told}.\n"
+
+
 def test_beam_where_it_is_missing(model, photos, tmp_path):
     code = """if True:
         import sys
@@ -255,7 +273,7 @@ def test_beam_where_it_is_missing(model, photos, tmp_path):
         sys.exit(main())"""
     arguments = ["embed", str(model), str(photos), str(tmp_path / "out"), "--beam", "--", "--runner=DirectRunner"]
     process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    expected = "hubkeras: apache_beam is not installed; `pip install 'hubkeras[beam]'` installs it.\n"
+    expected = f"hubkeras: apache_beam is not installed; `{installation('hubkeras[beam]')}` installs it.\n"
     assert (process.returncode, process.stderr) == (1, expected)
     code = code.replace("from hubkeras.commands import main", "import hubkeras; hubkeras.beam")
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

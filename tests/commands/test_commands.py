@@ -22,6 +22,7 @@ import pytest
 import tensorflow as tf
 
 import hubkeras
+from hubkeras.__main__ import main as program_main
 from hubkeras.commands import main, parser
 from hubkeras.commands.output import Output
 from hubkeras.commands.program import COMMANDS
@@ -284,6 +285,17 @@ def test_stopped_in_another_language(number, how, digits_model, run, monkeypatch
     finally:
         signal.signal(signal.SIGINT, before)
     assert (status, err) == (128 + number, f"hubkeras: {how}; nothing is left half written.\n")
+
+
+def test_stopped_before_the_command_is_known(monkeypatch, capsys):
+    """Modules take a quarter of a second to import, in which people see what they mistyped."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hubkeras.commands.program.parser", interrupted)
+    assert program_main() == 130
+    assert capsys.readouterr().err == "hubkeras: interrupted; nothing is left half written.\n"
 
 
 def test_texts_are_printed_as_texts(capsys):

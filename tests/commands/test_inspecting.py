@@ -15,6 +15,7 @@ import hubkeras
 from hubkeras.commands import main
 from hubkeras.common.archives import pack
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import installation
 from hubkeras.common.files import sha256
 from hubkeras.common.guards import integrity
 from hubkeras.common.tensorflow_internals import new_message
@@ -268,7 +269,11 @@ def test_info(monkeypatch, tmp_path, run):
     (tmp_path / "file").write_bytes(b"12345")
     status, out, _ = run("info")
     assert status == 0
-    for words in ("ONNX Runtime not installed; pip install 'hubkeras[onnx]'", "TF_ENABLE_ONEDNN_OPTS 0", "keras 1.2"):
+    for words in (
+        f"ONNX Runtime not installed; {installation('hubkeras[onnx]')}",
+        "TF_ENABLE_ONEDNN_OPTS 0",
+        "keras 1.2",
+    ):
         assert words in out
     assert "a secret" not in out
 

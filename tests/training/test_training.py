@@ -1,8 +1,10 @@
 """Training from photos to files: what is written is what was measured, goes on after a kill, never below its head."""
 
+import contextlib
 import json
 import pathlib
 import shutil
+import signal
 
 import numpy as np
 import PIL.Image
@@ -147,3 +149,12 @@ def test_an_interrupted_run_tells_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert main(arguments) == 130
     told = f"interrupted; {kept} is what it goes on from: give the same command again, with --finish to write the best"
     assert told in capsys.readouterr().err
+
+    def interrupted_in_another_language(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise TypeError
+
+    monkeypatch.setattr(training, "train", interrupted_in_another_language)
+    assert main(arguments) == 143
+    assert told.replace("interrupted;", "terminated;") in capsys.readouterr().err
