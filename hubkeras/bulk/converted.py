@@ -61,9 +61,9 @@ class Convertible:
             digest.update(name.encode() + np.asarray(variable).tobytes())
         return cls(digest.hexdigest(), Task.FEATURE_VECTOR, network.facts, network)
 
-    def _path(self, runtime: Runtime) -> pathlib.Path:
+    def _path(self, runtime: Runtime, folder: pathlib.Path | None = None) -> pathlib.Path:
         name = f"{self.key[:40]}-{self.task}-{__version__}-{runtime}"
-        return _cache() / name / f"model{files.BY_RUNTIME[runtime].suffix}"
+        return (folder or _cache()) / name / f"model{files.BY_RUNTIME[runtime].suffix}"
 
     def is_kept(self, runtime: Runtime) -> bool:
         """Whether the file is in the cache, as it was written."""
@@ -83,6 +83,14 @@ class Convertible:
             os.utime(path.with_name(_DIGEST))  # first: from now on no other process removes it
         if self.is_kept(runtime):
             return path
+        try:
+            return self._write(path)
+        except Error as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            return self._write(self._path(runtime, pathlib.Path(_temporary().name)))  # the disk of the cache is full
+
+    def _write(self, path: pathlib.Path) -> pathlib.Path:
         from hubkeras.exporting import write_unchecked
 
         with staged(path.parent, overwrite=True, foreign=anything) as folder:

@@ -1,12 +1,17 @@
 """The one exception that hubkeras raises for bad input, and the words of other libraries in it."""
 
+import errno
+import os
 import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable
 
 _OF_TENSORFLOW = re.compile(r"^(\{\{.*?\}\} )+")  # the operation, before what it has to say
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of what terminals obey, or that turns text around
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_FULL = 1 << 16  # bytes free, with which a disk is taken for full
 _SEEN = "\n\u200c\u200d"  # line ends, and what joins letters and emoji
 
 
@@ -64,6 +69,18 @@ def first_line(error: BaseException) -> str:
 def reason(error: OSError) -> str:
     """Why something cannot be written, in words; a file in the place of a folder is said to be one."""
     return "it is a file, no folder" if isinstance(error, FileExistsError | NotADirectoryError) else str(error.strerror)
+
+
+def no_place(error: Exception, folder: str | os.PathLike[str]) -> OSError | None:
+    """The OSError behind what a library raises that could not write into a folder, where the place is the reason.
+
+    TensorFlow says it after the path of a temporary file; OpenVINO does not, and its disk is asked.
+    """
+    for number in _NO_PLACE:
+        if os.strerror(number) in str(error):
+            return OSError(number, os.strerror(number))
+    is_full = os.path.isdir(folder) and shutil.disk_usage(folder).free < _FULL
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if is_full else None
 
 
 def tensorflow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:

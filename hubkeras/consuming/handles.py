@@ -86,7 +86,11 @@ def _resolve_hub(handle: str) -> str:
     try:
         return tensorflow_hub.resolve(handle)
     except Exception as error:  # urllib's, TensorFlow's or kagglehub's, as the handle may be
-        raise Error(f"{handle} cannot be fetched: {first_line(error)}") from error
+        folder = cache.cache_dir()
+        if folder.is_dir() and not os.access(folder, os.W_OK):
+            advice = "name another one with TFHUB_CACHE_DIR, or give the path of a SavedModel folder"
+            raise Error(f"{handle} is not in the cache folder {folder}, which cannot be written; {advice}.") from error
+        raise Error(f"{handle} cannot be fetched: {first_line(error)}.") from error
 
 
 def _unpack(archive: str | os.PathLike[str], handle: str) -> str:

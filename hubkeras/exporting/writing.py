@@ -12,7 +12,7 @@ from hubkeras.common import addresses
 from hubkeras.common.choices import Format, Task
 from hubkeras.common.collecting import without_collection
 from hubkeras.common.endings import folder_to_write, format_of
-from hubkeras.common.errors import Error, first_line, tensorflow_errors
+from hubkeras.common.errors import Error, first_line, no_place, tensorflow_errors
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.parity import Parity
@@ -276,6 +276,8 @@ def _write_files(plan: Plan, staging: pathlib.Path, path: pathlib.Path) -> Seque
     except UnicodeError as error:
         raise Error(f"{str(path)!a} is not UTF-8; give it a name of UTF-8 text.") from error
     except tensorflow_errors() as error:
+        if place := no_place(error, staging.parent):
+            raise place from error
         raise Error(f"Cannot write {path}: {first_line(error)}; it is as it was before.") from error
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hubkeras.common.errors import Error
+from hubkeras.common.errors import Error, no_place
 from hubkeras.common.extras import extra
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.runtimes import activations, graph_steps, image_scale, onnx_messages, openvino_metadata
@@ -60,7 +60,9 @@ def write(
         model.set_rt_info(text, [openvino_metadata.SECTION, name])
     try:
         openvino.save_model(model, os.fspath(path), compress_to_fp16=interface.precision == "float16")
-    except RuntimeError as error:  # also of a full disk
+    except RuntimeError as error:
+        if place := no_place(error, path.parent):
+            raise place from error
         reason = " ".join(str(error).split())[:200]
         raise Error(f"Cannot write {os.path.basename(path)}: {reason}; it is as it was before.") from error
 

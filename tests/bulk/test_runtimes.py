@@ -1,5 +1,6 @@
 """Many images in another runtime: equal rows, one file in the cache, and never a runtime that is not equal."""
 
+import errno
 import json
 import os
 import sys
@@ -91,6 +92,20 @@ def test_a_file_is_made_once_and_again_where_it_is_damaged(model):
     assert convertible.is_kept(Runtime.ONNX)
     os.utime(file.with_name("sha256.txt"), (1e9, 1e9))
     assert convertible.file(Runtime.ONNX).with_name("sha256.txt").stat().st_mtime > 1e9  # when it was used last
+
+
+def test_a_cache_on_a_full_disk_is_done_without(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+
+    def staged(path, real=converted.staged, **options):
+        if tmp_path in path.parents:
+            raise hubkeras.Error("Cannot write it.") from OSError(errno.ENOSPC, "No space left on device")
+        return real(path, **options)
+
+    monkeypatch.setattr(converted, "staged", staged)
+    file = Convertible.of(open_model(model)).file(Runtime.ONNX)
+    assert file.is_file()
+    assert tmp_path not in file.parents
 
 
 def test_the_cache_is_bounded_and_loses_what_was_used_least_recently(model, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """`hubkeras.export` and what goes with it: labels, metadata, networks that are frozen or of reduced precision."""
 
 import json
+import resource
+import shutil
 
 import keras
 import numpy as np
@@ -161,6 +163,33 @@ def test_a_failed_check_leaves_the_old_model(damage, words, tiny, tmp_path, monk
     with pytest.raises(hubkeras.Error, match=words):
         hubkeras.export(tiny, out, overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+def test_a_full_disk_is_said_without_tensorflows_temporary_names(tiny, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # stands in for a full disk
+    try:
+        with pytest.raises(hubkeras.Error) as caught:
+            hubkeras.export(tiny, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value) == f"Cannot write {tmp_path / 'out'}: File too large; it is as it was before."
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_where_openvino_does_not(tiny, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(pytest.importorskip("openvino"), "save_model", fail)
+    with pytest.raises(hubkeras.Error, match=r"Cannot write out\.xml: basic_ios::clear"):
+        hubkeras.convert(tiny, tmp_path / "out.xml", task="feature_vector")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(hubkeras.Error) as caught:
+        hubkeras.convert(tiny, tmp_path / "out.xml", task="feature_vector")
+    words = "No space left on device; it is as it was before."
+    assert str(caught.value) == f"Cannot write {tmp_path / 'out.xml'}: {words}"
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError("Unable to allocate 8 GiB")])

@@ -28,7 +28,7 @@ from hubkeras.commands import main
 from hubkeras.common import archives, locks
 from hubkeras.common.errors import Error
 from hubkeras.common.guards import integrity
-from hubkeras.consuming import hub_lock, signing
+from hubkeras.consuming import handles, hub_lock, signing
 from hubkeras.consuming.cache import cache_dir, folder_of, installed, lookup
 from hubkeras.publishing import installing
 from tests.support.files import ROOT
@@ -404,6 +404,13 @@ def test_without_a_setting_the_cache_is_tensorflow_hubs(monkeypatch):
     from tensorflow_hub import resolver
 
     assert cache_dir() == pathlib.Path(resolver.tfhub_cache_dir(use_temp=True))
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache, monkeypatch):
+    cache.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode, real=os.access: path != cache and real(path, mode))
+    with pytest.raises(hubkeras.Error, match=f"is not in the cache folder {cache}, which cannot be written; name ano"):
+        handles.resolve(HANDLE)
 
 
 @pytest.mark.slow
