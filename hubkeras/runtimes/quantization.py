@@ -92,7 +92,7 @@ def quantized(plan: steps.Plan, images: np.ndarray, whole: bool = False) -> Quan
     from hubkeras.architectures.computing import compute
 
     images = images[:: -(-len(images) * images.shape[1] ** 2 // _MOST_PIXELS)]
-    plan, floats = (plan, set[str]()) if whole else _with_late_activations(plan, _first_layers(plan))
+    plan, floats = _with_late_activations(plan, set() if whole else _first_layers(plan))
     last_use = {name: step.output for step in plan.steps for name in step.inputs}
     exact, rounded = {steps.INPUT: images}, {steps.INPUT: images}
     result, changed = Quantized(plan), []
@@ -129,7 +129,7 @@ def _rounding_of(
     step: steps.Step, true: np.ndarray, plan: steps.Plan, values: dict[str, Rounding], floats: set[str], whole: bool
 ) -> Rounding | None:
     """The integers of what a step computes, or None for floating point."""
-    stays = steps.Max | steps.Flatten if whole else ()
+    stays = steps.Pool | steps.Max | steps.Flatten if whole else ()  # LiteRT's pools have one scale
     if isinstance(step, stays) or (isinstance(step, steps.Pool) and not step.activation):
         return values.get(step.inputs[0])  # it chooses among values, or stays between them
     if whole and isinstance(step, steps.Subtract):

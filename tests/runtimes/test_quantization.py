@@ -305,6 +305,24 @@ def rounded(found, images):
     return values
 
 
+def test_litert_pools_before_activations(tmp_path):
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs hubkeras[litert]")
+    random = np.random.RandomState(0)
+    images = np.float32(random.uniform(0, 1, (20, 15, 15, 3)))
+    plan = with_pools(random)
+    found = quantized(plan, images, whole=True)
+    assert found.values["narrow"] == found.values["narrow/before_pool"]  # its pools have one scale
+    graph = litert_graph.GraphWriter(schema, found, None, 15)
+    (tmp_path / "model.tflite").write_bytes(litert_graph.serialized(graph.model()))
+    outputs, expected = litert.load(tmp_path / "model.tflite", 1).run(images), rounded(found, images)
+    for name in plan.end_points:
+        error = np.abs(outputs[name] - expected[name]) / found.values[name].scale
+        assert error.mean() < 0.5
+        assert error.max() < 6
+    assert outputs["narrow"].min() == 0
+    assert cosine_error(outputs["features"], np.asarray(run(plan, images)["features"])) < 0.01
+
+
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_litert_computes_what_the_plan_in_8_bits_says(dtype, tmp_path):
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs hubkeras[litert]")
