@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import statistics
 
 DOCS = pathlib.Path(__file__).parent
 
@@ -123,6 +124,24 @@ def speed():
     return "\n\n".join(parts)
 
 
+def turns():
+    """What `docs/data/turns-*.json` say in words: the peer's time over ours, median and extremes of all networks."""
+    sentences = []
+    for path in sorted((DOCS / "data").glob("turns-*.json")):
+        found = json.loads(path.read_text("utf-8"))
+        texts = []
+        for peer in ("keras.applications, scaling", "keras.applications"):
+            ratios = [times[peer] / times["hubkeras"] for times in found["networks"].values()]
+            texts.append(f"{statistics.median(ratios):.3f} in the median ({min(ratios):.2f} to {max(ratios):.2f})")
+        with_scaling, without = texts
+        sentences.append(
+            f"The peer's time over ours, {len(found['networks'])} networks, {found['rounds']} rounds, {found['date']}: "
+            f"{with_scaling} from the same images in [0, 1], which the peer's caller scales to its [-1, 1]; {without} "
+            f"where that scaling is left out."
+        )
+    return "\n".join(sentences)
+
+
 MEMORY_COMMANDS = (  # in this order: some take what others have written
     "hubkeras inspect slim",
     "hubkeras export slim plain",
@@ -193,6 +212,22 @@ def training():
     return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|", *rows])
 
 
+def shares():
+    """The table of `docs/data/train.json`: processor time of the parts of a run of `hubkeras train`."""
+    found = json.loads((DOCS / "data" / "train.json").read_text("utf-8"))
+    runs = found["runs"]
+    titles = [name if name == "head alone" else f"{name}, {found['epochs']} epochs" for name in runs]
+    totals = [sum(run.values()) for run in runs.values()]
+    parts = dict.fromkeys(part for run in runs.values() for part in run)
+    rows = []
+    for part in parts:
+        times = [(run.get(part), total) for run, total in zip(runs.values(), totals, strict=True)]
+        cells = ["" if seconds is None else f"{seconds:.1f} ({seconds / total:.0%})" for seconds, total in times]
+        rows.append(f"| {part} | {' | '.join(cells)} |")
+    rows.append(f"| all | {' | '.join(f'{total:.1f}' for total in totals)} |")
+    return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(runs) + 1) + "|", *rows])
+
+
 def examples():
     """A section for each script of `examples/`, with its picture where there is one."""
     sections = []
@@ -205,7 +240,10 @@ def examples():
 
 
 _PARTS = {
-    **{part.__name__: part for part in (accuracy, checkpoints, end_points, examples, memory, speed, training)},
+    **{
+        part.__name__: part
+        for part in (accuracy, checkpoints, end_points, examples, memory, shares, speed, training, turns)
+    },
     "help": command_help,
 }
 

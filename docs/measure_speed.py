@@ -1,20 +1,28 @@
 """Measures how fast the 24 published networks are on this machine, and draws time against accuracy.
 
     python docs/measure_speed.py MODELS [--data docs/data/speed-NAME.json] [--seconds 2]
+    python docs/measure_speed.py MODELS --turns docs/data/turns-NAME.json [--rounds 24]
 
 MODELS is a folder for the files, which are made where they are missing: ours for each runtime, and what Keras' own
 `export` makes of `keras.applications` for ONNX Runtime. Their weights are random, which does not change the time. Then
 `hubkeras benchmark --json` runs them, each in a process of its own, one image in a call; its answers are kept. Without
 `--data` the chart alone is drawn, `docs/pictures/speed.svg`, of all files in `docs/data`.
 
-Needs hubkeras[onnx,litert,openvino], tf2onnx for the peers, and matplotlib. The machine has to be idle meanwhile.
+`--turns` compares ours and the peer in ONNX Runtime to a percent: one thread, processor time, calls in turns in one
+process for each network. The peer counts twice, with and without scaling images from [0, 1] to its [-1, 1].
+
+Needs hubkeras[onnx,litert,openvino], tf2onnx for the peers, and matplotlib. The machine has to be idle meanwhile, but
+for `--turns`.
 """
 
 import argparse
+import datetime
 import json
+import multiprocessing
 import pathlib
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import hooks
 
@@ -66,6 +74,45 @@ def measure(modules, folder, seconds):
     return found
 
 
+def turns(ours, peer, size, rounds):
+    """Processor milliseconds of a call on one image of [0, 1], `{contestant: median}`; run in a process of its own."""
+    import numpy as np
+
+    from hubkeras.runtimes import files
+    from tests.benchmarks import timing
+
+    images = np.random.default_rng(0).uniform(0, 1, (1, size, size, 3)).astype(np.float32)
+    scaled, mine, theirs = images * 2 - 1, files.load(ours, threads=1), files.load(peer, threads=1)
+
+    def scale_and_run():
+        np.multiply(images, 2, out=scaled)
+        np.subtract(scaled, 1, out=scaled)
+        theirs.run(scaled)
+
+    contestants = {
+        "hubkeras": lambda: mine.run(images),
+        "keras.applications": lambda: theirs.run(scaled),
+        "keras.applications, scaling": scale_and_run,
+    }
+    found = timing.measure(contestants, 0, repetitions=3, rounds=rounds)
+    return {name: each["processor_ms"] for name, each in found.items()}
+
+
+def measure_turns(modules, folder, rounds):
+    """`turns` of the networks that have a peer."""
+    found = {"date": datetime.date.today().isoformat(), "rounds": rounds, "networks": {}}
+    context = multiprocessing.get_context("spawn")
+    for module in modules:
+        ours, peer = (str(folder / hooks.speed_file(module, kind)) for kind in (".onnx", hooks.SPEED_PEER))
+        if not pathlib.Path(peer).exists():
+            continue
+        with ProcessPoolExecutor(1, context) as process:
+            times = process.submit(turns, ours, peer, module.image_size, rounds).result()
+        found["networks"][pathlib.Path(ours).stem] = times
+        print(pathlib.Path(ours).stem, times, flush=True)
+    return found
+
+
 def draw(path):
     """Draws time in ONNX Runtime against the accuracy that was published, ours and the peer's, a panel a machine."""
     import matplotlib
@@ -93,11 +140,18 @@ def main(arguments=None):
     parser.add_argument("models", type=pathlib.Path)
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--turns", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=24)
     options = parser.parse_args(arguments)
-    if options.data:
+    if options.data or options.turns:
         options.models.mkdir(parents=True, exist_ok=True)
         for module in hooks.published():
             write_missing(module, options.models)
+    if options.turns:
+        found = measure_turns(hooks.published(), options.models, options.rounds)
+        options.turns.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        return
+    if options.data:
         found = measure(hooks.published(), options.models, options.seconds)
         options.data.parent.mkdir(parents=True, exist_ok=True)
         options.data.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
