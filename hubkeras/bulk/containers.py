@@ -9,11 +9,12 @@ import stat
 import struct
 import tarfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from hubkeras.common.errors import Error, first_line
 from hubkeras.common.extras import extra
+from hubkeras.common.guards.messages import fields_of
 from hubkeras.consuming.decoding import MOST_FILE_BYTES
 from hubkeras.consuming.listing import is_hidden, is_image, kind_of
 
@@ -21,7 +22,7 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5":
 _MOST_ROWS = 10_000_000  # of a group of Parquet, which is read as one
 _TAR_BLOCK = 512
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), 4  # a TFRecord is: length, its checksum, data, their checksum
-_ENCODED = "image/encoded"  # where Slim's scripts put the file of an image
+_ENCODED = b"image/encoded"  # where Slim's scripts put the file of an image
 
 Open = Callable[[str], BinaryIO]
 
@@ -133,15 +134,22 @@ class Records(_Container):
         return images
 
     def _image(self, data: bytes, path: str) -> bytes:
-        import tensorflow as tf
-
         try:
-            values = tf.train.Example.FromString(data).features.feature[_ENCODED].bytes_list.value
-        except Exception as error:  # protobuf's own, which it has moved between versions
+            # the entries of Example.features.feature: a name, and a Feature, of which bytes_list.value is wanted
+            for entry in _fields(data, 1, 1):
+                if next(_fields(entry, 1), b"") == _ENCODED:
+                    for value in _fields(entry, 2, 1, 1):
+                        return value
+        except ValueError as error:
             raise Error(f"{path} is no tf.train.Example.") from error
-        if not values:
-            raise Error(f"{path} has no {_ENCODED}.")
-        return values[0]
+        raise Error(f"{path} has no {_ENCODED.decode()}.")
+
+
+def _fields(message: bytes, number: int, *within: int) -> Iterator[bytes]:
+    """The fields of a number in a protobuf message, and of further numbers in these."""
+    for found, _, start, end in fields_of(message, 0, len(message)):
+        if found == number:
+            yield from _fields(message[start:end], *within) if within else [message[start:end]]
 
 
 class Column:

@@ -24,7 +24,6 @@ ACCEPTED_DATA = (
     "a folder with a folder of images for each class, a CSV of names and labels (or a folder with one), ImageNet's "
     "validation images with ILSVRC2012_validation_ground_truth.txt or LOC_val_solution.csv, or tfds:NAME"
 )
-_TFDS = "tfds:"
 _MOST_PASSED = 2048  # images that are kept for another thread
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.jpeg", re.IGNORECASE)
 _BOXES = re.compile(rf"{SYNSET.pattern}(\s+\d+)+(\s.*)?")  # of `LOC_val_solution.csv`
@@ -80,8 +79,8 @@ def open_labelled(
     if isinstance(data, LabelledImages):
         return data
     name = addresses.local(data)
-    if name.startswith(_TFDS):
-        return _in_tfds(name[len(_TFDS) :], split)
+    if name.startswith(addresses.TFDS):
+        return _in_tfds(name[len(addresses.TFDS) :], split)
     path = pathlib.Path(name)
     if not path.exists():
         raise Error(f"{name} does not exist; expected {ACCEPTED_DATA}.")
@@ -273,5 +272,5 @@ def _in_tfds(name: str, preferred: str = "") -> LabelledImages:
     dataset = builder.as_dataset(decoders=decoders, **options)
     names = features["label"].names
     labels = [names[int(label)] for label in dataset.map(lambda row: row["label"]).as_numpy_iterator()]
-    images = _Tfds(dataset.map(lambda row: row["image"]), f"{_TFDS}{dataset_name}:{chosen}", len(labels))
+    images = _Tfds(dataset.map(lambda row: row["image"]), f"{addresses.TFDS}{dataset_name}:{chosen}", len(labels))
     return LabelledImages(images, labels, f"tensorflow_datasets' {dataset_name}, split {chosen}")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -119,15 +120,15 @@ def fingerprint(
         images: what tells these images from others.
         options: more that rows depend on, JSON-ready.
     """
-    import tensorflow as tf
-
     arrow = extra("bulk", "pyarrow")
     options |= {"task": model.task, **dataclasses.asdict(preparation)}
     options["image_size"] = list(options.pop("size"))
     if layout.labels is not None:
         names = "\n".join(layout.labels)
         options |= {"top": layout.top, "labels": hashlib.sha256(names.encode()).hexdigest()[:16]}
-    versions = {"hubkeras": __version__, "tensorflow": tf.__version__, "pyarrow": arrow.__version__}
+    versions = {"hubkeras": __version__, "pyarrow": arrow.__version__}
+    if "tensorflow" in sys.modules:  # it takes seconds to import, and files for other runtimes need none of it
+        versions["tensorflow"] = sys.modules["tensorflow"].__version__
     return {
         "model": model.content_hash,
         "model_name": model.name,

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command
+from hubkeras.commands.command import MODEL, UNSAFE, Group, Needs, Options, argument, command
 from hubkeras.commands.info import processor_facts
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
@@ -30,7 +30,7 @@ BAR = 30  # characters of the longest bar
     argument("--threads", type=int, metavar="N", help="threads of a call (default: one for each core)"),
     argument("--seconds", type=float, default=10, help="for each batch, at least"),
     UNSAFE,
-    tensorflow=False,
+    needs=Needs.NOTHING,
 )
 def benchmark(options: Options, output: Output) -> None:
     from hubkeras.runtimes import measuring

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from hubkeras.commands.command import DRY_RUN, MODEL, Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, MODEL, Group, Options, argument, command, flag, needs_of_model
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Mode, Output
 from hubkeras.commands.wording import written_rows
@@ -34,6 +34,7 @@ _MOST_TOLD = 5  # unreadable images
     flag("--overwrite", "replace PNG, where hubkeras wrote it"),
     DRY_RUN,
     *PREPARING_ARGUMENTS,
+    needs=needs_of_model,
     first=lambda options: mistaken.refuse_model(options.model),
 )
 def classify(options: Options, output: Output) -> int:

@@ -27,6 +27,14 @@ class Group(str, Enum):
     SERVE = "serve"
 
 
+class Needs(Enum):
+    """What is imported, in silence, before a command runs; it takes seconds."""
+
+    NOTHING = "nothing"  # networks are those of NumPy
+    TENSORFLOW = "tensorflow"  # these too
+    KERAS = "keras"
+
+
 @dataclass(frozen=True)
 class Command:
     """A command of `hubkeras`.
@@ -39,8 +47,7 @@ class Command:
             of `hubkeras --help`.
         arguments: functions that add its arguments to a parser.
         run: does the work and writes to an `Output`; returns the exit status, None for 0.
-        tensorflow: whether TensorFlow is imported, in silence, before it runs; or what tells it of the options, and
-            where it is not, the networks are those of NumPy.
+        needs: what it needs, or what tells it of the options.
         first: raises hubkeras.Error for what can be refused before TensorFlow is imported, which takes seconds.
     """
 
@@ -50,7 +57,7 @@ class Command:
     example: str
     arguments: tuple[Add, ...]
     run: Run
-    tensorflow: bool | Callable[[Options], bool]
+    needs: Needs | Callable[[Options], Needs]
     first: First
 
 
@@ -59,13 +66,13 @@ def command(
     help_text: str,
     example: str,
     *arguments: Add,
-    tensorflow: bool | Callable[[Options], bool] = True,
+    needs: Needs | Callable[[Options], Needs] = Needs.KERAS,
     first: First = lambda _: None,
 ) -> Callable[[Run], Command]:
     """A decorator that makes the `Command` of a function, and of its name."""
 
     def make(run: Run) -> Command:
-        return Command(getattr(run, "__name__", ""), group, help_text, example, arguments, run, tensorflow, first)
+        return Command(getattr(run, "__name__", ""), group, help_text, example, arguments, run, needs, first)
 
     return make
 
@@ -101,6 +108,7 @@ def words(choices: type[Enum]) -> list[str]:
 
 
 DIGITS = "examples/data/mobilenet_v2_0.35_96_digits.tgz"  # the checkpoint of the examples
+RUNTIMES = (".onnx", ".tflite", ".xml")  # endings of files for runtimes
 MODEL = "a SavedModel (folder, archive or handle), or an .onnx, .tflite or .xml file"
 DRY_RUN = flag("--dry-run", "do all but the writing, tell what would be written and replaced, and stop")
 UNSAFE = argument(
@@ -109,3 +117,8 @@ UNSAFE = argument(
     action="store_false",
     help="run a model from elsewhere although it could do more than compute: only where you trust it",
 )
+
+
+def needs_of_model(options: Options) -> Needs:
+    """What a command needs that runs a model: a file for a runtime, the runtime alone."""
+    return Needs.NOTHING if options.model.endswith(RUNTIMES) else Needs.TENSORFLOW

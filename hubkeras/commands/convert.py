@@ -6,7 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hubkeras.commands.command import DIGITS, DRY_RUN, Group, Options, argument, command, flag, one_of, titled, words
+from hubkeras.commands.command import (
+    DIGITS,
+    DRY_RUN,
+    RUNTIMES,
+    Group,
+    Needs,
+    Options,
+    argument,
+    command,
+    flag,
+    one_of,
+    titled,
+    words,
+)
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import parity_rows, report_rows, written_rows
 from hubkeras.common import endings, mistaken, staging
@@ -17,7 +30,6 @@ if TYPE_CHECKING:
 
 SOURCE = "a Slim checkpoint in any form, a SavedModel, or another source of the weights"
 WIDTHS = {"float32": 4, "float16": 2, "8 bits": 1}  # bytes of a weight
-RUNTIMES = (".onnx", ".tflite", ".xml")
 SERVING = (
     "fixed_size",
     "endpoints",
@@ -126,9 +138,9 @@ def _before_convert(options: Options) -> None:
     mistaken.refuse_source(options.source)
 
 
-def _needs_keras(options: Options) -> bool:
-    """Whether networks must be Keras': files for runtimes are written, and checked, without it and TensorFlow."""
-    return not (options.to is None and options.path.endswith(RUNTIMES))
+def _needs(options: Options) -> Needs:
+    """Files for runtimes are written, and checked, without Keras and TensorFlow."""
+    return Needs.NOTHING if options.to is None and options.path.endswith(RUNTIMES) else Needs.KERAS
 
 
 @command(
@@ -158,7 +170,7 @@ def _needs_keras(options: Options) -> bool:
             argument("--int8", metavar="IMAGES", help=IMAGES),
         ),
     ),
-    tensorflow=_needs_keras,
+    needs=_needs,
     first=_before_convert,
 )
 def convert(options: Options, output: Output) -> None:

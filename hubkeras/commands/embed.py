@@ -5,7 +5,18 @@ import glob
 import sys
 from typing import Any
 
-from hubkeras.commands.command import MODEL, UNSAFE, Group, Options, argument, command, flag, words
+from hubkeras.commands.command import (
+    MODEL,
+    UNSAFE,
+    Group,
+    Needs,
+    Options,
+    argument,
+    command,
+    flag,
+    needs_of_model,
+    words,
+)
 from hubkeras.commands.output import Output
 from hubkeras.common import mistaken
 from hubkeras.common.choices import Runtime
@@ -63,6 +74,7 @@ IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of 
     ),
     argument("--rows-per-file", type=int, default=4096, metavar="N", help="rows of a Parquet file"),
     flag("--beam", "run on Apache Beam, whose own options come last: --beam -- --runner=DirectRunner"),
+    needs=lambda options: Needs.KERAS if options.beam else needs_of_model(options),
     first=lambda options: mistaken.refuse_model(options.model),
 )
 def embed(options: Options, output: Output) -> None:

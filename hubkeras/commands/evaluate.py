@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Any
 
-from hubkeras.commands.command import DRY_RUN, MODEL, Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, MODEL, Group, Needs, Options, argument, command, flag, needs_of_model
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
 from hubkeras.common import mistaken
+from hubkeras.common.addresses import TFDS
 from hubkeras.common.errors import Error
 
 DATA = "a folder for each class; a CSV of names and labels, several of each; ImageNet's validation set; tfds:NAME"
@@ -23,6 +24,7 @@ DATA = "a folder for each class; a CSV of names and labels, several of each; Ima
     argument("--report", metavar="DIR", help="write index.html, report.json and tables into this new folder"),
     flag("--overwrite", "replace DIR, where it is such a report or empty"),
     DRY_RUN,
+    needs=lambda options: Needs.TENSORFLOW if options.data.startswith(TFDS) else needs_of_model(options),
     first=lambda options: mistaken.refuse_model(options.model),
 )
 def evaluate(options: Options, output: Output) -> None:

@@ -9,7 +9,7 @@ import re
 import sys
 from typing import Any
 
-from hubkeras.commands.command import Group, Options, command
+from hubkeras.commands.command import Group, Needs, Options, command
 from hubkeras.commands.output import Output
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import installation
@@ -42,7 +42,7 @@ _VARIABLES = re.compile(
     Group.CHECK,
     "Show versions, runtimes, processor and cache of this installation, for bug reports.",
     "hubkeras info --json",
-    tensorflow=False,
+    needs=Needs.NOTHING,
 )
 def info(options: Options, output: Output) -> None:
     runtimes = runtime_versions()

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from hubkeras.commands.command import Group, Options, argument, command, flag
+from hubkeras.commands.command import Group, Needs, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import head_in_words, meaning_in_words, settings_in_words
 from hubkeras.common.addresses import local
@@ -37,7 +37,7 @@ _HARMLESS = "loading and calling it touch no other files, no programs and no net
     argument("source", metavar="SOURCE|MODEL", help="what `export` and `convert` read, or a model of any format"),
     flag("--variables", "list every variable too, with its shape and what becomes of it"),
     flag("--check", "read what is taken of it, and end with status 1 if it is not safe or not whole"),
-    tensorflow=lambda options: False,
+    needs=Needs.NOTHING,
 )
 def inspect(options: Options, output: Output) -> int:
     inspection = _inspected(options.source, options.check)

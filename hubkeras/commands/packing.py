@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag, words
+from hubkeras.commands.command import DRY_RUN, Group, Needs, Options, argument, command, flag, words
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
 from hubkeras.common import mistaken
@@ -39,7 +39,7 @@ _OF_CARD = ("license", "evaluation", "example")  # options of the card on the Hu
     argument("--example", metavar="IMAGE", help="hugging-face: an image for the card"),
     flag("--overwrite", "replace OUT, where `hubkeras pack` wrote it"),
     DRY_RUN,
-    tensorflow=False,
+    needs=Needs.NOTHING,
     first=lambda options: mistaken.refuse_no_model(options.model),
 )
 def pack(options: Options, output: Output) -> None:

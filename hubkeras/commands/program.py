@@ -1,6 +1,7 @@
 """The program: parses, runs a command, and turns whatever happens into an exit status and at most one line."""
 
 import atexit
+import contextlib
 import errno
 import os
 import shlex
@@ -25,7 +26,7 @@ from hubkeras.commands import (
     train,
     verify,
 )
-from hubkeras.commands.command import Options
+from hubkeras.commands.command import Needs, Options
 from hubkeras.commands.output import ClosedPipe, Mode, Output
 from hubkeras.common import without_keras
 from hubkeras.common.errors import Error
@@ -99,13 +100,14 @@ def _run(options: Options, output: Output, typed: Sequence[str], alone: bool) ->
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with rehearsed(getattr(options, "dry_run", False)):  # what is refused at once
             options.command.first(options)
-        needed = options.command.tensorflow
         if alone:
             import_quietly("tensorflow", "keras")  # by commands that may not need them
-        if alone and callable(needed) and not needed(options):
+        needs = options.command.needs
+        needs = needs(options) if callable(needs) else needs
+        if alone and needs is not Needs.KERAS:
             without_keras.choose()  # of a process that does nothing else
-        elif needed:
-            _import_tensorflow()
+        if needs is not Needs.NOTHING:
+            _import_tensorflow(keras=not without_keras.chosen())
         status = options.command.run(options, output) or 0
         output.close()
         return status
@@ -205,17 +207,19 @@ def _complete(commands: parsing.Parser) -> None:
     argcomplete.autocomplete(commands)
 
 
-def _import_tensorflow() -> None:
-    """Imports TensorFlow without the lines that it writes to standard error, which is for our messages.
+def _import_tensorflow(keras: bool) -> None:
+    """Imports TensorFlow, and Keras, without the lines that they write to standard error, which is for our messages.
 
     Raises hubkeras.Error where KERAS_BACKEND, or ~/.keras/keras.json, names another backend than TensorFlow.
     """
     with quietly():
-        import tensorflow  # noqa: F401
-
+        with contextlib.nullcontext() if keras else without_keras.postponed():
+            import tensorflow  # noqa: F401
+        if not keras:
+            return
         try:
-            import keras
+            from keras import backend
         except (ImportError, ValueError) as error:
             raise Error(f"Keras cannot be imported ({error}); {_BACKEND}.") from error
-        if keras.backend.backend() != "tensorflow":
-            raise Error(f"Keras runs on {keras.backend.backend()}; {_BACKEND}.")
+        if backend.backend() != "tensorflow":
+            raise Error(f"Keras runs on {backend.backend()}; {_BACKEND}.")

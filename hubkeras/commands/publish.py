@@ -1,6 +1,6 @@
 """The commands of publishing: `catalog`, `document` and `sign`."""
 
-from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, Group, Needs, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
 from hubkeras.common import mistaken
@@ -18,7 +18,7 @@ ASSET_PATH = (
     "List the modules that Google published of the three networks.",
     "hubkeras catalog mobilenet_v2_035",
     argument("pattern", metavar="PATTERN", nargs="?", default="*", help="part of the handle; * and ? as usual"),
-    tensorflow=False,
+    needs=Needs.NOTHING,
 )
 def catalog(options: Options, output: Output) -> int:
     from hubkeras.publishing.catalog import search
@@ -54,7 +54,7 @@ def catalog(options: Options, output: Output) -> int:
     "hubkeras document build/digits",
     argument("directory", metavar="SAVED_MODEL", help="a folder"),
     argument("--asset-path", metavar="URL", default="internal", help=ASSET_PATH),
-    tensorflow=False,
+    needs=Needs.NOTHING,
     first=lambda options: mistaken.refuse_no_model(options.directory),
 )
 def document(options: Options, output: Output) -> None:
@@ -74,7 +74,7 @@ def document(options: Options, output: Output) -> None:
     argument("--signature", metavar="FILE", help="the file to write (default: model.sig in the folder)"),
     flag("--overwrite", "replace a signature that exists"),
     DRY_RUN,
-    tensorflow=False,
+    needs=Needs.NOTHING,
     first=lambda options: mistaken.refuse_no_model(options.directory),
 )
 def sign(options: Options, output: Output) -> None:

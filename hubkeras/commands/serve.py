@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from hubkeras.commands.command import DRY_RUN, Group, Options, argument, command, flag
+from hubkeras.commands.command import DRY_RUN, Group, Needs, Options, argument, command, flag
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
 from hubkeras.common import mistaken
@@ -21,7 +21,7 @@ CACHE_DIR = argument("--cache-dir", metavar="DIR", help="the cache folder (defau
     argument("--public-key", metavar="KEY", help="refuse what the owner of this key (PEM) has not signed"),
     CACHE_DIR,
     DRY_RUN,
-    tensorflow=False,
+    needs=Needs.NOTHING,
     first=lambda options: mistaken.refuse_no_model(options.source),
 )
 def install(options: Options, output: Output) -> None:
@@ -51,7 +51,7 @@ def install(options: Options, output: Output) -> None:
     "List and check what is in tensorflow_hub's cache.",
     "hubkeras installed --cache-dir build/cache",
     CACHE_DIR,
-    tensorflow=False,
+    needs=Needs.NOTHING,
 )
 def installed(options: Options, output: Output) -> int:
     from hubkeras.common.guards import integrity
@@ -89,7 +89,7 @@ def installed(options: Options, output: Output) -> int:
     argument("handle", metavar="HANDLE", nargs="+", help="what `hubkeras installed` lists"),
     CACHE_DIR,
     flag("--dry-run", "tell what would be removed, and stop"),
-    tensorflow=False,
+    needs=Needs.NOTHING,
 )
 def uninstall(options: Options, output: Output) -> None:
     from hubkeras.consuming import cache

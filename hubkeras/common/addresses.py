@@ -13,6 +13,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _FILE = re.compile(r"file:(?://([^/]*))?(/.*)", re.IGNORECASE | re.DOTALL)
 _URL = re.compile(r"https?://")
 _HUB = re.compile(r"(https?://)?(www\.)?(tfhub\.dev|kaggle\.com)/")
+TFDS = "tfds:"  # before the name of a data set of tensorflow_datasets
 _PUBLISHED = "google/"  # a handle of tfhub.dev without its host
 
 

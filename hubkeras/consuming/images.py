@@ -1,7 +1,9 @@
 """Images for a SavedModel, as TF-Slim read them."""
 
 import os
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from hubkeras.common.numbers import whole
 from hubkeras.common.preprocessing import RESIZES, WHOLE
 from hubkeras.consuming.decoding import MOST_FILE_BYTES, decode_pixels
 
-_LARGE = 2**26  # bytes of an image that is not copied once more
+_LARGE = 2**26  # bytes of an image that TensorFlow gets: it copies them, and ends the process where memory is short
 CENTRAL_FRACTION = WHOLE.central_fraction
 
 
@@ -109,31 +111,49 @@ def decode(
         pixels = pixels[top : top + side, left : left + side]
     pixels = _central_part(pixels, central_fraction)
     try:
-        resized = _bilinear_rows(pixels, size) if pixels.size > _LARGE else _bilinear(pixels, size)
-        return resized * np.float32(1 / 255)
+        return _bilinear(pixels, size) * np.float32(1 / 255)
     except MemoryError as error:
         raise Error(f"{path} does not fit in memory; shrink it.") from error
 
 
 def _bilinear(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """TensorFlow 1's `resize_bilinear` of uint8 `[height, width, 3]`, as float32."""
-    import tensorflow as tf
+    """TensorFlow 1's `resize_bilinear` of uint8 `[height, width, 3]`, as float32.
 
+    TensorFlow's own takes half the time, where it is imported; to import it takes that of thousands of images.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if hasattr(tensorflow, "raw_ops") and pixels.size <= _LARGE:
+        return _in_tensorflow(tensorflow, pixels, size)
+    (top, bottom, down), (left, right, across) = map(_neighbours, pixels.shape[:2], size)
+    columns = [(places[:, np.newaxis] * 3 + np.arange(3)).ravel() for places in (left, right)]
+
+    def resized_rows(places: np.ndarray) -> np.ndarray:
+        rows = pixels[places].reshape(len(places), -1).astype(np.float32)
+        # `clip` takes no second copy; the columns are in range
+        return _between(*(rows.take(each, 1, mode="clip") for each in columns), np.repeat(across, 3))
+
+    return _between(resized_rows(top), resized_rows(bottom), down[:, np.newaxis]).reshape([*size, 3])
+
+
+def _in_tensorflow(tf: Any, pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
     with tf.device("CPU:0"):  # beside inference on an accelerator
         images = np.ascontiguousarray(pixels[np.newaxis])
         return tf.raw_ops.ResizeBilinear(images=images, size=list(size), half_pixel_centers=False).numpy()[0]
 
 
-def _bilinear_rows(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The same without a copy of the image: where there is no memory for one, TensorFlow ends the process."""
-    for axis, (old, new) in enumerate(zip(pixels.shape[:2], size, strict=True)):
-        place = np.arange(new, dtype=np.float32) * np.float32(old / new)
-        low = place.astype(int)
-        first, second = (pixels.take(at, axis).astype(np.float32) for at in (low, np.minimum(low + 1, old - 1)))
-        pixels = first + (second - first) * (place - low.astype(np.float32)).reshape(
-            [-1, 1, 1] if axis == 0 else [-1, 1]
-        )
-    return pixels
+def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pixels before and behind each new one along an axis, and its way from the one to the other."""
+    place = np.arange(new, dtype=np.float32) * np.float32(old / new)
+    low = place.astype(int)
+    return low, np.minimum(low + 1, old - 1), place - low.astype(np.float32)
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`first + (second - first) * share`, in the place of `second`."""
+    second -= first
+    second *= share
+    second += first
+    return second
 
 
 def _central_part(pixels: np.ndarray, fraction: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -316,3 +317,26 @@ def test_single_calls_of_a_worker(model):
     expected = opened.run(images)
     assert chosen.choice.runtime == Runtime.ONNX
     assert np.abs(chosen.run(images) - expected).max() <= BOUND * np.abs(expected).max()
+
+
+IMPORTED = """
+import sys
+from hubkeras.commands import main
+sys.argv = ["hubkeras", *sys.argv[1:]]
+assert main() == 0
+print(*sorted({"keras", "tensorflow"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("ending", ["", ".onnx"], ids=["SavedModel", "onnx"])
+def test_a_command_imports_what_its_model_needs(ending, model, photos, features, tmp_path):
+    """Keras takes as long to import as TensorFlow, and both as long as an `.onnx` file needs for hundreds of images."""
+    path = str(model)
+    if ending:
+        path = str(tmp_path / f"model{ending}")
+        hubkeras.convert(model, path, task="feature_vector")
+    typed = ["embed", path, str(photos), str(tmp_path / "out"), "--quiet", "--task", "feature_vector"]
+    run = subprocess.run([sys.executable, "-c", IMPORTED, *typed], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == [str(tmp_path / "out"), "" if ending else "tensorflow"]
+    check_same(features_in(tmp_path / "out"), features)

@@ -54,7 +54,7 @@ ENVIRONMENT = [
 def test_variables_of_the_environment_that_libraries_cannot_read(name, value, words, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv(name, value)
 
-    def fails():
+    def fails(keras):
         if name == "KERAS_BACKEND":
             raise ValueError(f"Unable to import backend : {value}")
         int(value)

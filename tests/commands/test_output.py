@@ -14,6 +14,7 @@ import pytest
 
 import hubkeras
 from hubkeras.commands import main, output, parser, program
+from hubkeras.commands.command import Needs
 from hubkeras.commands.output import Mode, Output
 from hubkeras.common.errors import Error
 from hubkeras.consuming import cache
@@ -146,7 +147,7 @@ def test_an_error_names_the_command_that_repairs_it(terminal, monkeypatch, capsy
 
 
 def _with_run(command, run):
-    return type(command)(**{**vars(command), "run": run, "tensorflow": False})
+    return type(command)(**{**vars(command), "run": run, "needs": Needs.NOTHING})
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,11 @@ def test_load_image_crops_and_resizes_as_slim_did(tmp_path):
 
 
 @pytest.mark.parametrize(("shape", "size"), [((64, 48), 32), ((31, 57), (96, 80)), ((1000, 1333), 224), ((1, 1), 3)])
-def test_large_images_are_resized_alike(tmp_path, monkeypatch, shape, size):
+def test_images_are_resized_alike_without_tensorflow(tmp_path, monkeypatch, shape, size):
     path = write_png(tmp_path / "image.png", np.random.default_rng(0).integers(0, 256, (*shape, 3)))
     expected = hubkeras.load_image(path, size)
     monkeypatch.setattr(images, "_LARGE", 0)
-    np.testing.assert_allclose(hubkeras.load_image(path, size), expected, atol=1e-6)
+    assert np.array_equal(hubkeras.load_image(path, size), expected)  # rows do not depend on what is imported
 
 
 def test_load_image_makes_rgb_of_grey_and_of_transparent_images(tmp_path):
