@@ -15,7 +15,7 @@ from hubkeras.bulk.pipeline import Preparation
 from hubkeras.bulk.reports import drawing
 from hubkeras.bulk.rows import TOP, RowLayout
 from hubkeras.bulk.running import check_run, in_fastest_runtime, outputs_of
-from hubkeras.bulk.sources import Files, Images, Source, list_images, sources
+from hubkeras.bulk.sources import Files, Images, Source, list_images, names_of, sources
 from hubkeras.common import addresses
 from hubkeras.common.choices import Task
 from hubkeras.common.errors import Error
@@ -141,7 +141,7 @@ def classify(
 
 def _open(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[Images, list[str]]:
     """The images as one source, in the order in which they were given, each file once; and the names of none."""
-    names = [images] if isinstance(images, str | os.PathLike) else list(images)
+    names = names_of(images)
     if not names:
         raise Error("There is no image to classify; give the path of one, or a folder of them.")
     files: dict[str, None] = {}

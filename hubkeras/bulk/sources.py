@@ -10,8 +10,8 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from hubkeras.bulk.containers import Column, Open, Records, Tar, located, open_local, read_file
 from hubkeras.bulk.tables import ENDINGS as LISTS
@@ -174,6 +174,18 @@ class Images:
         return digest.hexdigest()
 
 
+def names_of(images: Any) -> list[str | os.PathLike[str]]:
+    """The paths that are given: one, or several; hubkeras.Error where something else is, such as pixels."""
+    if isinstance(images, str | os.PathLike):
+        return [images]
+    names = list(images) if isinstance(images, Iterable) and not isinstance(images, bytes) else [images]
+    for name in names:
+        if not isinstance(name, str | os.PathLike):
+            advice = "save what is in memory as .png files, or call the model: hubkeras.KerasLayer(MODEL)(images)"
+            raise Error(f"Images are given by their paths; got a {type(name).__name__}: {advice}.")
+    return names
+
+
 def open_images(
     patterns: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     column: str | None = None,
@@ -184,7 +196,7 @@ def open_images(
     Raises:
         hubkeras.Error: one of them names nothing, or a file that holds many images is not whole.
     """
-    names = [patterns] if isinstance(patterns, str | os.PathLike) else list(patterns)
+    names = names_of(patterns)
     listings = [list_images(name, out) for name in names]
     files = dict.fromkeys(path for listing in listings for path in listing.files)
     parts = sources(list(files), column)

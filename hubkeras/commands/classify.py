@@ -8,13 +8,22 @@ from hubkeras.commands.command import DRY_RUN, MODEL, Group, Options, argument, 
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Mode, Output
 from hubkeras.commands.wording import written_rows
-from hubkeras.common import mistaken
+from hubkeras.common import mistaken, staging
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import check_installed
 
 _BAR, _FULL, _PARTS = 20, "\u2588", " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"  # letters of a bar; eighths of one
 _STDIN = "-"
 _UNREADABLE = ("cannot be read", "", "")
 _MOST_TOLD = 5  # unreadable images
+
+
+def _before(options: Options) -> None:
+    mistaken.refuse_model(options.model)
+    if options.picture:
+        check_installed("train", "matplotlib")
+        inputs = [options.model, options.labels, *options.images]
+        staging.refuse_existing(options.picture, options.overwrite, inputs)
 
 
 @command(
@@ -35,7 +44,7 @@ _MOST_TOLD = 5  # unreadable images
     DRY_RUN,
     *PREPARING_ARGUMENTS,
     needs=needs_of_model,
-    first=lambda options: mistaken.refuse_model(options.model),
+    first=_before,
 )
 def classify(options: Options, output: Output) -> int:
     from hubkeras.bulk import classifying
@@ -67,7 +76,7 @@ def classify(options: Options, output: Output) -> int:
             output.warning(" ".join(row))
         output.csv(_csv(found), ("image", "rank", "class", "probability", "error"))
         return status
-    best = [image.classes[0][0] for image in found if image.classes]
+    best = [image.classes[0][0] if image.classes else "" for image in found]  # a line for each image
     facts = {**_facts(found, options.picture), "dry_run": options.dry_run}
     output.result(facts, _rows(found), _columns(found), best)
     for row in planned:

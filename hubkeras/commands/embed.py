@@ -2,6 +2,8 @@
 
 import dataclasses
 import glob
+import os
+import pathlib
 import sys
 from typing import Any
 
@@ -18,8 +20,9 @@ from hubkeras.commands.command import (
     words,
 )
 from hubkeras.commands.output import Output
-from hubkeras.common import mistaken
+from hubkeras.common import addresses, mistaken, staging
 from hubkeras.common.choices import Runtime
+from hubkeras.common.extras import check_installed
 
 PREPARING = ("safe_mode", "runtime", "image_size", "labels", "batch_size", "resize", "central_fraction")
 _EMBEDDING = (*PREPARING, "task", "top", "column")
@@ -57,6 +60,13 @@ PREPARING_ARGUMENTS = (
 IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of image/encoded, .parquet"
 
 
+def _before(options: Options) -> None:
+    mistaken.refuse_model(options.model)
+    check_installed(*(("beam", "apache_beam") if options.beam else ("bulk", "pyarrow")))
+    if not options.beam:  # which writes to other machines too
+        staging.check_place(pathlib.Path(os.path.abspath(addresses.output(options.out)), "part"))
+
+
 @command(
     Group.SERVE,
     "Write features or classes of many images as Parquet; goes on where it was.",
@@ -75,7 +85,7 @@ IMAGES = "folders, globs, image files, lists of them, .tar shards, TFRecords of 
     argument("--rows-per-file", type=int, default=4096, metavar="N", help="rows of a Parquet file"),
     flag("--beam", "run on Apache Beam, whose own options come last: --beam -- --runner=DirectRunner"),
     needs=lambda options: Needs.KERAS if options.beam else needs_of_model(options),
-    first=lambda options: mistaken.refuse_model(options.model),
+    first=_before,
 )
 def embed(options: Options, output: Output) -> None:
     chosen = {name: getattr(options, name) for name in _EMBEDDING}
@@ -118,9 +128,6 @@ def _kept(out: str) -> str | None:
 
 
 def _on_beam(options: Options, _: Output, chosen: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, object]]]:
-    from hubkeras.common.extras import extra
-
-    extra("beam", "apache_beam")
     from hubkeras.bulk import beam
     from hubkeras.common.counts import in_words
 

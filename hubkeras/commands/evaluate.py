@@ -7,11 +7,19 @@ from hubkeras.commands.command import DRY_RUN, MODEL, Group, Needs, Options, arg
 from hubkeras.commands.embed import PREPARING, PREPARING_ARGUMENTS
 from hubkeras.commands.output import Output
 from hubkeras.commands.wording import written_rows
-from hubkeras.common import mistaken
+from hubkeras.common import mistaken, staging
 from hubkeras.common.addresses import TFDS
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import check_installed
 
 DATA = "a folder for each class; a CSV of names and labels, several of each; ImageNet's validation set; tfds:NAME"
+
+
+def _before(options: Options) -> None:
+    mistaken.refuse_model(options.model)
+    if options.report:
+        check_installed("train", "matplotlib")
+        staging.refuse_existing(options.report, options.overwrite, [options.data, options.model, options.labels])
 
 
 @command(
@@ -25,7 +33,7 @@ DATA = "a folder for each class; a CSV of names and labels, several of each; Ima
     flag("--overwrite", "replace DIR, where it is such a report or empty"),
     DRY_RUN,
     needs=lambda options: Needs.TENSORFLOW if options.data.startswith(TFDS) else needs_of_model(options),
-    first=lambda options: mistaken.refuse_model(options.model),
+    first=_before,
 )
 def evaluate(options: Options, output: Output) -> None:
     from hubkeras.bulk import evaluating, reports

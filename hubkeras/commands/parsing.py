@@ -6,6 +6,7 @@ An option with a default gets it at the end of its help, `(default: 5)`; of othe
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -18,11 +19,20 @@ _MISTYPED = re.compile(r"unrecognized arguments: (-[\w-]+)|invalid choice: '?([^
 _BEAM = "--beam"  # with it, what follows `--` are options of Apache Beam
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps texts of one line, and keeps the lines of others."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+
+
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that takes no abbreviations, and suggests the nearest word for a mistyped one."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Tells what is wrong below a usage of one line, in which options may be left out."""

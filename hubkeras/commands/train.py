@@ -8,8 +8,9 @@ from hubkeras.commands.command import DIGITS, Group, Options, argument, command,
 from hubkeras.commands.embed import RUNTIME
 from hubkeras.commands.evaluate import DATA
 from hubkeras.commands.output import Output
-from hubkeras.common import mistaken
+from hubkeras.common import endings, mistaken
 from hubkeras.common.errors import Error
+from hubkeras.common.extras import check_installed
 from hubkeras.common.progress import silent
 
 # options that are arguments of `train`
@@ -17,6 +18,16 @@ _PREPARING = (
     *("validation", "test", "only_head", "epochs", "minutes", "image_size"),
     *("augment", "balance", "seed", "features", "also", "weights", "runtime", "overwrite"),
 )
+
+
+def _before(options: Options) -> None:
+    from hubkeras.training.working_folder import was_writing
+
+    mistaken.refuse_source(options.source)
+    check_installed("train", "matplotlib")
+    overwrite = options.overwrite or was_writing([options.out, *options.also])
+    inputs = [getattr(options, name) for name in ("data", "validation", "test", "source", "features")]
+    endings.folder_to_write(options.out, overwrite, inputs)
 
 
 @command(
@@ -51,7 +62,7 @@ _PREPARING = (
     flag("--dry-run", "tell what would be done, and stop"),
     flag("--finish", "write the best so far of a run that was stopped"),
     flag("--overwrite", "replace OUT, OUT.report and FILEs where hubkeras wrote them"),
-    first=lambda options: mistaken.refuse_source(options.source),
+    first=_before,
 )
 def train(options: Options, output: Output) -> int:
     from hubkeras.common.staging import rehearsed

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -54,6 +55,15 @@ def extra(name: str, module: str) -> ModuleType:
         with _without_reports():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        missing = (error.name or module).split(".")[0]
-        command = installation(f"hubkeras[{name}]")
-        raise Error(f"{missing} is not installed; `{command}` installs it.", repair=command) from error
+        raise _missing(name, error.name or module) from error
+
+
+def check_installed(name: str, module: str) -> None:
+    """Raises hubkeras.Error where the extra `name` with a top module is not installed, and imports nothing."""
+    if sys.modules.get(module) is None and importlib.util.find_spec(module) is None:
+        raise _missing(name, module)
+
+
+def _missing(name: str, module: str) -> Error:
+    command = installation(f"hubkeras[{name}]")
+    return Error(f"{module.split('.')[0]} is not installed; `{command}` installs it.", repair=command)

@@ -71,6 +71,8 @@ def _refuse_missing(path: str, expected: str) -> None:
     others: list[str] = []
     with contextlib.suppress(OSError):
         others = [each for each in os.listdir(folder or ".") if not each.startswith(".")]
+    if path.startswith("~") and os.path.lexists(home := os.path.expanduser(path)):
+        raise Error(f"{path} does not exist; did you mean {home}? Only shells put the home in the place of ~.")
     close = difflib.get_close_matches(name, others, n=1)
     advice = f"did you mean {os.path.join(folder, close[0])}?" if close else f"expected {expected}."
     raise Error(f"{path} does not exist; {advice}")

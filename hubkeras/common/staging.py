@@ -82,7 +82,7 @@ def refuse_existing(
     if os.path.lexists(path):
         with reading(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))):  # nobody replaces it now
             marks.check_replaceable(pathlib.Path(path), overwrite, inputs, foreign or marks.foreign)
-    _check_place(pathlib.Path(os.path.abspath(path)))
+    check_place(pathlib.Path(os.path.abspath(path)))
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def staged(
         remove_tree(folder)  # where the lock's own descriptor was one too many
 
 
-def _check_place(path: pathlib.Path) -> None:
+def check_place(path: pathlib.Path) -> None:
     """Raises hubkeras.Error where the folder that `path` lies in cannot be written, or cannot be made."""
     parent = next((parent for parent in path.parents if os.path.lexists(parent)), path)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):

@@ -53,6 +53,9 @@ def load_image(
         ((96, 96, 3), dtype('float32'))
     """
     size = check_size(size, central_fraction, resize)
+    if not isinstance(path, str | os.PathLike):
+        kind = type(path).__name__
+        raise Error(f"load_image takes the path of an image; got a {kind}: save what is in memory as a .png file.")
     try:
         check_ordinary(addresses.local(path))
         with open(addresses.local(path), "rb") as file:

@@ -44,7 +44,10 @@ class _Arguments:
     content_hash: str | None
 
     def check(self) -> None:
-        """Raises hubkeras.Error where arguments exclude each other."""
+        """Raises hubkeras.Error where arguments exclude each other, or the handle is of no SavedModel."""
+        if isinstance(self.handle, keras.layers.Layer):
+            name = self.handle.name
+            raise Error(f"KerasLayer takes a SavedModel; {name} is a layer of Keras 3 already, which is used as it is.")
         if self.signature and (self.output_key is not None) == bool(self.signature_outputs_as_dict):
             raise Error("With a signature, give either output_key or signature_outputs_as_dict=True.")
         if self.signature_outputs_as_dict and not self.signature:

@@ -7,7 +7,7 @@ from typing import Any
 from hubkeras.bulk.choosing import Choice
 from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.counts import in_words
-from hubkeras.training.data import TRAINING
+from hubkeras.training.data import TRAINING, UNREADABLE
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -27,11 +27,14 @@ def rows_of(
     """What a run has found, as (name, value), for people."""
     options, data = facts["options"], facts["data"]
     counts = ", ".join(f"{count} for {name}" for name, count in data["images"].items())
+    lost = len(unreadable) - len(evaluation.unreadable)  # which the last row counts, and names
+    left_out = {kind: count - lost * (kind == UNREADABLE) for kind, count in data["left_out"].items()}
+    left_out = {kind: count for kind, count in left_out.items() if count > 0}
     rows: list[tuple[str, object]] = [
         ("base", base),
         ("images", f"{counts}; {options['image_size']} x {options['image_size']} pixels"),
         *((f"images for {name}", how) for name, how in data["chosen"].items() if name != TRAINING),
-        ("left out", in_words(data["left_out"])),
+        ("left out", in_words(left_out)),
         *((name, data[name]) for name in ("features",) if name in data),
         *(("runtime", Choice(**facts[name])) for name in ("runtime",) if name in facts),
         *(("fine-tuned in", facts[name]) for name in ("precision",) if name in facts),

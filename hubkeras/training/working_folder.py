@@ -227,6 +227,11 @@ def working_folder(out: pathlib.Path, fingerprint: Mapping[str, Any]) -> Iterato
         unlock(held)
 
 
+def _in_words(name: str, value: object) -> str:
+    """An option as it is given."""
+    return "only_head (--only-head)" if (name, value) == ("epochs", 0) else f"{name} {value!r}"
+
+
 def _check(file: pathlib.Path, fingerprint: Mapping[str, Any]) -> None:
     if not file.exists():
         others = [name for name in os.listdir(file.parent) if name != _LOCK and not name.startswith(".")]
@@ -242,7 +247,8 @@ def _check(file: pathlib.Path, fingerprint: Mapping[str, Any]) -> None:
     changed = [name for name in fingerprint if kept.get(name) != fingerprint[name]]
     if changed:
         name = changed[0]
-        told = f"{name} {kept.get(name)!r}, now {fingerprint[name]!r}; give the same options"
+        now = _in_words(name, fingerprint[name]).removeprefix(f"{name} ")
+        told = f"{_in_words(name, kept.get(name))}, now {now}; give the same options"
         if name == "data":  # a hash
             told = "other images or labels; give the same ones"
         raise Error(f"{file.parent} holds a run with {told} to go on, or remove that folder to begin anew.")

@@ -121,6 +121,24 @@ def test_a_missing_name_leaves_the_others(model, photos, capsys):
     assert facts["warnings"] == [facts["images"][1]["error"]]
 
 
+def test_a_line_for_each_image_where_one_cannot_be_read(model, photos, capsys):
+    assert main(["classify", str(model), str(photos / "gone.png"), str(photos / "c.png"), "--quiet"]) == 1
+    first, second, end = capsys.readouterr().out.split("\n")
+    assert (first, bool(second), end) == ("", True, "")
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 8, 8, 3)), [np.zeros((8, 8, 3))], PIL.Image.new("RGB", (8, 8)), b"GIF"]
+)
+def test_images_in_memory_are_told_where_to_go(images, model, tmp_path):
+    with pytest.raises(hubkeras.Error, match=r"given by their paths; got a \w+: save what is in memory as \.png"):
+        hubkeras.classify(model, images)
+    with pytest.raises(hubkeras.Error, match="given by their paths"):
+        hubkeras.embed(model, images, tmp_path / "out")
+    with pytest.raises(hubkeras.Error, match="load_image takes the path of an image; got a"):
+        hubkeras.load_image(images, 96)
+
+
 def test_no_images(model):
     with pytest.raises(hubkeras.Error, match="no image to classify"):
         hubkeras.classify(model, [])

@@ -33,6 +33,15 @@ def test_a_variable_of_the_shell_that_is_not_set(capsys):
         assert "is empty; is a variable of the shell not set" in capsys.readouterr().err
 
 
+def test_a_home_in_python(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model.tgz").touch()
+    with pytest.raises(hubkeras.Error, match=rf"did you mean {tmp_path}/model\.tgz\? Only shells"):
+        hubkeras.load("~/model.tgz")
+    with pytest.raises(hubkeras.Error, match=r"~/none\.tgz does not exist; expected"):
+        hubkeras.load("~/none.tgz")
+
+
 def test_a_home_that_the_shell_has_not_written_out(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

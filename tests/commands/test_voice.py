@@ -113,6 +113,11 @@ SENTENCES = [
     ("convert cat.jpg m.keras", "here give --to keras-applications."),
     ("convert cat.jpg m.onxx", "; did you mean .onnx?"),
     ("catalog resnet50", "No module has 'resnet50' in its handle; hubkeras knows those of inception_v2"),
+    ("train photos photos --from cats.keras", "photos is an input"),
+    ("train photos notes.txt/out --from cats.keras", "notes.txt: it is no folder"),
+    ("evaluate google/x/1 photos --report photos", "photos is an input"),
+    ("classify google/x/1 cat.jpg --picture cat.jpg", "cat.jpg is an input"),
+    ("embed google/x/1 photos cat.jpg", "cat.jpg: it is no folder"),
     ("uninstall a/b/1 --dry-run --cache-dir cache", "is not installed in"),
 ]
 

@@ -57,6 +57,14 @@ def test_an_environment_without_pip_names_the_one_of_the_shell(tmp_path, monkeyp
     assert extras.installation("timm") == "pip install timm"
 
 
+def test_what_is_missing_is_seen_without_an_import(monkeypatch):
+    assert "wave" not in sys.modules
+    extras.check_installed("train", "wave")
+    assert "wave" not in sys.modules
+    with pytest.raises(hubkeras.Error, match=r"none_such is not installed; `.*pip install 'hubkeras\[train\]'`"):
+        extras.check_installed("train", "none_such")
+
+
 def test_users_have_the_last_word():
     code = """if True:
         import os, sys, types

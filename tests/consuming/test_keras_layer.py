@@ -212,6 +212,8 @@ def test_callable_object_as_handle(line):
     np.testing.assert_array_equal(layer(np.array([[3.0]])), [[3.0]])
     with pytest.raises(Error, match="made from an object"):
         layer.get_config()
+    with pytest.raises(Error, match="takes a SavedModel; mine is a layer of Keras 3 already"):
+        KerasLayer(keras.Sequential([keras.layers.Dense(1)], name="mine"))
 
 
 def test_nested_inputs_and_outputs(pair):

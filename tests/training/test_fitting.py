@@ -139,6 +139,14 @@ def test_a_run_on_other_images_is_told_without_hashes(tmp_path):
         pass
 
 
+def test_a_run_of_the_head_alone_is_told_by_its_option(tmp_path):
+    with contextlib.suppress(KeyboardInterrupt), working_folder(tmp_path / "out", {"epochs": 0}):
+        raise KeyboardInterrupt
+    told = r"a run with only_head \(--only-head\), now 20; give"
+    with pytest.raises(hubkeras.Error, match=told), working_folder(tmp_path / "out", {"epochs": 20}):
+        pass
+
+
 def test_a_run_that_was_stopped_while_it_wrote_may_replace_what_it_wrote(tmp_path):
     out, other = tmp_path / "out", tmp_path / "out.onnx"
     assert not was_writing([out])
