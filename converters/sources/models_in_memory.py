@@ -61,7 +61,7 @@ def _own_code(model: Any) -> str | None:
     """
     for part in model._flatten_layers():
         cls = type(part)
-        base = next(base for base in cls.__mro__ if is_of_a_library(base))
+        base: Any = next(base for base in cls.__mro__ if is_of_a_library(base))
         if any(each.__name__ in _OF_LAYERS for each in cls.__mro__) and cls.call is not base.call:
             return f"{name_of(part)} is of the class {cls.__name__}, whose `call` may do more than its layers"
         if clause := own_activation(part):

@@ -132,8 +132,8 @@ def _bilinear(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
     def resized_rows(places: np.ndarray) -> np.ndarray:
         rows = pixels[places].reshape(len(places), -1).astype(np.float32)
-        # `clip` takes no second copy; the columns are in range
-        return _between(*(rows.take(each, 1, mode="clip") for each in columns), np.repeat(across, 3))
+        before, behind = (rows.take(each, 1, mode="clip") for each in columns)  # in range: `clip` spares a copy
+        return _between(before, behind, np.repeat(across, 3))
 
     return _between(resized_rows(top), resized_rows(bottom), down[:, np.newaxis]).reshape([*size, 3])
 
