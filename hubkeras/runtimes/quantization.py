@@ -144,10 +144,10 @@ def _rounding_of(
 
 
 def _first_layers(plan: steps.Plan) -> set[str]:
-    """The outputs of the first convolution, and of the separable one that it belongs to or that follows it."""
-    convolutions = [step for step in plan.steps if isinstance(step, steps.Convolution)]
-    separable = (number for number, step in enumerate(convolutions[:2]) if isinstance(step, steps.DepthwiseConvolution))
-    return {step.output for step in convolutions[: next(separable, -1) + 2]}
+    """The outputs of the first convolution, whole if it is separable, and of the depthwise one that follows it."""
+    convolutions = [step for step in plan.steps if isinstance(step, steps.Convolution)][:2]
+    separable = any(isinstance(step, steps.DepthwiseConvolution) for step in convolutions)
+    return {step.output for step in convolutions[: 2 if separable else 1]}
 
 
 def _with_late_activations(plan: steps.Plan, floats: set[str]) -> tuple[steps.Plan, set[str]]:
