@@ -38,6 +38,7 @@ _FUNCTIONS_OF_TENSORFLOW = {
 }
 # losses, in snake case, that tell what a model's outputs without an activation mean
 _EACH_FOR_ITSELF = ("binary_crossentropy", "binary_focal_crossentropy")
+_ONE_OF_ALL = ("categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy")
 _REGRESSIONS = (
     *("mean_squared_error", "mse", "mean_absolute_error", "mae", "mean_absolute_percentage_error", "mape"),
     *("mean_squared_logarithmic_error", "msle", "huber", "log_cosh", "logcosh", "poisson", "cosine_similarity"),
@@ -47,6 +48,10 @@ _ONE_LOGIT = (
     "classes."
 )
 _NO_LOSS = "The model ends in logits, and no loss tells what they mean: one class of all was taken (softmax)."
+_OTHER_LOSS = (
+    "The model ends in logits and was trained with the loss {}, which hubkeras does not know: one class of all was taken "
+    "(softmax). If each class is for itself, end the model in a sigmoid."
+)
 _EACH_BY_LOSS = "The model ends in logits and was trained with a binary cross-entropy: each class is for itself."
 # {record: {Slim's name of a variable: Keras' name}}
 _VARIABLES: dict[type[HeadLayer], dict[str, str]] = {
@@ -262,9 +267,15 @@ def _meaning(pairs: _Pairs, loss: str | None) -> tuple[_Pairs, str, tuple[str, .
     if units > 1 or isinstance(last, TwoClasses):
         if function in CLASSIFIER_ACTIVATIONS or isinstance(last, TwoClasses):
             return pairs, SIGMOID if each else SOFTMAX, ()
-        notes = (_EACH_BY_LOSS,) if each else () if loss else (_NO_LOSS,)
-        return pairs, SIGMOID if each else SOFTMAX, notes
+        return pairs, SIGMOID if each else SOFTMAX, _notes_on_loss(loss)
     return [*pairs, (None, TwoClasses())], SOFTMAX, () if each else (_ONE_LOGIT,)
+
+
+def _notes_on_loss(loss: str | None) -> tuple[str, ...]:
+    """What a loss tells of several logits, in a sentence; none where that is what most models are."""
+    if loss in _EACH_FOR_ITSELF:
+        return (_EACH_BY_LOSS,)
+    return () if loss in _ONE_OF_ALL else (_OTHER_LOSS.format(loss) if loss else _NO_LOSS,)
 
 
 def _refuse_after_probabilities(source: SavedLayer, last: HeadLayer, pairs: _Pairs, units: int) -> None:

@@ -13,6 +13,8 @@ MARKERS = ("conv2d_1a.conv.weight", "mixed_5b.branch1.1.conv.weight", "block8.co
 HEAD = "classif."
 CADENE_HEAD = "last_linear."
 _POOLINGS = {"avg": "avg", "max": "max", "catavgmax": "avg+max"}  # our names
+# arguments of timm's model that change what it computes with the same weights, and TF-Slim's
+_ARGUMENTS = {"in_chans": 3, "output_stride": 32, "norm_layer": "batchnorm2d", "norm_eps": 1e-3, "act_layer": "relu"}
 _BLOCK = re.compile(r"(?:block\d+_)(\d+)")
 
 
@@ -60,10 +62,17 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """The network's arguments that a `config.json` of timm tells and the weights do not: `{"pooling": "max"}`, or none.
 
     Raises:
-        NamingError: its pooling is one that hubkeras has not.
+        NamingError: its pooling is one that hubkeras has not, or another argument makes it another network.
     """
     arguments = config.get("model_args")
-    pooling = (arguments if isinstance(arguments, dict) else {}).get("global_pool", config.get("global_pool", "avg"))
+    arguments = arguments if isinstance(arguments, dict) else {}
+    for name, slims in _ARGUMENTS.items():
+        if (given := arguments.get(name)) not in (None, slims):
+            raise NamingError(
+                f"model_args of config.json have {name} {given!r}, where TF-Slim's network has {slims!r}; its numbers "
+                "would differ"
+            )
+    pooling = arguments.get("global_pool", config.get("global_pool", "avg"))
     if pooling not in _POOLINGS:
         raise NamingError(
             f"global_pool is {pooling!r} in config.json, where hubkeras has {', '.join(map(repr, _POOLINGS))}"

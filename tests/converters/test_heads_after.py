@@ -120,7 +120,10 @@ def test_what_outputs_mean():
     after = after_of(keras, linear(3), "binary_crossentropy")
     assert after.head.classifier_activation == "sigmoid"
     assert any("binary cross-entropy" in note for note in after.notes)
-    assert after_of(keras, linear(3), "categorical_crossentropy").head.classifier_activation == "softmax"
+    after = after_of(keras, linear(3), "categorical_crossentropy")
+    assert (after.head.classifier_activation, after.notes) == ("softmax", ())
+    (note,) = after_of(keras, linear(3), "sigmoid_focal_loss").notes
+    assert "the loss sigmoid_focal_loss, which hubkeras does not know" in note
     for units in (1, 3):
         with pytest.raises(HeadError, match=r"the layer end \(dense\) gives numbers .* mean_squared_error"):
             after_of(keras, linear(units), "mean_squared_error")

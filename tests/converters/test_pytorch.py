@@ -13,7 +13,8 @@ import hubkeras
 from hubkeras.common.labels import default_labels
 from hubkeras.converters import match, open_checkpoint, read_network
 from hubkeras.converters.inspecting import inspect
-from hubkeras.converters.naming import hugging_face
+from hubkeras.converters.naming import hugging_face, timm
+from hubkeras.converters.naming.renaming import NamingError
 from hubkeras.verifying import verify
 from tests.support import foreign, slim
 
@@ -204,6 +205,14 @@ def test_other_settings_are_refused(key, value, mobilenet, tmp_path):
     foreign.save_safetensors(foreign.hugging_face(mobilenet()), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mobilenet_v2", key: value}))
     fails(tmp_path, "config.json", str(value))
+
+
+def test_arguments_of_timm_that_change_the_network_are_refused():
+    kept = {"global_pool": "max", "num_classes": 4, "drop_rate": 0.3, "act_layer": "relu", "norm_eps": 0.001}
+    assert timm.settings_of({"model_args": kept}) == {"pooling": "max"}
+    for name, value in {"act_layer": "silu", "norm_eps": 1e-5, "output_stride": 16}.items():
+        with pytest.raises(NamingError, match=f"have {name} {value!r}, where TF-Slim's network has "):
+            timm.settings_of({"model_args": {name: value}})
 
 
 def test_a_changed_network_is_refused(mobilenet, tmp_path):
