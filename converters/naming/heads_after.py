@@ -49,8 +49,8 @@ _ONE_LOGIT = (
 )
 _NO_LOSS = "The model ends in logits, and no loss tells what they mean: one class of all was taken (softmax)."
 _OTHER_LOSS = (
-    "The model ends in logits and was trained with the loss {}, which hubkeras does not know: one class of all was taken "
-    "(softmax). If each class is for itself, end the model in a sigmoid."
+    "The model ends in logits and was trained with the loss {}, which hubkeras does not know: one class of all was "
+    "taken (softmax). If each class is for itself, end the model in a sigmoid."
 )
 _EACH_BY_LOSS = "The model ends in logits and was trained with a binary cross-entropy: each class is for itself."
 # {record: {Slim's name of a variable: Keras' name}}

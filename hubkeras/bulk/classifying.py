@@ -136,7 +136,8 @@ def classify(
         many = f"None of the {count} images can be read; of the first: " if count > 1 else ""
         raise Error(f"{many}{classified[0].error}")
     show(count, count)
-    return Classification(opened.name, classified, str(preparation), opened.outputs, opened.choice, found, missing)
+    words = preparation.describe(opened)
+    return Classification(opened.name, classified, words, opened.outputs, opened.choice, found, missing)
 
 
 def _open(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[Images, list[str]]:

@@ -148,7 +148,7 @@ def embed(
         already_there=already_there,
         seconds=time.perf_counter() - begin,
         content_hash=opened.content_hash,
-        preprocessing=str(preparation),
+        preprocessing=preparation.describe(opened),
         outputs=opened.outputs,
         left_out=source.left_out,
         choice=opened.choice,

@@ -284,7 +284,7 @@ def _evaluation(
         model=opened.name,
         data=labelled.form,
         labels=match.how + ("" if several else doubt(match.other, truth[read], best[read])),
-        preprocessing=str(preparation),
+        preprocessing=preparation.describe(opened),
         left_out=dict(labelled.left_out),
         unreadable=unreadable,
         outputs=opened.outputs,

@@ -50,6 +50,10 @@ class Preparation:
     def __str__(self) -> str:
         return f"{Preprocessing(self.resize, self.central_fraction)} to {self.size[0]} x {self.size[1]} pixels"
 
+    def describe(self, model: ImageModel) -> str:
+        """How images are made ready for a model, in words."""
+        return ", ".join(filter(None, [str(self), model.opened.given]))
+
     def decode(self, data: bytes, path: str = "The image") -> np.ndarray:
         """float32 `[height, width, 3]` of the bytes of an image, see `hubkeras.consuming.images.decode`."""
         return decode(data, self.size, self.central_fraction, self.resize, path=path)

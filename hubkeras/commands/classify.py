@@ -49,6 +49,7 @@ def _before(options: Options) -> None:
 def classify(options: Options, output: Output) -> int:
     from hubkeras.bulk import classifying
     from hubkeras.common.staging import rehearsed
+    from hubkeras.runtimes.opening import UNTOLD
 
     if options.csv and output.mode is not Mode.TEXT:
         raise Error(f"--csv and --{output.mode.value} are two forms of the same; leave one of them out.")
@@ -61,6 +62,8 @@ def classify(options: Options, output: Output) -> int:
         found = classifying.classify(options.model, images, progress=progress, **chosen)
     status = 1 if found.missing else 0
     errors = [] if options.csv else [image.error for image in found if image.error]  # which the CSV has in their rows
+    if found.preprocessing.endswith(UNTOLD):
+        output.warning(f"Images are given {UNTOLD}; if it takes another, convert its original with --input-range.")
     for error in errors[:_MOST_TOLD]:
         output.warning(error)
     if len(errors) > _MOST_TOLD:

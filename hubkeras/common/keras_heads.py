@@ -38,6 +38,9 @@ def of_keras(kind: str, config: Mapping[str, Any], name: str | None = None) -> t
     title = f"the layer {name or config.get('name') or kind} ({kind})"
     if kind not in _OF_KERAS:
         raise HeadError(f"{title} is of no kind that a head can have here")
+    policy = config.get("dtype")
+    if isinstance(policy, Mapping) and str(policy.get("class_name")).startswith("Quantized"):
+        raise HeadError(f"{title} is quantized ({policy['class_name']})")
     try:
         return tuple(map(checked, _OF_KERAS[kind](config)))
     except HeadError as error:

@@ -15,6 +15,7 @@ _MEANINGS = {
     "Softmax": SOFTMAX,
     **dict.fromkeys(("Sigmoid", "Logistic", "HardSigmoid"), SIGMOID),
     **dict.fromkeys(("MatMul", "BiasAdd", "Conv2D", "Gemm", "Conv", "LogSoftmax", "QLinearMatMul", "QGemm"), LINEAR),
+    "FullyConnected": LINEAR,
 }
 # what changes no value: of TensorFlow, ONNX, LiteRT and OpenVINO
 _UNCHANGED = """

@@ -21,7 +21,7 @@ from hubkeras.common.guards.model_files import Table
 from hubkeras.common.guards.zips import open_zip
 from hubkeras.common.input_range import InputRange
 from hubkeras.common.quiet import quietly
-from hubkeras.runtimes import graph_steps, image_scale, litert_graph
+from hubkeras.runtimes import activations, graph_steps, image_scale, litert_graph
 from hubkeras.runtimes.inference import plan_for
 from hubkeras.runtimes.litert_metadata import FILES, METADATA_BUFFER, input_range_in, labels_file_in, metadata_of
 from hubkeras.runtimes.quantization import Quantized, quantized
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # the operations that scale and resize images, by their numbers in the schema, and the dtypes of scales by theirs
 _OPERATIONS = {0: "Add", 41: "Sub", 18: "Mul", 42: "Div", 6: "Dequantize", 114: "Quantize"}
 _OPERATIONS |= {53: "Cast", 22: "Reshape", 39: "Transpose", 23: "ResizeBilinear", 97: "Resize"}
+# those that tell what outputs are
+_OPERATIONS |= {9: "FullyConnected", 14: "Logistic", 25: "Softmax", 50: "LogSoftmax"}
 _SCALES = {0: "<f4", 1: "<f2", 3: "u1", 9: "i1"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time in a zip archive, so that the bytes are the same each time
 
@@ -78,7 +80,9 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
     except Exception as error:  # the runtime raises ValueError, RuntimeError and KeyError
         raise Error(f"LiteRT cannot read {path} ({first_line(error)}).") from error
     description = description_in(path)
-    input_range = None if description.metadata else _input_range(path, images["index"])
+    input_range, last = None, dict[str, str | None]()
+    if not description.metadata:
+        input_range, last = _told(path, images["index"], {name: detail["index"] for name, detail in outputs.items()})
     state: dict[str, tuple[int, ...]] = {}
 
     def run(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -94,7 +98,7 @@ def _interpreter(path: str | os.PathLike[str], threads: int | None) -> Session:
     shapes = {name: _free(detail["shape_signature"]) for name, detail in outputs.items()}
     dtype = np.dtype(images["dtype"]).name
     shape = _free(images["shape_signature"])
-    return Session(run, description, dtype, shape, shapes, input_range=input_range)
+    return Session(run, description, dtype, shape, shapes, last, input_range)
 
 
 def _outputs(interpreter: Any) -> dict[str, Any]:
@@ -116,10 +120,21 @@ def _output(values: np.ndarray, detail: Any) -> np.ndarray:
     return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values
 
 
-def _input_range(path: str | os.PathLike[str], images: int) -> InputRange | None:
-    """What another's file takes as images, told by its metadata or its graph; `images` is the number of its input."""
+def _told(
+    path: str | os.PathLike[str], images: int, outputs: dict[str, int]
+) -> tuple[InputRange | None, dict[str, str | None]]:
+    """What another's file takes as images, and the last operation of each output, by its metadata and its graph.
+
+    Args:
+        path: of the file.
+        images: number of the tensor of its input.
+        outputs: numbers of those of its outputs by name.
+    """
     with _opened(path) as model:
-        return input_range_in(model) or image_scale.input_range(str(images), _steps(model))
+        steps = [*_steps(model)]
+        seen = input_range_in(model) or image_scale.input_range(str(images), steps)
+    operations = {step.output: (step.operation, next(iter(step.inputs), None)) for step in steps}
+    return seen, {name: activations.follow(str(number), operations) for name, number in outputs.items()}
 
 
 @contextlib.contextmanager

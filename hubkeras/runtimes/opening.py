@@ -27,6 +27,7 @@ from hubkeras.runtimes.sessions import Session
 _SIGNATURES = {Task.CLASSIFICATION: "image_classification", Task.FEATURE_VECTOR: "image_feature_vector"}
 _TASKS = {signature: task for task, signature in _SIGNATURES.items()}
 _OUTPUTS = ("default", "logits", "features", "probabilities")
+UNTOLD = "as values in [0, 1], since nothing in the model tells another range"
 _DTYPES = ("float32", "uint8")
 
 
@@ -91,6 +92,16 @@ class RunnableModel:
             return self.metadata.activation or SOFTMAX
         last = self.session.activations.get(self.output)
         return last if last in CLASSIFIER_ACTIVATIONS else None
+
+    @property
+    def given(self) -> str:
+        """Which values a model from elsewhere is given for images, in words, and how that is known; empty for ours."""
+        own = self.session.input_range
+        if self.metadata is not None or self.session.signature in _SIGNATURES.values():  # tfhub.dev's, in [0, 1]
+            return ""
+        if self.session.dtype == "uint8":
+            return "as pixels from 0 to 255"
+        return f"as values in {own}, by its graph or its metadata" if own else UNTOLD
 
     @property
     def interface(self) -> Interface:

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from hubkeras.common.head_layers import HeadError
+from hubkeras.common.keras_heads import of_keras
 from hubkeras.common.networks import MOBILENET_V2
 from hubkeras.converters.naming.bases import Base
 from hubkeras.converters.naming.heads_after import head_after
@@ -129,6 +130,14 @@ def test_what_outputs_mean():
             after_of(keras, linear(units), "mean_squared_error")
     probabilities = after_of(keras, lambda la, net: la.Dense(3, activation="softmax")(pooled(la, net)), "mse")
     assert probabilities.head.classifier_activation == "softmax"
+
+
+def test_quantized_layers_are_refused():
+    """Keras' float8 has kernels of float32 in the file, and rounds as it multiplies."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    model.quantize("float8")
+    with pytest.raises(HeadError, match=r"the layer dense\w* \(dense\) is quantized \(QuantizedFloat8DTypePolicy\)"):
+        of_keras("dense", keras.saving.serialize_keras_object(model.layers[0])["config"])
 
 
 def test_activations_as_functions():

@@ -138,11 +138,38 @@ def test_images_of_foreign_litert_files_are_given_as_the_graph_scales_them(layer
     converter.optimizations = [tf.lite.Optimize.DEFAULT]  # integers of 8 bits within, floats outside
     converter.representative_dataset = lambda: [[images * np.float32(white)]]
     (tmp_path / "model.tflite").write_bytes(converter.convert())
-    assert (open_model(tmp_path / "model.tflite").session.input_range is not None) == (white == 255)
+    opened = open_model(tmp_path / "model.tflite")
+    assert (opened.session.input_range is not None) == (white == 255)
+    words = "as values in [0, 255], by its graph" if white == 255 else "[0, 1], since nothing in the model tells"
+    assert words in opened.given
     converter.inference_input_type = converter.inference_output_type = tf.uint8
     (tmp_path / "model.tflite").write_bytes(converter.convert())
     found = open_model(tmp_path / "model.tflite").run(images)
     assert relative_error(found, original(images * white)) < 0.2  # steps of 1/255 of their range
+
+
+@pytest.mark.parametrize(
+    ("end", "meaning"),
+    [
+        ("softmax", "softmax"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("sigmoid", "sigmoid"), (None, "linear"))),
+    ],
+)
+def test_outputs_of_foreign_litert_files_are_what_the_graph_ends_in(end, meaning, tmp_path):
+    """Probabilities in steps of 1/256 do not add up to 1, so that outputs alone would tell of a sigmoid."""
+    pytest.importorskip("ai_edge_litert")
+    if not hasattr(tf, "lite"):
+        pytest.skip("this TensorFlow has no converter")
+    original = keras.Sequential([keras.Input((32, 32, 3)), foreign([]), keras.layers.Activation(end or "linear")])
+    original.export(tmp_path / "model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: [[IMAGES[:1, :32, :32]]]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    opened = open_model(tmp_path / "model.tflite", task="classification")
+    assert opened.session.activations[opened.output] == meaning
+    assert opened.given == "as pixels from 0 to 255"
 
 
 @pytest.fixture(scope="module")
