@@ -49,7 +49,6 @@ def _before(options: Options) -> None:
 def classify(options: Options, output: Output) -> int:
     from hubkeras.bulk import classifying
     from hubkeras.common.staging import rehearsed
-    from hubkeras.runtimes.opening import UNTOLD
 
     if options.csv and output.mode is not Mode.TEXT:
         raise Error(f"--csv and --{output.mode.value} are two forms of the same; leave one of them out.")
@@ -61,13 +60,7 @@ def classify(options: Options, output: Output) -> int:
         chosen = {name: getattr(options, name) for name in (*PREPARING, "top")}
         found = classifying.classify(options.model, images, progress=progress, **chosen)
     status = 1 if found.missing else 0
-    errors = [] if options.csv else [image.error for image in found if image.error]  # which the CSV has in their rows
-    if found.preprocessing.endswith(UNTOLD):
-        output.warning(f"Images are given {UNTOLD}; if it takes another, convert its original with --input-range.")
-    for error in errors[:_MOST_TOLD]:
-        output.warning(error)
-    if len(errors) > _MOST_TOLD:
-        output.warning(f"{len(errors) - _MOST_TOLD} more images cannot be read.")
+    _warn(found, output, not options.csv)  # the CSV has errors in the rows of their images
     if options.picture:
         with rehearsed(options.dry_run):
             drawn = classifying.draw(found, options.picture, options.overwrite)
@@ -86,6 +79,19 @@ def classify(options: Options, output: Output) -> int:
         output.line(" ".join(row))
     output.hint("hubkeras", "evaluate", options.model, "PHOTOS")
     return status
+
+
+def _warn(found: Any, output: Output, errors: bool) -> None:
+    """Tells what is not sure of the images, and `errors`, which of them cannot be read."""
+    from hubkeras.runtimes.opening import UNTOLD
+
+    if found.preprocessing.endswith(UNTOLD):
+        output.warning(f"Images are given {UNTOLD}; if it takes another, convert its original with --input-range.")
+    texts = [image.error for image in found if image.error] if errors else []
+    for text in texts[:_MOST_TOLD]:
+        output.warning(text)
+    if len(texts) > _MOST_TOLD:
+        output.warning(f"{len(texts) - _MOST_TOLD} more images cannot be read.")
 
 
 def _of_stdin() -> list[str]:
