@@ -436,3 +436,7 @@ def test_inspect_looks_at_what_a_keras_file_carries(exported, tmp_path, capsys):
     assert json.loads(out)["safe"] is False
     assert [finding["operation"] for finding in json.loads(out)["unsafe_operations"]] == ["WriteFile"]
     assert "bad.keras is not safe: WriteFile in " in err
+    damaged = pathlib.Path(bad).read_bytes().replace(b"theft", b"thefy")
+    pathlib.Path(bad).write_bytes(damaged)
+    assert main(["inspect", bad, "--check"]) == 1
+    assert "is not safe: a graph that cannot be read in its folder of the SavedModel" in capsys.readouterr().err
