@@ -156,6 +156,7 @@ MEMORY_COMMANDS = (  # in this order: some take what others have written
     "hubkeras classify plain photos/a/0.jpg",
     "hubkeras classify frozen photos/a/0.jpg",
     "hubkeras classify model.onnx photos/a/0.jpg",
+    "hubkeras embed frozen photos rows-frozen",
     "hubkeras embed plain photos rows --runtime tensorflow",
     "hubkeras embed plain photos rows-onnx --runtime onnx",
     "hubkeras train photos head --from slim --only-head",

@@ -8,6 +8,7 @@ __all__ = [
     "hub_lock",
     "images",
     "keras_layer",
+    "light",
     "listing",
     "loading",
     "predictions",

@@ -31,11 +31,13 @@ class LoadedSavedModel:
         module: what `tf.saved_model.load` returns.
         folder: where it lies, an absolute path.
         files: `{name: SHA-256}` of the files that it was loaded from.
+        constants: digests of its large constants, where variables stand for them, see `hubkeras.consuming.light`.
     """
 
     module: Any
     folder: pathlib.Path
     files: dict[str, str]
+    constants: frozenset[bytes] = frozenset()
 
     @property
     def content_hash(self) -> str:

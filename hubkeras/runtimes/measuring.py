@@ -147,7 +147,7 @@ def _silence() -> None:
 
 def _load(path: str, threads: int | None, safe_mode: bool) -> ModelTimings:
     start = time.perf_counter()
-    model = open_model(path, threads=threads, safe_mode=safe_mode)
+    model = open_model(path, threads=threads, safe_mode=safe_mode, as_served=True)
     seconds = round(time.perf_counter() - start, 3)
     _served.append(model)
     title, size = files.engine_of(model.path).title, files.size(model.path)

@@ -129,6 +129,7 @@ def open_model(
     threads: int | None = None,
     safe_mode: bool = True,
     streams: int | None = None,
+    as_served: bool = False,
 ) -> RunnableModel:
     """Opens a model of any format.
 
@@ -142,6 +143,7 @@ def open_model(
             which must not have run it yet.
         safe_mode: whether to refuse models that could do more than compute.
         streams: how many calls run at once beside other work, see `hubkeras.runtimes.files.load`.
+        as_served: whether it is loaded as servers do, see `hubkeras.runtimes.saved_model.load`.
 
     Raises:
         hubkeras.Error: there is no such model, it takes no images, it is not safe, or an argument does not fit it.
@@ -166,7 +168,8 @@ def open_model(
             )
             raise Error(f"{name} is not a model: it has no saved_model.pb; {advice}.")
         wanted = [_SIGNATURES[asked]] if asked else list(_SIGNATURES.values())
-        session = saved_model.load(path, threads, safe_mode, streams, (*wanted, saved_model.SIGNATURE))
+        signatures = (*wanted, saved_model.SIGNATURE)
+        session = saved_model.load(path, threads, safe_mode, streams, signatures, as_served)
     _check_input(name, session)
     output = next(output for output in (*_OUTPUTS, *session.outputs) if output in session.outputs)
     own_task = _task(session, output, asked)

@@ -11,6 +11,7 @@ import numpy as np
 from hubkeras.common import labels as label_files
 from hubkeras.common.errors import Error
 from hubkeras.common.metadata import LABELS_FILE, METADATA_FILE, Metadata
+from hubkeras.consuming.light import load_light
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.runtimes import graph_steps
 from hubkeras.runtimes.activations import of_function
@@ -26,6 +27,7 @@ def load(
     safe_mode: bool = True,
     streams: int | None = None,
     signatures: Sequence[str] = (SIGNATURE,),
+    as_served: bool = False,
 ) -> Session:
     """A signature of a SavedModel of images.
 
@@ -36,6 +38,8 @@ def load(
         safe_mode: whether to refuse one that could do more than compute.
         streams: without effect; TensorFlow runs any number of calls at once.
         signatures: names of signatures, of which the first that is there is taken.
+        as_served: whether a frozen one keeps its constants, as in a server. By default variables stand for them, which
+            takes a fifth of the memory, and of the time until the first call has ended.
 
     Raises:
         hubkeras.Error: it cannot be loaded, see `hubkeras.consuming.loading`, or has no such signature with one input.
@@ -44,8 +48,10 @@ def load(
 
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    saved = load_saved_model(path, safe_mode=safe_mode)
-    module, folder = saved.module, saved.folder
+    description = description_in(pathlib.Path(path, "assets"))
+    is_frozen = description.metadata is not None and description.metadata.frozen
+    saved = (load_light if is_frozen and not as_served else load_saved_model)(path, safe_mode=safe_mode)
+    module = saved.module
     own = getattr(module, "signatures", {})
     key = next((name for name in signatures if name in own), None)
     if key is None:
@@ -60,7 +66,7 @@ def load(
         return {output: value.numpy() for output, value in outputs.items()}
 
     outputs = signature.structured_outputs
-    description, steps = description_in(folder / "assets"), list(graph_steps.steps_of(signature))
+    steps = list(graph_steps.steps_of(signature))
     images = graph_steps.name_of(signature.inputs[0].name)
     return Session(
         run,

@@ -1,11 +1,10 @@
 """Compares what was written, loaded again, with the network that it shall hold."""
 
-import contextlib
 import dataclasses
 import gc
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from hubkeras.common.errors import Error
 from hubkeras.common.interface import ROUGH
 from hubkeras.common.metadata import read_metadata
 from hubkeras.common.parity import COSINES, Parity
+from hubkeras.consuming import light
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.consuming.predictions import shares_of
 from hubkeras.converters import match, open_checkpoint
@@ -90,8 +90,6 @@ def compare_saved_model(
     """
     import tensorflow as tf
 
-    from hubkeras.verifying import light
-
     metadata = read_metadata(path)
     images = sample_images(metadata.default_image_size)
     head = f"{network.scope}/Logits/"
@@ -105,21 +103,20 @@ def compare_saved_model(
         raise Error(differ)
     gc.collect()  # who has just written a network holds much that nothing refers to
     truth = _truth(network, images, metadata.task)
+    held = _large(network, metadata.task) if metadata.frozen else []  # now, while nothing else is held
     gc.collect(1)  # the network in float64, before as much is loaded
-    # a frozen one holds its weights in its graph, of which TensorFlow makes many copies
-    opened = light.loaded(path, safe_mode) if metadata.frozen else _loaded(path, safe_mode)
-    with opened as (module, constants):
-        written = {variable.name.removesuffix(":0"): variable for variable in getattr(module, "variables", [])}
-        if metadata.frozen:
-            same = metadata.settings.items() <= {**network.settings(), "num_classes": metadata.num_classes}.items()
-        else:
-            same = _shapes(written) == _shapes(expected)
-        if not same:
-            raise Error(differ)
-        wrong = different(written.items(), network, digests)
-        held = [light.digest(values) for values in _large(network, metadata.task)] if metadata.frozen else []
-        missing = [each for each in held if each not in constants]
-        served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
+    loaded = (light.load_light if metadata.frozen else load_saved_model)(path, safe_mode=safe_mode)
+    module = loaded.module
+    written = {variable.name.removesuffix(":0"): variable for variable in getattr(module, "variables", [])}
+    if metadata.frozen:
+        same = metadata.settings.items() <= {**network.settings(), "num_classes": metadata.num_classes}.items()
+    else:
+        same = _shapes(written) == _shapes(expected)
+    if not same:
+        raise Error(differ)
+    wrong = different(written.items(), network, digests)
+    missing = [each for each in held if each not in loaded.constants]
+    served, called = module.signatures["serving_default"](inputs=tf.constant(images)), _called(module, images)
     if metadata.task == Task.BACKBONE:
         output, bound = "feature maps", network.facts.end_point_tolerance
     else:
@@ -178,18 +175,10 @@ def _truth(network: SlimNetwork, images: np.ndarray, task: str) -> Mapping[str, 
     return {"logits" if task == Task.CLASSIFICATION else "features": reference_of(network, images, task)}
 
 
-@contextlib.contextmanager
-def _loaded(path: Path, safe_mode: bool) -> Iterator[tuple[Any, set[bytes]]]:
-    yield load_saved_model(path, safe_mode=safe_mode).module, set()
-
-
-def _large(network: SlimNetwork, task: str) -> Iterator[np.ndarray]:
-    """The large constants of a frozen SavedModel of a network: one of them can be wrong where few images show it."""
-    from hubkeras.verifying import light
-
-    for step in plan_of(network, task).steps:
-        values = (getattr(step, field.name) for field in dataclasses.fields(step))
-        yield from (each for each in values if isinstance(each, np.ndarray) and each.nbytes > light.LARGE)
+def _large(network: SlimNetwork, task: str) -> list[bytes]:
+    """Digests of the large constants of a frozen SavedModel of a network: few images show that one of them is wrong."""
+    fields = (getattr(step, field.name) for step in plan_of(network, task).steps for field in dataclasses.fields(step))
+    return [light.digest(each) for each in fields if isinstance(each, np.ndarray) and each.nbytes > light.LARGE]
 
 
 def _called(module: Any, images: np.ndarray) -> Any:

@@ -13,6 +13,7 @@ from hubkeras.common.metadata import read_metadata
 from hubkeras.common.networks import NETWORKS
 from hubkeras.common.parity import Parity
 from hubkeras.common.places import model_folder
+from hubkeras.consuming.light import load_light
 from hubkeras.consuming.loading import load_saved_model
 from hubkeras.verifying.references import BATCH, relative_error, sample_images
 
@@ -42,7 +43,8 @@ def verify_frozen_graph(
         hubkeras.Error: the graph cannot be read, or its input or output not be found, or their shapes not fit.
     """
     directory = model_folder(directory)
-    module, metadata = load_saved_model(directory, safe_mode=safe_mode).module, read_metadata(directory)
+    metadata = read_metadata(directory)
+    module = (load_light if metadata.frozen else load_saved_model)(directory, safe_mode=safe_mode).module
     bound = _bound(directory, metadata)
     contents.refuse(graph_file, most=contents.GRAPH_BYTES)
     definition = tf.compat.v1.GraphDef()
