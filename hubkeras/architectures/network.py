@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -20,6 +21,7 @@ from hubkeras.architectures.settings import Settings, check_momentum, check_name
 from hubkeras.common.head_layers import SOFTMAX, without_head
 from hubkeras.common.networks import NetworkFacts
 from hubkeras.common.numbers import plain
+from hubkeras.common.plain_settings import own_random_state
 from hubkeras.common.ranges import warn_of_range
 from hubkeras.common.reader import read_weights
 
@@ -99,6 +101,13 @@ class SlimNetwork(keras.Model):
                 subclasses, and `initialize`, of which False spares the time of random weights where others follow, and
                 leaves zeros.
         """
+        kwargs = arguments["kwargs"]
+        is_read = arguments["weights"] is not None or kwargs.get("initialize") is False
+        # layers draw seeds as they are made, of which nothing is left where weights are read
+        with own_random_state() if is_read and not kwargs.get("new_head") else contextlib.nullcontext():
+            self._construct_layers(arguments)
+
+    def _construct_layers(self, arguments: dict[str, Any]) -> None:
         given = plain({name: value for name, value in arguments.items() if name not in ("self", "kwargs")})
         others: dict[str, Any] = {
             "name": None,

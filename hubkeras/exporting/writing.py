@@ -16,7 +16,7 @@ from hubkeras.common.errors import Error, first_line, no_place, tensorflow_error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.metadata import Metadata
 from hubkeras.common.parity import Parity
-from hubkeras.common.plain_settings import plain_settings
+from hubkeras.common.plain_settings import own_random_state, plain_settings
 from hubkeras.common.preprocessing import Preprocessing
 from hubkeras.common.progress import Progress, silent
 from hubkeras.common.staging import refuse_existing, rehearsed, staged
@@ -220,7 +220,7 @@ def write_unchecked(model: Model, path: pathlib.Path, task: Task) -> None:
     Raises:
         hubkeras.Error: the source cannot be read, or the file cannot be written.
     """
-    with without_collection():
+    with without_collection(), own_random_state():
         plan = plan_file(format_of(path, None), resolve(model, task), task, None, None, {})
         _write_files(plan, path, path)
 

@@ -5,6 +5,7 @@ import importlib.util
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -14,6 +15,7 @@ from hubkeras.commands import main
 from hubkeras.common.plain_settings import plain_settings
 from hubkeras.converters import read_network, weights
 from hubkeras.verifying import verify
+from tests.support.files import DIGITS
 from tests.support.randomness import same_draws
 
 SIZE = 32
@@ -118,6 +120,29 @@ def test_settings_are_set_aside_and_back():
         assert keras.config.image_data_format() == "channels_first"
         assert tf.config.functions_run_eagerly()
         assert tf.Variable(1.0, name="inside").name == "outer/inside:0"
+
+
+CALLS = {
+    "load": lambda model, folder: hubkeras.load(DIGITS),
+    "weights": lambda model, folder: hubkeras.MobileNetV2(0.35, 11, weights=DIGITS),
+    "convert": lambda model, folder: hubkeras.convert(DIGITS, folder / "m.npz"),
+    "KerasLayer": lambda model, folder: hubkeras.KerasLayer(str(model)),
+    "classify": lambda model, folder: hubkeras.classify(model, [folder / "a.png"]),
+    "embed": lambda model, folder: hubkeras.embed(model, folder / "a.png", folder / "rows", runtime="onnx"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_random_numbers_of_the_caller_are_what_they_would_be(name, digits_model, tmp_path, monkeypatch):
+    PIL.Image.new("RGB", (96, 96)).save(tmp_path / "a.png")
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))  # where there is no file for a runtime yet
+    with same_draws():
+        CALLS[name](digits_model, tmp_path)
+
+
+def test_a_new_head_is_drawn_anew():
+    one, other = (hubkeras.load(DIGITS, num_classes=3, new_head=True) for _ in range(2))
+    assert not np.array_equal(one.weights[-2], other.weights[-2])
 
 
 def test_weights_are_read_in_float32(source):
