@@ -10,7 +10,7 @@ from typing import Any
 
 from hubkeras.common.errors import first_line
 from hubkeras.common.head_layers import SOFTMAX, HeadError
-from hubkeras.common.keras_heads import unkept_settings
+from hubkeras.common.keras_heads import FROZEN, unkept_settings
 from hubkeras.converters.checkpoint import Hints, Tensor
 from hubkeras.converters.naming import applications_bases, graph_bases
 from hubkeras.converters.naming.bases import Base, BaseFinder
@@ -143,7 +143,12 @@ def _notes_on_precision(root: SavedLayer) -> Iterator[str]:
 
 def _notes_on_training(graph: LayerGraph, base: Base) -> Iterator[str]:
     """A sentence on settings that act in training alone and are not kept."""
-    unkept = [(name, layer) for layer in graph.layers for name in unkept_settings(layer.config)]
+    unkept = [
+        (name, layer)
+        for layer in graph.layers
+        for name in unkept_settings(layer.config)
+        if layer not in base.layers or name != FROZEN  # which has a note of its own
+    ]
     if unkept:
         names = ", ".join(f"{name} of {title_of(layer)}" for name, layer in unkept[:_MOST_NAMED])
         more = f" and {len(unkept) - _MOST_NAMED} more" if len(unkept) > _MOST_NAMED else ""

@@ -69,7 +69,9 @@ def _given_head(value: Any) -> GivenHead:
         else:
             config = item.get_config()
             if unkept := unkept_settings(config):
-                raise HeadError(f"the layer {item.name} ({kind}) has a {unkept[0]}, which is not kept; leave it out")
+                raise HeadError(
+                    f"the layer {item.name} ({kind}) has the setting {unkept[0]}, which is not kept; leave it out"
+                )
             layers = of_keras(kind, config)
             if layers and type(layers[0]).__name__ in ("Dense", "BatchNorm", "LayerNorm"):
                 keras_layers.append((len(records), item))

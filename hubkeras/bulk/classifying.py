@@ -18,6 +18,7 @@ from hubkeras.bulk.running import check_run, in_fastest_runtime, outputs_of
 from hubkeras.bulk.sources import Files, Images, Source, list_images, names_of, sources
 from hubkeras.common import addresses
 from hubkeras.common.choices import Task
+from hubkeras.common.counts import none_read
 from hubkeras.common.errors import Error
 from hubkeras.common.labels import Labels
 from hubkeras.common.marks import WRITTEN_BY
@@ -133,7 +134,7 @@ def classify(
         show(len(rows), count)
     classified = [_classified(found, number, rows.get(number), preparation) for number in range(count)]
     if not rows:
-        many = f"None of the {count} images can be read; of the first: " if count > 1 else ""
+        many = f"{none_read(count)} " if count > 1 else ""
         raise Error(f"{many}{classified[0].error}")
     show(count, count)
     words = preparation.describe(opened)

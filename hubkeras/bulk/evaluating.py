@@ -278,7 +278,7 @@ def _evaluation(
     best, scores, probabilities = _ranked(opened, outputs, len(truth), progress or (lambda done, total: None))
     read = best[:, 0] >= 0
     if not truth[read].any():
-        raise Error(f"None of the {len(truth)} images of {labelled.form} can be read.")
+        raise Error(f"Not one of the images of {labelled.form} can be read ({len(truth)} in all).")
     unreadable = [labelled.images.path(number) for number in np.flatnonzero(~read).tolist()]
     return Evaluation(
         model=opened.name,

@@ -15,6 +15,7 @@ from hubkeras.bulk.choosing import Choice
 from hubkeras.bulk.models import ImageModel
 from hubkeras.bulk.pipeline import Preparation
 from hubkeras.common.choices import Runtime, Task
+from hubkeras.common.counts import none_read
 from hubkeras.common.errors import Error
 from hubkeras.common.extras import extra
 from hubkeras.common.head_layers import without_head
@@ -225,7 +226,7 @@ def check_any_read(files: Iterable[Any], out: str | os.PathLike[str]) -> None:
         count += len(errors)
         first = first or (errors[0].as_py() if len(errors) else None)
     if count:
-        raise Error(f"None of the {count} images can be read ({out} says why); of the first: {first}")
+        raise Error(f"{none_read(count, f' ({out} says why)')} {first}")
 
 
 def write(rows: Sequence[Mapping[str, Any]], schema: Any, file: pathlib.Path) -> None:

@@ -66,16 +66,16 @@ def classify(options: Options, output: Output) -> int:
             drawn = classifying.draw(found, options.picture, options.overwrite)
         if drawn < len(found):
             output.warning(f"{options.picture} shows {drawn} of the {len(found)} images.")
-    planned = written_rows([options.picture], dry_run=True) if options.picture and options.dry_run else []
+    written = written_rows([options.picture], options.dry_run) if options.picture else []
     if options.csv:
-        for row in planned:
+        for row in written if options.dry_run else ():
             output.warning(" ".join(row))
         output.csv(_csv(found), ("image", "rank", "class", "probability", "error"))
         return status
     best = [image.classes[0][0] if image.classes else "" for image in found]  # a line for each image
     facts = {**_facts(found, options.picture), "dry_run": options.dry_run}
     output.result(facts, _rows(found), _columns(found), best)
-    for row in planned:
+    for row in written:
         output.line(" ".join(row))
     output.hint("hubkeras", "evaluate", options.model, "PHOTOS")
     return status

@@ -55,7 +55,7 @@ def catalog(options: Options, output: Output) -> int:
     argument("directory", metavar="SAVED_MODEL", help="a folder"),
     argument("--asset-path", metavar="URL", default="internal", help=ASSET_PATH),
     needs=Needs.NOTHING,
-    first=lambda options: mistaken.refuse_no_model(options.directory),
+    first=lambda options: mistaken.refuse_no_folder(options.directory),
 )
 def document(options: Options, output: Output) -> None:
     from hubkeras.publishing import documentation
@@ -75,7 +75,7 @@ def document(options: Options, output: Output) -> None:
     flag("--overwrite", "replace a signature that exists"),
     DRY_RUN,
     needs=Needs.NOTHING,
-    first=lambda options: mistaken.refuse_no_model(options.directory),
+    first=lambda options: mistaken.refuse_no_folder(options.directory),
 )
 def sign(options: Options, output: Output) -> None:
     from hubkeras.common.staging import rehearsed

@@ -29,6 +29,17 @@ def in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {_of_one(kind) if count == 1 else kind}" for kind, count in counts.items()) or "nothing"
 
 
+def none_read(count: int, where: str = "") -> str:
+    """The begin of a sentence where not one of so many images could be read, which ends with why of the first.
+
+    >>> none_read(2), none_read(1, " (out says why)")
+    ('None of the 2 images can be read; of the first:', 'The only image cannot be read (out says why):')
+    """
+    if count == 1:
+        return f"The only image cannot be read{where}:"
+    return f"None of the {count} images can be read{where}; of the first:"
+
+
 def _of_one(kind: str) -> str:
     """A kind in the singular: its first word in the plural, and the verb that follows.
 

@@ -18,6 +18,8 @@ from hubkeras.common.head_layers import (
 )
 
 _LIBRARIES = ("keras", "tf_keras", "tensorflow", "hubkeras")  # whose code does what its name says
+FROZEN = "trainable=False"
+_UNKEPT = ".*_constraint|activity_regularizer|synchronized"
 _SYNONYMS = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
@@ -87,8 +89,14 @@ def own_activation(layer: Any) -> str | None:
 
 
 def unkept_settings(config: Mapping[str, Any]) -> list[str]:
-    """The settings of a layer of Keras that act in training alone and that nothing of ours keeps, by their names."""
-    return [name for name, value in config.items() if value and name.endswith(("_constraint", "activity_regularizer"))]
+    """The settings of a layer of Keras that act in training alone and that nothing of ours keeps, by their names.
+
+    >>> unkept_settings({"trainable": False, "synchronized": True, "gamma_constraint": None, "gamma_initializer": "o"})
+    ['synchronized', 'trainable=False']
+    """
+    names = [name for name, value in config.items() if value and re.fullmatch(_UNKEPT, name)]
+    has_variables = any(name.endswith("_initializer") for name in config)
+    return names + [FROZEN] * (has_variables and config.get("trainable") is False)
 
 
 def snake_case(name: str) -> str:

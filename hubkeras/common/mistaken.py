@@ -63,6 +63,15 @@ def refuse_no_model(model: str | os.PathLike[str], advice: str = "") -> None:
         raise Error(f"{path} is {kind}, not a model ({MODEL}){advice}.")
 
 
+def refuse_no_folder(model: str | os.PathLike[str]) -> None:
+    """Raises hubkeras.Error where a path is not that of a folder which could be a SavedModel, to write into it."""
+    refuse_no_model(model)
+    path = addresses.local(model)
+    _refuse_missing(path, "the folder of a SavedModel")
+    if os.path.isfile(path):
+        raise Error(f"{path} is a file; expected the folder of a SavedModel. Unpack an archive of one first.")
+
+
 def _refuse_missing(path: str, expected: str) -> None:
     """Raises hubkeras.Error where there is nothing at a path, which may be the prefix of several files."""
     if "://" in path or addresses.is_handle(path) or os.path.lexists(path) or glob.glob(f"{glob.escape(path)}.*"):

@@ -13,6 +13,7 @@ from hubkeras.bulk.journal import Journal
 from hubkeras.bulk.pipeline import Batch, Preparation, read_batches, run_batches
 from hubkeras.bulk.running import features_in_fastest_runtime
 from hubkeras.common.choices import Runtime
+from hubkeras.common.counts import none_read
 from hubkeras.common.errors import Error
 from hubkeras.common.progress import Progress
 from hubkeras.training.data import TRAINING, DataPlan, Example
@@ -140,7 +141,7 @@ def read_images(
     readable = table.readable()
     if not len(readable):
         table.remove()  # a disk that comes back is read again
-        raise Error(f"None of the {count} images can be read; of the first: {examples[0].path}.")
+        raise Error(f"{none_read(count)} {examples[0].path}.")
     pixels = table.array(_PIXELS) if keep_pixels else np.zeros((0, *preparation.size, 3), np.uint8)
     return ReadImages(table.array(_FEATURES), pixels, readable, choice)
 

@@ -9,6 +9,9 @@ from hubkeras.bulk.evaluating import Evaluation
 from hubkeras.common.counts import in_words
 from hubkeras.training.data import TRAINING, UNREADABLE
 
+# by the policies of `devices.precision`
+_PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16, with weights in float32"}
+
 
 def figures_of(evaluation: Evaluation) -> dict[str, Any]:
     """The figures of a file of another format, as JSON."""
@@ -37,7 +40,7 @@ def rows_of(
         ("left out", in_words(left_out)),
         *((name, data[name]) for name in ("features",) if name in data),
         *(("runtime", Choice(**facts[name])) for name in ("runtime",) if name in facts),
-        *(("fine-tuned in", facts[name]) for name in ("precision",) if name in facts),
+        *(("fine-tuned in", _PRECISIONS[facts[name]]) for name in ("precision",) if name in facts),
     ]
     for stage in facts["stages"]:
         written = ", which was written" if stage["name"] == facts["written_stage"] else ""

@@ -169,7 +169,9 @@ def test_weights_of_layers_are_taken():
     [
         ({"head": [L.MultiHeadAttention(2, 2, name="attention_7")]}, "attention_7"),
         ({"head": [L.Dense(2), L.GlobalAveragePooling2D(name="late")]}, "late"),
-        ({"head": [L.Dense(2, kernel_constraint="non_neg")]}, "has a kernel_constraint"),
+        ({"head": [L.Dense(2, kernel_constraint="non_neg")]}, "has the setting kernel_constraint"),
+        ({"head": [L.BatchNormalization(synchronized=True), L.Dense(2)]}, "has the setting synchronized"),
+        ({"head": [L.Dense(4, trainable=False), L.Dense(2)]}, "has the setting trainable=False, which is not kept"),
         ({"head": [L.Dropout(0.5)]}, "no Dense layer"),
         ({"head": "dense"}, "'dense' is no layer"),
         ({"head": []}, "no Dense layer"),

@@ -82,7 +82,7 @@ def test_a_folder_of_damaged_images_only(model, tmp_path):
 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"x")
-    with pytest.raises(hubkeras.Error, match=r"None of the 1 images can be read .*a\.png"):
+    with pytest.raises(hubkeras.Error, match=r"The only image cannot be read .*a\.png"):
         embed(model, [tmp_path / "photos"], tmp_path / "out", IN_PROCESS)
 
 

@@ -83,6 +83,14 @@ def test_wrong_usage_is_short(typed, words, capsys):
     assert advice.endswith("--help` tells more.")
 
 
+def test_python_runs_the_package():
+    done = subprocess.run([sys.executable, "-m", "hubkeras", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[:2], done.stderr) == (0, ["hubkeras", __version__], "")
+    done = subprocess.run([sys.executable, "-m", "hubkeras", "inspect", "nowhere"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hubkeras: nowhere does not exist")
+
+
 def test_the_version_names_what_computes(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
@@ -102,6 +110,9 @@ SENTENCES = [
     ("evaluate phots photos", "phots does not exist; did you mean photos?"),
     ("pack photos photos.tar.gz", "photos is a folder of images (2, such as cat/a.jpg), not a model"),
     ("document photos", "photos is a folder of images"),
+    ("document cats.zip", "cats.zip is a file; expected the folder of a SavedModel. Unpack an archive of one first."),
+    ("sign cats.zip --private-key key.pem", "cats.zip is a file; expected the folder of a SavedModel."),
+    ("document none", "none does not exist; expected the folder of a SavedModel."),
     ("sign cat.jpg --private-key key.pem", "cat.jpg is an image (JPEG), not a model"),
     ("install photos --handle a/b/1 --cache-dir cache", "photos is a folder of images"),
     ("export rows out", "rows holds rows of images that `hubkeras embed` wrote, and no model"),

@@ -66,6 +66,17 @@ def test_a_changed_file_of_a_frozen_model_is_refused(file, reader, models):
     assert not folder_of(HANDLE, models / "cache").exists()
 
 
+def test_configs_of_keras_are_part_of_a_model(models):
+    """`Model.save` of tf_keras writes them beside the graph; heads are read off them."""
+    (models / "ordinary" / "keras_metadata.pb").write_bytes(b"configs")
+    before = integrity.checked_hashes(models / "ordinary")
+    integrity.write_checksums(models / "ordinary")
+    (models / "ordinary" / "keras_metadata.pb").write_bytes(b"others")
+    assert integrity.content_hash(integrity.hashes(models / "ordinary")) != integrity.content_hash(before)
+    with pytest.raises(hubkeras.Error, match=r"keras_metadata\.pb is not what was written"):
+        integrity.check(models / "ordinary")
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_a_missing_file_is_refused(reader, models):
     (models / "frozen" / "assets" / "labels.txt").unlink()

@@ -157,9 +157,10 @@ def test_what_is_left_out_is_said(library, tmp_path):
     base.get_layer("Conv_1").kernel_regularizer = library.regularizers.L2(0.1)
     layers = library.layers
     resizing = layers.Resizing(SIZE, SIZE, interpolation="bicubic")
+    hidden = layers.Dense(4, trainable=False, name="hidden")
     dense = layers.Dense(2, kernel_constraint="non_neg", activity_regularizer="l2", name="end")
-    inputs = library.Input((None, None, 3))
-    path = saved(library.Sequential([inputs, resizing, base, layers.GlobalAveragePooling2D(), dense]), tmp_path)
+    head = [layers.GlobalAveragePooling2D(), hidden, layers.Dropout(0.1, trainable=False), dense]
+    path = saved(library.Sequential([library.Input((None, None, 3)), resizing, base, *head]), tmp_path)
     with open_checkpoint(path) as checkpoint:
         notes = " ".join(checkpoint.notes)
     assert "of the base's 104 layers with weights were frozen" in notes
@@ -167,7 +168,11 @@ def test_what_is_left_out_is_said(library, tmp_path):
     assert "the whole image, resized (bilinearly; the model says bicubic)." in notes
     settings = sorted(notes.partition("in training alone were left out: ")[2].partition(".")[0].split(", "))
     title = "of the layer end (dense)"
-    assert settings == [f"activity_regularizer {title}", f"kernel_constraint {title}"]
+    assert settings == [
+        f"activity_regularizer {title}",
+        f"kernel_constraint {title}",
+        "trainable=False of the layer hidden (dense)",
+    ]
 
 
 @pytest.mark.slow

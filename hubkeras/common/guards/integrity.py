@@ -23,8 +23,8 @@ from hubkeras.common.tensorflow_internals import fingerprint_of, new_message
 
 SIGNATURE_FILE = "model.sig"  # of the library model-signing, see hubkeras.consuming.signing
 CHECKSUMS_FILE = "assets.extra/checksums.json"  # SavedModel's folder for what TensorFlow itself does not read
-# what tf.saved_model.save writes; the documentation beside it is not part of the model
-_PARTS = ("saved_model.pb", "fingerprint.pb", "assets", "variables")
+# what tf.saved_model.save and Model.save of tf_keras write; the documentation beside it is not part of the model
+_PARTS = ("saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "assets", "variables")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _READ = ("saved_model.pb", "tfhub_module.pb", "variables/variables.index")  # whose first bytes are never text
 _AGAIN = "Copy or export the SavedModel again"
