@@ -4,6 +4,7 @@ import collections
 import re
 from collections.abc import Iterable, Mapping
 
+UNREADABLE = "images that cannot be read"  # a kind
 _SINGULARS = {
     "^copies": "copy",
     **{f"^((?:hidden |no regular )?{noun})s": r"\1" for noun in ("file", "folder", "image", "line")},

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hubkeras.common import addresses
-from hubkeras.common.counts import added
+from hubkeras.common.counts import UNREADABLE, added
 from hubkeras.common.errors import Error
 from hubkeras.common.files import TemporaryFolder
 from hubkeras.common.guards import contents, tars
@@ -34,7 +34,7 @@ class Calibration:
         images: four fifths of them, float32 `[number, size, size, 3]` in [0, 1].
         held_back: every fifth, at most 50, to check what was found.
         preprocessing: how they were cut and resized, in words.
-        left_out: `{kind: number}` of what lies in the folder or archive and was not taken.
+        left_out: `{kind: number}` of what lies in the folder or archive and was not taken, or could not be read.
     """
 
     images: np.ndarray
@@ -64,7 +64,7 @@ def calibration_images(
         A `Calibration`.
 
     Raises:
-        hubkeras.Error: there are fewer than ten images, or they are of another kind.
+        hubkeras.Error: there are fewer than ten images that can be read, or they are of another kind.
     """
     source = source if isinstance(source, np.ndarray) else addresses.local(source)
     images, cut, left_out = _calibration_array(source, size, preprocessing)
@@ -103,9 +103,18 @@ def _calibration_array(
         listing = list_folder(folder)
         paths, unused = thinned(listing.files)
         cut = (preprocessing.central_fraction, preprocessing.resize)
-        images = [load_image(path, size, *cut) for path in paths]
+        images: list[np.ndarray] = []
+        errors: list[Error] = []
+        for path in paths:
+            try:
+                images.append(load_image(path, size, *cut))
+            except Error as error:
+                errors.append(error)
+    if errors and len(images) < FEWEST_IMAGES:
+        raise errors[0]
     array = np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
-    return array, f"{preprocessing} to {size} x {size} pixels", added([unused, listing.left_out])
+    unreadable = {UNREADABLE: len(errors)} if errors else {}
+    return array, f"{preprocessing} to {size} x {size} pixels", added([unused, unreadable, listing.left_out])
 
 
 def _npz_array(path: str) -> np.ndarray:

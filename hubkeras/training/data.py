@@ -15,7 +15,7 @@ from hubkeras.bulk.label_sets import LabelSets, open_examples, open_label_sets
 from hubkeras.bulk.labelled import Rows
 from hubkeras.bulk.sources import Source
 from hubkeras.bulk.stored import StoredFeatures
-from hubkeras.common.counts import added, in_words
+from hubkeras.common.counts import UNREADABLE, added, in_words
 from hubkeras.common.errors import Error
 from hubkeras.common.labels import check_labels
 
@@ -24,7 +24,6 @@ FEWEST = 2  # images of a class
 _MOST_NAMED = 5
 _READERS, _TOGETHER = 16, 64  # threads, and images that one of them reads in a row
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
-UNREADABLE = "images that cannot be read"  # of what is left out
 TRAINING_SPLIT = "train"  # of `tfds:NAME`
 _NO_CLASS = -1
 _SUMS, _STEPS = 8, 1000  # of a hash of features, and their steps to 1

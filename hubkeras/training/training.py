@@ -13,7 +13,7 @@ from hubkeras.bulk import reports
 from hubkeras.bulk.evaluating import Evaluation, evaluate
 from hubkeras.bulk.label_sets import LabelSets
 from hubkeras.bulk.stored import open_features
-from hubkeras.common.counts import added
+from hubkeras.common.counts import UNREADABLE, added
 from hubkeras.common.endings import folder_to_write
 from hubkeras.common.errors import Error
 from hubkeras.common.head_layers import SIGMOID, SOFTMAX
@@ -27,7 +27,7 @@ from hubkeras.converters import Report, read_network
 from hubkeras.exporting import Export, export
 from hubkeras.training.augmentation import AUGMENTATIONS
 from hubkeras.training.budget import WRITING, Budget, estimated_seconds
-from hubkeras.training.data import TEST, TRAINING, UNREADABLE, VALIDATION, Data, DataPlan, plan_data
+from hubkeras.training.data import TEST, TRAINING, VALIDATION, Data, DataPlan, plan_data
 from hubkeras.training.files import check_files, images_of, in_words_of, other_formats
 from hubkeras.training.fine_tuning import features_of
 from hubkeras.training.images import Examples, fitting_size

@@ -6,8 +6,8 @@ from typing import Any
 
 from hubkeras.bulk.choosing import Choice
 from hubkeras.bulk.evaluating import Evaluation
-from hubkeras.common.counts import in_words
-from hubkeras.training.data import TRAINING, UNREADABLE
+from hubkeras.common.counts import UNREADABLE, in_words
+from hubkeras.training.data import TRAINING
 
 # by the policies of `devices.precision`
 _PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16, with weights in float32"}

@@ -352,9 +352,15 @@ def test_calibration_images_of_every_kind(tmp_path):
     with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "images", "images")
     (folder / "notes.txt").touch()
+    (folder / "zz.jpg").write_bytes(b"\xff\xd8\xff damaged")
     found = calibration_images(tmp_path / "images", 16, Preprocessing("crop", 0.875))
     words = "the central 0.875 of height and width of the central square, resized to 16 x 16 pixels"
-    expected = {"images": 9, "held_back": 2, "preprocessing": words, "left_out": {".txt": 1}}
+    expected = {
+        "images": 9,
+        "held_back": 2,
+        "preprocessing": words,
+        "left_out": {".txt": 1, "images that cannot be read": 1},
+    }
     assert found.facts() == expected
     found = calibration_images(tmp_path / "images", 16)
     kept, held_back = found.images, found.held_back
@@ -371,9 +377,12 @@ def test_calibration_images_of_every_kind(tmp_path):
 
 def test_bad_calibration_images(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "a.jpg").write_bytes(b"\xff\xd8\xff damaged")
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     for source, words in [
         (tmp_path / "empty", "need 100 to 500 images .* there are none in"),
+        (tmp_path / "few", r"a\.jpg is a damaged JPEG file"),
         (tmp_path / "missing", "There are no images at"),
         (tmp_path / "bad.npz", r"bad\.npz is not an \.npz file with one array, of images"),
         (np.zeros((9, 8, 8, 3), np.float32), "there are 9 in the array"),
