@@ -58,8 +58,9 @@ def load_light(folder: str | os.PathLike[str], *, safe_mode: bool = True) -> Loa
 def _destroy(handles: Sequence[Any]) -> None:
     import tensorflow as tf
 
-    for handle in handles:
-        tf.raw_ops.DestroyResourceOp(resource=handle)
+    with tf.init_scope():  # memory may be collected while somebody's function is traced, whose graph this is not for
+        for handle in handles:
+            tf.raw_ops.DestroyResourceOp(resource=handle)
 
 
 def digest(values: np.ndarray) -> bytes:

@@ -63,6 +63,21 @@ def test_outputs_are_those_of_the_constants(frozen):
     assert not tf.raw_ops.VarIsInitializedOp(resource=value)  # the variables went with the module
 
 
+def test_a_function_that_is_traced_meanwhile_has_nothing_of_it(frozen):
+    """Python collects memory whenever it likes."""
+    modules = [light.load_light(frozen).module]
+
+    @tf.function(input_signature=[tf.TensorSpec([])])
+    def function(x):
+        modules.clear()
+        gc.collect()
+        return x + 1
+
+    graph = function.get_concrete_function().graph
+    assert not graph.captures
+    assert "DestroyResourceOp" not in {operation.type for operation in graph.get_operations()}
+
+
 def test_commands_run_it_so_and_benchmark_as_servers_do(frozen, monkeypatch):
     images = sample_images(SIZE)
     expected = open_model(frozen, as_served=True)
