@@ -134,12 +134,12 @@ def turns():
             ratios = [times[peer] / times["hubkeras"] for times in found["networks"].values()]
             texts.append(f"{statistics.median(ratios):.3f} in the median ({min(ratios):.2f} to {max(ratios):.2f})")
         with_scaling, without = texts
+        measured = f"{len(found['networks'])} networks, {found['rounds']} rounds, {found['date']}, {found['machine']}"
         sentences.append(
-            f"The peer's time over ours, {len(found['networks'])} networks, {found['rounds']} rounds, {found['date']}: "
-            f"{with_scaling} from the same images in [0, 1], which the peer's caller scales to its [-1, 1]; {without} "
-            f"where that scaling is left out."
+            f"The peer's time over ours, {measured}: {with_scaling} from the same images in [0, 1], "
+            f"which the peer's caller scales to its [-1, 1]; {without} where that scaling is left out."
         )
-    return "\n".join(sentences)
+    return "\n\n".join(sentences)
 
 
 MEMORY_COMMANDS = (  # in this order: some take what others have written

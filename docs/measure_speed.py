@@ -100,7 +100,11 @@ def turns(ours, peer, size, rounds):
 
 def measure_turns(modules, folder, rounds):
     """`turns` of the networks that have a peer."""
-    found = {"date": datetime.date.today().isoformat(), "rounds": rounds, "networks": {}}
+    from hubkeras.commands.info import processor_facts
+
+    facts = processor_facts()
+    machine = f"{facts['name']} ({', '.join(facts['instructions'])})"
+    found = {"date": datetime.date.today().isoformat(), "machine": machine, "rounds": rounds, "networks": {}}
     context = multiprocessing.get_context("spawn")
     for module in modules:
         ours, peer = (str(folder / hooks.speed_file(module, kind)) for kind in (".onnx", hooks.SPEED_PEER))
